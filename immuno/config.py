@@ -1,0 +1,223 @@
+"""The configuration of a benchmark or refinement, read from TOML and checked by pydantic before anything is computed.
+
+Paths are relative to the folder of the configuration file. A misspelt key is an error that names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from immuno.errors import SetupError, did_you_mean
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class EncoderConfig(_Section):
+    """An open_clip model, and how it is run."""
+
+    model: str
+    """An open_clip name ("ViT-B-16"), or local-dir:/path, or hf-hub:name, or "miniworld" (the model shipped here)."""
+    pretrained: str | None = None
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    device: str = "auto"
+    """auto (a GPU where the actor has one), cpu, cuda, or cuda:0."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+
+
+class ClusterConfig(_Section):
+    """The embedding actors."""
+
+    actors: Annotated[int, Field(ge=1)] | None = None
+    """How many; default: one per GPU, or one per CPU core (at most 8) where there is no GPU."""
+    num_gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs of each actor (fractions allowed); default: 1 where the cluster has GPUs, else 0."""
+    num_cpus: Annotated[float, Field(gt=0)] = 1.0
+    shard_size: Annotated[int, Field(ge=1)] = 256
+    """Images in a shard: the unit of work, of storage and of resumption."""
+    store: Path | None = None
+    """Folder of the embedding store; default: $IMMUNO_CACHE (or the user's cache folder) / embeddings."""
+
+
+class ClassesConfig(_Section):
+    """The known classes."""
+
+    names: str
+    """A text file with one class per line, or "dataset" (the folders of data.fit, else data.id)."""
+    template: str = "a photo of a {}."
+
+
+class SourceConfig(_Section):
+    """Where one image set comes from."""
+
+    name: str | None = None
+    path: Path | None = None
+    """A folder (class folders, or flat for outliers) or a text file of image paths with optional labels."""
+    builtin: Literal["miniworld"] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SourceConfig:
+        if (self.path is None) == (self.builtin is None):
+            raise ValueError("give exactly one of: path, builtin")
+        return self
+
+
+class DataConfig(_Section):
+    """The three splits. Outlier sets of the loop and of the sealed test are kept apart."""
+
+    fit: SourceConfig | None = None
+    """ID images for prototypes, radii and thresholds."""
+    id: SourceConfig
+    """Sealed ID test set."""
+    ood: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    """Sealed outlier sets."""
+    feedback: tuple[SourceConfig, ...] = ()
+    """Outlier sets that the loop may see."""
+    feedback_id: SourceConfig | None = None
+    """ID images that the loop measures on; default: a held-out half of `fit`, chosen by the seed."""
+
+    @model_validator(mode="after")
+    def _named(self) -> DataConfig:
+        for key, sources in (("ood", self.ood), ("feedback", self.feedback)):
+            names = [source.name for source in sources]
+            if None in names:
+                raise ValueError(f"every [[data.{key}]] needs a name")
+            if len(set(names)) < len(names):
+                raise ValueError(f"two [[data.{key}]] have one name")
+        return self
+
+
+class AntibodiesConfig(_Section):
+    """Which bank the benchmark measures."""
+
+    template: str = "{}"
+    file: Path | None = None
+    """A .jsonl bank, an EOE .json, or a plain .txt list (one text per line)."""
+    session: str | None = None
+    generation: int | None = None
+    """Default: the session's best generation."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> AntibodiesConfig:
+        if self.file is not None and self.session is not None:
+            raise ValueError("give file or session, not both")
+        return self
+
+
+class MethodConfig(BaseModel):
+    """A score by name; every other key is a parameter of that score (checked when the score is made)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+    label: str | None = None
+    """How the row is called; default: the name."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class RefineConfig(_Section):
+    """The refinement loop."""
+
+    llm: str = "lexicon"
+    """lexicon (a deterministic word combiner, not an LLM), or what LangChain's init_chat_model takes: "openai:NAME"."""
+    base_url: str | None = None
+    """Address of an OpenAI-compatible server (vLLM, Ollama, ...)."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    max_tokens: Annotated[int, Field(ge=64)] = 2048
+    generations: Annotated[int, Field(ge=1)] = 5
+    classes_per_generation: Annotated[int, Field(ge=1)] = 16
+    proposals_per_class: Annotated[int, Field(ge=1, le=50)] = 12
+    band: tuple[float, float] = (0.0, 1.0)
+    """Band-pass on cosine(antibody, mu_k), as quantiles of the proposals for each class."""
+    score: MethodConfig = MethodConfig(name="calibrated")
+    acceptance: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Share of known feedback samples that the threshold accepts."""
+
+
+class RunConfig(_Section):
+    """A whole configuration file."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    encoder: EncoderConfig
+    cluster: ClusterConfig = ClusterConfig()
+    classes: ClassesConfig
+    data: DataConfig
+    antibodies: AntibodiesConfig = AntibodiesConfig()
+    methods: Annotated[tuple[MethodConfig, ...], Field(min_length=1)]
+    refine: RefineConfig = RefineConfig()
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read and check a configuration file; paths in it become absolute.
+
+    Raises SetupError naming the file, the key and what to put right.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SetupError(f"no configuration file at {path}; configs/ holds examples") from None
+    except IsADirectoryError:
+        raise SetupError(f"{path} is a folder; name the .toml file inside it") from None
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SetupError(f"{path} is not valid TOML: {error}") from None
+    return parse_config(raw, origin=str(path), folder=path.resolve().parent)
+
+
+def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig:
+    """Check a configuration already in memory; `origin` is named in errors, paths are taken relative to `folder`."""
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise SetupError(f"{origin}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
+    return _with_absolute_paths(config, folder)
+
+
+def _explain(error: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        return f"unknown key '{where}'{did_you_mean(key, _keys_at(error['loc'][:-1]))}"
+    if error["type"] == "missing":
+        return f"the key '{where}' is missing"
+    return f"{where or 'configuration'}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the section at a location of the configuration."""
+    section: Any = RunConfig
+    for part in location:
+        if isinstance(part, str) and section is not None and part in section.model_fields:
+            section = _section_of(section.model_fields[part].annotation)
+    return list(section.model_fields) if section is not None else []
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section class within `X`, `X | None`, `tuple[X, ...]` or `Annotated[...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if (found := _section_of(inner)) is not None:
+            return found
+    return None
+
+
+def _with_absolute_paths(section: Any, folder: Path) -> Any:
+    """Return the section with every relative Path, at any depth, taken from `folder`."""
+    if isinstance(section, Path):
+        return section if section.is_absolute() else folder / section
+    if isinstance(section, tuple):
+        return tuple(_with_absolute_paths(item, folder) for item in section)
+    if isinstance(section, BaseModel):
+        changes = {name: _with_absolute_paths(getattr(section, name), folder) for name in type(section).model_fields}
+        return section.model_copy(update=changes)
+    return section
