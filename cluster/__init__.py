@@ -1,1 +1,11 @@
-"""Ray: encoders, embedding actors, shards and their store. The only room that runs models over images."""
+"""Ray: encoders, embedding actors, shards and their store. The only room that runs models over images.
+
+`embedder` is the way in; it hands out what `store` holds, and lets `pool` do the rest on `actor`s in a cluster that
+`runtime` joins or starts. `encoder` is the model itself. Importing this package loads neither torch nor Ray.
+"""
+
+from cluster.embedder import LocalEmbedder, RayEmbedder
+from cluster.progress import ProgressReport, RichProgress, SilentProgress
+from cluster.spec import EncoderSpec
+
+__all__ = ["EncoderSpec", "LocalEmbedder", "ProgressReport", "RayEmbedder", "RichProgress", "SilentProgress"]

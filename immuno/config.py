@@ -48,8 +48,8 @@ class ClusterConfig(_Section):
 class ClassesConfig(_Section):
     """The known classes."""
 
-    names: str
-    """A text file with one class per line, or "dataset" (the folders of data.fit, else data.id)."""
+    names: Literal["dataset", "imagenet1k"] | Path
+    """A text file with one class per line, "dataset" (the folders of data.fit, else data.id), or "imagenet1k"."""
     template: str = "a photo of a {}."
 
 
@@ -120,6 +120,7 @@ class MethodConfig(BaseModel):
 
     @property
     def params(self) -> dict[str, Any]:
+        """Every key but `name` and `label`."""
         return dict(self.model_extra or {})
 
 
@@ -179,7 +180,8 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise SetupError(f"{origin}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
-    return _with_absolute_paths(config, folder)
+    resolved: RunConfig = _with_absolute_paths(config, folder)
+    return resolved
 
 
 def _explain(error: ErrorDetails) -> str:

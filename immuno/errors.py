@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_MOST_LISTED = 30
+
 
 class ImmunoError(Exception):
     """Root of every exception that immuno-vlm raises itself."""
@@ -19,9 +21,14 @@ class SetupError(ImmunoError):
 
 
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 3) -> str:
-    """Return `"; did you mean 'x' or 'y'?"` with the nearest known names, or the list of them where none is near."""
+    """Return `"; did you mean 'x' or 'y'?"` with the nearest known names, or a list of them where none is near.
+
+    Upper and lower case count as the same.
+    """
     names = sorted(set(known))
-    near = difflib.get_close_matches(name.lower(), names, n=most, cutoff=0.5)
+    spelling = {option.lower(): option for option in names}
+    near = difflib.get_close_matches(name.lower(), spelling, n=most, cutoff=0.5)
     if near:
-        return "; did you mean " + " or ".join(f"'{option}'" for option in near) + "?"
-    return "; known: " + ", ".join(names) if names else ""
+        return "; did you mean " + " or ".join(f"'{spelling[option]}'" for option in near) + "?"
+    shown = names if len(names) <= _MOST_LISTED else [*names[:_MOST_LISTED], "..."]
+    return "; known: " + ", ".join(shown) if shown else ""

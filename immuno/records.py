@@ -17,7 +17,7 @@ AntibodyStatus = Literal["accepted", "rejected"]
 
 
 def text_digest(*parts: str) -> str:
-    """Return the SHA-256 hex digest of the parts; a part's boundaries count, so ("ab", "c") differs from ("a", "bc")."""
+    """Return the SHA-256 hex digest of the parts. Their boundaries count: ("ab", "c") differs from ("a", "bc")."""
     digest = hashlib.sha256()
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass")
@@ -91,8 +91,8 @@ class Effect:
     """The measured boundary effect of an antibody (scope solo or leave_one_out) or of a bank (scope bank).
 
     Every change is "with it" minus "without it": `d_fpr95 < 0` is good. `gain` and `harm` are shares in [0, 1]: of the
-    outliers accepted without it, those rejected with it; of the known samples accepted without it, those rejected with it;
-    both at one fixed threshold, that of the state without it.
+    outliers accepted without it, those rejected with it; of the known samples accepted without it, those rejected with
+    it; both at one fixed threshold, that of the state without it.
     """
 
     scope: Literal["solo", "leave_one_out", "bank"]

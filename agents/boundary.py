@@ -1,0 +1,71 @@
+"""The boundary that a bank gives, measured on the feedback split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.feedback import FeedbackData
+from evaluation import metrics
+from evaluation.bank import Bank
+from evaluation.scores import FittedCalibrated, make_score
+from immuno.config import MethodConfig
+from immuno.errors import SetupError
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A fitted score with what it does to the feedback images; accept iff score >= `threshold`."""
+
+    fitted: FittedCalibrated
+    threshold: float
+    known_scores: Scores
+    outlier_scores: Mapping[str, Scores]
+    fpr95: Mapping[str, float]
+    auroc: Mapping[str, float]
+    id_accuracy: float
+
+    @property
+    def mean_fpr95(self) -> float:
+        """The mean over the outlier sets, each counting once whatever its size."""
+        return float(np.mean(list(self.fpr95.values())))
+
+    def as_metrics(self) -> dict[str, Any]:
+        """Return the measured shares as plain JSON values."""
+        return {
+            "fpr95": dict(self.fpr95),
+            "mean_fpr95": self.mean_fpr95,
+            "auroc": dict(self.auroc),
+            "id_accuracy": self.id_accuracy,
+            "threshold": self.threshold,
+        }
+
+    def mis_accepted(self, name: str) -> NDArray[np.int64]:
+        """Return the rows of an outlier set that the boundary wrongly accepts, highest score first."""
+        scores = self.outlier_scores[name]
+        rows = np.flatnonzero(scores >= self.threshold)
+        return rows[np.argsort(-scores[rows], kind="stable")]
+
+
+def measure(data: FeedbackData, bank: Bank, score: MethodConfig, acceptance: float) -> Boundary:
+    """Fit the score with this bank on the fit split, and measure it on the feedback split."""
+    fitted = make_score(score.name, **score.params).fit(data.space(bank))
+    if not isinstance(fitted, FittedCalibrated):
+        raise SetupError(f"refine.score is '{score.name}'; the loop needs a score with radii: use 'calibrated'")
+    known = fitted.score(data.known.features)
+    outliers = {name: fitted.score(images.features) for name, images in data.outliers.items()}
+    return Boundary(
+        fitted=fitted,
+        threshold=metrics.threshold_at(known, acceptance),
+        known_scores=known,
+        outlier_scores=outliers,
+        fpr95={name: metrics.fpr95_id(known, scores) for name, scores in outliers.items()},
+        auroc={name: metrics.auroc(known, scores) for name, scores in outliers.items()},
+        id_accuracy=float(np.mean(fitted.predict(data.known.features) == data.known_labels)),
+    )

@@ -1,0 +1,257 @@
+"""How the lexicon combines words: its proposals for a class, and its reflection on what was measured.
+
+Proposals. Of the antibodies wanted, a third explore: nouns and places that the lexicon was not shown, drawn from the
+vocabulary, so that the breadth of a bank does not depend on what the feedback happens to hold. The others answer the
+feedback: look-alikes name the nouns nearest to the mis-accepted samples ("a photo of a shark."), every third of them
+with a near attribute ("a photo of a striped shark."); contextual ones put the class into the places nearest to them
+("a photo of a fish in the desert."), and into places that helped or that the guideline names. Both parts are shared
+between the kinds by the focus of the reflection in force. A text that is in the bank or was rejected is never said
+again.
+
+Reflection. The kind whose shown texts gained more per text (gain minus harm) becomes the focus, and the guideline names
+the words of the texts that helped most, and of those that only harmed.
+
+Everything is ordered by counts, then by name; what is drawn is ordered by a digest. There is no random state.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+from pydantic import ValidationError
+
+from agents.briefing import ClassBriefing, Harmed, Helped, ReflectionBriefing, Rejected, SampleBriefing
+from agents.english import with_article
+from agents.schemas import Focus, Proposal, Reflection
+from agents.text import clean_text, text_key
+from agents.vocabulary import Vocabulary
+from immuno.records import AntibodyKind, text_digest
+
+_EXPLORE = 3
+"""One antibody in so many explores."""
+_WITH_ATTRIBUTE = 3
+"""One look-alike in so many gets an attribute, where attributes are near."""
+_LOOK_ALIKE_SHARE: dict[Focus, float] = {"look_alikes": 0.75, "both": 0.5, "contexts": 0.25}
+_CLEARLY_MORE = 1.25
+_WORDS_NAMED = 8
+_PUNCTUATION = re.compile(r"[^\w'-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Mentions:
+    """The words of a vocabulary that texts mention, in the order in which they do."""
+
+    nouns: tuple[str, ...]
+    places: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All of them: places, nouns, attributes."""
+        return (*self.places, *self.nouns, *self.attributes)
+
+
+def mentions(texts: Iterable[str], vocabulary: Vocabulary) -> Mentions:
+    """Return the vocabulary's words in the texts. Longer entries win: "in the desert" does not mention "desert"."""
+    found: tuple[dict[str, None], dict[str, None], dict[str, None]] = ({}, {}, {})
+    lists = (vocabulary.places, vocabulary.nouns, vocabulary.attributes)
+    longest_first = [sorted(words, key=len, reverse=True) for words in lists]
+    for text in texts:
+        plain = _PUNCTUATION.sub(" ", text.casefold())
+        line = f" {' '.join(plain.split())} "
+        for words, seen in zip(longest_first, found, strict=True):
+            here: list[tuple[int, str]] = []
+            for word in words:
+                if (at := line.find(f" {word} ")) >= 0:
+                    here.append((at, word))
+                    line = f"{line[: at + 1]}{'#' * len(word)}{line[at + 1 + len(word) :]}"
+            seen.update(dict.fromkeys(word for _, word in sorted(here)))
+    return Mentions(places=tuple(found[0]), nouns=tuple(found[1]), attributes=tuple(found[2]))
+
+
+def propose(briefing: ClassBriefing, vocabulary: Vocabulary, key: str, *, most: int) -> tuple[Proposal, ...]:
+    """Return min(briefing.wanted, most) proposals, fewer only where the vocabulary has nothing left to say.
+
+    `key` orders what is drawn from the vocabulary: one key, one order.
+    """
+    wanted = min(briefing.wanted, most)
+    picked = _Picked(briefing)
+    share = _LOOK_ALIKE_SHARE[briefing.focus]
+    shown = wanted - -(-wanted // _EXPLORE)
+    picked.take(_near_look_alikes(briefing, vocabulary), upto=round(shown * share))
+    picked.take(_near_contexts(briefing, vocabulary), upto=shown)
+    # Exploration also fills what the feedback had no words for; each kind up to its share of the whole.
+    missing = round(wanted * share) - picked.count("look_alike")
+    shown_words = {*briefing.places, *(hit.word for sample in briefing.samples for hit in sample.nearest_words)}
+    nouns = [noun for noun in _drawn(vocabulary.nouns, key) if not _names_class(noun, briefing.class_name)]
+    unseen = [_look_alike(noun, "explores a thing that was not shown") for noun in nouns if noun not in shown_words]
+    places = [place for place in _drawn(vocabulary.places, key) if place not in shown_words]
+    picked.take(unseen, upto=min(wanted, len(picked.proposals) + max(0, missing)))
+    picked.take((_context(place, briefing, "explores a place that was not shown") for place in places), upto=wanted)
+    # Where the vocabulary runs out, whatever is left to say is said.
+    picked.take(chain(unseen, _near_look_alikes(briefing, vocabulary)), upto=wanted)
+    return tuple(picked.proposals)
+
+
+def reflect(briefing: ReflectionBriefing, vocabulary: Vocabulary) -> Reflection:
+    """Return the focus and the guideline that the measured gains and harms speak for."""
+    look_alikes = _net_per_text(briefing, vocabulary, "look_alike")
+    contexts = _net_per_text(briefing, vocabulary, "contextual")
+    focus: Focus = "both"
+    if look_alikes > max(0.0, _CLEARLY_MORE * contexts):
+        focus = "look_alikes"
+    elif contexts > max(0.0, _CLEARLY_MORE * look_alikes):
+        focus = "contexts"
+    helpful = _telling_words(_by_gain(briefing.helped), vocabulary)
+    harmful = _telling_words(_by_harm(briefing.harmed), vocabulary)
+    prefer = helpful[:_WORDS_NAMED]
+    avoid = [word for word in harmful if word not in helpful][:_WORDS_NAMED]
+    measured = f"Mean gain less harm per text: look-alikes {look_alikes:.3f}, contexts {contexts:.3f}."
+    advice = {
+        "look_alikes": "Write more look-alikes.",
+        "contexts": "Write more contexts.",
+        "both": "Write both kinds in equal parts.",
+    }[focus]
+    named = (f" Prefer: {', '.join(prefer)}." if prefer else "") + (f" Avoid: {', '.join(avoid)}." if avoid else "")
+    turned_down = sum(briefing.rejected.values())
+    counts = f"{len(briefing.helped)} texts helped, {len(briefing.harmed)} harmed, {turned_down} were turned down."
+    reasons = f"Generations measured: {len(briefing.history)}. {counts}"
+    return Reflection(guideline=f"{measured} {advice}{named}", focus=focus, reasons=reasons)
+
+
+class _Picked:
+    """The proposals so far; refuses what was tried before and what no schema takes."""
+
+    def __init__(self, briefing: ClassBriefing) -> None:
+        measured = chain(_texts(briefing.rejected), _texts(briefing.helped), _texts(briefing.harmed))
+        tried = chain(briefing.bank, measured)
+        self._tried = {text_key(text) for text in tried}
+        self.proposals: list[Proposal] = []
+
+    def take(self, candidates: Iterable[tuple[str, AntibodyKind, str]], *, upto: int) -> None:
+        """Add candidates (text, kind, rationale) until there are `upto` proposals or no more candidates."""
+        source = iter(candidates)
+        while len(self.proposals) < upto:
+            candidate = next(source, None)
+            if candidate is None:
+                return
+            text, kind, rationale = candidate
+            if text_key(text) in self._tried:
+                continue
+            self._tried.add(text_key(text))
+            try:
+                self.proposals.append(Proposal(text=text, kind=kind, rationale=rationale))
+            except ValidationError:
+                continue  # a class name too long for a text, or one with markup in it
+
+    def count(self, kind: AntibodyKind) -> int:
+        return sum(proposal.kind == kind for proposal in self.proposals)
+
+
+def _look_alike(thing: str, why: str) -> tuple[str, AntibodyKind, str]:
+    return f"a photo of {with_article(thing)}.", "look_alike", why
+
+
+def _context(place: str, briefing: ClassBriefing, why: str) -> tuple[str, AntibodyKind, str]:
+    return f"a photo of {with_article(_spoken(briefing.class_name))} {place}.", "contextual", why
+
+
+def _near_look_alikes(briefing: ClassBriefing, vocabulary: Vocabulary) -> Iterator[tuple[str, AntibodyKind, str]]:
+    """Yield nouns, most near first; after every two of them one noun with a near attribute."""
+    guide, avoid = _guided(briefing, vocabulary)
+    near = [noun for noun in _ranked(briefing.samples, "noun") if not _names_class(noun, briefing.class_name)]
+    nouns = list(dict.fromkeys((*near, *guide.nouns)))
+    # What was rejected or did harm is not tried again in other words.
+    spent = {*mentions(chain(_texts(briefing.rejected), _texts(briefing.harmed)), vocabulary).nouns, *avoid.nouns}
+    fresh = [noun for noun in nouns if noun not in spent] or [_spoken(briefing.class_name)]
+    attributes = list(dict.fromkeys((*_ranked(briefing.samples, "attribute"), *guide.attributes)))
+    pairs = [f"{attribute} {noun}" for noun in fresh for attribute in attributes]
+    # The first pairs go through the attributes and the nouns alike.
+    diagonal = [f"{attribute} {fresh[i % len(fresh)]}" for i, attribute in enumerate(attributes)]
+    described = iter(dict.fromkeys((*diagonal, *pairs)))
+    for number, noun in enumerate(noun for noun in nouns if noun not in avoid.nouns):
+        yield _look_alike(noun, "near the samples that were wrongly accepted")
+        if number % (_WITH_ATTRIBUTE - 1) == _WITH_ATTRIBUTE - 2 and (pair := next(described, None)):
+            yield _look_alike(pair, "a near thing with a near attribute")
+    for pair in described:
+        yield _look_alike(pair, "a near thing with a near attribute")
+
+
+def _near_contexts(briefing: ClassBriefing, vocabulary: Vocabulary) -> Iterator[tuple[str, AntibodyKind, str]]:
+    """Yield the class in near places and in places that helped or are named by the guideline, in turn."""
+    guide, avoid = _guided(briefing, vocabulary)
+    near = dict.fromkeys((*briefing.places, *_ranked(briefing.samples, "place")))
+    named = dict.fromkeys((*mentions(_texts(briefing.helped), vocabulary).places, *guide.places))
+    for pair in zip_longest(near, named):
+        for place, why in zip(
+            pair, ("near the samples that were wrongly accepted", "such a place helped"), strict=True
+        ):
+            if place is not None and place not in avoid.places:
+                yield _context(place, briefing, why)
+
+
+def _guided(briefing: ClassBriefing, vocabulary: Vocabulary) -> tuple[Mentions, Mentions]:
+    """Return the words that the guideline names, and those that it names after "avoid"."""
+    before, _, after = briefing.guideline.casefold().partition("avoid")
+    return mentions([before], vocabulary), mentions([after], vocabulary)
+
+
+def _ranked(samples: Iterable[SampleBriefing], kind: str) -> list[str]:
+    """Words near the samples: each sample gives its nearest word 1 vote, the second 1/2, the third 1/3, and so on."""
+    votes: dict[str, float] = {}
+    for sample in samples:
+        hits = [hit for hit in sample.nearest_words if hit.kind == kind]
+        for rank, hit in enumerate(hits, start=1):
+            votes[hit.word] = votes.get(hit.word, 0.0) + 1 / rank
+    return sorted(votes, key=lambda word: (-round(votes[word], 9), word))
+
+
+def _drawn(words: Iterable[str], key: str) -> list[str]:
+    return sorted(words, key=lambda word: text_digest(key, word))
+
+
+def _names_class(noun: str, class_name: str) -> bool:
+    """Whether the noun is the class or what it is a kind of ("car" for "sports car").
+
+    What ends with the class may be a kind of it ("farm horse") or not ("rocking horse"): that is left to be measured.
+    """
+    one, other = (_spoken(name).casefold().removesuffix("s") for name in (noun, class_name))
+    return one == other or other.endswith(f" {one}")
+
+
+def _spoken(class_name: str) -> str:
+    return clean_text(class_name.replace("_", " "))
+
+
+def _texts(pairs: Iterable[Helped | Harmed | Rejected]) -> Iterator[str]:
+    return (pair.text for pair in pairs)
+
+
+def _by_gain(helped: Iterable[Helped]) -> list[Helped]:
+    return sorted(helped, key=lambda pair: (-pair.gain, pair.text))
+
+
+def _by_harm(harmed: Iterable[Harmed]) -> list[Harmed]:
+    return sorted(harmed, key=lambda pair: (-pair.harm, pair.text))
+
+
+def _telling_words(pairs: Iterable[Helped | Harmed], vocabulary: Vocabulary) -> list[str]:
+    """Return the words that made the texts what they are: of a context its place (its noun is the class), else all."""
+    said = (mentions([pair.text], vocabulary) for pair in pairs)
+    return list(dict.fromkeys(word for words in said for word in words.places or words.words))
+
+
+def _net_per_text(briefing: ReflectionBriefing, vocabulary: Vocabulary, kind: AntibodyKind) -> float:
+    """Mean of gain minus harm over the shown texts of a kind; a text that ends with a known place is contextual."""
+    endings = tuple(vocabulary.places)
+
+    def is_of_kind(text: str) -> bool:
+        return text_key(text).endswith(endings) == (kind == "contextual")
+
+    net = [pair.gain for pair in briefing.helped if is_of_kind(pair.text)]
+    net += [-pair.harm for pair in briefing.harmed if is_of_kind(pair.text)]
+    texts = {pair.text for pair in (*briefing.helped, *briefing.harmed) if is_of_kind(pair.text)}
+    return sum(net) / len(texts) if texts else 0.0

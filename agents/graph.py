@@ -1,0 +1,207 @@
+"""One generation of the loop, as a LangGraph graph:
+
+    inspect -> propose -> embed -> screen -> measure -> decide -> reflect
+
+Each node takes the state and returns what it adds. The graph keeps nothing between generations: what a generation
+starts from is read from the database (agents.memory), and an interrupted run leaves nothing but its recorded calls.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from agents.boundary import Boundary, Scores, measure
+from agents.briefing import ClassBriefing, ReflectionBriefing, render
+from agents.calls import Caller
+from agents.feedback import FeedbackData
+from agents.inspection import Inspector, mis_accepted_by_class
+from agents.memory import Memory
+from agents.policies import Decision, choose_classes, decide
+from agents.schemas import Focus, Reflection, proposals_of
+from agents.templates import fill, prompt_template
+from agents.text import clean_text, without_markup
+from db.store import new_id
+from evaluation.bank import Bank
+from evaluation.effects import AntibodyEffect, antibody_effects
+from evaluation.features import FloatArray, TextEmbedder
+from evaluation.selection import Screened, SelectionRules, screen
+from immuno.config import RefineConfig
+from immuno.records import ProposedAntibody
+
+
+class GenerationState(TypedDict, total=False):
+    """What the nodes hand on. Each key is written by one node only."""
+
+    memory: Memory
+    before: Boundary
+    briefings: dict[str, ClassBriefing]
+    proposals: tuple[ProposedAntibody, ...]
+    problems: tuple[str, ...]
+    vectors: FloatArray
+    screened: tuple[Screened, ...]
+    ids: tuple[str, ...]
+    candidate: Bank
+    after: Boundary
+    effects: tuple[AntibodyEffect, ...]
+    decision: Decision
+    guideline: str
+    focus: Focus
+    reflection_problems: tuple[str, ...]
+
+
+_EFFECTS_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """The nodes of the graph, and what they work with."""
+
+    data: FeedbackData
+    embedder: TextEmbedder
+    inspector: Inspector
+    caller: Caller
+    config: RefineConfig
+    class_prototypes: Scores
+    """mu_k (K, d): what the band-pass compares with."""
+
+    def compile(self) -> CompiledStateGraph[Any, Any, Any, Any]:
+        """Return the runnable graph of one generation."""
+        graph = StateGraph(GenerationState)
+        steps = ("inspect", "propose", "embed", "screen", "measure", "decide", "reflect")
+        for step in steps:
+            graph.add_node(step, getattr(self, step))
+        for here, there in zip((START, *steps), (*steps, END), strict=True):
+            graph.add_edge(here, there)
+        return graph.compile()
+
+    def inspect(self, state: GenerationState) -> GenerationState:
+        """Find the mistakes of the bank in force, and tell those of the classes whose turn it is."""
+        memory = state["memory"]
+        before = measure(self.data, memory.bank, self.config.score, self.config.acceptance)
+        mistakes = mis_accepted_by_class(self.data, before)
+        chosen = choose_classes(
+            {name: len(found.samples) for name, found in mistakes.items()},
+            memory.last_worked_on,
+            self.data.classes,
+            self.config.classes_per_generation,
+        )
+        briefings = {
+            name: self.inspector.brief(mistakes[name], before, memory, wanted=self.config.proposals_per_class)
+            for name in chosen
+        }
+        return {"before": before, "briefings": briefings}
+
+    def propose(self, state: GenerationState) -> GenerationState:
+        """Ask the model for antibodies, one class at a time; a class whose reply cannot be read costs only itself."""
+        memory = state["memory"]
+        proposals: list[ProposedAntibody] = []
+        problems: list[str] = []
+        for name, briefing in state["briefings"].items():
+            prompt = fill(
+                prompt_template("propose"),
+                class_name=clean_text(without_markup(name)),
+                guideline=memory.guideline,
+                briefing=render(briefing),
+                wanted=briefing.wanted,
+            )
+            answer = self.caller.ask(memory.number, "propose", name, prompt, proposals_of(briefing.wanted))
+            problems.extend(f"{name}: {problem}" for problem in answer.problems)
+            if answer.parsed is not None:
+                proposals.extend(
+                    ProposedAntibody(text=p.text, kind=p.kind, guards=name, rationale=p.rationale)
+                    for p in answer.parsed.antibodies
+                )
+        return {"proposals": tuple(proposals), "problems": tuple(problems)}
+
+    def embed(self, state: GenerationState) -> GenerationState:
+        """Embed the proposals, all at once."""
+        texts = [proposal.text for proposal in state["proposals"]]
+        dim = self.data.texts.shape[1]
+        return {"vectors": self.embedder.embed_texts(texts) if texts else np.zeros((0, dim), np.float32)}
+
+    def screen(self, state: GenerationState) -> GenerationState:
+        """Negative selection: turn down what is no antibody, with the reason."""
+        screened = screen(
+            state["proposals"],
+            state["vectors"],
+            classes=self.data.classes,
+            synonyms={},
+            mu=self.class_prototypes,
+            bank=state["memory"].bank,
+            rules=SelectionRules(band=self.config.band),
+        )
+        return {"screened": tuple(screened), "ids": tuple(new_id() for _ in screened)}
+
+    def measure(self, state: GenerationState) -> GenerationState:
+        """Measure the bank with the new antibodies, and what each of its antibodies does."""
+        kept = [i for i, one in enumerate(state["screened"]) if one.accepted]
+        newcomers = Bank(
+            ids=tuple(state["ids"][i] for i in kept),
+            texts=tuple(state["screened"][i].proposal.text for i in kept),
+            kinds=tuple(state["screened"][i].proposal.kind for i in kept),
+            guards=tuple(state["screened"][i].proposal.guards for i in kept),
+            vectors=state["vectors"][kept],
+        )
+        candidate = state["memory"].bank.concat(newcomers)
+        after = measure(self.data, candidate, self.config.score, self.config.acceptance)
+        effects = antibody_effects(
+            after.fitted, self.data.known, self.data.known_labels, self.data.outliers, acceptance=self.config.acceptance
+        )
+        return {"candidate": candidate, "after": after, "effects": tuple(effects)}
+
+    def decide(self, state: GenerationState) -> GenerationState:
+        """Accept the bank, or keep the one in force."""
+        if not any(one.accepted for one in state["screened"]):
+            return {"decision": Decision(False, "no proposal passed the screen")}
+        return {"decision": decide(state["before"], state["after"])}
+
+    def reflect(self, state: GenerationState) -> GenerationState:
+        """Let the model revise its guideline from what was measured. Without a readable reply the old one stays."""
+        memory = state["memory"]
+        prompt = fill(
+            prompt_template("reflect"),
+            guideline=memory.guideline,
+            briefing=render(self._reflection_briefing(state)),
+        )
+        answer = self.caller.ask(memory.number, "reflect", "", prompt, Reflection)
+        revised = answer.parsed
+        return {
+            "guideline": revised.guideline if revised is not None else memory.guideline,
+            "focus": revised.focus if revised is not None else memory.focus,
+            "reflection_problems": answer.problems,
+        }
+
+    def _reflection_briefing(self, state: GenerationState) -> ReflectionBriefing:
+        candidate = state["candidate"]
+        solo = [effect for effect in state["effects"] if effect.effect.scope == "solo"]
+        texts = dict(zip(candidate.ids, candidate.texts, strict=True))
+        gain = _largest((effect.antibody_id, effect.effect.gain) for effect in solo)
+        harm = _largest((effect.antibody_id, effect.effect.harm) for effect in solo)
+        return ReflectionBriefing(
+            history=(*state["memory"].history, generation_metrics(state)),
+            helped=[(texts[key], value) for key, value in gain[:_EFFECTS_SHOWN]],
+            harmed=[(texts[key], value) for key, value in harm[:_EFFECTS_SHOWN]],
+            rejected=Counter(one.reason.partition(":")[0] for one in state["screened"] if not one.accepted),
+            guideline=state["memory"].guideline,
+        )
+
+
+def generation_metrics(state: GenerationState) -> dict[str, Any]:
+    """Return what a generation measured, as it is stored and as the model is shown it."""
+    return {**state["after"].as_metrics(), "decision": state["decision"].reason}
+
+
+def _largest(values: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The largest value above 0 of each antibody over its outlier sets, largest first."""
+    best: dict[str, float] = {}
+    for key, value in values:
+        if value > best.get(key, 0.0):
+            best[key] = value
+    return sorted(best.items(), key=lambda item: (-item[1], item[0]))

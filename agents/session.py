@@ -1,0 +1,115 @@
+"""Refinement sessions: generation after generation, each stored whole, so that a session can stop anywhere and go on.
+
+The database is the record. Before each generation the state is read from it (agents.memory), after each the generation
+is written in one transaction; a stop in between costs that generation's work, but none of its recorded calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+from agents.boundary import measure
+from agents.calls import RecordedCaller
+from agents.chat import make_chat_model
+from agents.drafting import draft_first_generation, draft_generation
+from agents.feedback import FeedbackData
+from agents.graph import GenerationState, Loop
+from agents.inspection import Inspector
+from agents.memory import Memory, recall
+from agents.templates import prompt_template
+from agents.vocabulary import load_vocabulary
+from db.records import GenerationRecord, SessionRecord
+from db.store import AntibodyStore
+from evaluation.bank import Bank
+from evaluation.features import TextEmbedder
+from evaluation.prototypes import prototypes
+from immuno.config import RefineConfig
+
+OnGeneration = Callable[[GenerationRecord], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RefinementSession:
+    """A session and what it works with."""
+
+    record: SessionRecord
+    config: RefineConfig
+    store: AntibodyStore
+    data: FeedbackData
+    embedder: TextEmbedder
+
+    def run(self, on_generation: OnGeneration = lambda _: None) -> tuple[GenerationRecord, ...]:
+        """Run the generations that are still missing, and return all of them, the baseline (number 0) first.
+
+        `on_generation` is called after each one is stored. Raises ModelUnavailable when the chat model gives no reply:
+        the session is then paused, and can be resumed.
+        """
+        done = self.store.generations(self.record.id)
+        if len(done) > self.config.generations:
+            return tuple(done)
+        self.store.set_session_status(self.record.id, "running")
+        try:
+            if not done:
+                on_generation(self._first_generation())
+            self._run_missing(on_generation)
+        except BaseException:
+            # A stop by Ctrl-C too: whoever looks at the database sees that the session waits.
+            self.store.set_session_status(self.record.id, "paused")
+            raise
+        self.store.set_session_status(self.record.id, "finished")
+        return tuple(self.store.generations(self.record.id))
+
+    def _first_generation(self) -> GenerationRecord:
+        """Measure the classifier without antibodies: what every later generation is compared with."""
+        started = datetime.now(UTC)
+        empty = Bank.empty(self.data.texts.shape[1])
+        boundary = measure(self.data, empty, self.config.score, self.config.acceptance)
+        return self.store.save_generation(
+            draft_first_generation(
+                self.record.id, self.data, boundary, guideline=prompt_template("guideline"), started=started
+            )
+        )
+
+    def _run_missing(self, on_generation: OnGeneration) -> None:
+        loop = self._loop()
+        graph = loop.compile()
+        while (memory := self._recall()).number <= self.config.generations:
+            started = datetime.now(UTC)
+            state = cast(GenerationState, graph.invoke({"memory": memory}))
+            on_generation(
+                self.store.save_generation(draft_generation(self.record.id, self.data, state, started=started))
+            )
+
+    def _loop(self) -> Loop:
+        vocabulary = load_vocabulary()
+        model = make_chat_model(
+            self.config.llm,
+            base_url=self.config.base_url,
+            temperature=self.config.temperature,
+            max_tokens=self.config.max_tokens,
+            seed=self.record.seed,
+            vocabulary=vocabulary,
+        )
+        mu = prototypes(self.data.texts, self.data.fit.features, self.data.fit_labels).mu
+        return Loop(
+            data=self.data,
+            embedder=self.embedder,
+            inspector=Inspector(self.data, self.embedder, vocabulary),
+            caller=RecordedCaller(model, self.config.llm, self.store, self.record.id),
+            config=self.config,
+            class_prototypes=mu,
+        )
+
+    def _recall(self) -> Memory:
+        generations = self.store.generations(self.record.id)
+        best = next(one for one in reversed(generations) if one.accepted)  # the baseline always is
+        return recall(
+            generations,
+            self.store.antibodies(self.record.id),
+            self.store.effects(self.record.id, generation=best.number, scope="solo"),
+            self.store.bank(best.id),
+            dim=self.data.texts.shape[1],
+        )

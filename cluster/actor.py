@@ -1,0 +1,116 @@
+"""The Ray actor that embeds: it holds one encoder, on the CPU cores or the GPU that Ray gave it.
+
+A plain class, so that it can be tried without Ray; `cluster.pool` turns it into an actor. Its methods are idempotent:
+a shard embedded twice is stored twice under one key with the same content.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cluster.images import EmbeddedImages
+from cluster.shards import Shard, write_shard
+from cluster.spec import EncoderSpec, require_same
+from cluster.store import EmbeddingStore
+from evaluation.features import FloatArray
+from immuno.errors import SetupError
+from immuno.records import EncoderInfo
+
+if TYPE_CHECKING:
+    from cluster.encoder import Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class ActorSettings:
+    """What an embedding actor is started with."""
+
+    spec: EncoderSpec
+    batch_size: int
+    threads: int
+    """Of torch, in this actor."""
+    use_gpu: bool
+    """Whether Ray gives it a GPU. An actor without one may still see GPUs that belong to others."""
+    store: str
+    mark: str
+    """A file in the store that the driver left: an actor that sees it writes shards there by itself."""
+
+
+class ActorPlace(NamedTuple):
+    """Where an actor runs."""
+
+    host: str
+    pid: int
+    visible_gpus: str | None
+    """$CUDA_VISIBLE_DEVICES, as Ray set it."""
+
+
+class ShardReceipt(NamedTuple):
+    """What comes back for a shard."""
+
+    key: str
+    embedded: EmbeddedImages | None
+    """None where the actor has stored them; else the driver, whose store it cannot reach, does."""
+
+
+class EmbeddingActor:
+    """Embeds shards and texts. A method loads the model, not the constructor, whose errors Ray would wrap up."""
+
+    def __init__(self, settings: ActorSettings) -> None:
+        self._settings = settings
+        self._store = EmbeddingStore(Path(settings.store))
+        self._encoder: Encoder | None = None
+
+    def place(self) -> ActorPlace:
+        """Return where this actor runs; needs no model."""
+        return ActorPlace(socket.gethostname(), os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+    def prepare(self) -> ActorPlace:
+        """Load the model. Raises SetupError as `load_encoder` does."""
+        self._loaded()
+        return self.place()
+
+    def info(self) -> EncoderInfo:
+        """Return what the encoder is."""
+        return self._loaded().info
+
+    def embed_shard(self, shard: Shard, encoder: EncoderInfo) -> ShardReceipt:
+        """Embed a shard with the encoder the driver means, and store it where the store is within reach.
+
+        Raises OtherEncoderError if this actor's weights are others; SetupError if it sees none of the files although
+        the driver did, and if the store cannot be written.
+        """
+        embedded = self._loaded(encoder).embed_image_files(shard.paths)
+        unseen = [failure for failure in embedded.failures if failure.transient and failure.row not in shard.absent]
+        if len(unseen) == len(shard.paths) and not any(Path(path).exists() for path in shard.paths):
+            raise SetupError(
+                f"the images are not visible on {socket.gethostname()} (first: {shard.paths[0]}); put them into a "
+                "folder that all machines of the cluster share"
+            )
+        if not Path(self._settings.mark).exists():
+            return ShardReceipt(shard.key, embedded)
+        write_shard(self._store, encoder, shard, embedded)
+        return ShardReceipt(shard.key, None)
+
+    def embed_texts(self, texts: Sequence[str], encoder: EncoderInfo) -> FloatArray:
+        """Return (len(texts), d) float32 unit rows. Raises OtherEncoderError if its weights are others."""
+        return self._loaded(encoder).embed_texts(texts)
+
+    def _loaded(self, expected: EncoderInfo | None = None) -> Encoder:
+        if self._encoder is None:
+            import torch
+
+            from cluster.encoder import load_encoder
+
+            torch.set_num_threads(self._settings.threads)
+            spec = self._settings.spec
+            if spec.device == "auto" and not self._settings.use_gpu:
+                spec = replace(spec, device="cpu")
+            self._encoder = load_encoder(spec, batch_size=self._settings.batch_size)
+        if expected is not None:
+            require_same(self._encoder.info, expected)
+        return self._encoder

@@ -1,0 +1,190 @@
+"""Engines and transactions: which database, SQLite's settings, and the driver's errors in plain words.
+
+SQLite runs with a write-ahead log (readers and one writer do not block each other; set once the file is known to be
+ours, see db.schema), foreign keys enforced, and synchronous=FULL: a commit survives a power cut, because a reply of a
+language model that was paid for must. One fsync per commit is little beside a call of a model.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, StatementError
+from sqlalchemy.orm import Session
+
+from immuno.errors import ImmunoError, SetupError, did_you_mean
+
+BUSY_SECONDS = 30
+_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
+_WRITES = "immuno_writes"
+
+
+def resolve_url(url: str | None, default: Path | None = None) -> URL:
+    """Return the database to use: `url` (a URL or a SQLite file), else $IMMUNO_DB, else the default SQLite file.
+
+    A SQLite path becomes absolute. Raises SetupError for what is no such URL, and where nothing names a database.
+    """
+    named = url or os.environ.get("IMMUNO_DB")
+    if not named:
+        if default is None:
+            raise SetupError("no database was named; give --db URL, or set IMMUNO_DB")
+        return _sqlite_url(str(default), URL.create("sqlite"))
+    if ":" not in named:
+        return _sqlite_url(named, URL.create("sqlite"))
+    try:
+        parsed = make_url(named)
+    except (ArgumentError, ValueError):  # the text may hold a password: it is not repeated
+        raise SetupError(
+            "--db/IMMUNO_DB is not a database URL; write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+        ) from None
+    if parsed.drivername not in _DRIVERS:
+        raise SetupError(f"unknown database '{parsed.drivername}'{did_you_mean(parsed.drivername, _DRIVERS)}")
+    return _sqlite_url(parsed.database or "", parsed) if is_sqlite(parsed) else parsed
+
+
+def _sqlite_url(database: str, url: URL) -> URL:
+    if database in ("", ":memory:") or database.startswith("file:"):
+        raise SetupError("name a file for SQLite, as in sqlite:///runs/immuno.db: what is kept in memory would be lost")
+    if "\x00" in database:
+        raise SetupError(f"no file can be named {database!r}")
+    return url.set(database=str(Path(database).expanduser().absolute()))
+
+
+def is_sqlite(url: URL) -> bool:
+    """Whether the URL names a SQLite file."""
+    return url.get_backend_name() == "sqlite"
+
+
+def shown(url: URL) -> str:
+    """Return the URL with its password hidden."""
+    return url.render_as_string(hide_password=True)
+
+
+def make_engine(url: URL, *, read_only: bool = False) -> Engine:
+    """Return an engine for a resolved URL; a SQLite file's folder is made unless `read_only`.
+
+    A read-only engine refuses writes, opens only what exists, and needs no permission to write. Raises SetupError for a
+    missing driver, and for a file or folder that cannot be used.
+    """
+    options: dict[str, Any] = {"hide_parameters": True}  # an error must not print prompts, replies and vectors
+    if is_sqlite(url):
+        options["connect_args"] = {"timeout": BUSY_SECONDS}
+        url = _usable(url, Path(url.database or ""), read_only=read_only)
+    try:
+        engine = create_engine(url, **options)
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"the driver for {shown(url)} is not installed ({error.name}); run: pip install 'immuno-vlm[postgres]'"
+        ) from None
+    if is_sqlite(url):
+        _set_up_sqlite(engine, read_only=read_only)
+    return engine
+
+
+def _usable(url: URL, path: Path, *, read_only: bool) -> URL:
+    """Return the URL to open the file with. Raises SetupError where it cannot be opened so."""
+    try:
+        if path.is_dir():
+            raise SetupError(f"{path} is a folder; name the database file inside it, for example {path / 'immuno.db'}")
+        exists = path.exists()
+        if read_only and not exists:
+            raise SetupError(
+                f"there is no database at {path}; name one with --db URL or IMMUNO_DB, or run: immuno demo"
+            )
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"the database {path} cannot be used: {error.strerror} ({error.filename})") from None
+    writable = os.access(path.parent, os.W_OK) and (not exists or os.access(path, os.W_OK))
+    if writable:
+        return url
+    if not read_only:
+        raise SetupError(
+            f"{path} or its folder cannot be written; mend the permissions, or name another file with --db"
+        )
+    query = {"uri": "true", "mode": "ro"}
+    log = path.with_name(f"{path.name}-wal")
+    if not (log.exists() and log.stat().st_size):
+        query["immutable"] = "1"  # nobody is writing, and SQLite may not make its helper files beside this one
+    return url.set(database=f"file:{quote(str(path))}", query=query)
+
+
+def _set_up_sqlite(engine: Engine, *, read_only: bool) -> None:
+    """Take BEGIN over from the driver, which would leave the reads before the first write out of the transaction."""
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=FULL")
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock before the first read: with a plain BEGIN, of two processes that read and then
+        # write, one would fail or (in separate transactions) overwrite the other.
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A read transaction: everything read in it is of one moment."""
+    with plain_errors(engine.url), Session(engine) as session:
+        yield session
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """A write transaction: committed at the end, undone by any exception. On SQLite there is one at a time."""
+    with plain_errors(engine.url), Session(engine.execution_options(**{_WRITES: True})) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def plain_errors(url: URL) -> Iterator[None]:
+    """Turn the database's errors into ours: SetupError for what the user can mend, else ImmunoError."""
+    try:
+        yield
+    except StatementError as error:
+        if isinstance(error.orig, ImmunoError):  # raised by a column type of ours
+            raise error.orig from None
+        raise _explained(error, url) from error
+    except sqlite3.Error as error:  # of a connection used without SQLAlchemy
+        raise _explained(error, url) from error
+
+
+_SQLITE_ERRORS: tuple[tuple[str, type[ImmunoError], str], ...] = (
+    ("not a database", SetupError, "{db} is not a SQLite database; name another file with --db"),
+    ("malformed", ImmunoError, "{db} is damaged; restore it from a copy, or rescue it with sqlite3's .recover"),
+    ("readonly", SetupError, "{db} cannot be written; mend the permissions, or name another file with --db"),
+    ("unable to open", SetupError, "{db} cannot be opened; mend the permissions of the file and of its folder"),
+    (
+        "locked",
+        ImmunoError,
+        f"{{db}}: another process has been writing for {BUSY_SECONDS} s; try again when it is done",
+    ),
+    ("disk is full", ImmunoError, "the disk of {db} is full; what was committed is safe"),
+)
+
+
+def _explained(error: StatementError | sqlite3.Error, url: URL) -> ImmunoError:
+    cause = str(getattr(error, "orig", error)).strip()
+    message = cause.splitlines()[0] if cause else type(error).__name__
+    if is_sqlite(url):
+        name = (url.database or "").removeprefix("file:")
+        for part, kind, words in _SQLITE_ERRORS:
+            if part in message:
+                return kind(words.format(db=name))
+    elif isinstance(error, OperationalError) and error.statement is None:
+        return SetupError(f"{shown(url)} cannot be reached: {message}")
+    what = "refused what was to be stored" if isinstance(error, IntegrityError) else "failed"
+    return ImmunoError(f"the database {shown(url)} {what}: {message}")

@@ -1,0 +1,28 @@
+"""Alembic runs this file for every command; the connection is handed in by db.migrations."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from sqlalchemy.types import TypeDecorator
+
+from db.migrations import VERSION_TABLE
+from db.models import Base
+
+
+def _render_item(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
+    """Write our column types as the plain types beneath them: a revision must not change when our classes do."""
+    return f"sa.{item.impl!r}" if kind == "type" and isinstance(item, TypeDecorator) else False
+
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    version_table=VERSION_TABLE,
+    render_as_batch=True,  # SQLite alters a table by copying it
+    render_item=_render_item,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,264 @@
+"""Every SELECT, from rows to the records of db.records. The order of an answer is fixed, and the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session as Transaction
+from sqlalchemy.orm import aliased
+
+from db import models as m
+from db.records import (
+    AntibodyRecord,
+    EffectRecord,
+    GenerationRecord,
+    LlmCallRecord,
+    PromptRecord,
+    RunRecord,
+    SessionRecord,
+    StoredBank,
+    TestReadRecord,
+)
+from db.values import join_number
+from db.vectors import from_bytes
+from immuno.errors import SetupError
+from immuno.records import EncoderInfo, ResultRow, Verdict
+
+
+def _columns(row: m.Base, *without: str) -> dict[str, Any]:
+    """The columns of an ORM row by name; a number that was split into value and kind is joined again."""
+    values = {name: getattr(row, name) for name in row.__mapper__.column_attrs.keys() if name not in without}  # noqa: SIM118
+    for name in [name for name in values if name.endswith("_kind")]:
+        number = name.removesuffix("_kind")
+        values[number] = join_number(values[number], values.pop(name))
+    return values
+
+
+def sessions(transaction: Transaction, name: str | None = None) -> tuple[SessionRecord, ...]:
+    """Return the sessions (or the one of that name), oldest first."""
+    count = select(func.count()).where(m.Generation.session_id == m.Session.id).scalar_subquery()
+    best = (
+        select(func.max(m.Generation.number))
+        .where(m.Generation.session_id == m.Session.id, m.Generation.accepted)
+        .scalar_subquery()
+    )
+    query = select(m.Session, m.Encoder, count, best).join(m.Encoder, m.Encoder.digest == m.Session.encoder_digest)
+    if name is not None:
+        query = query.where(m.Session.name == name)
+    return tuple(
+        SessionRecord(
+            **_columns(session, "encoder_digest"),
+            encoder=EncoderInfo(**_columns(encoder, "digest", "created_at")),
+            generations=generations,
+            best=best_number,
+        )
+        for session, encoder, generations, best_number in transaction.execute(
+            query.order_by(m.Session.created_at, m.Session.id)
+        )
+    )
+
+
+def generations(
+    transaction: Transaction,
+    *,
+    session_id: str | None = None,
+    generation_id: str | None = None,
+    number: int | None = None,
+    accepted: bool | None = None,
+) -> tuple[GenerationRecord, ...]:
+    """Return generations by session and number."""
+    parent = aliased(m.Generation)
+
+    def counted(*conditions: Any) -> Any:
+        return select(func.count()).where(*conditions).scalar_subquery()
+
+    query = (
+        select(
+            m.Generation,
+            m.Session.name,
+            parent.number,
+            counted(m.Antibody.generation_id == m.Generation.id),
+            counted(m.Antibody.generation_id == m.Generation.id, m.Antibody.status == "accepted"),
+            counted(m.BankMember.generation_id == m.Generation.id),
+        )
+        .join(m.Session, m.Session.id == m.Generation.session_id)
+        .outerjoin(parent, parent.id == m.Generation.parent_id)
+        .order_by(m.Session.created_at, m.Session.id, m.Generation.number)
+    )
+    if session_id is not None:
+        query = query.where(m.Generation.session_id == session_id)
+    if generation_id is not None:
+        query = query.where(m.Generation.id == generation_id)
+    if number is not None:
+        query = query.where(m.Generation.number == number)
+    if accepted is not None:
+        query = query.where(m.Generation.accepted == accepted)
+    return tuple(
+        GenerationRecord(
+            **_columns(generation, "parent_id"),
+            session=name,
+            parent=parent_number,
+            proposed=proposed,
+            kept=kept,
+            bank=bank,
+        )
+        for generation, name, parent_number, proposed, kept, bank in transaction.execute(query)
+    )
+
+
+def antibodies(
+    transaction: Transaction,
+    *,
+    session_id: str | None,
+    generation: int | None,
+    status: str | None,
+    kind: str | None,
+    guards: str | None,
+    limit: int | None,
+) -> tuple[AntibodyRecord, ...]:
+    """Return antibodies in the order of their creation."""
+    query = _antibodies()
+    if session_id is not None:
+        query = query.where(m.Generation.session_id == session_id)
+    if generation is not None:
+        query = query.where(m.Generation.number == generation)
+    if status is not None:
+        query = query.where(m.Antibody.status == status)
+    if kind is not None:
+        query = query.where(m.Antibody.kind == kind)
+    if guards is not None:
+        query = query.where(m.Antibody.guards == guards)
+    return tuple(_antibody(*row) for row in transaction.execute(query.limit(limit)))
+
+
+def _antibodies() -> Select[m.Antibody, int, str]:
+    return (
+        select(m.Antibody, m.Generation.number, m.Session.name)
+        .join(m.Generation, m.Generation.id == m.Antibody.generation_id)
+        .join(m.Session, m.Session.id == m.Generation.session_id)
+        .order_by(m.Session.created_at, m.Session.id, m.Generation.number, m.Antibody.position)
+    )
+
+
+def _antibody(antibody: m.Antibody, generation: int, session: str) -> AntibodyRecord:
+    return AntibodyRecord(**_columns(antibody, "digest"), generation=generation, session=session)
+
+
+def effects(
+    transaction: Transaction,
+    *,
+    session_id: str | None,
+    generation: int | None,
+    scope: str | None,
+    outlier_set: str | None,
+    guards: str | None,
+    limit: int | None,
+) -> tuple[EffectRecord, ...]:
+    """Return effects by generation, in the order in which they were handed in."""
+    query = (
+        select(m.Effect, m.Generation.number, m.Session.name, m.Antibody.text, m.Antibody.guards)
+        .join(m.Generation, m.Generation.id == m.Effect.generation_id)
+        .join(m.Session, m.Session.id == m.Generation.session_id)
+        .outerjoin(m.Antibody, m.Antibody.id == m.Effect.antibody_id)
+        .order_by(m.Session.created_at, m.Session.id, m.Generation.number, m.Effect.id)
+    )
+    if session_id is not None:
+        query = query.where(m.Generation.session_id == session_id)
+    if generation is not None:
+        query = query.where(m.Generation.number == generation)
+    if scope is not None:
+        query = query.where(m.Effect.scope == scope)
+    if outlier_set is not None:
+        query = query.where(m.Effect.outlier_set == outlier_set)
+    if guards is not None:
+        query = query.where(m.Antibody.guards == guards)
+    return tuple(
+        EffectRecord(**_columns(effect, "id"), generation=number, session=session, antibody_text=text, guards=guarded)
+        for effect, number, session, text, guarded in transaction.execute(query.limit(limit))
+    )
+
+
+def verdicts(transaction: Transaction, generation_id: str) -> tuple[Verdict, ...]:
+    """Return a generation's verdicts, by set and sample."""
+    found = [
+        Verdict(**_columns(row, "generation_id", "nearest_antibody_id"), nearest_antibody=row.nearest_antibody_id)
+        for row in transaction.scalars(select(m.Verdict).where(m.Verdict.generation_id == generation_id))
+    ]
+    # Sorted here: databases sort text each by its own rules.
+    return tuple(sorted(found, key=lambda verdict: (verdict.set_name, verdict.sample_id)))
+
+
+def prompts(transaction: Transaction, session_id: str | None) -> tuple[PromptRecord, ...]:
+    """Return prompts by session, version, and the order in which they were handed in."""
+    query = (
+        select(m.Prompt, m.Session.name)
+        .join(m.Session, m.Session.id == m.Prompt.session_id)
+        .order_by(m.Session.created_at, m.Session.id, m.Prompt.version, m.Prompt.id)
+    )
+    if session_id is not None:
+        query = query.where(m.Prompt.session_id == session_id)
+    return tuple(
+        PromptRecord(**_columns(prompt, "session_id"), session=name) for prompt, name in transaction.execute(query)
+    )
+
+
+def bank(transaction: Transaction, generation_id: str) -> StoredBank:
+    """Return the bank in force after a generation. Raises SetupError for an unknown generation."""
+    dim = transaction.scalar(
+        select(m.Encoder.dim)
+        .join(m.Session, m.Session.encoder_digest == m.Encoder.digest)
+        .join(m.Generation, m.Generation.session_id == m.Session.id)
+        .where(m.Generation.id == generation_id)
+    )
+    if dim is None:
+        raise SetupError(f"there is no generation with the id {generation_id!r}")
+    query = (
+        _antibodies()
+        .join(m.BankMember, m.BankMember.antibody_id == m.Antibody.id)
+        .join(m.Embedding, m.Embedding.id == m.BankMember.embedding_id)
+        .where(m.BankMember.generation_id == generation_id)
+        .add_columns(m.Embedding.vector)
+    )
+    rows = transaction.execute(query).all()
+    return StoredBank(
+        antibodies=tuple(_antibody(antibody, number, session) for antibody, number, session, _ in rows),
+        vectors=from_bytes([vector for *_, vector in rows], dim),
+    )
+
+
+def llm_calls(
+    transaction: Transaction, session_id: str, key: tuple[int, str, str] | None = None
+) -> tuple[LlmCallRecord, ...]:
+    """Return a session's calls (or that of one generation, step and subject), in the order in which they were made."""
+    query = select(m.LlmCall).where(m.LlmCall.session_id == session_id).order_by(m.LlmCall.created_at, m.LlmCall.id)
+    if key is not None:
+        generation, step, subject = key
+        query = query.where(m.LlmCall.generation == generation, m.LlmCall.step == step, m.LlmCall.subject == subject)
+    return tuple(LlmCallRecord(**_columns(call)) for call in transaction.scalars(query))
+
+
+def runs(
+    transaction: Transaction, *, config_digest: str | None = None, status: str | None = None
+) -> tuple[RunRecord, ...]:
+    """Return runs, oldest first."""
+    query = select(m.Run).order_by(m.Run.started_at, m.Run.id)
+    if config_digest is not None:
+        query = query.where(m.Run.config_digest == config_digest)
+    if status is not None:
+        query = query.where(m.Run.status == status)
+    return tuple(RunRecord(**_columns(run)) for run in transaction.scalars(query))
+
+
+def results(transaction: Transaction, run_id: str) -> tuple[ResultRow, ...]:
+    """Return a run's lines, in the order in which they were saved."""
+    query = select(m.Result).where(m.Result.run_id == run_id).order_by(m.Result.id)
+    return tuple(ResultRow(**_columns(row, "id", "run_id")) for row in transaction.scalars(query))
+
+
+def test_reads(transaction: Transaction) -> tuple[TestReadRecord, ...]:
+    """Return every opening of the sealed split, oldest first."""
+    return tuple(
+        TestReadRecord(**_columns(row, "sets"), sets=tuple(row.sets))
+        for row in transaction.scalars(select(m.TestRead).order_by(m.TestRead.at, m.TestRead.id))
+    )

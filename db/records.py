@@ -1,0 +1,170 @@
+"""What the store hands out: plain frozen records. Times are UTC; numbers may be NaN where a quantity was undefined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from immuno.records import AntibodyKind, AntibodyStatus, Effect, EncoderInfo, Split
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SessionStatus = Literal["running", "paused", "finished", "failed"]
+RunStatus = Literal["running", "finished", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A refinement session."""
+
+    id: str
+    name: str
+    status: SessionStatus
+    config: dict[str, Any]
+    """As it was given when the session was created."""
+    seed: int
+    git_sha: str | None
+    versions: dict[str, str]
+    encoder: EncoderInfo
+    """Every embedding of the session is this encoder's."""
+    created_at: datetime
+    updated_at: datetime
+    generations: int
+    """How many are recorded."""
+    best: int | None
+    """Number of the best generation: the last accepted one."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRecord:
+    """One round of the loop."""
+
+    id: str
+    session_id: str
+    session: str
+    """The session's name."""
+    number: int
+    parent: int | None
+    """Number of the generation whose bank it started from."""
+    prompt_version: int
+    accepted: bool
+    reason: str
+    guideline: str
+    metrics: dict[str, Any]
+    started_at: datetime
+    finished_at: datetime
+    proposed: int
+    """How many antibodies it proposed, of which `kept` passed the screen; `bank` are in force after it."""
+    kept: int
+    bank: int
+
+
+@dataclass(frozen=True, slots=True)
+class AntibodyRecord:
+    """An antibody as it was proposed, with the screen's decision."""
+
+    id: str
+    session: str
+    """The session's name."""
+    generation_id: str
+    generation: int
+    """The number of the generation that proposed it."""
+    position: int
+    """Its place among that generation's proposals, from 0."""
+    text: str
+    kind: AntibodyKind
+    guards: str
+    rationale: str
+    status: AntibodyStatus
+    reason: str
+    cosine: float | None
+    """Cosine to mu_k of the class it guards; None where it was turned down before it was measured."""
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EffectRecord(Effect):
+    """A measured boundary effect, and what it was measured of. `antibody_*` and `guards` are None for a bank."""
+
+    session: str = ""
+    generation_id: str = ""
+    generation: int = 0
+    split: Split = "feedback"
+    antibody_id: str | None = None
+    antibody_text: str | None = None
+    guards: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """The text of one step in one version of the prompt."""
+
+    id: str
+    session: str
+    version: int
+    step: str
+    text: str
+    parent_version: int | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LlmCallRecord:
+    """One call of the chat model: what was asked, and the reply or the error."""
+
+    id: str
+    session_id: str
+    generation: int
+    step: str
+    subject: str
+    request_digest: str
+    request_text: str
+    reply_text: str | None
+    error: str | None
+    model: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredBank:
+    """A bank in force: antibodies in the order of their creation, and their embeddings, (A, d) float32."""
+
+    antibodies: tuple[AntibodyRecord, ...]
+    vectors: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.antibodies)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run of a benchmark."""
+
+    id: str
+    config: dict[str, Any]
+    config_digest: str
+    seed: int
+    git_sha: str | None
+    versions: dict[str, str]
+    status: RunStatus
+    session_id: str | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TestReadRecord:
+    """One opening of the sealed split."""
+
+    __test__ = False  # pytest would take the class for a test because of its name
+
+    id: str
+    run_id: str
+    sets: tuple[str, ...]
+    reason: str
+    at: datetime

@@ -1,0 +1,391 @@
+"""The antibody store: the one door to the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import URL, Engine, make_url, select
+
+from db import models as m
+from db import queries, schema
+from db.drafts import GenerationDraft
+from db.engine import make_engine, reading, resolve_url, shown, writing
+from db.records import (
+    AntibodyRecord,
+    EffectRecord,
+    GenerationRecord,
+    LlmCallRecord,
+    PromptRecord,
+    RunRecord,
+    RunStatus,
+    SessionRecord,
+    SessionStatus,
+    StoredBank,
+    TestReadRecord,
+)
+from db.values import from_json, to_json
+from db.writing import insert_new, new_id, now, result_rows, write_generation
+from immuno.errors import SetupError, did_you_mean
+from immuno.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, ResultRow, Verdict
+
+__all__ = ["AntibodyStore", "new_id", "open_store"]
+
+_LONGEST_NAME = 200
+
+
+def open_store(url: str | None = None, *, default: Path | None = None, read_only: bool = False) -> AntibodyStore:
+    """Open the database `url` (a URL or a SQLite file), else $IMMUNO_DB, else the file `default`.
+
+    A new database is created; one that exists is checked. `read_only` creates and changes nothing, and opens a file
+    that may not be written. Raises SetupError for a database that is missing (read_only), unreachable, unwritable,
+    another program's, or of another schema revision.
+    """
+    resolved = resolve_url(url, default)
+    engine = make_engine(resolved, read_only=read_only)
+    try:
+        (schema.check if read_only else schema.create_or_check)(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return AntibodyStore(engine, resolved, read_only=read_only)
+
+
+class AntibodyStore:
+    """What the loop and the benchmark write down, and what everybody reads. This docstring is the storage contract.
+
+    *Atomic.* Every method is one transaction, committed when it returns; one that raises has changed nothing. A
+    process killed at any moment leaves whole methods behind: `save_generation` writes a generation with all that
+    belongs to it, or nothing.
+
+    *Repeatable.* A write that is repeated does no harm and no error: the first one wins, and is returned. What is
+    repeated is said by unique keys: a call (session, generation, step, subject), a generation (session, number), a
+    line of results (run, method, seed, outlier set), an encoder (digest), a data set (digest, name, split, role). Two
+    exceptions: `create_session` refuses a name that is taken, and `start_run` and `record_test_read` add a row each
+    time, as they must.
+
+    *Shared.* Any number of threads and processes may use one database at the same time, also the same store from
+    several threads. Writers wait for one another (SQLite: 30 s, then ImmunoError), readers do not wait, and read what
+    was committed when their method began. A store goes to another process by pickling: it opens the database anew
+    there (with the URL as it was resolved here, password included). Do not use one across `os.fork`.
+
+    *Faithful.* What is read equals what was written: NaN and infinity, any text (NUL and lone surrogates too),
+    vectors to the last bit, times in UTC. What cannot be kept is refused with a SetupError: vectors and cosines that
+    are not finite, times without a time zone, values that JSON would change.
+
+    *Ordered.* Sessions, runs and reads come oldest first, generations by number, antibodies in the order of their
+    creation.
+
+    *Errors.* SetupError for what the caller or the user can mend, ImmunoError for the rest; none of SQLAlchemy's.
+    """
+
+    def __init__(self, engine: Engine, url: URL, *, read_only: bool = False) -> None:
+        self._engine = engine
+        self._url = url
+        self._read_only = read_only
+
+    @property
+    def url(self) -> str:
+        """The database's URL, its password hidden."""
+        return shown(self._url)
+
+    def close(self) -> None:
+        """Close the connections. A closed store opens them again when it is used."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    def __getstate__(self) -> tuple[str, bool]:
+        return self._url.render_as_string(hide_password=False), self._read_only
+
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        url, self._read_only = state
+        self._url = make_url(url)
+        self._engine = make_engine(self._url, read_only=self._read_only)
+
+    # Encoders and data sets
+
+    def ensure_encoder(self, encoder: EncoderInfo) -> None:
+        """Record an encoder."""
+        with writing(self._engine) as transaction:
+            insert_new(transaction, m.Encoder, [_encoder_row(encoder)])
+
+    def ensure_dataset(self, images: ImageSet) -> None:
+        """Record an image set: its name, split, role, digest and number of images."""
+        row = {"id": new_id(), "digest": images.digest, "name": images.name, "split": images.split, "role": images.role}
+        with writing(self._engine) as transaction:
+            insert_new(transaction, m.Dataset, [row | {"count": len(images.samples), "created_at": now()}])
+
+    # Sessions
+
+    def create_session(
+        self,
+        name: str,
+        *,
+        config: Mapping[str, Any],
+        seed: int,
+        git_sha: str | None,
+        versions: Mapping[str, str],
+        encoder: EncoderInfo,
+    ) -> SessionRecord:
+        """Begin a session (status running). Raises SetupError for a name that is taken, empty, long or unprintable."""
+        if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise SetupError(f"{name!r} cannot name a session; use 1 to {_LONGEST_NAME} printable characters")
+        time = now()
+        row = {
+            "id": new_id(),
+            "name": name,
+            "status": "running",
+            "config": to_json(config, "config"),
+            "seed": seed,
+            "git_sha": git_sha,
+            "versions": dict(versions),
+            "encoder_digest": encoder.digest,
+            "created_at": time,
+            "updated_at": time,
+        }
+        with writing(self._engine) as transaction:
+            insert_new(transaction, m.Encoder, [_encoder_row(encoder)])
+            if not insert_new(transaction, m.Session, [row]):
+                raise SetupError(f"a session named '{name}' exists in {self.url}; resume it, or choose another name")
+            return queries.sessions(transaction, name)[0]
+
+    def find_session(self, name: str) -> SessionRecord | None:
+        """Return the session of that name."""
+        with reading(self._engine) as transaction:
+            return next(iter(queries.sessions(transaction, name)), None)
+
+    def session(self, name: str) -> SessionRecord:
+        """Return the session of that name. Raises SetupError where there is none, naming the nearest."""
+        if (found := self.find_session(name)) is None:
+            names = [record.name for record in self.sessions()]
+            raise SetupError(
+                f"no session '{name}' in {self.url}" + (did_you_mean(name, names) or "; it holds none yet")
+            )
+        return found
+
+    def sessions(self) -> tuple[SessionRecord, ...]:
+        """Return all sessions."""
+        with reading(self._engine) as transaction:
+            return queries.sessions(transaction)
+
+    def set_session_status(self, session_id: str, status: SessionStatus) -> None:
+        """Record that a session runs, pauses, has finished or has failed."""
+        with writing(self._engine) as transaction:
+            session = transaction.get(m.Session, session_id)
+            if session is None:
+                raise SetupError(f"there is no session with the id {session_id!r}")
+            session.status, session.updated_at = status, now()
+
+    # Calls of the chat model
+
+    def record_llm_call(
+        self,
+        session_id: str,
+        generation: int,
+        step: str,
+        subject: str,
+        *,
+        request_digest: str,
+        request_text: str,
+        reply_text: str | None,
+        model: str,
+        error: str | None = None,
+        prompt_tokens: int | None = None,
+        completion_tokens: int | None = None,
+    ) -> LlmCallRecord:
+        """Record a call and return what is recorded: the first reply under this key, whoever wrote it.
+
+        A recorded error is replayed like a reply, so record only those that would come again.
+        """
+        row = {
+            "id": new_id(),
+            "session_id": session_id,
+            "generation": generation,
+            "step": step,
+            "subject": subject,
+            "request_digest": request_digest,
+            "request_text": request_text,
+            "reply_text": reply_text,
+            "error": error,
+            "model": model,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "created_at": now(),
+        }
+        with writing(self._engine) as transaction:
+            insert_new(transaction, m.LlmCall, [row])
+            return queries.llm_calls(transaction, session_id, (generation, step, subject))[0]
+
+    def find_llm_call(self, session_id: str, generation: int, step: str, subject: str) -> LlmCallRecord | None:
+        """Return the recorded call, to replay it. Its `request_digest` tells whether the same was asked."""
+        with reading(self._engine) as transaction:
+            return next(iter(queries.llm_calls(transaction, session_id, (generation, step, subject))), None)
+
+    def llm_calls(self, session_id: str) -> tuple[LlmCallRecord, ...]:
+        """Return a session's calls."""
+        with reading(self._engine) as transaction:
+            return queries.llm_calls(transaction, session_id)
+
+    # Generations
+
+    def save_generation(self, draft: GenerationDraft) -> GenerationRecord:
+        """Write a generation in one transaction; where its number is taken, write nothing and return what is stored.
+
+        Raises SetupError for a draft that contradicts itself or the database (db.drafts says what holds).
+        """
+        with writing(self._engine) as transaction:
+            stored = select(m.Generation.id).where(
+                m.Generation.session_id == draft.session_id, m.Generation.number == draft.number
+            )
+            if transaction.scalar(stored) is None:
+                write_generation(transaction, draft)
+            return queries.generations(transaction, session_id=draft.session_id, number=draft.number)[0]
+
+    def generations(self, session_id: str | None = None) -> tuple[GenerationRecord, ...]:
+        """Return the generations of a session, or of all."""
+        with reading(self._engine) as transaction:
+            return queries.generations(transaction, session_id=session_id)
+
+    def last_generation(self, session_id: str) -> GenerationRecord | None:
+        """Return a session's newest generation."""
+        return next(reversed(self.generations(session_id)), None)
+
+    def best_generation(self, session_id: str) -> GenerationRecord | None:
+        """Return a session's best generation: the last accepted one, since each has to be better than those before."""
+        with reading(self._engine) as transaction:
+            return next(reversed(queries.generations(transaction, session_id=session_id, accepted=True)), None)
+
+    def antibodies(
+        self,
+        session_id: str | None = None,
+        *,
+        generation: int | None = None,
+        status: AntibodyStatus | None = None,
+        kind: AntibodyKind | None = None,
+        guards: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[AntibodyRecord, ...]:
+        """Return the antibodies, kept and turned down, that fit; `generation` is a number."""
+        with reading(self._engine) as transaction:
+            return queries.antibodies(
+                transaction,
+                session_id=session_id,
+                generation=generation,
+                status=status,
+                kind=kind,
+                guards=guards,
+                limit=limit,
+            )
+
+    def effects(
+        self,
+        session_id: str | None = None,
+        *,
+        generation: int | None = None,
+        scope: str | None = None,
+        outlier_set: str | None = None,
+        guards: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[EffectRecord, ...]:
+        """Return the measured effects that fit; with `guards`, of antibodies only (a bank guards no single class)."""
+        with reading(self._engine) as transaction:
+            return queries.effects(
+                transaction,
+                session_id=session_id,
+                generation=generation,
+                scope=scope,
+                outlier_set=outlier_set,
+                guards=guards,
+                limit=limit,
+            )
+
+    def verdicts(self, generation_id: str) -> tuple[Verdict, ...]:
+        """Return a generation's verdicts, by set and sample."""
+        with reading(self._engine) as transaction:
+            return queries.verdicts(transaction, generation_id)
+
+    def prompts(self, session_id: str | None = None) -> tuple[PromptRecord, ...]:
+        """Return prompts by version."""
+        with reading(self._engine) as transaction:
+            return queries.prompts(transaction, session_id)
+
+    def bank(self, generation_id: str) -> StoredBank:
+        """Return the bank in force after a generation, vectors (A, d) float32. SetupError for an unknown generation."""
+        with reading(self._engine) as transaction:
+            return queries.bank(transaction, generation_id)
+
+    # Benchmark runs and the sealed split
+
+    def start_run(
+        self,
+        *,
+        config: Mapping[str, Any],
+        config_digest: str,
+        seed: int,
+        git_sha: str | None,
+        versions: Mapping[str, str],
+        session_id: str | None = None,
+    ) -> RunRecord:
+        """Begin a run (status running); `session_id` where it measures a session's bank."""
+        run = RunRecord(
+            id=new_id(),
+            config=from_json(to_json(config, "config")),
+            config_digest=config_digest,
+            seed=seed,
+            git_sha=git_sha,
+            versions=dict(versions),
+            status="running",
+            session_id=session_id,
+            started_at=now(),
+            finished_at=None,
+        )
+        with writing(self._engine) as transaction:
+            transaction.add(m.Run(**{name: getattr(run, name) for name in RunRecord.__slots__}))
+        return run
+
+    def finish_run(self, run_id: str, status: RunStatus = "finished") -> None:
+        """Record that a run has ended, and how."""
+        with writing(self._engine) as transaction:
+            run = transaction.get(m.Run, run_id)
+            if run is None:
+                raise SetupError(f"there is no run with the id {run_id!r}")
+            run.status, run.finished_at = status, now()
+
+    def find_run(self, config_digest: str, *, status: RunStatus | None = "finished") -> RunRecord | None:
+        """Return the newest run of a configuration with that status (None: any)."""
+        with reading(self._engine) as transaction:
+            return next(reversed(queries.runs(transaction, config_digest=config_digest, status=status)), None)
+
+    def save_results(self, run_id: str, rows: Iterable[ResultRow]) -> int:
+        """Record a run's lines; return how many were new."""
+        with writing(self._engine) as transaction:
+            return insert_new(transaction, m.Result, result_rows(run_id, rows))
+
+    def results(self, run_id: str) -> tuple[ResultRow, ...]:
+        """Return a run's lines."""
+        with reading(self._engine) as transaction:
+            return queries.results(transaction, run_id)
+
+    def record_test_read(self, run_id: str, sets: Sequence[str], reason: str) -> TestReadRecord:
+        """Record that a run opens the sealed split: which sets, and why."""
+        read = TestReadRecord(id=new_id(), run_id=run_id, sets=tuple(sets), reason=reason, at=now())
+        with writing(self._engine) as transaction:
+            transaction.add(m.TestRead(id=read.id, run_id=run_id, sets=list(sets), reason=reason, at=read.at))
+        return read
+
+    def test_reads(self) -> tuple[TestReadRecord, ...]:
+        """Return every opening of the sealed split."""
+        with reading(self._engine) as transaction:
+            return queries.test_reads(transaction)
+
+
+def _encoder_row(encoder: EncoderInfo) -> dict[str, Any]:
+    names = EncoderInfo.__slots__
+    return {"digest": encoder.digest, "created_at": now()} | {name: getattr(encoder, name) for name in names}

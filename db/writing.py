@@ -1,0 +1,303 @@
+"""Every INSERT: rows that are there already are left alone, and a generation is written in one piece.
+
+The functions take an ORM session within a write transaction (db.engine.writing); whatever they raise undoes all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
+
+from sqlalchemy import Select, insert, select
+from sqlalchemy.orm import Session as Transaction
+from uuid_utils.compat import uuid7
+
+from db import models as m
+from db.drafts import AntibodyDraft, GenerationDraft
+from db.values import split_number, to_json
+from db.vectors import DTYPE, to_bytes
+from immuno.errors import SetupError
+from immuno.records import text_digest
+
+
+def new_id() -> str:
+    """Return a new key: a UUID of version 7, 36 characters; later ones sort after earlier ones of the same process."""
+    return str(uuid7())
+
+
+def now() -> datetime:
+    """Return the present time, in UTC."""
+    return datetime.now(UTC)
+
+
+def numbers(values: Mapping[str, float]) -> dict[str, Any]:
+    """Return the columns of measured numbers: `x` and `x_kind` for each."""
+    columns: dict[str, Any] = {}
+    for name, number in values.items():
+        columns[name], columns[f"{name}_kind"] = split_number(number)
+    return columns
+
+
+def insert_new(transaction: Transaction, model: type[m.Base], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert the rows whose unique keys are not taken; of equal keys the first one wins. Return how many were new."""
+    dialect = import_module(f"sqlalchemy.dialects.{transaction.connection().dialect.name}")  # sqlite or postgresql
+    statement = dialect.insert(model).on_conflict_do_nothing().returning(model.metadata.tables[model.__tablename__])
+    return len(transaction.execute(statement, list(rows)).all()) if rows else 0
+
+
+def write_generation(transaction: Transaction, draft: GenerationDraft) -> None:
+    """Write a generation that is not there yet. SetupError for a draft that contradicts itself or the database."""
+    session, dim = _locked_session(transaction, draft.session_id)
+    generation_id, time = new_id(), now()
+    what = f"generation {draft.number} of session '{session.name}'"
+    _write_prompts(transaction, draft, what, time)
+    parent_id = _parent_id(transaction, draft, what)
+    transaction.execute(
+        insert(m.Generation).values(
+            id=generation_id,
+            session_id=draft.session_id,
+            number=draft.number,
+            parent_id=parent_id,
+            prompt_version=draft.prompt_version,
+            accepted=draft.accepted,
+            reason=draft.reason,
+            guideline=draft.guideline,
+            metrics=to_json(draft.metrics, "metrics"),
+            started_at=draft.started_at,
+            finished_at=draft.finished_at,
+        )
+    )
+    antibodies = _without_repeats(draft.antibodies)
+    known = _known_antibodies(transaction, draft.session_id) | {antibody.id for antibody in antibodies}
+    _insert(transaction, m.Antibody, _antibody_rows(antibodies, generation_id, time))
+    in_force = _write_embeddings(transaction, draft, antibodies, generation_id, parent_id, session.encoder_digest, dim)
+    _check_known(known, (effect.antibody_id for effect in draft.effects), f"{what}: an effect")
+    _insert(transaction, m.Effect, _effect_rows(draft, generation_id))
+    _check_known(known, (verdict.nearest_antibody for verdict in draft.verdicts), f"{what}: a verdict")
+    _insert(transaction, m.Verdict, _verdict_rows(draft, generation_id))
+    _check_known(set(in_force), draft.bank, f"{what}: its bank", "an antibody with an embedding")
+    _insert(
+        transaction,
+        m.BankMember,
+        [{"generation_id": generation_id, "antibody_id": key, "embedding_id": in_force[key]} for key in draft.bank],
+    )
+
+
+def _insert(transaction: Transaction, model: type[m.Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        transaction.execute(insert(model), list(rows))
+
+
+def _locked_session(transaction: Transaction, session_id: str) -> tuple[m.Session, int]:
+    """Return the session and its encoder's dimension; on PostgreSQL lock it: its generations come one by one."""
+    session = transaction.get(m.Session, session_id, with_for_update=True)
+    if session is None:
+        raise SetupError(f"there is no session with the id {session_id!r}")
+    return session, transaction.get_one(m.Encoder, session.encoder_digest).dim
+
+
+def _write_prompts(transaction: Transaction, draft: GenerationDraft, what: str, time: datetime) -> None:
+    stored = _prompt_texts(transaction, draft.session_id, draft.prompt_version)
+    if not stored and not draft.prompts:
+        raise SetupError(f"{what} has prompt version {draft.prompt_version}, whose text is not stored; hand it in")
+    parents: Mapping[str, str] = {}
+    if draft.prompt_parent is not None:
+        parents = _prompt_texts(transaction, draft.session_id, draft.prompt_parent)
+        if not parents:
+            raise SetupError(f"{what}: its prompt's parent, version {draft.prompt_parent}, is not stored")
+    for step, text in draft.prompts.items():
+        if stored.get(step, text) != text:
+            raise SetupError(
+                f"{what}: prompt version {draft.prompt_version} is stored with another text for step '{step}'; "
+                "a changed prompt needs a new version"
+            )
+    rows = [
+        {
+            "id": new_id(),
+            "session_id": draft.session_id,
+            "version": draft.prompt_version,
+            "step": step,
+            "text": text,
+            "parent_version": draft.prompt_parent if step in parents else None,
+            "created_at": time,
+        }
+        for step, text in draft.prompts.items()
+        if step not in stored
+    ]
+    _insert(transaction, m.Prompt, rows)
+
+
+def _prompt_texts(transaction: Transaction, session_id: str, version: int) -> dict[str, str]:
+    query = select(m.Prompt.step, m.Prompt.text).where(m.Prompt.session_id == session_id, m.Prompt.version == version)
+    return _pairs(transaction, query)
+
+
+def _parent_id(transaction: Transaction, draft: GenerationDraft, what: str) -> str | None:
+    if draft.parent is None:
+        return None
+    parent = transaction.scalar(
+        select(m.Generation.id).where(m.Generation.session_id == draft.session_id, m.Generation.number == draft.parent)
+    )
+    if parent is None:
+        raise SetupError(f"{what}: its parent, generation {draft.parent}, is not stored")
+    return parent
+
+
+def _without_repeats(antibodies: Iterable[AntibodyDraft]) -> list[AntibodyDraft]:
+    kept: dict[tuple[str, str], AntibodyDraft] = {}
+    for antibody in antibodies:
+        first = kept.setdefault((antibody.text, antibody.guards), antibody)
+        if (first.status, antibody.status) == ("rejected", "accepted"):
+            kept[antibody.text, antibody.guards] = antibody
+    return list(kept.values())
+
+
+def _known_antibodies(transaction: Transaction, session_id: str) -> set[str]:
+    query = select(m.Antibody.id).join(m.Generation, m.Generation.id == m.Antibody.generation_id)
+    return set(transaction.scalars(query.where(m.Generation.session_id == session_id)))
+
+
+def _check_known(
+    known: set[str], ids: Iterable[str | None], what: str, expected: str = "an antibody of this session"
+) -> None:
+    for key in ids:
+        if key is not None and key not in known:
+            raise SetupError(f"{what} names {key!r}, which is not {expected}")
+
+
+def _antibody_rows(antibodies: Sequence[AntibodyDraft], generation_id: str, time: datetime) -> list[dict[str, Any]]:
+    rows = []
+    for position, antibody in enumerate(antibodies):
+        if antibody.cosine is not None and split_number(antibody.cosine)[1] != "finite":
+            raise SetupError(
+                f"the cosine of the antibody '{antibody.text}' is {antibody.cosine}; use None where it is unknown"
+            )
+        rows.append(
+            {
+                "id": antibody.id,
+                "generation_id": generation_id,
+                "position": position,
+                "text": antibody.text,
+                "kind": antibody.kind,
+                "guards": antibody.guards,
+                "digest": text_digest(antibody.text, antibody.guards),
+                "rationale": antibody.rationale,
+                "status": antibody.status,
+                "reason": antibody.reason,
+                "cosine": None if antibody.cosine is None else float(antibody.cosine),
+                "created_at": time,
+            }
+        )
+    return rows
+
+
+def _write_embeddings(
+    transaction: Transaction,
+    draft: GenerationDraft,
+    antibodies: Sequence[AntibodyDraft],
+    generation_id: str,
+    parent_id: str | None,
+    encoder_digest: str,
+    dim: int,
+) -> dict[str, str]:
+    """Write the new embeddings; return antibody id -> the embedding in force where the antibody is in the bank."""
+    common: dict[str, Any] = {
+        "generation_id": generation_id,
+        "encoder_digest": encoder_digest,
+        "dim": dim,
+        "dtype": DTYPE,
+    }
+    proposed = [
+        common
+        | {
+            "id": new_id(),
+            "antibody_id": antibody.id,
+            "kind": "proposed",
+            "parent_id": None,
+            "vector": to_bytes(antibody.vector, dim, f"the antibody '{antibody.text}'"),
+        }
+        for antibody in antibodies
+        if antibody.vector is not None
+    ]
+    _insert(transaction, m.Embedding, proposed)
+    before = _embeddings_before(transaction, draft.session_id, parent_id)
+    _check_known(set(before), (one.antibody_id for one in draft.matured), "a matured embedding", "an embedded antibody")
+    matured = [
+        common
+        | {
+            "id": new_id(),
+            "antibody_id": one.antibody_id,
+            "kind": "matured",
+            "parent_id": before[one.antibody_id],
+            "vector": to_bytes(one.vector, dim, f"the matured antibody {one.antibody_id}"),
+        }
+        for one in draft.matured
+    ]
+    _insert(transaction, m.Embedding, matured)
+    return before | {row["antibody_id"]: row["id"] for row in matured}
+
+
+def _embeddings_before(transaction: Transaction, session_id: str, parent_id: str | None) -> dict[str, str]:
+    """Antibody id -> its proposed embedding, or the one that it has in the parent's bank."""
+    proposed = (
+        select(m.Embedding.antibody_id, m.Embedding.id)
+        .join(m.Generation, m.Generation.id == m.Embedding.generation_id)
+        .where(m.Generation.session_id == session_id, m.Embedding.kind == "proposed")
+    )
+    banked = select(m.BankMember.antibody_id, m.BankMember.embedding_id).where(m.BankMember.generation_id == parent_id)
+    return _pairs(transaction, proposed) | _pairs(transaction, banked)
+
+
+def _pairs(transaction: Transaction, query: Select[str, str]) -> dict[str, str]:
+    return dict(transaction.execute(query).all())
+
+
+_EFFECT_NUMBERS = ("gain", "harm", "d_fpr95", "d_auroc", "d_id_accuracy")
+
+
+def _effect_rows(draft: GenerationDraft, generation_id: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": new_id(),
+            "generation_id": generation_id,
+            "antibody_id": one.antibody_id,
+            "split": one.split,
+            "scope": one.effect.scope,
+            "outlier_set": one.effect.outlier_set,
+            "fired_id": int(one.effect.fired_id),
+            "fired_outliers": int(one.effect.fired_outliers),
+        }
+        | numbers({name: getattr(one.effect, name) for name in _EFFECT_NUMBERS})
+        for one in draft.effects
+    ]
+
+
+def _verdict_rows(draft: GenerationDraft, generation_id: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "generation_id": generation_id,
+            "set_name": verdict.set_name,
+            "sample_id": verdict.sample_id,
+            "accepted": bool(verdict.accepted),
+            "nearest_class": verdict.nearest_class,
+            "nearest_antibody_id": verdict.nearest_antibody,
+        }
+        | numbers({"score": verdict.score})
+        for verdict in draft.verdicts
+    ]
+
+
+RESULT_NUMBERS = ("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy")
+
+
+def result_rows(run_id: str, rows: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return the columns of a run's lines (immuno.records.ResultRow)."""
+    return [
+        {"id": new_id(), "run_id": run_id}
+        | (values := asdict(row))
+        | numbers({name: values[name] for name in RESULT_NUMBERS})
+        for row in rows
+    ]

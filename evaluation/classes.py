@@ -1,0 +1,73 @@
+"""The known classes: their names, and the prompts that name them to the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation.data import label_names
+from immuno.config import ClassesConfig, DataConfig
+from immuno.errors import SetupError
+
+# open_clip's list has "missile" and "sunglasses" twice each. One of each pair gets its own WordNet name.
+_DISTINCT_NAMES = {744: "projectile", 836: "sunglass"}
+
+
+def read_classes(config: ClassesConfig, data: DataConfig, *, seed: int) -> tuple[str, ...]:
+    """Return the names of the known classes, as the labels of the data spell them.
+
+    `names` is a text file with one class per line, in its order; or "dataset", the labels of data.fit (else of data.id)
+    in alphabetical order, or for the mini-world in its own; or "imagenet1k", open_clip's list of 1,000 names (two of
+    them changed, so that all differ).
+    Raises SetupError naming the file, and the lines, for blank and repeated ones.
+    """
+    if isinstance(config.names, Path):
+        return read_class_list(config.names)
+    if config.names == "imagenet1k":
+        # Imported here: it brings torch with it.
+        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+        return tuple(_DISTINCT_NAMES.get(index, name) for index, name in enumerate(IMAGENET_CLASSNAMES))
+    return label_names(data.fit or data.id, seed=seed)
+
+
+def read_class_list(path: Path) -> tuple[str, ...]:
+    """Return the classes of a UTF-8 text file with one name per line. Raises SetupError as `read_classes` does."""
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SetupError(
+            f'no class list at {path}; name a text file with one class per line, "dataset" or "imagenet1k"'
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"cannot read {path} as a class list in UTF-8 text: {error}") from None
+    names = [line.strip() for line in content.removesuffix("\n").split("\n")]
+    if not any(names):
+        raise SetupError(f"{path} is empty; write one class per line")
+    blank = [number for number, name in enumerate(names, start=1) if not name]
+    if blank:
+        raise SetupError(f"{path} has blank lines ({_numbers(blank)}); delete them")
+    lines: dict[str, list[int]] = {}
+    for number, name in enumerate(names, start=1):
+        lines.setdefault(name, []).append(number)
+    repeated = [(name, numbers) for name, numbers in lines.items() if len(numbers) > 1]
+    if repeated:
+        name, numbers = repeated[0]
+        others = f", and {len(repeated) - 1} more name(s)" if len(repeated) > 1 else ""
+        raise SetupError(f"{path} names '{name}' more than once (lines {_numbers(numbers)}){others}; keep one of each")
+    return tuple(names)
+
+
+def fill_template(template: str, texts: Sequence[str]) -> list[str]:
+    """Return the prompts: the template with each text in place of its `{}`.
+
+    Other braces stay as they are, in the template and in the texts. Raises SetupError for a template without `{}`.
+    """
+    if "{}" not in template:
+        raise SetupError(f"the template '{template}' has no {{}} where the text goes; write e.g. 'a photo of a {{}}.'")
+    return [template.replace("{}", text) for text in texts]
+
+
+def _numbers(lines: Sequence[int]) -> str:
+    shown = ", ".join(str(number) for number in lines[:5])
+    return f"{shown}, ..." if len(lines) > 5 else shown

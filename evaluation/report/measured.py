@@ -1,0 +1,111 @@
+"""The rows of a benchmark, indexed by method and outlier set, and the means that the headline and the table share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from evaluation.report.model import Results, Row
+
+HEADLINE_SETS = ("near", "contextual")
+"""The sets of the headline where a benchmark has them: look-alikes and known things in impossible places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A method on one set: its metrics (shares; None where undefined), averaged over the seeds."""
+
+    auroc: float | None
+    fpr95_id: float | None
+    fpr95_ood: float | None
+    aupr_in: float | None
+    aupr_out: float | None
+    id_accuracy: float | None
+    n_id: int | None
+    n_ood: int | None
+    seeds: int
+
+
+class Measured:
+    """Rows by method and set, both in the order of the file."""
+
+    def __init__(self, results: Results) -> None:
+        by_key: dict[tuple[str, str], list[Row]] = {}
+        for row in results.rows:
+            by_key.setdefault((row.method, row.ood), []).append(row)
+        self._cells = {key: _average(rows) for key, rows in by_key.items()}
+        self._antibodies: dict[str, int] = {}
+        for row in results.rows:
+            self._antibodies[row.method] = max(row.antibodies, self._antibodies.get(row.method, 0))
+        self.methods: tuple[str, ...] = tuple(self._antibodies)
+        self.sets: tuple[str, ...] = tuple(dict.fromkeys(row.ood for row in results.rows))
+        self.headline_sets: tuple[str, ...] = tuple(s for s in self.sets if s in HEADLINE_SETS) or self.sets
+        self.unseen_sets: tuple[str, ...] = _unseen(self.sets, results)
+        self.seeds: int = max((cell.seeds for cell in self._cells.values()), default=0)
+
+    def cell(self, method: str, outlier_set: str) -> Cell | None:
+        """The metrics of a method on a set; None where it was not measured."""
+        return self._cells.get((method, outlier_set))
+
+    def antibodies(self, method: str) -> int:
+        """How many antibodies a method uses; 0 for a method without a bank."""
+        return self._antibodies[method]
+
+    def fpr95(self, method: str, sets: Sequence[str], over: Callable[[Iterable[float]], float] = fmean) -> float | None:
+        """Mean (or another summary) of fpr95_id over sets; None unless it was measured on every one of them."""
+        return self._over(method, sets, lambda cell: cell.fpr95_id, over)
+
+    def auroc(self, method: str, sets: Sequence[str], over: Callable[[Iterable[float]], float] = fmean) -> float | None:
+        """Mean (or another summary) of the AUROC over sets; None unless it was measured on every one of them."""
+        return self._over(method, sets, lambda cell: cell.auroc, over)
+
+    def id_accuracy(self, method: str) -> float | None:
+        """Mean ID accuracy of a method over its rows (one value, as the known images are the same)."""
+        found = [self._cells[key].id_accuracy for key in self._cells if key[0] == method]
+        return _mean(found)
+
+    def best_without_antibodies(self, sets: Sequence[str]) -> str | None:
+        """The method without a bank that has the lowest mean fpr95_id over the sets; the first of equals."""
+        means = {m: mean for m in self.methods if not self.antibodies(m) and (mean := self.fpr95(m, sets)) is not None}
+        return min(means, key=means.__getitem__) if means else None
+
+    def _over(
+        self,
+        method: str,
+        sets: Sequence[str],
+        metric: Callable[[Cell], float | None],
+        over: Callable[[Iterable[float]], float],
+    ) -> float | None:
+        cells = [self.cell(method, name) for name in sets]
+        values = [value for cell in cells if cell is not None and (value := metric(cell)) is not None]
+        return over(values) if values and len(values) == len(sets) else None
+
+
+def _unseen(sets: Sequence[str], results: Results) -> tuple[str, ...]:
+    """The sets unlike anything in the loop's feedback: called "unseen", or of a name that the feedback did not have.
+
+    Where no name is shared between the feedback and the test, names say nothing, and only "unseen" counts.
+    """
+    feedback = {name for g in (results.session.generations if results.session else ()) for name in g.fpr95}
+    shared = feedback & set(sets)
+    return tuple(name for name in sets if "unseen" in name.lower() or (shared and name not in shared))
+
+
+def _average(rows: Sequence[Row]) -> Cell:
+    return Cell(
+        auroc=_mean(row.auroc for row in rows),
+        fpr95_id=_mean(row.fpr95_id for row in rows),
+        fpr95_ood=_mean(row.fpr95_ood for row in rows),
+        aupr_in=_mean(row.aupr_in for row in rows),
+        aupr_out=_mean(row.aupr_out for row in rows),
+        id_accuracy=_mean(row.id_accuracy for row in rows),
+        n_id=rows[0].n_id,
+        n_ood=rows[0].n_ood,
+        seeds=len(rows),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return fmean(present) if present else None

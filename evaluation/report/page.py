@@ -1,0 +1,158 @@
+"""Renders a results folder as `report.html`: one file, no request, the same bytes for the same folder."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from evaluation.files import write_atomically
+from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
+from evaluation.report.headline import summarise
+from evaluation.report.measured import Measured
+from evaluation.report.model import Antibody, Generation, Results, Skipped, read_results
+from evaluation.report.panels import generation_panels, mean_fpr95, score_panels
+from evaluation.report.scores import read_scores
+from evaluation.report.table import build_table
+from immuno.errors import SetupError
+
+REPORT_FILE = "report.html"
+MOST_ANTIBODIES = 400
+MOST_SKIPPED = 200
+_TEMPLATES = Path(__file__).parent / "templates"
+_MINUS = "\N{MINUS SIGN}"
+_NOTHING = "\N{EN DASH}"
+
+
+def render_report(folder: Path) -> Path:
+    """Render `folder/results.json` (and `folder/scores.npz`) as `folder/report.html`, and return its path.
+
+    The file appears whole or not at all. Missing pictures or scores leave a note on the page. Raises SetupError where
+    results.json is missing, is not JSON or has another shape, and where the page cannot be written.
+    """
+    html = _render(read_results(folder), folder)
+    target = folder / REPORT_FILE
+    try:
+        # File names may hold bytes that are no text; what UTF-8 cannot carry becomes a question mark.
+        write_atomically(target, html.encode("utf-8", "replace").decode("utf-8"))
+    except OSError as error:
+        raise SetupError(f"cannot write {target}: {error.strerror}; make the folder writable") from None
+    return target
+
+
+def _render(results: Results, folder: Path) -> str:
+    measured = Measured(results)
+    headline = summarise(results, measured)
+    scores = read_scores(folder)
+    generations = results.session.generations if results.session else ()
+    script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            results=results,
+            measured=measured,
+            headline=headline,
+            table=build_table(measured),
+            scores_problem=scores.problem,
+            panels=score_panels(measured, headline, scores),
+            generation_panels=generation_panels(generations),
+            generations=_generations(generations),
+            gallery=build_gallery(results.gallery, folder),
+            most_per_group=MOST_PER_GROUP,
+            bank=_by_gain(results.antibodies)[:MOST_ANTIBODIES],
+            parameters={row.method: row.params for row in results.rows if row.params},
+            skipped=_by_set(results.skipped[:MOST_SKIPPED]),
+            script=script,
+            script_digest=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, points=points, score=score, plain=plain, moment=moment, count=count)
+    return environment
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationView:
+    """A generation with its mean FPR95, and the number of the first generation that had its guideline."""
+
+    generation: Generation
+    mean_fpr95: float | None
+    guideline_of: int
+
+
+def _generations(generations: Sequence[Generation]) -> list[GenerationView]:
+    first: dict[str, int] = {}
+    return [GenerationView(g, mean_fpr95(g), first.setdefault(g.guideline, g.number)) for g in generations]
+
+
+def _by_gain(antibodies: Sequence[Antibody]) -> list[Antibody]:
+    """The antibodies that gain most first; unmeasured ones last."""
+    return sorted(antibodies, key=lambda a: (a.gain is None, -(a.gain or 0.0), a.text))
+
+
+def _by_set(skipped: Sequence[Skipped]) -> dict[str, list[Skipped]]:
+    groups: dict[str, list[Skipped]] = {}
+    for image in skipped:
+        groups.setdefault(image.set_name, []).append(image)
+    return groups
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as a percentage without its sign: 0.251 -> "25.1"; a dash for None."""
+    return _NOTHING if share is None else f"{100 * share:.{digits}f}".replace("-", _MINUS)
+
+
+def points(change: float) -> str:
+    """A change of a share in percentage points, signed: -0.002 -> "−0.2"."""
+    shown = f"{100 * change:+.1f}"
+    return "±0.0" if float(shown) == 0 else shown.replace("-", _MINUS)
+
+
+def score(value: float | None) -> str:
+    """A score or threshold with four digits."""
+    if value is None:
+        return _NOTHING
+    return (f"{value:.4f}" if abs(value) < 10 else f"{value:.5g}").replace("-", _MINUS)
+
+
+def count(number: int | None) -> str:
+    """A count with thousands set apart: 1700 -> "1,700"; a dash for None."""
+    return _NOTHING if number is None else f"{number:,}"
+
+
+def plain(value: Any) -> str:
+    """Any JSON value as one line of text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def moment(text: str) -> str:
+    """An ISO time as a person writes it; anything else as it is."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    zone = f" {when.tzname()}" if when.tzname() else ""
+    return f"{when.day} {when:%B %Y, %H:%M}{zone}"

@@ -1,0 +1,84 @@
+"""The results folder: `results.json`, whose shape other programs rely on (DESIGN section 5), and `scores.npz`.
+
+`results.json` has the keys run_id, config_digest, encoder, versions, git_sha, rows (`immuno.records.ResultRow`) and
+verdict. Further keys are free, among them `skipped` (images that could not be read) and `test_reads` (openings of the
+sealed test). It is strict JSON: a number that is not finite is refused.
+
+`scores.npz` has an array "method|set" (n,) float64 for every method and test set.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from evaluation.files import write_atomically
+from evaluation.scores.base import Floats
+from immuno.errors import ImmunoError, SetupError
+from immuno.records import ResultRow
+
+
+class _Contract(BaseModel):
+    """The keys that are promised, with their types."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    run_id: str
+    config_digest: str
+    encoder: dict[str, Any]
+    versions: dict[str, str]
+    git_sha: str | None
+    rows: tuple[ResultRow, ...]
+    verdict: dict[str, Any]
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Write `results.json`, whole or not at all.
+
+    Raises ImmunoError, and writes nothing, for a missing or mistyped key of the contract, and for NaN or infinity.
+    """
+    try:
+        _Contract.model_validate(results)
+        content = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(path, content + "\n")
+    except ValidationError as error:
+        raise ImmunoError(f"{path} was not written: {_first(error)}") from None
+    except ValueError as error:
+        raise ImmunoError(f"{path} was not written: {error}") from None
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read a `results.json` with all its keys. Raises SetupError for one that is missing or is not as promised."""
+    try:
+        raw: dict[str, Any] = json.loads(path.read_bytes())
+        _Contract.model_validate(raw)
+    except FileNotFoundError:
+        raise SetupError(f"no results at {path}; run: immuno bench CONFIG --out {path.parent}") from None
+    except OSError as error:
+        raise SetupError(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        raise SetupError(f"{path} is no results file: {_first(error)}; run the benchmark again") from None
+    except (ValueError, RecursionError) as error:
+        raise SetupError(f"{path} is not JSON ({error}); run the benchmark again") from None
+    return raw
+
+
+def write_scores(path: Path, scores: Mapping[str, Mapping[str, Floats]]) -> None:
+    """Write `scores.npz`, whole or not at all, from scores by method and set (see BenchmarkResult)."""
+    arrays: dict[str, Any] = {
+        f"{method}|{name}": array for method, sets in scores.items() for name, array in sets.items()
+    }
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_atomically(path, content.getvalue())
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors()[0]
+    where = ".".join(str(part) for part in found["loc"])
+    return f"{where}: {found['msg']}" if where else found["msg"]

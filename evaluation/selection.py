@@ -1,0 +1,209 @@
+"""Negative selection: which proposed antibodies are fit to be measured, and why the others are not.
+
+Immuno-VLM (arXiv 2605.30745), phase 2, keeps an antibody a that guards class k when delta_safe < cos(a, mu_k) <
+delta_risk: near enough to matter, not so near that it is the class. Cosines differ wildly between encoders, so the band
+is by default two quantiles of the class's own valid proposals; absolute bounds are an option.
+
+Validity comes first, in this order; the first reason counts:
+
+1. not text: empty, no letters, too long, or with control or invisible characters;
+2. guards a class that is not known;
+3. names only a known class (any of them), or a synonym or plural, at most with attributes that do not change what it
+   is. "a fish" and "two old fishes" are the class itself. "a fish in lava" is a contextual anomaly, and stays;
+4. for look-alikes: a sub-category, which ends with the name of a known class as its head noun ("race car");
+5. a proper noun;
+6. the words, or nearly the embedding, of an antibody of the bank or of an earlier proposal that passed so far.
+
+The word rules and their exceptions are in evaluation.wording. Every reason has the form "category: detail".
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.bank import Bank
+from evaluation.blocks import blocks
+from evaluation.checks import check_unit_rows
+from evaluation.features import FloatArray, IntArray
+from evaluation.wording import ClassNames, proper_noun, words
+from immuno.errors import SetupError
+from immuno.records import ProposedAntibody
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionRules:
+    """What passes.
+
+    `band`: quantiles (low, high) in [0, 1] of the cosines of a class's valid proposals, both kept; (0, 1) keeps all.
+    `bounds`: absolute cosines (delta_safe, delta_risk) instead, both turned down. `near_duplicate`: cosine between two
+    texts from which they count as one. `most_characters` of a text. Raises SetupError for values out of range.
+    """
+
+    band: tuple[float, float] = (0.0, 1.0)
+    bounds: tuple[float, float] | None = None
+    near_duplicate: float = 0.98
+    most_characters: int = 120
+
+    def __post_init__(self) -> None:
+        low, high = self.band
+        if not 0 <= low < high <= 1:
+            raise SetupError(f"band = {self.band}: give two quantiles, the lower one first, such as (0.1, 0.9)")
+        if self.bounds is not None and not -1 <= self.bounds[0] < self.bounds[1] <= 1:
+            raise SetupError(f"bounds = {self.bounds}: give two cosines, the lower one first, such as (0.5, 0.9)")
+        if self.bounds is not None and self.band != (0.0, 1.0):
+            raise SetupError("give band (quantiles) or bounds (cosines), not both")
+        if not 0 < self.near_duplicate <= 1:
+            raise SetupError(f"near_duplicate = {self.near_duplicate}: give a cosine above 0, such as 0.98")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Screened:
+    """A proposal with its embedding `vector` (d,), what became of it, and why.
+
+    `cosine` is to mu_k of the class it guards; to the nearest mu_k where it guards none or an unknown one. `reason` is
+    "" where it is accepted, else "category: detail".
+    """
+
+    proposal: ProposedAntibody
+    vector: FloatArray
+    cosine: float
+    accepted: bool
+    reason: str
+
+
+def screen(
+    proposals: Sequence[ProposedAntibody],
+    vectors: FloatArray,
+    *,
+    classes: Sequence[str],
+    synonyms: Mapping[str, Sequence[str]],
+    mu: NDArray[np.floating],
+    bank: Bank,
+    rules: SelectionRules,
+) -> list[Screened]:
+    """Screen proposals with embeddings (P, d), given the prototypes `mu` (K, d) of `classes` and the bank in force.
+
+    `synonyms` maps classes to other names of theirs. One result per proposal, in their order; deterministic.
+    Raises SetupError for arrays that do not fit one another, NaN and rows that are not of unit norm.
+    """
+    check_unit_rows(mu, what="prototypes")
+    check_unit_rows(vectors, what="proposed antibodies", dim=mu.shape[1])
+    check_unit_rows(bank.vectors, what="antibody vectors", dim=mu.shape[1])
+    if len(vectors) != len(proposals) or len(mu) != len(classes):
+        raise SetupError(
+            f"{len(proposals)} proposals with {len(vectors)} vectors, {len(classes)} classes with {len(mu)} prototypes"
+        )
+    names = ClassNames(classes, synonyms)
+    guarded = _guarded(proposals, classes)
+    cosines = _cosines(vectors, mu, guarded)
+    reasons = [
+        _invalid(one, guards, names, rules.most_characters) for one, guards in zip(proposals, guarded, strict=True)
+    ]
+    _mark_same_words(proposals, reasons, bank)
+    _mark_same_embedding(proposals, vectors, reasons, bank, rules.near_duplicate)
+    _mark_outside_band(proposals, cosines, guarded, reasons, rules)
+    return [
+        Screened(proposal, vectors[i], float(cosines[i]), accepted=not reasons[i], reason=reasons[i])
+        for i, proposal in enumerate(proposals)
+    ]
+
+
+_NO_CLASS, _UNKNOWN = -1, -2
+_DUPLICATE_BLOCK = 1024
+
+
+def _guarded(proposals: Sequence[ProposedAntibody], classes: Sequence[str]) -> IntArray:
+    """(P,) the class each proposal guards, _NO_CLASS for none in particular, _UNKNOWN for one that is not known."""
+    index = {name: k for k, name in enumerate(classes)} | {"": _NO_CLASS}
+    return np.array([index.get(one.guards, _UNKNOWN) for one in proposals], dtype=np.int64)
+
+
+def _cosines(vectors: FloatArray, mu: NDArray[np.floating], guarded: IntArray) -> Floats:
+    centres = mu.astype(np.float64)
+    cosines = np.empty(len(vectors))
+    for rows in blocks(len(vectors), len(mu) + mu.shape[1]):
+        all_classes = vectors[rows].astype(np.float64) @ centres.T
+        own = all_classes[np.arange(len(all_classes)), np.maximum(guarded[rows], 0)]
+        cosines[rows] = np.where(guarded[rows] >= 0, own, all_classes.max(axis=1))
+    return cosines
+
+
+def _invalid(proposal: ProposedAntibody, guarded: int, names: ClassNames, most_characters: int) -> str:
+    """The first of the reasons 1 to 5, or ""."""
+    text = proposal.text
+    said = words(text)
+    if not any(character.isalpha() for word in said for character in word):
+        return "not text: it has no words"
+    if len(text) > most_characters:
+        return f"too long: {len(text)} characters, at most {most_characters}"
+    if any(unicodedata.category(character).startswith("C") for character in text):
+        return "not text: it has control or invisible characters"
+    if guarded == _UNKNOWN:
+        return f"unknown class: it guards '{proposal.guards}'"
+    if (known := names.named_only(said)) is not None:
+        return f"names a known class: '{known}'"
+    if proposal.kind == "look_alike" and (known := names.kind_of(said)) is not None:
+        return f"sub-category: a kind of '{known}'"
+    if (noun := proper_noun(text, names)) is not None:
+        return f"proper noun: '{noun}'"
+    return ""
+
+
+def _mark_same_words(proposals: Sequence[ProposedAntibody], reasons: list[str], bank: Bank) -> None:
+    seen = {words(text): text for text in reversed(bank.texts)}
+    for i, proposal in enumerate(proposals):
+        if reasons[i]:
+            continue
+        said = words(proposal.text)
+        if said in seen:
+            reasons[i] = f"duplicate: the words of '{seen[said]}'"
+        else:
+            seen[said] = proposal.text
+
+
+def _mark_same_embedding(
+    proposals: Sequence[ProposedAntibody], vectors: FloatArray, reasons: list[str], bank: Bank, limit: float
+) -> None:
+    """Compare each proposal that passed so far with the bank and with the earlier ones that were kept here."""
+    candidates = np.array([i for i, reason in enumerate(reasons) if not reason], dtype=np.int64)
+    kept = bank.vectors.astype(np.float64)
+    texts = list(bank.texts)
+    for some in blocks(len(candidates), 1, most=_DUPLICATE_BLOCK):
+        rows = candidates[some]
+        block = vectors[rows].astype(np.float64)
+        before, within = block @ kept.T, block @ block.T
+        kept_here: list[int] = []
+        for b, i in enumerate(rows):
+            near = np.concatenate([before[b], within[b, kept_here]])
+            nearest = int(near.argmax()) if near.size else -1
+            if nearest >= 0 and near[nearest] >= limit:
+                earlier = [*texts, *(proposals[rows[h]].text for h in kept_here)][nearest]
+                reasons[i] = f"duplicate: nearly the embedding of '{earlier}' (cosine {near[nearest]:.3f})"
+            else:
+                kept_here.append(b)
+        kept = np.concatenate([kept, block[kept_here]])
+        texts += [proposals[rows[h]].text for h in kept_here]
+
+
+def _mark_outside_band(
+    proposals: Sequence[ProposedAntibody], cosines: Floats, guarded: IntArray, reasons: list[str], rules: SelectionRules
+) -> None:
+    valid = np.array([not reason for reason in reasons], dtype=bool)
+    for k in np.unique(guarded[valid]):
+        rows = np.flatnonzero(valid & (guarded == k))
+        if rules.bounds is not None:
+            low, high = rules.bounds
+            outside = (cosines[rows] <= low) | (cosines[rows] >= high)
+        else:
+            low, high = np.quantile(cosines[rows], rules.band)
+            outside = (cosines[rows] < low) | (cosines[rows] > high)
+        for i in rows[outside]:
+            to = f"'{proposals[i].guards}'" if k >= 0 else "the nearest class"
+            reasons[i] = f"outside the band: cosine {cosines[i]:.3f} to {to}, kept from {low:.3f} to {high:.3f}"

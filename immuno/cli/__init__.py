@@ -1,0 +1,81 @@
+"""The command line. Subcommands are imported when they are called: `immuno db` loads neither torch nor Ray.
+
+Exit status: 0 done; 2 the set-up or the input is wrong (one line, how to mend it); 1 it failed; 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, NoReturn
+
+import click
+
+import immuno
+from immuno.errors import ImmunoError, SetupError, did_you_mean
+
+_COMMANDS = {
+    "demo": "The whole system on the embedded mini-world, in minutes.",
+    "bench": "Measure methods on sealed test sets, as a configuration says.",
+    "refine": "Run or resume a session of the refinement loop.",
+    "db": "Query the antibody database.",
+    "report": "Draw report.html again from a results folder.",
+    "doctor": "Check this installation and say what to mend.",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands live in immuno.cli.NAME (attribute `command`) and are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"immuno.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            raise SetupError(f"no command '{args[0]}'{did_you_mean(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(immuno.__version__, prog_name="immuno")
+def cli() -> None:
+    """Semantic antibodies for zero-shot vision-language classifiers: proposed, measured, recorded, deployed."""
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the documented status."""
+    try:
+        status: Any = cli.main(args=args, prog_name="immuno", standalone_mode=False)
+    except SetupError as error:
+        _fail(f"error: {error}", 2)
+    except click.UsageError as error:
+        hint = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
+        _fail(f"error: {error.format_message()}{hint}", 2)
+    except click.ClickException as error:
+        _fail(f"error: {error.format_message()}", 2)
+    except ImmunoError as error:
+        _fail(f"failed: {error}", 1)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("\nstopped; finished work is kept: the same command goes on from there", 130)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has gone; Python would complain again when it flushes stdout at exit.
+        sys.stderr.close()
+        sys.exit(141)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(status)

@@ -1,0 +1,51 @@
+"""`immuno demo`: the whole system on the embedded mini-world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import immuno
+from immuno.cli.options import json_option, print_json, ray_option
+
+CONFIG = Path(immuno.__file__).resolve().parent.parent / "configs" / "miniworld.toml"
+
+
+@click.command(name="demo")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the world and of the loop.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/demo"),
+    show_default=True,
+    help="Folder for immuno.db, results.json and report.html.",
+)
+@ray_option
+@json_option
+def command(seed: int, out: Path, ray_address: str | None, as_json: bool) -> None:
+    """Draw the mini-world, embed it on Ray actors, refine antibodies, then open the sealed test and measure.
+
+    Everything is kept as it happens: stop it with Ctrl-C and run it again, and it goes on where it was.
+    """
+    from immuno.bench import bench, headline
+    from immuno.config import read_config
+    from immuno.tables import generations_table, print_table, results_table
+    from immuno.workflow import Workplace, refine, with_overrides
+
+    session = f"demo-seed{seed}"
+    config = with_overrides(read_config(CONFIG), seed=seed, session=session)
+    database = f"sqlite:///{out / 'immuno.db'}"
+    with Workplace.open(config, database=database, ray_address=ray_address) as place:
+        refined = refine(place, session=session, resume=None)
+        if not as_json:
+            print_table(generations_table(refined.generations))
+        measured = bench(place, out=out)
+    if as_json:
+        print_json(measured.results)
+        return
+    print_table(results_table(measured.rows))
+    for line in headline(measured.rows):
+        click.echo(line)
+    click.echo(f"report:   {measured.report}")
+    click.echo(f"database: immuno db antibodies {session} --db {out / 'immuno.db'}")

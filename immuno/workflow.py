@@ -1,0 +1,186 @@
+"""The two things people do, put together from the rooms: refine a bank, and measure it on the sealed test.
+
+read_config -> Workplace.open -> refine (agents, on fit and feedback) -> bench (immuno.bench, on the sealed test)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.feedback import FeedbackData
+from agents.session import OnGeneration, RefinementSession
+from cluster.embedder import RayEmbedder
+from cluster.progress import RichProgress
+from db.records import GenerationRecord, SessionRecord
+from db.store import AntibodyStore, open_store
+from evaluation.classes import fill_template, read_classes
+from evaluation.data import hold_out, read_images
+from immuno.config import RunConfig, SourceConfig, parse_config
+from immuno.errors import SetupError
+from immuno.paths import DEFAULT_DATABASE
+from immuno.provenance import config_as_dict, git_sha, versions
+from immuno.records import ImageSet
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What both workflows work with: the configuration, the record, and the encoder."""
+
+    config: RunConfig
+    store: AntibodyStore
+    embedder: RayEmbedder
+
+    @classmethod
+    @contextmanager
+    def open(cls, config: RunConfig, *, database: str | None, ray_address: str | None) -> Iterator[Workplace]:
+        """Open the database and the (lazy) embedder; both are closed at the end, whatever happens."""
+        with (
+            open_store(database, default=DEFAULT_DATABASE) as store,
+            RayEmbedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder,
+        ):
+            yield cls(config, store, embedder)
+
+    def classes(self) -> tuple[str, ...]:
+        """Return the known classes."""
+        return read_classes(self.config.classes, self.config.data, seed=self.config.seed)
+
+    def fit_and_known(self) -> tuple[ImageSet, ImageSet] | None:
+        """Return the fit images and the known feedback images; None where the configuration has no `data.fit`."""
+        data, seed = self.config.data, self.config.seed
+        if data.fit is None:
+            return None
+        fit = read_images(data.fit, name="id", role="id", split="fit", seed=seed)
+        if data.feedback_id is None:
+            return hold_out(fit, seed=seed)
+        return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed)
+
+
+def with_overrides(
+    config: RunConfig, *, seed: int | None = None, generations: int | None = None, session: str | None = None
+) -> RunConfig:
+    """Return the configuration with what the command line overrides."""
+    changes: dict[str, Any] = {}
+    if seed is not None:
+        changes["seed"] = seed
+    if generations is not None:
+        changes["refine"] = config.refine.model_copy(update={"generations": generations})
+    if session is not None:
+        changes["antibodies"] = config.antibodies.model_copy(update={"session": session, "file": None})
+    return config.model_copy(update=changes)
+
+
+def stored_config(session: str, *, database: str | None) -> RunConfig:
+    """Return the configuration a session was started with. Raises SetupError for an unknown session."""
+    with open_store(database, default=DEFAULT_DATABASE) as store:
+        record = store.session(session)
+    return parse_config(record.config, origin=f"session '{session}'", folder=Path())
+
+
+@dataclass(frozen=True, slots=True)
+class RefineOutcome:
+    """A session with all its generations."""
+
+    session: SessionRecord
+    generations: tuple[GenerationRecord, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "session": self.session.name,
+            "status": self.session.status,
+            "seed": self.session.seed,
+            "generations": [
+                {
+                    "number": one.number,
+                    "accepted": one.accepted,
+                    "reason": one.reason,
+                    "proposed": one.proposed,
+                    "kept": one.kept,
+                    "bank": one.bank,
+                    **one.metrics,
+                }
+                for one in self.generations
+            ],
+        }
+
+
+def refine(
+    place: Workplace, *, session: str, resume: bool | None, on_generation: OnGeneration = lambda _: None
+) -> RefineOutcome:
+    """Run the refinement session of this name; see agents.session.
+
+    `resume` False: the session must be new; True: it must exist; None: either. Raises SetupError otherwise, and when an
+    existing session was started with another encoder, seed or data.
+    """
+    record = _session(place, session, resume)
+    data = feedback_data(place)
+    loop = RefinementSession(record, place.config.refine, place.store, data, place.embedder)
+    generations = loop.run(on_generation)
+    return RefineOutcome(place.store.session(session), generations)
+
+
+def _session(place: Workplace, name: str, resume: bool | None) -> SessionRecord:
+    known = place.store.find_session(name)
+    if known is None:
+        if resume:
+            place.store.session(name)  # raises the error that lists the sessions there are
+        return place.store.create_session(
+            name,
+            config=config_as_dict(place.config),
+            seed=place.config.seed,
+            git_sha=git_sha(),
+            versions=versions(),
+            encoder=place.embedder.encoder,
+        )
+    if resume is False:
+        raise SetupError(f"session '{name}' exists; go on with: immuno refine resume {name}, or choose another name")
+    for what, before, now in (
+        ("seed", known.seed, place.config.seed),
+        ("encoder", known.encoder.digest, place.embedder.encoder.digest),
+        ("data", known.config.get("data"), config_as_dict(place.config)["data"]),
+    ):
+        if before != now:
+            raise SetupError(
+                f"session '{name}' was started with another {what} ({before}, now {now}); "
+                "take another session name, or the configuration it was started with"
+            )
+    return known
+
+
+def feedback_data(place: Workplace) -> FeedbackData:
+    """Embed what the loop may see: the fit split and the feedback split."""
+    config = place.config
+    images = place.fit_and_known()
+    if images is None:
+        raise SetupError("refining needs known images: add [data.fit] to the configuration")
+    fit_images, known_images = images
+    classes = place.classes()
+    fit = place.embedder.embed_images(fit_images)
+    known = place.embedder.embed_images(known_images)
+    outliers = {
+        name: place.embedder.embed_images(
+            read_images(source, name=name, role="outlier", split="feedback", seed=config.seed)
+        )
+        for name, source in named(config.data.feedback)
+    }
+    return FeedbackData(
+        classes=classes,
+        texts=place.embedder.embed_texts(fill_template(config.classes.template, classes)),
+        logit_scale=place.embedder.encoder.logit_scale,
+        fit=fit,
+        fit_labels=fit.labels(classes),
+        known=known,
+        known_labels=known.labels(classes),
+        outliers=outliers,
+    )
+
+
+def named(sources: tuple[SourceConfig, ...]) -> Iterator[tuple[str, SourceConfig]]:
+    """Yield (name, source); the configuration has checked that each has a name."""
+    for source in sources:
+        if source.name is not None:
+            yield source.name, source

@@ -1,0 +1,229 @@
+"""A refinement session: what it stores, how it goes on after a stop, and what it does with bad replies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import Field
+
+from agents import session as sessions
+from agents.chat import ModelUnavailable
+from agents.feedback import FeedbackData
+from agents.session import RefinementSession
+from db.store import AntibodyStore, open_store
+from immuno.config import MethodConfig, RefineConfig
+from immuno.errors import ImmunoError, SetupError
+from tests.agents import word_world as world
+
+GENERATIONS = 3
+CONFIG = RefineConfig(
+    generations=GENERATIONS,
+    classes_per_generation=4,
+    proposals_per_class=8,
+    score=MethodConfig.model_validate({"name": "calibrated", "base": "max_cosine", "eps": 0.02}),
+)
+
+
+@pytest.fixture(scope="module")
+def data() -> FeedbackData:
+    return world.feedback_data()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[AntibodyStore]:
+    with open_store(str(tmp_path / "immuno.db")) as opened:
+        yield opened
+
+
+def new_session(
+    store: AntibodyStore, data: FeedbackData, name: str = "one", config: RefineConfig = CONFIG
+) -> RefinementSession:
+    embedder = world.WordEmbedder()
+    record = store.create_session(name, config={}, seed=0, git_sha=None, versions={}, encoder=embedder.encoder)
+    return RefinementSession(record, config, store, data, embedder)
+
+
+def content(store: AntibodyStore, session_id: str) -> list[Any]:
+    """Everything a session stored, ids and times aside."""
+    texts = {one.id: one.text for one in store.antibodies(session_id)}
+    return [
+        [(g.number, g.parent, g.accepted, g.reason, g.guideline, g.metrics) for g in store.generations(session_id)],
+        [(a.generation, a.text, a.kind, a.guards, a.status, a.reason, a.cosine) for a in store.antibodies(session_id)],
+        sorted(
+            (e.generation, e.scope, e.outlier_set, texts.get(e.antibody_id or ""), e.gain, e.harm, e.d_fpr95, e.d_auroc)
+            for e in store.effects(session_id)
+            if e.antibody_id is not None
+        ),
+        [
+            [replace(v, nearest_antibody=texts.get(v.nearest_antibody or "")) for v in store.verdicts(g.id)]
+            for g in store.generations(session_id)
+        ],
+        [(p.version, p.step, p.text) for p in store.prompts(session_id)],
+        [(c.generation, c.step, c.subject, c.request_text, c.reply_text) for c in store.llm_calls(session_id)],
+    ]
+
+
+def test_the_loop_lowers_the_share_of_accepted_outliers(store: AntibodyStore, data: FeedbackData) -> None:
+    generations = new_session(store, data).run()
+    assert len(generations) == GENERATIONS + 1
+    accepted = [one.metrics["mean_fpr95"] for one in generations if one.accepted]
+    assert accepted == sorted(accepted, reverse=True)
+    assert accepted[-1] < 0.6 * accepted[0]
+    assert generations[-1].metrics["id_accuracy"] >= generations[0].metrics["id_accuracy"] - 0.01
+
+
+def test_everything_is_stored(store: AntibodyStore, data: FeedbackData) -> None:
+    session = new_session(store, data)
+    session.run()
+    best = store.best_generation(session.record.id)
+    assert best is not None
+    bank = store.bank(best.id)
+    effects = store.effects(session.record.id, generation=best.number)
+    assert len(bank) == best.bank > 0
+    assert bank.vectors.shape == (best.bank, world.DIM)
+    for scope in ("solo", "leave_one_out"):
+        assert len([e for e in effects if e.scope == scope]) == best.bank * len(data.outliers)
+    assert {e.outlier_set for e in effects if e.scope == "bank"} == set(data.outliers)
+    measured = len(data.known) + sum(len(images) for images in data.outliers.values())
+    assert len(store.verdicts(best.id)) == measured
+    rejected = store.antibodies(session.record.id, status="rejected")
+    assert all(one.reason for one in rejected)
+    calls = store.llm_calls(session.record.id)
+    assert {call.step for call in calls} == {"propose", "reflect"}
+    assert store.session("one").status == "finished"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: FeedbackData) -> list[Any]:
+    """What a session stores that nothing interrupts."""
+    with open_store(str(tmp_path_factory.mktemp("whole") / "immuno.db")) as opened:
+        session = new_session(opened, data)
+        session.run()
+        return content(opened, session.record.id)
+
+
+@pytest.mark.parametrize("stop_at", ["inspect", "propose", "embed", "screen", "measure", "decide", "reflect"])
+def test_a_session_stopped_anywhere_goes_on_as_if_it_had_not_been(
+    store: AntibodyStore, data: FeedbackData, undisturbed: list[Any], monkeypatch: pytest.MonkeyPatch, stop_at: str
+) -> None:
+    cut = new_session(store, data, "cut")
+    node = getattr(sessions.Loop, stop_at)
+    calls = 0
+
+    def stopping(self: Any, state: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return node(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions.Loop, stop_at, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            cut.run()
+    assert store.session("cut").status == "paused"
+    assert len(store.generations(cut.record.id)) == 2
+    cut.run()
+    assert content(store, cut.record.id) == undisturbed
+
+
+def test_a_finished_session_runs_nothing_again(store: AntibodyStore, data: FeedbackData) -> None:
+    session = new_session(store, data)
+    before = session.run()
+    again = RefinementSession(session.record, CONFIG, store, data, world.WordEmbedder())
+    assert again.run() == before
+
+
+class Replies(BaseChatModel):
+    """A model that gives one reply to everything, as a server under our control would."""
+
+    reply: str
+    asked: list[str] = Field(default_factory=list)
+
+    @property
+    def _llm_type(self) -> str:
+        return "replies"
+
+    def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
+        self.asked.append(str(messages[0].text))
+        if self.reply == "unreachable":
+            raise ConnectionError("refused")
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(self.reply))])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "I cannot help with that.",
+        '{"antibodies": [{"text": "a pho',
+        "<script>alert(1)</script>",
+        "[]",
+        "null",
+        "\x00",
+    ],
+)
+def test_a_useless_reply_costs_its_generation_and_nothing_else(
+    store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch, reply: str
+) -> None:
+    monkeypatch.setattr(sessions, "make_chat_model", lambda *_, **__: Replies(reply=reply))
+    generations = new_session(store, data).run()
+    assert len(generations) == GENERATIONS + 1
+    assert [one.accepted for one in generations] == [True, False, False, False]
+    assert generations[1].metrics["problems"]
+
+
+def test_a_model_out_of_reach_pauses_the_session(
+    store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "make_chat_model", lambda *_, **__: Replies(reply="unreachable"))
+        session = new_session(store, data)
+        with pytest.raises(ModelUnavailable, match="reply from the chat model"):
+            session.run()
+    assert store.session("one").status == "paused"
+    assert len(session.run()) == GENERATIONS + 1
+
+
+def test_replies_that_were_recorded_are_not_asked_for_again(
+    store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = '{"antibodies": [{"text": "a photo of a shark.", "kind": "look_alike", "rationale": ""}]}'
+    model = Replies(reply=reply)
+    monkeypatch.setattr(sessions, "make_chat_model", lambda *_, **__: model)
+    session = new_session(store, data)
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions.Loop, "decide", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            session.run()
+    first = list(model.asked)
+    assert len(first) == len(world.CLASSES)
+    session.run()
+    assert not set(first) & set(model.asked[len(first) :])
+
+
+def test_the_sealed_test_cannot_get_into_the_loop(data: FeedbackData) -> None:
+    with pytest.raises(ImmunoError, match="split 'test'"):
+        replace(data, outliers={"near": world.near("test", 2, 9)})
+    with pytest.raises(ImmunoError, match="split 'test'"):
+        replace(data, fit=world.known("test", 2, 9))
+
+
+def test_a_loop_without_outliers_says_what_is_missing(data: FeedbackData) -> None:
+    with pytest.raises(SetupError, match=r"\[\[data.feedback\]\]"):
+        replace(data, outliers={})
+
+
+def test_nothing_of_the_outliers_names_reaches_the_model(store: AntibodyStore, data: FeedbackData) -> None:
+    """File names and set names would tell the answer; words near the image are what a model may go by."""
+    session = new_session(store, data)
+    session.run()
+    for call in store.llm_calls(session.record.id):
+        assert ".png" not in call.request_text

@@ -1,0 +1,202 @@
+"""An embedder does nothing twice, loses nothing that was finished, and keeps the order of what it was given."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster import EncoderSpec, LocalEmbedder
+from cluster.encoder import Encoder
+from cluster.images import EmbeddedImages
+from immuno.errors import SetupError
+
+from .tiny_models import image_set, write_images, write_tiny_model
+
+
+class Work:
+    """Counts what the encoder is really asked to do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.images: list[str] = []
+        self.texts: list[str] = []
+        embed_images, embed_texts = Encoder.embed_image_files, Encoder.embed_texts
+
+        def counted_images(encoder: Encoder, paths: Sequence[str]) -> EmbeddedImages:
+            self.images += paths
+            return embed_images(encoder, paths)
+
+        def counted_texts(encoder: Encoder, texts: Sequence[str]) -> object:
+            self.texts += texts
+            return embed_texts(encoder, texts)
+
+        monkeypatch.setattr(Encoder, "embed_image_files", counted_images)
+        monkeypatch.setattr(Encoder, "embed_texts", counted_texts)
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    return Work(monkeypatch)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "images", {"cat": 5, "dog": 5})
+
+
+@pytest.fixture
+def spec(tiny_encoder_dir: Path) -> EncoderSpec:
+    return EncoderSpec(f"local-dir:{tiny_encoder_dir}")
+
+
+def test_a_set_comes_back_in_the_order_of_its_samples(spec: EncoderSpec, folder: Path) -> None:
+    images = image_set(folder)
+    features = LocalEmbedder(spec, shard_size=4).embed_images(images)
+    assert (features.name, features.split, features.skipped) == ("animals", "fit", ())
+    assert features.ids == tuple(sample.id for sample in images.samples)
+    assert features.label_names == ("cat",) * 5 + ("dog",) * 5
+    alone = LocalEmbedder(spec, shard_size=1).embed_images(images)
+    np.testing.assert_allclose(features.features, alone.features, atol=1e-6)
+
+
+def test_unreadable_images_are_skipped_and_listed(spec: EncoderSpec, folder: Path) -> None:
+    (folder / "cat" / "003.png").write_text("no image")
+    (folder / "dog" / "000.png").write_bytes(b"")
+    features = LocalEmbedder(spec, shard_size=4).embed_images(image_set(folder))
+    assert len(features) == 8
+    assert features.label_names == ("cat",) * 4 + ("dog",) * 4
+    assert [(skipped.set_name, Path(skipped.path).name, skipped.reason) for skipped in features.skipped] == [
+        ("animals", "003.png", "not an image"),
+        ("animals", "000.png", "the file is empty"),
+    ]
+    assert features.paths == tuple(
+        str(path) for path in sorted(folder.glob("*/*")) if path.read_bytes()[:4] == b"\x89PNG"
+    )
+
+
+def test_a_set_without_any_readable_image_is_refused(spec: EncoderSpec, tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.png").write_text("no image")
+    with pytest.raises(SetupError, match=r"none of the 1 images of 'animals' can be read \(first: .*a.png: not an im"):
+        LocalEmbedder(spec).embed_images(image_set(tmp_path))
+
+
+def test_a_second_run_embeds_nothing(spec: EncoderSpec, folder: Path, tmp_path: Path, work: Work) -> None:
+    (folder / "cat" / "003.png").write_text("no image")
+    images = image_set(folder)
+    first = LocalEmbedder(spec, tmp_path / "store", shard_size=4)
+    features, texts = first.embed_images(images), first.embed_texts(["a cat", "a dog"])
+    assert len(work.images) == 10
+    work.images.clear()
+    work.texts.clear()
+    second = LocalEmbedder(spec, tmp_path / "store", shard_size=4)
+    again = second.embed_images(images)
+    np.testing.assert_array_equal(again.features, features.features)
+    assert (again.skipped, again.ids) == (features.skipped, features.ids)
+    np.testing.assert_array_equal(second.embed_texts(["a dog", "a cat"]), texts[::-1])
+    assert second.encoder == first.encoder
+    assert (work.images, work.texts) == ([], [])
+
+
+def test_only_what_was_lost_or_changed_is_embedded_again(
+    spec: EncoderSpec, folder: Path, tmp_path: Path, work: Work
+) -> None:
+    images = image_set(folder)
+    paths = [sample.path for sample in images.samples]
+    before = LocalEmbedder(spec, tmp_path / "store", shard_size=4).embed_images(images)
+    shards = sorted((tmp_path / "store").glob("*/images/*/*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+
+    work.images.clear()
+    shards[1].write_bytes(shards[1].read_bytes()[:-7])
+    mended = LocalEmbedder(spec, tmp_path / "store", shard_size=4).embed_images(images)
+    assert work.images == paths[4:8]
+    np.testing.assert_array_equal(mended.features, before.features)
+
+    work.images.clear()
+    Path(paths[8]).unlink()
+    write_images(folder / "again", {"dog": 2}, seed=5)
+    (folder / "again" / "dog" / "001.png").rename(paths[9])
+    after = LocalEmbedder(spec, tmp_path / "store", shard_size=4).embed_images(images)
+    assert work.images == paths[8:]
+    assert after.ids == (*before.ids[:8], "dog/004.png")
+    assert [(skipped.path, skipped.reason) for skipped in after.skipped] == [(paths[8], "No such file or directory")]
+    np.testing.assert_array_equal(after.features[:8], before.features[:8])
+    assert np.abs(after.features[8] - before.features[9]).max() > 0.01
+
+
+def test_a_run_that_was_interrupted_resumes_where_it_was(
+    spec: EncoderSpec, folder: Path, tmp_path: Path, work: Work
+) -> None:
+    images = image_set(folder)
+
+    class StopAfterTwo:
+        done = 0
+
+        def start(self, total: int, description: str) -> None:
+            assert (total, description) == (10, "embedding images of animals")
+
+        def advance(self, count: int) -> None:
+            self.done += 1
+            if self.done == 2:
+                raise KeyboardInterrupt
+
+        def stop(self) -> None:
+            self.done = -1
+
+    progress = StopAfterTwo()
+    with pytest.raises(KeyboardInterrupt):
+        LocalEmbedder(spec, tmp_path / "store", shard_size=2, progress=progress).embed_images(images)
+    assert progress.done == -1
+    assert len(work.images) == 4
+    work.images.clear()
+    LocalEmbedder(spec, tmp_path / "store", shard_size=2).embed_images(images)
+    assert work.images == [sample.path for sample in images.samples[4:]]
+
+
+def test_a_new_text_is_the_only_one_embedded(spec: EncoderSpec, tmp_path: Path, work: Work) -> None:
+    texts = [f"a thing number {i}" for i in range(40)]
+    embedder = LocalEmbedder(spec, tmp_path / "store")
+    rows = embedder.embed_texts([*texts, *texts])
+    np.testing.assert_array_equal(rows[:40], rows[40:])
+    LocalEmbedder(spec, tmp_path / "store").embed_texts(["another", *texts])
+    assert work.texts == [*texts, "another"]
+    assert embedder.embed_texts([]).shape == (0, 16)
+
+
+def test_another_model_in_the_same_folder_has_embeddings_of_its_own(folder: Path, tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model")
+    spec, images = EncoderSpec(f"local-dir:{model}"), image_set(folder)
+    before = LocalEmbedder(spec, tmp_path / "store").embed_images(images).features
+    shutil.rmtree(model)
+    write_tiny_model(model, seed=1)
+    after = LocalEmbedder(spec, tmp_path / "store").embed_images(images).features
+    assert np.abs(after - before).max() > 0.1
+
+
+def test_a_model_that_is_not_the_one_on_record_is_refused_once(spec: EncoderSpec, folder: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    LocalEmbedder(spec, store).embed_texts(["a cat"])
+    (record,) = (store / "encoders").iterdir()
+    record.write_text(json.dumps({**json.loads(record.read_text()), "weights_digest": "of yesterday"}))
+    with pytest.raises(SetupError, match="not those on record: run the command again"):
+        LocalEmbedder(spec, store).embed_images(image_set(folder))
+    assert len(LocalEmbedder(spec, store).embed_images(image_set(folder))) == 10
+
+
+def test_a_relative_path_of_a_model_is_made_absolute(tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_encoder_dir.parent)
+    embedder = LocalEmbedder(EncoderSpec(f"local-dir:{tiny_encoder_dir.name}"))
+    assert embedder.encoder.model == f"local-dir:{tiny_encoder_dir}"
+
+
+def test_without_a_store_nothing_stays_behind(spec: EncoderSpec) -> None:
+    embedder = LocalEmbedder(spec)
+    folder = embedder.store.root
+    embedder.embed_texts(["a cat"])
+    assert folder.is_dir()
+    del embedder
+    assert not folder.exists()

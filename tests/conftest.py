@@ -1,0 +1,53 @@
+"""What the tests of several rooms share: one private Ray cluster, a tiny encoder, small image folders, a clean environment.
+
+Nothing heavy is imported before a test asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .cluster.tiny_models import write_images, write_tiny_model
+
+# No test joins somebody's cluster, writes to somebody's database or cache, or waits for a network that is not there.
+for _name in ("RAY_ADDRESS", "IMMUNO_DB"):
+    os.environ.pop(_name, None)
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache folder of the whole test session, instead of the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["IMMUNO_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """The address of the one Ray cluster of the tests: private, 2 CPUs, its own folder, shut down at the end.
+
+    This process is connected to it; a subprocess can join by the address. Ask for little of it (num_cpus = 0.25), as
+    other tests may still hold actors.
+    """
+    from cluster.runtime import connect
+
+    with connect("local", num_cpus=2) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random open_clip model of 250 KB with 16 dimensions: `EncoderSpec(f"local-dir:{folder}")`."""
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_images() -> Callable[..., Path]:
+    """`tiny_images(folder, {"cat": 3, "dog": 2}, seed=0)` writes random PNGs `folder/cat/000.png` ...; returns folder."""
+    return write_images

@@ -1,0 +1,80 @@
+"""Small, complete things to store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from db.drafts import AntibodyDraft, EffectDraft, GenerationDraft
+from db.records import SessionRecord
+from db.store import AntibodyStore, new_id
+from immuno.records import Effect, EncoderInfo, ResultRow, Verdict
+
+DIM = 4
+ENCODER = EncoderInfo(
+    model="tiny",
+    pretrained=None,
+    dim=DIM,
+    logit_scale=100.0,
+    image_size=64,
+    precision="fp32",
+    weights_digest="w" * 64,
+    preprocess_digest="p" * 64,
+)
+STARTED = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+FINISHED = datetime(2026, 5, 1, 12, 3, 0, 250, tzinfo=UTC)
+
+
+def make_session(store: AntibodyStore, name: str = "alpha", **changes: Any) -> SessionRecord:
+    values: dict[str, Any] = {"config": {"seed": 7}, "seed": 7, "git_sha": "abc", "versions": {"numpy": "2"}}
+    return store.create_session(name, **(values | {"encoder": ENCODER} | changes))
+
+
+def vector(seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    values = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
+    return values / np.float32(np.linalg.norm(values))
+
+
+def antibody(text: str, *, seed: int | None = 0, **changes: Any) -> AntibodyDraft:
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "kind": "look_alike",
+        "guards": "dog",
+        "status": "accepted",
+        "cosine": 0.5,
+    }
+    return AntibodyDraft(text=text, **(values | {"vector": None if seed is None else vector(seed)} | changes))
+
+
+def effect(scope: Any = "bank", outlier_set: str = "near", **changes: Any) -> Effect:
+    values: dict[str, Any] = {"gain": 0.5, "harm": 0.25, "d_fpr95": -0.125, "d_auroc": 0.0625, "d_id_accuracy": 0.0}
+    return Effect(scope=scope, outlier_set=outlier_set, **(values | {"fired_id": 1, "fired_outliers": 9} | changes))
+
+
+def draft(session_id: str, number: int = 0, **changes: Any) -> GenerationDraft:
+    """A generation with one kept and one rejected antibody, effects, a verdict, and the kept one as its bank."""
+    kept = antibody(f"robot dog {number}", seed=number)
+    turned_down = antibody(f"dog {number}", seed=None, cosine=None, status="rejected", reason="names the class")
+    values: dict[str, Any] = {
+        "parent": number - 1 if number else None,
+        "prompt_version": 0,
+        "prompts": {"propose": "Name what looks like a {class}."},
+        "accepted": True,
+        "reason": "mean FPR95 fell",
+        "started_at": STARTED,
+        "finished_at": FINISHED,
+        "metrics": {"mean_fpr95": 0.5},
+        "antibodies": (kept, turned_down),
+        "effects": (EffectDraft(effect()), EffectDraft(effect("solo"), antibody_id=kept.id)),
+        "verdicts": (Verdict("near", f"{number}.png", 0.75, True, "dog", kept.id),),
+        "bank": (kept.id,),
+    }
+    return GenerationDraft(session_id=session_id, number=number, **(values | changes))
+
+
+def result(**changes: Any) -> ResultRow:
+    values: dict[str, Any] = {"method": "mcm", "params": {"T": 1.0}, "seed": 0, "ood": "near", "n_id": 10, "n_ood": 20}
+    shares = dict.fromkeys(("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"), 0.5)
+    return ResultRow(**(values | shares | {"antibodies": 3, "extra": {"lambda": 0.5}} | changes))

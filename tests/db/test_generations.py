@@ -1,0 +1,273 @@
+"""A generation is written whole, once, and read back as it was."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from db.drafts import EffectDraft, GenerationDraft, MaturedDraft
+from db.engine import reading
+from db.records import SessionRecord
+from db.store import AntibodyStore
+from immuno.errors import ImmunoError, SetupError
+from immuno.records import EncoderInfo, Verdict
+
+from .build import ENCODER, FINISHED, STARTED, antibody, draft, effect, make_session, vector
+
+TABLES = ("prompts", "generations", "antibodies", "embeddings", "effects", "verdicts", "bank_members")
+
+
+def counts(store: AntibodyStore) -> dict[str, int]:
+    with reading(store._engine) as transaction:
+        return {name: transaction.scalar(text(f"SELECT count(*) FROM {name}")) or 0 for name in TABLES}  # noqa: S608
+
+
+def test_a_generation_comes_back_as_it_was_saved(store: AntibodyStore, session: SessionRecord) -> None:
+    given = draft(session.id, metrics={"fpr95": {"near": 0.5}}, guideline="Name materials.")
+    saved = store.save_generation(given)
+    assert asdict(saved) == {
+        "id": saved.id,
+        "session_id": session.id,
+        "session": "alpha",
+        "number": 0,
+        "parent": None,
+        "prompt_version": 0,
+        "accepted": True,
+        "reason": "mean FPR95 fell",
+        "guideline": "Name materials.",
+        "metrics": {"fpr95": {"near": 0.5}},
+        "started_at": STARTED,
+        "finished_at": FINISHED,
+        "proposed": 2,
+        "kept": 1,
+        "bank": 1,
+    }
+    assert store.generations(session.id) == (saved,) == store.generations()
+    kept, turned_down = store.antibodies(session.id)
+    assert (kept.id, kept.text, kept.status, kept.reason, kept.cosine) == (
+        given.antibodies[0].id,
+        "robot dog 0",
+        "accepted",
+        "",
+        0.5,
+    )
+    assert (turned_down.status, turned_down.reason, turned_down.cosine) == ("rejected", "names the class", None)
+    assert [(a.session, a.generation, a.position) for a in (kept, turned_down)] == [("alpha", 0, 0), ("alpha", 0, 1)]
+    bank, solo = store.effects(session.id)
+    assert (bank.antibody_id, bank.antibody_text, bank.guards) == (None, None, None)
+    assert (solo.antibody_id, solo.antibody_text, solo.guards) == (kept.id, "robot dog 0", "dog")
+    assert {name: getattr(solo, name) for name in asdict(effect())} == asdict(effect("solo"))
+    assert store.verdicts(saved.id) == given.verdicts
+    (prompt,) = store.prompts(session.id)
+    assert (prompt.version, prompt.step, prompt.text) == (0, "propose", "Name what looks like a {class}.")
+
+
+def test_saving_a_number_again_writes_nothing_and_returns_the_first(
+    store: AntibodyStore, session: SessionRecord
+) -> None:
+    first = store.save_generation(draft(session.id))
+    before = counts(store)
+    assert store.save_generation(draft(session.id, accepted=False, reason="another run of it")) == first
+    assert counts(store) == before == dict(zip(TABLES, (1, 1, 2, 1, 2, 1, 1), strict=True))
+
+
+def _broken(session_id: str) -> dict[str, tuple[GenerationDraft, str]]:
+    """Drafts that fail at ever later tables, and what is said of them."""
+    whole = draft(session_id, 1)
+    bare = replace(whole, effects=(), verdicts=(), bank=())
+    kept, unembedded = whole.antibodies
+
+    def proposing(**changes: Any) -> GenerationDraft:
+        return replace(bare, antibodies=(antibody("x", **changes),))
+
+    return {
+        "metrics": (replace(whole, metrics={"when": STARTED}), "metrics.when: datetime cannot be stored as JSON"),
+        "keys of metrics": (replace(whole, metrics={"near": {3: 0.5}}), "metrics.near: the key 3 is not text"),
+        "prompt": (replace(whole, prompts={"propose": "Changed."}), "a changed prompt needs a new version"),
+        "no prompt": (replace(whole, prompt_version=5, prompts={}), "version 5, whose text is not stored"),
+        "prompt's parent": (replace(whole, prompt_version=5, prompt_parent=4), "version 4, is not stored"),
+        "parent": (replace(whole, parent=7), "generation 7, is not stored"),
+        "kind": (proposing(kind="ugly"), "ck_antibodies_kind"),
+        "same id": (replace(bare, antibodies=(kept, replace(unembedded, id=kept.id))), "(?i)unique .*antibodies"),
+        "cosine": (proposing(cosine=float("nan")), "the cosine of the antibody 'x' is nan"),
+        "shape": (proposing(vector=np.zeros(3, np.float32)), r"'x' has shape \(3,\), but .* gives \(4,\)"),
+        "NaN": (proposing(vector=np.full(4, np.nan, np.float32)), "'x' is not made of finite"),
+        "integers": (proposing(vector=np.ones(4, np.int64)), r"floating-point numbers \(int64\)"),
+        "matured": (replace(whole, matured=(MaturedDraft(unembedded.id, vector(1)),)), "is not an embedded antibody"),
+        "effect": (replace(whole, effects=(EffectDraft(effect("solo"), "nobody"),)), "an effect names 'nobody'"),
+        "effect of nothing": (
+            replace(whole, effects=(EffectDraft(effect("solo")),)),
+            "ck_effects_bank_has_no_antibody",
+        ),
+        "same effect": (replace(whole, effects=(EffectDraft(effect()),) * 2), "(?i)unique .*effects"),
+        "verdict": (
+            replace(whole, verdicts=(Verdict("s", "i", 0.5, True, "dog", "nobody"),)),
+            "a verdict names 'nobody', which is not an antibody of this session",
+        ),
+        "same verdict": (replace(whole, verdicts=whole.verdicts * 2), "(?i)unique .*verdicts"),
+        "bank": (replace(whole, bank=(kept.id, "nobody")), "its bank names 'nobody'"),
+        "bank without vector": (replace(whole, bank=(unembedded.id,)), "which is not an antibody with an embedding"),
+        "same member": (replace(whole, bank=whole.bank * 2), "(?i)unique .*bank_members"),
+    }
+
+
+@pytest.mark.parametrize("what", _broken(""))
+def test_a_draft_that_fails_leaves_nothing(store: AntibodyStore, session: SessionRecord, what: str) -> None:
+    store.save_generation(draft(session.id))
+    before = counts(store)
+    broken, message = _broken(session.id)[what]
+    with pytest.raises(ImmunoError, match=message):
+        store.save_generation(broken)
+    assert counts(store) == before
+    store.save_generation(draft(session.id, 1))
+    assert store.session("alpha").generations == 2
+
+
+def test_a_time_without_a_zone_is_refused(store: AntibodyStore, session: SessionRecord) -> None:
+    with pytest.raises(SetupError, match="2026-05-01T12:00:00 has no time zone"):
+        store.save_generation(draft(session.id, started_at=STARTED.replace(tzinfo=None)))
+
+
+def test_a_generation_of_no_session_is_refused(store: AntibodyStore) -> None:
+    with pytest.raises(SetupError, match="no session with the id 'nobody'"):
+        store.save_generation(draft("nobody"))
+
+
+def test_the_last_and_the_best_generation(store: AntibodyStore, session: SessionRecord) -> None:
+    assert store.last_generation(session.id) is None
+    assert store.best_generation(session.id) is None
+    saved = [store.save_generation(draft(session.id, n, accepted=n != 2)) for n in range(3)]
+    assert store.last_generation(session.id) == saved[2]
+    assert store.best_generation(session.id) == saved[1]
+    assert [generation.parent for generation in saved] == [None, 0, 1]
+
+
+def test_of_a_repeated_text_the_accepted_one_is_kept(store: AntibodyStore, session: SessionRecord) -> None:
+    doubles = (
+        antibody("fox", status="rejected", reason="first"),
+        antibody("fox", guards="wolf"),
+        antibody("cat", status="rejected", reason="first"),
+        antibody("fox", kind="contextual"),
+        antibody("cat", status="rejected", reason="second"),
+    )
+    store.save_generation(draft(session.id, antibodies=doubles, effects=(), verdicts=(), bank=(doubles[3].id,)))
+    stored = store.antibodies(session.id)
+    assert [(a.text, a.guards, a.id, a.reason) for a in stored] == [
+        ("fox", "dog", doubles[3].id, ""),
+        ("fox", "wolf", doubles[1].id, ""),
+        ("cat", "dog", doubles[2].id, "first"),
+    ]
+
+
+def test_antibodies_and_effects_are_found_by_what_they_are(store: AntibodyStore, session: SessionRecord) -> None:
+    wolf = antibody("husky", guards="wolf", kind="contextual")
+    effects = (
+        EffectDraft(effect("solo", "near"), wolf.id),
+        EffectDraft(effect("leave_one_out", "far"), wolf.id),
+        EffectDraft(effect("bank", "far")),
+    )
+    store.save_generation(draft(session.id, 0))
+    store.save_generation(draft(session.id, 1, antibodies=(wolf,), effects=effects, verdicts=(), bank=()))
+    other = make_session(store, "beta")
+    store.save_generation(draft(other.id, 0))
+
+    def texts(*arguments: Any, **options: Any) -> list[str]:
+        return [found.text for found in store.antibodies(*arguments, **options)]
+
+    assert texts() == ["robot dog 0", "dog 0", "husky", "robot dog 0", "dog 0"]
+    assert texts(session.id, generation=0) == ["robot dog 0", "dog 0"]
+    assert texts(session.id, status="rejected") == ["dog 0"]
+    assert texts(guards="wolf") == texts(kind="contextual") == ["husky"]
+    assert texts(session.id, limit=2) == ["robot dog 0", "dog 0"]
+
+    def scopes(*arguments: Any, **options: Any) -> list[str]:
+        return [found.scope for found in store.effects(*arguments, **options)]
+
+    assert scopes(session.id) == ["bank", "solo", "solo", "leave_one_out", "bank"]
+    assert scopes(session.id, generation=1) == ["solo", "leave_one_out", "bank"]
+    assert scopes(session.id, outlier_set="far") == ["leave_one_out", "bank"]
+    assert scopes(session.id, scope="bank", limit=1) == ["bank"]
+    assert scopes(guards="wolf") == ["solo", "leave_one_out"]
+
+
+def test_prompts_know_their_parents(store: AntibodyStore, session: SessionRecord) -> None:
+    store.save_generation(draft(session.id, 0, prompts={"propose": "A"}))
+    revised = {"propose": "B", "reflect": "C"}
+    store.save_generation(draft(session.id, 1, prompt_version=1, prompt_parent=0, prompts=revised))
+    store.save_generation(draft(session.id, 2, prompt_version=1, prompts={}))
+    assert [(p.version, p.step, p.text, p.parent_version) for p in store.prompts(session.id)] == [
+        (0, "propose", "A", None),
+        (1, "propose", "B", 0),
+        (1, "reflect", "C", None),
+    ]
+
+
+# The bank in force
+
+
+def test_a_bank_is_in_the_order_of_creation_with_exact_vectors(store: AntibodyStore, session: SessionRecord) -> None:
+    first = draft(session.id, 0, antibodies=(antibody("b", seed=1), antibody("a", seed=2)), effects=(), verdicts=())
+    first = replace(first, bank=tuple(reversed([one.id for one in first.antibodies])))
+    store.save_generation(first)
+    newcomer = antibody("0", seed=3)
+    saved = store.save_generation(
+        draft(session.id, 1, antibodies=(newcomer,), effects=(), verdicts=(), bank=(newcomer.id, *first.bank))
+    )
+    bank = store.bank(saved.id)
+    assert [found.text for found in bank.antibodies] == ["b", "a", "0"]
+    assert bank.vectors.dtype == np.float32
+    assert bank.vectors.flags.writeable
+    np.testing.assert_array_equal(bank.vectors, np.stack([vector(1), vector(2), vector(3)]))
+    assert len(bank) == 3
+
+
+def test_an_empty_bank_keeps_its_dimension(store: AntibodyStore, session: SessionRecord) -> None:
+    bank = store.bank(store.save_generation(draft(session.id, bank=())).id)
+    assert bank.antibodies == ()
+    assert bank.vectors.shape == (0, 4)
+    with pytest.raises(SetupError, match="no generation with the id 'nowhere'"):
+        store.bank("nowhere")
+
+
+def test_a_matured_embedding_stays_in_force_down_its_line_only(store: AntibodyStore, session: SessionRecord) -> None:
+    first = draft(session.id, 0)
+    (key,) = first.bank
+    plain: dict[str, Any] = {"antibodies": (), "effects": (), "verdicts": (), "bank": (key,)}
+    saved = [
+        store.save_generation(first),
+        store.save_generation(draft(session.id, 1, matured=(MaturedDraft(key, vector(101)),), **plain)),
+        store.save_generation(draft(session.id, 2, **plain)),
+        store.save_generation(draft(session.id, 3, parent=0, **plain)),
+        store.save_generation(draft(session.id, 4, parent=2, matured=(MaturedDraft(key, vector(104)),), **plain)),
+    ]
+    expected = [vector(0), vector(101), vector(101), vector(0), vector(104)]
+    for generation, one in zip(saved, expected, strict=True):
+        np.testing.assert_array_equal(store.bank(generation.id).vectors, one[None])
+    with reading(store._engine) as transaction:
+        chain = transaction.execute(
+            text(
+                "SELECT child.kind, parent.kind FROM embeddings AS child JOIN embeddings AS parent"
+                " ON parent.id = child.parent_id ORDER BY child.id"
+            )
+        ).all()
+    assert [tuple(row) for row in chain] == [("matured", "proposed"), ("matured", "matured")]
+
+
+def test_vectors_are_little_endian_float32_bytes(store: AntibodyStore, session: SessionRecord) -> None:
+    big_endian = vector(5).astype(">f8")
+    one = antibody("x", vector=big_endian)
+    store.save_generation(draft(session.id, antibodies=(one,), effects=(), verdicts=(), bank=(one.id,)))
+    with reading(store._engine) as transaction:
+        raw, dim, dtype = transaction.execute(text("SELECT vector, dim, dtype FROM embeddings")).one()
+    assert (raw, dim, dtype) == (vector(5).astype("<f4").tobytes(), 4, "<f4")
+
+
+def test_a_session_has_one_encoder_and_an_encoder_one_dimension(store: AntibodyStore) -> None:
+    wide = EncoderInfo(**(asdict(ENCODER) | {"dim": 512, "weights_digest": "v" * 64}))
+    session = make_session(store, "wide", encoder=wide)
+    with pytest.raises(SetupError, match=r"'robot dog 0' has shape \(4,\), but the session's encoder gives \(512,\)"):
+        store.save_generation(draft(session.id))

@@ -1,0 +1,201 @@
+"""Models and migrations say the same; databases of other versions are recognised, upgraded, and never harmed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, MetaData
+
+from db import migrations
+from db.engine import make_engine, reading, resolve_url, writing
+from db.maintenance import check_database, upgrade_database, versions
+from db.models import Base
+from db.store import open_store
+from immuno.errors import ImmunoError, SetupError
+
+from .build import draft, make_session
+
+NAMES = {
+    *("sessions", "prompts", "generations", "antibodies", "embeddings", "bank_members", "effects", "verdicts"),
+    *("llm_calls", "encoders", "datasets", "runs", "results", "test_reads"),
+}
+
+
+@pytest.fixture
+def engine(path: Path) -> Iterator[Engine]:
+    made = make_engine(resolve_url(str(path)))
+    yield made
+    made.dispose()
+
+
+def _schema(path: Path) -> dict[str, list[str]]:
+    """Every table and index with its parts, in an order of their own: constraints may be listed in any."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return {
+        name: sorted(
+            re.sub(r"\s+", " ", line).strip(" ,").replace("(", "").replace(")", "") for line in sql.splitlines()
+        )
+        for name, sql in rows
+        if name != migrations.VERSION_TABLE
+    }
+
+
+def test_the_tables_of_the_design_are_there(path: Path) -> None:
+    assert set(Base.metadata.tables) == NAMES
+    assert set(_schema(path)) >= NAMES
+
+
+def test_every_constraint_has_a_name() -> None:
+    unnamed = [
+        f"{table.name}: {constraint}"
+        for table in Base.metadata.tables.values()
+        for constraint in table.constraints
+        if constraint.name is None
+    ]
+    assert unnamed == []
+
+
+def test_alembic_finds_no_difference(engine: Engine) -> None:
+    with reading(engine) as transaction:
+        context = MigrationContext.configure(
+            transaction.connection(), opts={"version_table": migrations.VERSION_TABLE, "compare_type": True}
+        )
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_the_comparison_would_find_a_difference(engine: Engine) -> None:
+    wanted = MetaData()
+    for table in Base.metadata.tables.values():
+        if table.name != "test_reads":
+            table.to_metadata(wanted)
+    with reading(engine) as transaction:
+        context = MigrationContext.configure(transaction.connection(), opts={"version_table": migrations.VERSION_TABLE})
+        assert [change[0] for change in compare_metadata(context, wanted)] == ["remove_index", "remove_table"]
+
+
+def test_the_models_and_the_migrations_make_the_same_sql(path: Path, tmp_path: Path) -> None:
+    """Alembic does not compare CHECK constraints; the text of the schema does."""
+    engine = make_engine(resolve_url(str(tmp_path / "models.db")))
+    with writing(engine) as transaction:
+        Base.metadata.create_all(transaction.connection())
+    engine.dispose()
+    assert _schema(path) == _schema(tmp_path / "models.db")
+
+
+def test_down_and_up_again_gives_the_same_schema(path: Path, engine: Engine) -> None:
+    before = _schema(path)
+    with writing(engine) as transaction:
+        migrations.downgrade(transaction.connection(), "base")
+    assert _schema(path) == {}
+    with writing(engine) as transaction:
+        migrations.upgrade(transaction.connection())
+    assert _schema(path) == before
+
+
+def test_a_filled_database_goes_down_too(path: Path, engine: Engine) -> None:
+    with open_store(str(path)) as store:
+        session = make_session(store)
+        store.save_generation(draft(session.id))
+        store.save_generation(draft(session.id, 1))
+    with writing(engine) as transaction:
+        migrations.downgrade(transaction.connection(), "base")
+    assert _schema(path) == {}
+
+
+def test_the_listed_revisions_are_those_of_the_scripts(engine: Engine) -> None:
+    with reading(engine) as transaction:
+        scripts = ScriptDirectory.from_config(migrations.configuration(transaction.connection()))
+    found = [script.revision for script in scripts.walk_revisions()]
+    assert tuple(reversed(found)) == migrations.REVISIONS
+    assert scripts.get_heads() == [migrations.HEAD]
+
+
+# Databases of other versions
+
+
+def _set_revision(path: Path, revision: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"UPDATE {migrations.VERSION_TABLE} SET version_num = ?", (revision,))  # noqa: S608
+        connection.commit()
+
+
+def test_a_newer_database_asks_for_a_newer_package(path: Path) -> None:
+    _set_revision(path, "9999")
+    for read_only in (True, False):
+        with pytest.raises(SetupError, match=r"written by a newer immuno-vlm \(schema 9999\); upgrade the package"):
+            open_store(str(path), read_only=read_only)
+    with pytest.raises(SetupError, match="newer immuno-vlm"):
+        upgrade_database(str(path), path)
+    assert versions(str(path), path).database_schema == "9999"
+
+
+_NEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+
+def upgrade():
+    with op.batch_alter_table("sessions") as batch:
+        batch.add_column(sa.Column("note", sa.Text(), nullable=False, server_default="none"))
+    {then}
+"""
+
+
+@pytest.fixture
+def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package as it will be: with a second revision. Returns that revision's file."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(Path(migrations.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    script = folder / "versions" / "0002_next.py"
+    script.write_text(_NEXT.format(then=""))
+    monkeypatch.setattr(migrations, "__file__", str(folder / "__init__.py"))
+    monkeypatch.setattr(migrations, "REVISIONS", ("0001", "0002"))
+    monkeypatch.setattr(migrations, "HEAD", "0002")
+    return script
+
+
+def test_an_older_database_names_the_command_that_upgrades_it(path: Path, next_version: Path) -> None:
+    for read_only in (True, False):
+        with pytest.raises(SetupError, match=rf"immuno db upgrade --db sqlite:///{path}$"):
+            open_store(str(path), read_only=read_only)
+
+
+def test_upgrading_keeps_what_is_there(path: Path, next_version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(migrations, "HEAD", "0001")
+        with open_store(str(path)) as store:
+            store.save_generation(draft(make_session(store).id))
+    assert upgrade_database(str(path), path) == ("0001", "0002")
+    assert upgrade_database(str(path), path) == ("0002", "0002")
+    with open_store(str(path)) as store:
+        assert [found.name for found in store.sessions()] == ["alpha"]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name, note FROM sessions").fetchall() == [("alpha", "none")]
+    assert all(check.ok for check in check_database(str(path), path))
+
+
+def test_an_upgrade_that_fails_changes_nothing(path: Path, next_version: Path) -> None:
+    next_version.write_text(_NEXT.format(then='op.execute("SELECT no_such_function()")'))
+    before = _schema(path)
+    with pytest.raises(ImmunoError, match="no such function"):
+        upgrade_database(str(path), path)
+    assert _schema(path) == before
+    assert versions(str(path), path).database_schema == "0001"
+
+
+def test_an_upgrade_makes_no_database(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="there is no database at"):
+        upgrade_database(None, tmp_path / "x.db")
+    assert list(tmp_path.iterdir()) == []

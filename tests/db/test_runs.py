@@ -1,0 +1,79 @@
+"""Benchmark runs, their lines, and the book of sealed reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from db.records import RunRecord, SessionRecord
+from db.store import AntibodyStore
+from immuno.errors import ImmunoError, SetupError
+
+from .build import result
+
+DIGEST = "c" * 64
+
+
+def start(store: AntibodyStore, **changes: Any) -> RunRecord:
+    values: dict[str, Any] = {"config": {"a": [1]}, "config_digest": DIGEST, "seed": 1, "git_sha": None, "versions": {}}
+    return store.start_run(**(values | changes))
+
+
+def test_a_run_is_found_by_its_configuration_once_it_has_finished(store: AntibodyStore, session: SessionRecord) -> None:
+    assert store.find_run(DIGEST) is None
+    first = start(store, session_id=session.id)
+    assert (first.status, first.finished_at, first.session_id) == ("running", None, session.id)
+    assert store.find_run(DIGEST) is None
+    assert store.find_run(DIGEST, status="running") == first
+    store.finish_run(first.id)
+    found = store.find_run(DIGEST)
+    assert found is not None
+    assert found == replace(first, status="finished", finished_at=found.finished_at)
+    assert found.finished_at is not None
+    assert found.finished_at >= first.started_at
+    second = start(store)
+    store.finish_run(second.id, "failed")
+    assert store.find_run(DIGEST) == found
+    newest = store.find_run(DIGEST, status=None)
+    assert newest is not None
+    assert newest.id == second.id
+
+
+def test_an_unknown_run_is_an_error(store: AntibodyStore) -> None:
+    with pytest.raises(SetupError, match="no run with the id 'nothing'"):
+        store.finish_run("nothing")
+    with pytest.raises(ImmunoError, match=r"(?i)foreign key"):
+        store.save_results("nothing", [result()])
+    with pytest.raises(ImmunoError, match=r"(?i)foreign key"):
+        store.record_test_read("nothing", ["near"], "why")
+
+
+def test_lines_are_saved_once_and_keep_their_order(store: AntibodyStore) -> None:
+    run = start(store)
+    rows = [result(ood="near"), result(ood="far"), result(method="energy", ood="near")]
+    assert store.save_results(run.id, rows[:2]) == 2
+    assert store.save_results(run.id, [*rows, result(ood="near", auroc=0.0)]) == 1
+    assert store.results(run.id) == tuple(rows)
+    assert store.save_results(run.id, []) == 0
+
+
+def test_a_metric_that_is_not_a_number_stays_so(store: AntibodyStore) -> None:
+    run = start(store)
+    given = result(auroc=math.nan, fpr95_id=math.inf, fpr95_ood=-math.inf, extra={"tail": [math.nan]})
+    store.save_results(run.id, [given])
+    (stored,) = store.results(run.id)
+    assert math.isnan(stored.auroc)
+    assert math.isnan(stored.extra["tail"][0])
+    same: dict[str, Any] = {"auroc": 0.0, "extra": {}}
+    assert replace(stored, **same) == replace(given, **same)
+
+
+def test_every_opening_of_the_sealed_split_is_written_down(store: AntibodyStore) -> None:
+    run = start(store)
+    first = store.record_test_read(run.id, ["id", "near"], "benchmark")
+    second = store.record_test_read(run.id, ("id", "near"), "benchmark")
+    assert store.test_reads() == (first, second)
+    assert (first.run_id, first.sets, first.reason) == (run.id, ("id", "near"), "benchmark")

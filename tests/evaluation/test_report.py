@@ -1,0 +1,557 @@
+"""The report: what it says of a results folder, what it does with hostile text, and what it does without parts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.report import render_report
+from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
+from evaluation.report.measured import Measured
+from evaluation.report.model import GalleryItem, Results
+from evaluation.report.scores import histogram, roc_curve
+from evaluation.report.table import build_table
+from immuno.errors import SetupError
+
+from .report_folder import AFTER, BEFORE, HOSTILE, METHODS, SETS, make_hostile, make_results, make_rows, make_scores
+from .report_folder import write_folder as write
+
+VOID = {"meta", "link", "img", "br", "wbr", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """A page as a browser would see it: its elements, and the text inside those with an id."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html = html
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.by_id: dict[str, str] = {}
+        self._open: list[tuple[str, str | None]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.elements.append((tag, found))
+        if tag not in VOID:
+            self._open.append((tag, found.get("id")))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open, tag
+        if tag in {"td", "th"}:
+            self.handle_data(" ")
+        assert self._open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1][0] in {"script", "style"}:
+            return
+        self.text += data
+        for _, element_id in self._open:
+            if element_id:
+                self.by_id[element_id] = self.by_id.get(element_id, "") + data
+
+    def words(self, element_id: str) -> str:
+        """The text of an element, white space collapsed."""
+        return " ".join(self.by_id[element_id].split())
+
+    def all(self, tag: str) -> Iterator[dict[str, str | None]]:
+        return (attrs for name, attrs in self.elements if name == tag)
+
+
+def read(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    return make_rows(make_scores())
+
+
+@pytest.fixture(scope="module")
+def report(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return render_report(write(tmp_path_factory.mktemp("full"), make_results(rows), make_scores()))
+
+
+@pytest.fixture(scope="module")
+def full(report: Path) -> Page:
+    return read(report)
+
+
+@pytest.fixture
+def render(rows: list[dict[str, Any]], tmp_path: Path) -> Callable[..., Page]:
+    """Render a results folder without scores, session and gallery, with some keys changed (None removes one)."""
+
+    def rendered(**changes: Any) -> Page:
+        changed = {**make_results(rows), "session": None, "gallery": [], **changes}
+        results = {k: v for k, v in changed.items() if v is not None}
+        return read(render_report(write(tmp_path / "run", results, None)))
+
+    return rendered
+
+
+def row(method: str, ood: str, fpr95: float, *, antibodies: int = 0, **more: Any) -> dict[str, Any]:
+    base = {"method": method, "ood": ood, "fpr95_id": fpr95, "auroc": 0.9, "id_accuracy": 0.9}
+    return {**base, "antibodies": antibodies, **more}
+
+
+def measured(*results_rows: dict[str, Any], **keys: Any) -> Measured:
+    return Measured(Results.model_validate({"rows": list(results_rows), **keys}))
+
+
+# The header
+
+
+def test_header_numbers_are_those_of_the_rows(full: Page, rows: list[dict[str, Any]]) -> None:
+    def mean(method: str) -> float:
+        return fmean(r["fpr95_id"] for r in rows if r["method"] == method and r["ood"] in {"near", "contextual"})
+
+    best = min((m for m, (antibodies, _, _) in METHODS.items() if not antibodies), key=mean)
+    assert best == "max cosine"
+    assert full.words("headline-before") == f"{100 * mean(BEFORE):.1f}"
+    assert full.words("headline-after") == f"{100 * mean(AFTER):.1f}"
+    assert full.words("headline-best") == f"{100 * mean(best):.1f}"
+    assert full.words("headline-ratio") == f"{mean(best) / mean(AFTER):.1f} times"
+    assert full.words("id-accuracy") == "95.7"
+    assert full.words("test-reads") == "1×"
+    summary = full.words("summary")
+    for number in (mean(BEFORE), mean(AFTER), mean(best)):
+        assert f"{100 * number:.1f} %" in summary
+    assert "near and contextual" in summary
+    assert "(−0.1 points)" in summary
+
+
+def test_the_unseen_sets_have_a_headline_of_their_own(full: Page, rows: list[dict[str, Any]]) -> None:
+    unseen = {"far", "near_unseen", "contextual_unseen"}
+    mean = fmean(r["fpr95_id"] for r in rows if r["method"] == AFTER and r["ood"] in unseen)
+    assert full.words("unseen-after") == f"{100 * mean:.1f}"
+
+
+def test_best_baseline_uses_no_antibodies_and_was_measured_on_every_set() -> None:
+    numbers = measured(
+        *(row("mcm", s, 0.6) for s in ("near", "contextual")),
+        *(row("max cosine", s, 0.5) for s in ("near", "contextual")),
+        *(row("bank", s, 0.1, antibodies=9) for s in ("near", "contextual")),
+        row("half measured", "near", 0.2),
+    )
+    assert numbers.best_without_antibodies(numbers.headline_sets) == "max cosine"
+
+
+def test_headline_is_over_near_and_contextual_else_over_all_sets() -> None:
+    assert measured(row("m", "far", 0.1), row("m", "near", 0.1), row("m", "contextual", 0.1)).headline_sets == (
+        "near",
+        "contextual",
+    )
+    assert measured(row("m", "near", 0.1), row("m", "far", 0.1)).headline_sets == ("near",)
+    assert measured(row("m", "sun", 0.1), row("m", "places", 0.1)).headline_sets == ("sun", "places")
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (0.1, "5.0 times fewer than with the best method that uses none"),
+        (0.5, "about as many as with the best method that uses none"),
+        (0.8, "more than with the best method that uses none"),
+        (0.0, "against 50.0 % with the best method that uses none"),
+    ],
+)
+def test_summary_says_so_where_the_bank_does_not_help(render: Callable[..., Page], after: float, words: str) -> None:
+    page = render(rows=[row("mcm", "near", 0.5), row("ours", "near", after, antibodies=3)], before="mcm", after="ours")
+    assert words in page.words("summary")
+
+
+def test_without_a_named_comparison_the_best_baseline_is_reported(render: Callable[..., Page]) -> None:
+    page = render(before=None, after="not a method")
+    assert "No method with antibodies is compared here" in page.words("summary")
+
+
+def test_openings_of_the_sealed_test_are_counted(render: Callable[..., Page]) -> None:
+    page = render(test_reads=[{"when": "2026-01-02T03:04:05", "run_id": str(n), "sets": ["a"]} for n in range(3)])
+    assert page.words("test-reads") == "3×"
+    assert "opened 3 times" in page.text
+    assert page.text.count("2 January 2026, 03:04") == 3
+
+
+# The table
+
+
+def test_sets_unlike_the_feedback_are_told_by_their_names() -> None:
+    sets = [row("m", s, 0.1) for s in ("near", "contextual", "far", "near_unseen")]
+
+    def feedback(*names: str) -> dict[str, Any]:
+        return {"session": {"generations": [{"number": 0, "fpr95": dict.fromkeys(names, 0.5)}]}}
+
+    assert measured(*sets).unseen_sets == ("near_unseen",)
+    assert measured(*sets, **feedback("near", "contextual")).unseen_sets == ("far", "near_unseen")
+    # No name in common: the names say nothing about which sets are alike.
+    assert measured(*sets, **feedback("feedback-1")).unseen_sets == ("near_unseen",)
+
+
+def test_best_of_a_column_is_marked_and_equal_printed_values_are_equally_best() -> None:
+    table = build_table(
+        measured(
+            row("a", "near", 0.2004, auroc=0.91),
+            row("b", "near", 0.2001, auroc=0.95),
+            row("c", "near", 0.3, auroc=0.95, antibodies=2, id_accuracy=0.95),
+        )
+    )
+    lines = [*table.without, *table.with_bank]
+    assert [line.method for line in lines] == ["a", "b", "c"]
+    assert [line.entries[0].best_fpr95 for line in lines] == [True, True, False]
+    assert [line.entries[0].best_auroc for line in lines] == [False, True, True]
+    assert [line.best_id_accuracy for line in lines] == [False, False, True]
+
+
+def test_worst_is_the_highest_fpr95_and_the_lowest_auroc() -> None:
+    table = build_table(measured(row("a", "near", 0.2, auroc=0.7), row("a", "far", 0.6, auroc=0.8)))
+    worst = table.without[0].entries[-1]
+    assert table.columns[-1].kind == "worst"
+    assert (worst.fpr95, worst.auroc) == (0.6, 0.7)
+
+
+def test_seeds_are_averaged_and_what_is_undefined_is_a_dash(render: Callable[..., Page]) -> None:
+    page = render(
+        rows=[
+            row("m", "near", 0.2, seed=0),
+            row("m", "near", 0.4, seed=1),
+            row("m", "far", 0.5, auroc=None, fpr95_ood=float("nan")),
+        ],
+        before=None,
+        after=None,
+    )
+    assert "30.0" in page.words("results")
+    assert "means over up to 2 seeds" in page.words("results")
+    assert "–" in page.words("results")
+
+
+def test_every_metric_is_there_with_its_definition(full: Page, rows: list[dict[str, Any]]) -> None:
+    for metric in ("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood"):
+        for r in rows:
+            assert f"{100 * r[metric]:.2f}" in full.by_id["all-metrics"]
+    for definition in (
+        "accepts 95 % of known images",
+        "rejects 95 % of outliers",
+        "lower is better",
+        "higher is better",
+    ):
+        assert definition in full.words("results")
+
+
+# Curves
+
+
+def test_roc_curve_passes_through_fpr95_and_has_the_area_of_auroc(rows: list[dict[str, Any]]) -> None:
+    scores = make_scores()
+    known, outliers = scores[f"{AFTER}|id"], scores[f"{AFTER}|near"]
+    curve = roc_curve(known, outliers)
+    expected = next(r for r in rows if r["method"] == AFTER and r["ood"] == "near")
+    assert curve.at_95 == expected["fpr95_id"]
+    assert curve.outliers[np.isclose(curve.known, 0.95)] == pytest.approx([curve.at_95])
+    assert np.trapezoid(curve.known, curve.outliers) == pytest.approx(expected["auroc"], abs=2e-3)
+
+
+def test_histogram_counts_every_image_even_at_infinity() -> None:
+    known, outliers = np.array([1.0, 2.0, 3.0, np.inf]), np.array([-np.inf, 0.0, 1.0])
+    counted = histogram(known, outliers)
+    assert counted.known.sum() == pytest.approx(1)
+    assert counted.outliers.sum() == pytest.approx(1)
+    constant = histogram(np.full(5, 2.0), np.full(3, 2.0))
+    assert constant.edges[0] < 2.0 < constant.edges[-1]
+    assert constant.accepted_outliers == 1
+    assert np.isfinite(histogram(np.full(5, -np.inf), np.full(3, -np.inf)).threshold)
+
+
+def test_every_set_has_its_curves_and_histograms(full: Page) -> None:
+    for name in SETS:
+        assert name in full.words("roc")
+        assert name in full.words("scores")
+    # One ROC panel and one pair of histograms per set; by generation: the mean and two feedback sets.
+    assert len(list(full.all("svg"))) == 2 * len(SETS) + 3
+
+
+def test_scores_that_disagree_with_the_table_are_pointed_out(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    scores = make_scores()
+    scores[f"{AFTER}|far"] += 0.02
+    page = read(render_report(write(tmp_path, make_results(rows), scores)))
+    assert "another FPR95 than the table for far:" in page.words("roc")
+
+
+# Hostile text
+
+
+def test_nothing_from_outside_becomes_markup(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    hostile = make_hostile(make_results(rows))
+    hostile["before"], hostile["after"] = BEFORE + HOSTILE, AFTER + HOSTILE
+    hostile["gallery"][0]["image"] = "<b onclick=alert(1)>.png"
+    scores = {f"{m}{HOSTILE}|{s}": v for k, v in make_scores().items() for m, s in [k.split("|")] if s == "id"}
+    page = read(render_report(write(tmp_path, hostile, scores)))
+
+    assert len(list(page.all("script"))) == 1
+    assert not list(page.all("b onclick=alert(1)"))
+    assert all(str(img["src"]).startswith("data:image/") for img in page.all("img"))
+    assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
+    assert "<script>window" not in page.html
+    assert page.text.count("<script>window.hacked=1</script>") > 100
+    assert "{{7*7}}" in page.text
+    # Every place that shows it: title, methods, sets, session, guidelines, antibodies, gallery, skipped, provenance.
+    for section in ("summary", "results", "gallery", "bank", "generations", "skipped", "provenance"):
+        assert HOSTILE in page.by_id[section], section
+
+
+def test_right_to_left_text_is_isolated(render: Callable[..., Page]) -> None:
+    page = render(antibodies=[{"text": "\u202eאבג", "guards": "חתול"}])
+    assert "<bdi>\u202eאבג</bdi>" in page.html
+    assert "<bdi>חתול</bdi>" in page.html
+
+
+def test_file_names_that_are_no_text_do_not_stop_the_page(render: Callable[..., Page]) -> None:
+    page = render(skipped=[{"set_name": "far", "path": "caf\udce9.png", "reason": "unreadable"}])
+    assert "caf?.png" in page.words("skipped")
+
+
+# One file, always the same
+
+
+def test_the_page_is_self_contained(full: Page) -> None:
+    for tag, attrs in full.elements:
+        for name in ("src", "href", "xlink:href", "action", "srcset", "poster", "data"):
+            value = attrs.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, name, value)
+    assert "@import" not in full.html
+    addresses = set(re.findall(r"https?://[^\s\"'<)]+", full.html))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert len(full.html.encode()) < 3_000_000
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(full: Page) -> None:
+    ids = [attrs["id"] for _, attrs in full.elements if attrs.get("id")]
+    assert len(ids) == len(set(ids))
+    targets = set(re.findall(r"url\(#([^)]+)\)", full.html)) | set(re.findall(r'href="#([^"]+)"', full.html))
+    assert targets
+    assert targets <= set(ids)
+
+
+def test_one_folder_gives_the_same_bytes_wherever_it_lies(
+    report: Path, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    again = render_report(write(tmp_path / "elsewhere", make_results(rows), make_scores()))
+    assert again == tmp_path / "elsewhere" / "report.html"
+    assert again.read_bytes() == report.read_bytes()
+
+
+def test_figures_hold_no_text_of_the_results_and_no_fixed_colours(full: Page) -> None:
+    figures = re.findall(r"<svg.*?</svg>", full.html, flags=re.S)
+    assert not [figure for figure in figures if "calibrated" in figure or "near" in figure]
+    assert not [colour for figure in figures for colour in re.findall(r"#[0-9a-f]{6}\b", figure) if colour != "#ffffff"]
+
+
+# Missing parts
+
+
+def test_without_scores_the_curves_are_left_out_with_a_note(render: Callable[..., Page]) -> None:
+    page = render()
+    assert "Left out: there is no scores.npz in the results folder." in page.words("roc")
+    assert "Left out" in page.words("scores")
+    assert "9.8" in page.words("results")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 cut short"])
+def test_broken_scores_leave_a_note(rows: list[dict[str, Any]], tmp_path: Path, content: bytes) -> None:
+    folder = write(tmp_path, make_results(rows), None)
+    (folder / "scores.npz").write_bytes(content)
+    assert "scores.npz could not be read" in read(render_report(folder)).words("roc")
+
+
+def test_scores_are_never_unpickled(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    folder = write(tmp_path, make_results(rows), None)
+    np.savez(folder / "scores.npz", **{"mcm|id": np.array([{"a": 1}], dtype=object)})
+    assert "scores.npz could not be read (ValueError)" in read(render_report(folder)).words("roc")
+
+
+def test_unusable_scores_leave_out_their_set_only(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    scores = {k: v for k, v in make_scores().items() if k.split("|")[1] in {"id", "near", "far"}}
+    for method in METHODS:
+        scores[f"{method}|far"] = np.full(10, np.nan)
+    page = read(render_report(write(tmp_path, make_results(rows), scores)))
+    assert "Left out for want of scores: contextual, far, near_unseen and contextual_unseen." in page.words("roc")
+    assert len(list(page.all("svg"))) == 2 + 3
+
+
+def test_missing_pictures_leave_an_empty_place_and_a_note(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    folder = write(tmp_path, make_results(rows), None)
+    (folder / "images" / "00.png").unlink()
+    (folder / "images" / "01.png").write_bytes(b"not a picture")
+    (folder / "images" / "02.png").write_bytes((folder / "images" / "02.png").read_bytes()[:80])
+    page = read(render_report(folder))
+    assert page.words("unreadable").startswith("3 of the pictures could not be read")
+    assert len(list(page.all("img"))) == 15
+    assert "no picture" in page.words("gallery")
+    assert "00.png" in page.words("gallery")
+
+
+def test_rows_alone_are_enough(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"rows": [row("mcm", "near", 0.5)]}), encoding="utf-8")
+    page = read(render_report(tmp_path))
+    for section in ("results", "roc", "scores", "progress", "gallery", "bank", "generations", "skipped", "provenance"):
+        assert section in page.by_id
+    assert "No refinement session is recorded" in page.words("generations")
+    assert "No antibodies are recorded" in page.words("bank")
+    assert "no opening is recorded" in page.text
+
+
+def test_no_rows_at_all_is_said(render: Callable[..., Page]) -> None:
+    page = render(rows=[])
+    assert "There is nothing to compare" in page.words("summary")
+    assert "The results hold no rows." in page.words("results")
+
+
+# The gallery
+
+
+def item(name: str, *, before: bool, after: bool, set_name: str = "near") -> GalleryItem:
+    return GalleryItem(set=set_name, image=name, accepted_before=before, accepted_after=after)
+
+
+def test_gallery_shows_caught_first_then_still_accepted(full: Page) -> None:
+    words = full.words("gallery")
+    assert words.index("Caught by the bank 12") < words.index("Still accepted 6")
+    assert "accepted as cat fox · near caught by “a fox”" in words
+    assert "before 0.0641 ≥ 0.0632 accepted after 0.1911 < 0.2377 rejected" in words
+
+
+def test_gallery_groups_by_fate_and_leaves_out_what_was_never_accepted(tmp_path: Path) -> None:
+    items = [
+        item("new.png", before=False, after=True),
+        item("still.png", before=True, after=True),
+        item("never.png", before=False, after=False),
+        item("caught.png", before=True, after=False),
+    ]
+    groups = build_gallery(items, tmp_path).groups
+    assert [(g.fate, [c.name for c in g.cards]) for g in groups] == [
+        ("caught", ["caught.png"]),
+        ("still", ["still.png"]),
+        ("newly", ["new.png"]),
+    ]
+
+
+def test_gallery_is_bounded_and_takes_from_every_set(tmp_path: Path) -> None:
+    items = [item(f"{n}", before=True, after=False) for n in range(90)]
+    items.append(item("last", before=True, after=False, set_name="far"))
+    (group,) = build_gallery(items, tmp_path).groups
+    assert (len(group.cards), group.total) == (MOST_PER_GROUP, 91)
+    assert [card.name for card in group.cards[:3]] == ["0", "last", "1"]
+
+
+def test_tiny_pictures_keep_their_pixels_and_large_ones_are_made_small(tmp_path: Path) -> None:
+    Image.new("P", (64, 64)).save(tmp_path / "tiny.png")
+    Image.new("RGBA", (900, 30), (0, 0, 0, 0)).save(tmp_path / "large.png")
+    (group,) = build_gallery(
+        [item("tiny.png", before=True, after=True), item(str(tmp_path / "large.png"), before=True, after=True)],
+        tmp_path,
+    ).groups
+    tiny, large = (card.picture for card in group.cards)
+    assert tiny is not None
+    assert tiny.tiny
+    assert tiny.uri.startswith("data:image/png;base64,")
+    assert large is not None
+    assert not large.tiny
+    assert len(large.uri) < 4000
+
+
+# Generations and the bank
+
+
+def test_generations_say_what_was_rejected_and_show_each_guideline_once(full: Page) -> None:
+    words = full.words("generations")
+    assert "Generation 3 rejected FPR95 40.0 %" in words
+    assert "texts about materials fire on known classes" in words
+    assert "Guideline as in generation 2." in words
+    assert words.count("name at least four contexts") == 1
+
+
+def test_bank_is_ordered_by_gain_and_bounded(render: Callable[..., Page]) -> None:
+    antibodies: list[dict[str, Any]] = [{"text": f"thing {n}", "gain": n / 1000} for n in range(500)]
+    page = render(antibodies=[{"text": "unmeasured"}, *antibodies])
+    words = page.words("bank")
+    assert "501 antibodies; the 400 with the largest gain are shown." in words
+    assert words.index("thing 499") < words.index("thing 498") < words.index("thing 100")
+    assert "thing 99 " not in words
+    assert "unmeasured" not in words
+
+
+def test_skipped_images_are_counted_and_named(full: Page) -> None:
+    words = full.words("skipped")
+    assert "3 images could not be read" in words
+    assert "cactus/0031.png truncated file" in words
+
+
+def test_provenance_says_what_fixes_the_numbers(full: Page) -> None:
+    words = full.words("provenance")
+    for part in (
+        "4f1c0d7e9b2a",
+        "df618e2a90c14b7",
+        "miniworld-rn",
+        "2.13.0",
+        "0197f3a2-6c1e",
+        '{"beta": 2.5}',
+        "36.6034",
+    ):
+        assert part in words
+
+
+# What is wrong is named
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (None, "no .*results.json"),
+        ("{", "results.json is not JSON"),
+        ('"\ud800', "results.json is not JSON"),
+        ("[" * 100_000, "results.json is not JSON"),
+        ("[]", "results.json holds a JSON list"),
+        ("{}", "results.json: the key 'rows' is missing"),
+        ('{"rows": "mcm"}', "results.json: key 'rows'"),
+        ('{"rows": [{"ood": "near", "auroc": 0.5, "fpr95_id": 0.5}]}', "the key 'rows.0.method' is missing"),
+        ('{"rows": [{"method": "m", "ood": "near", "auroc": 0.9, "fpr95_id": 57.3}]}', "key 'rows.0.fpr95_id'"),
+        ('{"rows": [], "antibodies": [{"kind": "contextual"}]}', "the key 'antibodies.0.text' is missing"),
+        ('{"rows": [], "gallery": {"a": 1}}', "key 'gallery'"),
+    ],
+)
+def test_another_shape_is_a_set_up_error_naming_file_and_key(tmp_path: Path, content: str | None, named: str) -> None:
+    if content is not None:
+        (tmp_path / "results.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(SetupError, match=named) as caught:
+        render_report(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_failed_rendering_keeps_the_earlier_report(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    report = render_report(write(tmp_path, make_results(rows), None))
+    earlier = report.read_bytes()
+    (tmp_path / "results.json").write_text("{", encoding="utf-8")
+    with pytest.raises(SetupError):
+        render_report(tmp_path)
+    assert report.read_bytes() == earlier
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "report.html", "results.json"]
+
+
+def test_a_report_that_cannot_be_written_is_a_set_up_error(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    folder = write(tmp_path, make_results(rows), None)
+    (folder / "report.html").mkdir()
+    with pytest.raises(SetupError, match=r"cannot write .*report\.html"):
+        render_report(folder)
+    assert not list(folder.glob(".report*"))

@@ -1,0 +1,69 @@
+"""The command line: exit status, one clear line for what is wrong, JSON and nothing else on stdout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import immuno
+from immuno.cli import main
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return int(stopped.value.code or 0), out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bnech",), "no command 'bnech'; did you mean 'bench'?"),
+        (("bench",), "Missing argument 'CONFIG'"),
+        (("bench", "missing.toml"), "no configuration file at missing.toml"),
+        (("refine", "start", "missing.toml", "--session", "x"), "no configuration file at missing.toml"),
+        (("demo", "--seed", "-1"), "Invalid value for '--seed'"),
+        (("report", "missing"), "results.json"),
+        (("refine", "resume", "missing", "--db", "{tmp}/new.db"), "no session 'missing'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    status, out, err = run(capsys, *(argument.format(tmp=tmp_path) for argument in arguments))
+    assert status == 2
+    assert not out
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    for command in ("demo", "bench", "refine", "db", "report", "doctor"):
+        assert command in out
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version")[:2] == (0, f"immuno, version {immuno.__version__}\n")
+
+
+def test_the_doctor_finds_this_installation_well(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, err = run(capsys, "doctor", "--json", "--db", str(tmp_path / "immuno.db"))
+    findings = {finding["name"]: finding for finding in json.loads(out)}
+    assert status == 0, err
+    assert {finding["state"] for finding in findings.values()} <= {"ok", "warn"}
+    assert {"room cluster", "room agents", "room evaluation", "room db", "mini-world model"} <= set(findings)
+
+
+def test_the_doctor_reports_a_broken_database(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "broken.db").write_text("this is no database, however long it may be" * 100)
+    status, out, _ = run(capsys, "doctor", "--db", str(tmp_path / "broken.db"))
+    assert status == 2
+    assert "FAIL  database" in out

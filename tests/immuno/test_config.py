@@ -1,0 +1,80 @@
+"""Configuration files: what is read, and how a mistake in one is explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from immuno.config import RunConfig, read_config
+from immuno.errors import SetupError
+
+GOOD = """
+[encoder]
+model = "miniworld"
+[classes]
+names = "classes.txt"
+[data.id]
+path = "images/id"
+[[data.ood]]
+name = "near"
+path = "/elsewhere/near"
+[[methods]]
+name = "mcm"
+temperature = 0.5
+"""
+
+
+def read(tmp_path: Path, text: str) -> RunConfig:
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_config(path)
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = read(tmp_path, GOOD)
+    assert config.data.id.path == tmp_path / "images" / "id"
+    assert config.data.ood[0].path == Path("/elsewhere/near")
+    assert config.classes.names == tmp_path / "classes.txt"
+
+
+def test_other_keys_of_a_method_are_its_parameters(tmp_path: Path) -> None:
+    assert read(tmp_path, GOOD).methods[0].params == {"temperature": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[encoder]", "[enoder]"), "unknown key 'enoder'; did you mean 'encoder'"),
+        (('model = "miniworld"', 'modell = "miniworld"'), "unknown key 'encoder.modell'; did you mean 'model'"),
+        (("[data.id]\n", "[data.id]\npth = 1\n"), "unknown key 'data.id.pth'; did you mean 'path'"),
+        (('name = "near"\n', ""), r"every \[\[data.ood\]\] needs a name"),
+        (('path = "images/id"', ""), "data.id: give exactly one of: path, builtin"),
+        (('[[methods]]\nname = "mcm"\ntemperature = 0.5', ""), "the key 'methods' is missing"),
+        (("[encoder]", "seed = -1\n[encoder]"), "seed: Input should be greater than or equal to 0"),
+        (("[encoder]", "[encoder"), "not valid TOML"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    with pytest.raises(SetupError, match=message):
+        read(tmp_path, GOOD.replace(*change))
+
+
+def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"two \[\[data.ood\]\] have one name"):
+        read(tmp_path, GOOD + '[[data.ood]]\nname = "near"\npath = "x"\n')
+
+
+def test_a_missing_file_a_folder_and_another_encoding_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="no configuration file"):
+        read_config(tmp_path / "missing.toml")
+    with pytest.raises(SetupError, match="is a folder"):
+        read_config(tmp_path)
+    (tmp_path / "latin.toml").write_bytes("name = 'ü'".encode("latin-1"))
+    with pytest.raises(SetupError, match="not UTF-8"):
+        read_config(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").glob("*.toml")), ids=lambda path: path.name)
+def test_the_shipped_configurations_are_valid(path: Path) -> None:
+    assert read_config(path).methods
