@@ -36,11 +36,17 @@ class Boundary:
         """The mean over the outlier sets, each counting once whatever its size."""
         return float(np.mean(list(self.fpr95.values())))
 
+    @property
+    def worst_fpr95(self) -> float:
+        """That of the outlier set which the boundary accepts most of."""
+        return max(self.fpr95.values())
+
     def as_metrics(self) -> dict[str, Any]:
         """Return the measured shares as plain JSON values."""
         return {
             "fpr95": dict(self.fpr95),
             "mean_fpr95": self.mean_fpr95,
+            "worst_fpr95": self.worst_fpr95,
             "auroc": dict(self.auroc),
             "id_accuracy": self.id_accuracy,
             "threshold": self.threshold,

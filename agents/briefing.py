@@ -24,6 +24,7 @@ from pydantic import (
 
 from agents.schemas import MOST_PROPOSALS, Focus
 from agents.text import clean_text
+from immuno.records import AntibodyKind
 
 _LONGEST_SHOWN = 240
 _LONGEST_GUIDELINE = 2000
@@ -115,6 +116,8 @@ class ReflectionBriefing(_Record):
     task: Literal["reflect"] = "reflect"
     history: tuple[dict[str, JsonValue], ...]
     """The metrics of each generation, oldest first."""
+    worth: dict[AntibodyKind, Measured]
+    """Per kind: by how much the mean FPR95 would rise if all antibodies of that kind were left out."""
     helped: tuple[Helped, ...]
     harmed: tuple[Harmed, ...]
     rejected: dict[Shown, int]

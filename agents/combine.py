@@ -2,14 +2,14 @@
 
 Proposals. Of the antibodies wanted, a third explore: nouns and places that the lexicon was not shown, drawn from the
 vocabulary, so that the breadth of a bank does not depend on what the feedback happens to hold. The others answer the
-feedback: look-alikes name the nouns nearest to the mis-accepted samples ("a photo of a shark."), every third of them
-with a near attribute ("a photo of a striped shark."); contextual ones put the class into the places nearest to them
-("a photo of a fish in the desert."), and into places that helped or that the guideline names. Both parts are shared
-between the kinds by the focus of the reflection in force. A text that is in the bank or was rejected is never said
-again.
+feedback: look-alikes name the nouns nearest to the mis-accepted samples ("a photo of a shark."); contextual ones put
+the class into the places nearest to them ("a photo of a fish in the desert."), and into places that helped or that the
+guideline names. Both parts are shared between the kinds by the focus of the reflection in force. A text that is in the
+bank or was rejected is never said again. Attributes are left out of proposals: "a photo of a striped shark." is near
+every striped thing, known ones among them, and costs more than it gains.
 
-Reflection. The kind whose shown texts gained more per text (gain minus harm) becomes the focus, and the guideline names
-the words of the texts that helped most, and of those that only harmed.
+Reflection. The kind without which the mean FPR95 would rise more becomes the focus, and the guideline names the words
+of the texts that helped most, and of those that only harmed.
 
 Everything is ordered by counts, then by name; what is drawn is ordered by a digest. There is no random state.
 """
@@ -32,8 +32,6 @@ from immuno.records import AntibodyKind, text_digest
 
 _EXPLORE = 3
 """One antibody in so many explores."""
-_WITH_ATTRIBUTE = 3
-"""One look-alike in so many gets an attribute, where attributes are near."""
 _LOOK_ALIKE_SHARE: dict[Focus, float] = {"look_alikes": 0.75, "both": 0.5, "contexts": 0.25}
 _CLEARLY_MORE = 1.25
 _WORDS_NAMED = 8
@@ -91,15 +89,14 @@ def propose(briefing: ClassBriefing, vocabulary: Vocabulary, key: str, *, most: 
     places = [place for place in _drawn(vocabulary.places, key) if place not in shown_words]
     picked.take(unseen, upto=min(wanted, len(picked.proposals) + max(0, missing)))
     picked.take((_context(place, briefing, "explores a place that was not shown") for place in places), upto=wanted)
-    # Where the vocabulary runs out, whatever is left to say is said.
-    picked.take(chain(unseen, _near_look_alikes(briefing, vocabulary)), upto=wanted)
+    # Where the places run out, nouns are left to say.
+    picked.take(unseen, upto=wanted)
     return tuple(picked.proposals)
 
 
 def reflect(briefing: ReflectionBriefing, vocabulary: Vocabulary) -> Reflection:
-    """Return the focus and the guideline that the measured gains and harms speak for."""
-    look_alikes = _net_per_text(briefing, vocabulary, "look_alike")
-    contexts = _net_per_text(briefing, vocabulary, "contextual")
+    """Return the focus (the kind that the bank could spare least) and a guideline of what helped and what harmed."""
+    look_alikes, contexts = (briefing.worth.get(kind, 0.0) for kind in ("look_alike", "contextual"))
     focus: Focus = "both"
     if look_alikes > max(0.0, _CLEARLY_MORE * contexts):
         focus = "look_alikes"
@@ -109,7 +106,7 @@ def reflect(briefing: ReflectionBriefing, vocabulary: Vocabulary) -> Reflection:
     harmful = _telling_words(_by_harm(briefing.harmed), vocabulary)
     prefer = helpful[:_WORDS_NAMED]
     avoid = [word for word in harmful if word not in helpful][:_WORDS_NAMED]
-    measured = f"Mean gain less harm per text: look-alikes {look_alikes:.3f}, contexts {contexts:.3f}."
+    measured = f"Without them the mean FPR95 would rise: look-alikes {look_alikes:.3f}, contexts {contexts:.3f}."
     advice = {
         "look_alikes": "Write more look-alikes.",
         "contexts": "Write more contexts.",
@@ -160,24 +157,11 @@ def _context(place: str, briefing: ClassBriefing, why: str) -> tuple[str, Antibo
 
 
 def _near_look_alikes(briefing: ClassBriefing, vocabulary: Vocabulary) -> Iterator[tuple[str, AntibodyKind, str]]:
-    """Yield nouns, most near first; after every two of them one noun with a near attribute."""
+    """Yield nouns, most near first, then those that the guideline names."""
     guide, avoid = _guided(briefing, vocabulary)
-    near = [noun for noun in _ranked(briefing.samples, "noun") if not _names_class(noun, briefing.class_name)]
-    nouns = list(dict.fromkeys((*near, *guide.nouns)))
-    # What was rejected or did harm is not tried again in other words.
-    spent = {*mentions(chain(_texts(briefing.rejected), _texts(briefing.harmed)), vocabulary).nouns, *avoid.nouns}
-    fresh = [noun for noun in nouns if noun not in spent] or [_spoken(briefing.class_name)]
-    attributes = list(dict.fromkeys((*_ranked(briefing.samples, "attribute"), *guide.attributes)))
-    pairs = [f"{attribute} {noun}" for noun in fresh for attribute in attributes]
-    # The first pairs go through the attributes and the nouns alike.
-    diagonal = [f"{attribute} {fresh[i % len(fresh)]}" for i, attribute in enumerate(attributes)]
-    described = iter(dict.fromkeys((*diagonal, *pairs)))
-    for number, noun in enumerate(noun for noun in nouns if noun not in avoid.nouns):
-        yield _look_alike(noun, "near the samples that were wrongly accepted")
-        if number % (_WITH_ATTRIBUTE - 1) == _WITH_ATTRIBUTE - 2 and (pair := next(described, None)):
-            yield _look_alike(pair, "a near thing with a near attribute")
-    for pair in described:
-        yield _look_alike(pair, "a near thing with a near attribute")
+    for noun in dict.fromkeys((*_ranked(briefing.samples, "noun"), *guide.nouns)):
+        if noun not in avoid.nouns and not _names_class(noun, briefing.class_name):
+            yield _look_alike(noun, "near the samples that were wrongly accepted")
 
 
 def _near_contexts(briefing: ClassBriefing, vocabulary: Vocabulary) -> Iterator[tuple[str, AntibodyKind, str]]:
@@ -242,16 +226,3 @@ def _telling_words(pairs: Iterable[Helped | Harmed], vocabulary: Vocabulary) -> 
     """Return the words that made the texts what they are: of a context its place (its noun is the class), else all."""
     said = (mentions([pair.text], vocabulary) for pair in pairs)
     return list(dict.fromkeys(word for words in said for word in words.places or words.words))
-
-
-def _net_per_text(briefing: ReflectionBriefing, vocabulary: Vocabulary, kind: AntibodyKind) -> float:
-    """Mean of gain minus harm over the shown texts of a kind; a text that ends with a known place is contextual."""
-    endings = tuple(vocabulary.places)
-
-    def is_of_kind(text: str) -> bool:
-        return text_key(text).endswith(endings) == (kind == "contextual")
-
-    net = [pair.gain for pair in briefing.helped if is_of_kind(pair.text)]
-    net += [-pair.harm for pair in briefing.harmed if is_of_kind(pair.text)]
-    texts = {pair.text for pair in (*briefing.helped, *briefing.harmed) if is_of_kind(pair.text)}
-    return sum(net) / len(texts) if texts else 0.0

@@ -9,7 +9,7 @@ starts from is read from the database (agents.memory), and an interrupted run le
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -33,7 +33,7 @@ from evaluation.effects import AntibodyEffect, antibody_effects
 from evaluation.features import FloatArray, TextEmbedder
 from evaluation.selection import Screened, SelectionRules, screen
 from immuno.config import RefineConfig
-from immuno.records import ProposedAntibody
+from immuno.records import AntibodyKind, ProposedAntibody
 
 
 class GenerationState(TypedDict, total=False):
@@ -160,7 +160,7 @@ class Loop:
         """Accept the bank, or keep the one in force."""
         if not any(one.accepted for one in state["screened"]):
             return {"decision": Decision(False, "no proposal passed the screen")}
-        return {"decision": decide(state["before"], state["after"])}
+        return {"decision": decide(state["before"], state["after"], best=state["memory"].best_mean_fpr95)}
 
     def reflect(self, state: GenerationState) -> GenerationState:
         """Let the model revise its guideline from what was measured. Without a readable reply the old one stays."""
@@ -185,12 +185,25 @@ class Loop:
         gain = _largest((effect.antibody_id, effect.effect.gain) for effect in solo)
         harm = _largest((effect.antibody_id, effect.effect.harm) for effect in solo)
         return ReflectionBriefing(
-            history=(*state["memory"].history, generation_metrics(state)),
+            history=[_shown(metrics) for metrics in (*state["memory"].history, generation_metrics(state))],
+            worth={kind: self._worth(state, kind) for kind in sorted(set(candidate.kinds))},
             helped=[(texts[key], value) for key, value in gain[:_EFFECTS_SHOWN]],
             harmed=[(texts[key], value) for key, value in harm[:_EFFECTS_SHOWN]],
             rejected=Counter(one.reason.partition(":")[0] for one in state["screened"] if not one.accepted),
             guideline=state["memory"].guideline,
         )
+
+    def _worth(self, state: GenerationState, kind: AntibodyKind) -> float:
+        """By how much the mean FPR95 would rise without the antibodies of a kind."""
+        others = [i for i, one in enumerate(state["candidate"].kinds) if one != kind]
+        without = state["candidate"].take(np.array(others, dtype=np.int64))
+        left = measure(self.data, without, self.config.score, self.config.acceptance)
+        return left.mean_fpr95 - state["after"].mean_fpr95
+
+
+def _shown(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model is shown of a generation's metrics. The names of outlier sets would tell it what to look for."""
+    return {key: metrics[key] for key in ("mean_fpr95", "worst_fpr95", "id_accuracy", "decision") if key in metrics}
 
 
 def generation_metrics(state: GenerationState) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from evaluation.bank import Bank
 from evaluation.features import FloatArray, TextEmbedder
 
 _SAMPLES_SHOWN = 6
+_OTHERS_SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Inspector:
             class_name=name,
             accepted_outliers=len(found.samples),
             samples=[self._sample(set_name, row, boundary, memory.bank) for set_name, row in _spread(found.samples)],
-            bank=[text for text, guards in zip(memory.bank.texts, memory.bank.guards, strict=True) if guards == name],
+            bank=_texts_to_avoid(memory.bank, name),
             rejected=list(memory.rejected.get(name, ())),
             helped=list(memory.helped.get(name, ())),
             harmed=list(memory.harmed.get(name, ())),
@@ -108,6 +109,17 @@ class Inspector:
             vector = self._data.outliers[set_name].features[row]
             votes.update(hit.word for hit in self._nearest(vector, "place", 2))
         return [word for word, _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0]))[:most]]
+
+
+def _texts_to_avoid(bank: Bank, class_name: str) -> list[str]:
+    """The texts that guard a class, and the newest look-alikes of the other classes: they are good for every class."""
+    of_class = [text for text, guards in zip(bank.texts, bank.guards, strict=True) if guards == class_name]
+    others = [
+        text
+        for text, kind, guards in zip(bank.texts, bank.kinds, bank.guards, strict=True)
+        if kind == "look_alike" and guards != class_name
+    ]
+    return of_class + others[-_OTHERS_SHOWN:]
 
 
 def _spread(samples: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

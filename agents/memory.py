@@ -14,7 +14,7 @@ from db.records import AntibodyRecord, EffectRecord, GenerationRecord, StoredBan
 from evaluation.bank import Bank
 
 _EFFECTS_SHOWN = 12
-_REJECTED_SHOWN = 40
+_REJECTED_SHOWN = 100
 """Of a class, the newest: a prompt must not grow without bound."""
 
 
@@ -38,6 +38,8 @@ class Memory:
     harmed: Mapping[str, Sequence[tuple[str, float]]]
     """Per class: texts with solo harm, worst first."""
     last_worked_on: Mapping[str, int]
+    best_mean_fpr95: float
+    """The lowest mean FPR95 of an accepted generation."""
     history: Sequence[Mapping[str, Any]]
     """The metrics of every generation so far, the baseline first."""
 
@@ -72,13 +74,14 @@ def recall(
                 found.setdefault(texts[key].guards, []).append((texts[key].text, round(value, 4)))
         return {name: pairs[:_EFFECTS_SHOWN] for name, pairs in found.items()}
 
-    measured = {generation.number for generation in accepted}
+    # In a generation that was not accepted a text may have been turned down for its company. It may come back, but not
+    # at once: the next generation would propose the same again.
+    counted = {*(generation.number for generation in accepted), last.number}
     rejected: dict[str, list[tuple[str, str]]] = {}
     last_worked_on: dict[str, int] = {}
     for antibody in antibodies:
         last_worked_on[antibody.guards] = max(antibody.generation, last_worked_on.get(antibody.guards, 0))
-        # In a generation that was not accepted a text may have been turned down for its company: it may come back.
-        if antibody.status == "rejected" and antibody.generation in measured:
+        if antibody.status == "rejected" and antibody.generation in counted:
             rejected.setdefault(antibody.guards, []).append((antibody.text, antibody.reason))
     return Memory(
         number=len(generations),
@@ -91,6 +94,7 @@ def recall(
         helped=ranked(gains),
         harmed=ranked(harms),
         last_worked_on=last_worked_on,
+        best_mean_fpr95=min(generation.metrics["mean_fpr95"] for generation in accepted),
         history=[generation.metrics for generation in generations],
     )
 

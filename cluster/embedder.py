@@ -44,7 +44,7 @@ _TEXTS_AT_ONCE: Final = 1024
 
 
 class _StoredEmbedder(ABC):
-    """What both embedders share: implements `evaluation.features.Embedder` on top of the store."""
+    """What both embedders share: `evaluation.features.Embedder` on top of the store, as a context manager."""
 
     def __init__(
         self, spec: EncoderSpec, store: EmbeddingStore, shard_size: int, progress: ProgressReport | None
@@ -55,6 +55,14 @@ class _StoredEmbedder(ABC):
         self._progress = progress or SilentProgress()
         self._info: EncoderInfo | None = None
         self._texts: TextCache | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @property
     def encoder(self) -> EncoderInfo:
@@ -119,6 +127,10 @@ class _StoredEmbedder(ABC):
             self._progress.stop()
 
     @abstractmethod
+    def close(self) -> None:
+        """Let go of models and machines. What is stored stays; may be called twice."""
+
+    @abstractmethod
     def _load_info(self) -> EncoderInfo: ...
 
     @abstractmethod
@@ -133,7 +145,7 @@ class _StoredEmbedder(ABC):
 class RayEmbedder(_StoredEmbedder):
     """Embeds on Ray actors, started when there is something to embed and not before.
 
-    A context manager: leaving it kills the actors and shuts down Ray if it was started here.
+    Leaving its `with` block kills the actors, and shuts down Ray if it was started here.
     """
 
     def __init__(
@@ -153,14 +165,6 @@ class RayEmbedder(_StoredEmbedder):
         self._resources = contextlib.ExitStack()
         self._pool: EmbeddingPool | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Kill the actors, and shut down Ray if it was started here. What is stored stays; may be called twice."""
         self._pool = None
@@ -172,19 +176,19 @@ class RayEmbedder(_StoredEmbedder):
             from cluster.loading import check_names
 
             check_names(self.spec)
-        with contextlib.closing(self._started().run([Work("info", (), f"loading '{self.spec.label}'")])) as run:
+        with contextlib.closing(self.started().run([Work("info", (), f"loading '{self.spec.label}'")])) as run:
             info: EncoderInfo = next(run)[1]
         return info
 
     def _run_texts(self, batches: Sequence[list[str]]) -> Generator[tuple[int, FloatArray], None, None]:
         work = [Work("embed_texts", (batch, self.encoder), f"the texts from {batch[0]!r} on") for batch in batches]
-        with contextlib.closing(self._started().run(work)) as run:
+        with contextlib.closing(self.started().run(work)) as run:
             yield from run
 
     def _run_shards(self, shards: Sequence[Shard]) -> Generator[tuple[int, EmbeddedImages], None, None]:
         encoder = self.encoder
         work = [Work("embed_shard", (shard, encoder), f"the images from {shard.paths[0]} on") for shard in shards]
-        with contextlib.closing(self._started().run(work)) as run:
+        with contextlib.closing(self.started().run(work)) as run:
             for index, receipt in run:
                 yield index, self._collect(shards[index], receipt)
 
@@ -198,7 +202,8 @@ class RayEmbedder(_StoredEmbedder):
             raise ImmunoError(f"a shard just written to the embedding store {self.store.root} cannot be read back")
         return embedded
 
-    def _started(self) -> EmbeddingPool:
+    def started(self) -> EmbeddingPool:
+        """Return the actors' pool; Ray is joined or started the first time. Raises SetupError where that fails."""
         if self._pool is None:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(connect(self._ray_address))
@@ -238,6 +243,10 @@ class LocalEmbedder(_StoredEmbedder):
         super().__init__(spec, EmbeddingStore(store), shard_size, progress)
         self._batch_size = batch_size
         self._model: Encoder | None = None
+
+    def close(self) -> None:
+        """Let go of the model. What is stored stays."""
+        self._model = None
 
     def _load_info(self) -> EncoderInfo:
         return self._loaded().info

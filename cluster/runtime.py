@@ -24,7 +24,7 @@ CONNECT_TIMEOUT: Final = 10.0
 
 # Work goes out as paths and comes back as small arrays, so the object store needs little of the machine's memory.
 _OBJECT_STORE_BYTES: Final = 128 * 2**20
-_HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+_ARE_YOU_THERE: Final = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 
 
 @contextlib.contextmanager
@@ -100,6 +100,8 @@ def _join(address: str) -> None:
             warnings.simplefilter("ignore")  # the error says it again
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (RuntimeError, OSError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
+        if _is_about_tokens(error):
+            raise SetupError(_token_wanted(address)) from error
         raise SetupError(
             f"could not join the Ray cluster at '{address}': {_one_line(error)}; correct --ray or RAY_ADDRESS, "
             "or leave both out for a private cluster"
@@ -108,21 +110,31 @@ def _join(address: str) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Ask the cluster's head whether it is well, by the standard gRPC health check."""
+    """Ask the cluster's head whether it is there, as `ray health-check` does."""
     import grpc  # type: ignore[import-untyped]  # comes with Ray, without types
 
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
         return  # a plain channel cannot ask; ray.init will find out
     with grpc.insecure_channel(address) as channel:
         try:
-            channel.unary_unary(_HEALTH_CHECK)(b"", timeout=CONNECT_TIMEOUT)
+            channel.unary_unary(_ARE_YOU_THERE)(b"", timeout=CONNECT_TIMEOUT)
         except grpc.RpcError as error:
-            # Any other status is an answer, if only "show your token", which ray.init will do.
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise SetupError(
                     f"no Ray cluster answers at '{address}' (tried for up to {CONNECT_TIMEOUT:.0f} s); correct --ray "
                     "or RAY_ADDRESS, or leave both out for a private cluster"
                 ) from None
+            without_token = os.environ.get("RAY_AUTH_MODE", "").lower() != "token"
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED and without_token:
+                raise SetupError(_token_wanted(address)) from None
+            # Any other status is an answer too.
+
+
+def _token_wanted(address: str) -> str:
+    return (
+        f"the Ray cluster at '{address}' asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to a "
+        "copy of its head's ~/.ray/auth_token"
+    )
 
 
 def _keep_stdout_clean() -> None:
@@ -133,6 +145,15 @@ def _keep_stdout_clean() -> None:
     import ray._private.worker
 
     ray._private.worker._worker_logs_enabled = False
+
+
+def _is_about_tokens(error: BaseException | None) -> bool:
+    """Whether Ray's authentication is behind an error; it is told in the text of a cause of a cause."""
+    while error is not None:
+        if "AuthenticationError" in f"{type(error).__name__}: {error}":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _one_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ A model is named as open_clip names it ("ViT-B-16" with a pretrained tag, "local
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
@@ -108,7 +109,8 @@ def check_spec(spec: EncoderSpec) -> None:
 def fingerprint(spec: EncoderSpec) -> str:
     """Return a cheap digest that changes whenever the encoder's vectors may change; no weight is read.
 
-    Local files count by path, size and modification time; named models by name, tag and open_clip's version.
+    A local model counts by its files' paths, sizes and modification times; the mini-world's, which are small and come
+    with every checkout, by their content; a named model by name, tag and open_clip's version.
     Raises SetupError for a local model whose files are missing.
     """
     check_spec(spec)
@@ -119,8 +121,11 @@ def fingerprint(spec: EncoderSpec) -> str:
     else:
         files = [Path(spec.pretrained)] if spec.pretrained and Path(spec.pretrained).is_file() else []
     for path in files:
-        state = path.stat()
-        parts += [str(path.resolve()), str(state.st_size), str(state.st_mtime_ns)]
+        if spec.model == MINIWORLD:
+            parts += [path.name, hashlib.sha256(path.read_bytes()).hexdigest()]
+        else:
+            state = path.stat()
+            parts += [str(path.resolve()), str(state.st_size), str(state.st_mtime_ns)]
     return text_digest(*parts)
 
 

@@ -62,8 +62,8 @@ class AntibodyStore:
 
     *Repeatable.* A write that is repeated does no harm and no error: the first one wins, and is returned. What is
     repeated is said by unique keys: a call (session, generation, step, subject), a generation (session, number), a
-    line of results (run, method, seed, outlier set), an encoder (digest), a data set (digest, name, split, role). Two
-    exceptions: `create_session` refuses a name that is taken, and `start_run` and `record_test_read` add a row each
+    line of results (run, method, seed, outlier set), an encoder (digest), a data set (digest, name, split, role). But
+    `create_session` refuses a name that is taken, and `start_run` and `record_test_read` add a row each
     time, as they must.
 
     *Shared.* Any number of threads and processes may use one database at the same time, also the same store from

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import runpy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,10 +26,7 @@ def read_classes(config: ClassesConfig, data: DataConfig, *, seed: int) -> tuple
     if isinstance(config.names, Path):
         return read_class_list(config.names)
     if config.names == "imagenet1k":
-        # Imported here: it brings torch with it.
-        from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
-
-        return tuple(_DISTINCT_NAMES.get(index, name) for index, name in enumerate(IMAGENET_CLASSNAMES))
+        return _imagenet_names()
     return label_names(data.fit or data.id, seed=seed)
 
 
@@ -56,6 +55,15 @@ def read_class_list(path: Path) -> tuple[str, ...]:
         others = f", and {len(repeated) - 1} more name(s)" if len(repeated) > 1 else ""
         raise SetupError(f"{path} names '{name}' more than once (lines {_numbers(numbers)}){others}; keep one of each")
     return tuple(names)
+
+
+def _imagenet_names() -> tuple[str, ...]:
+    # The list is a file of constants. Imported the ordinary way it would bring torch along: seconds, for some words.
+    package = importlib.util.find_spec("open_clip")
+    if package is None or package.origin is None:
+        raise SetupError('the class list "imagenet1k" is open_clip\'s; install open_clip_torch')
+    names = runpy.run_path(str(Path(package.origin).with_name("zero_shot_metadata.py")))["IMAGENET_CLASSNAMES"]
+    return tuple(_DISTINCT_NAMES.get(index, name) for index, name in enumerate(names))
 
 
 def fill_template(template: str, texts: Sequence[str]) -> list[str]:

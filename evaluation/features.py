@@ -75,5 +75,5 @@ class Embedder(TextEmbedder, Protocol):
     """Embeds texts and images."""
 
     def embed_images(self, images: ImageSet) -> FeatureSet:
-        """Return the embeddings of a set, rows in the order of its samples; unreadable images are skipped and listed."""
+        """Return a set's embeddings, rows in the order of its samples; unreadable images are skipped and listed."""
         ...

@@ -92,7 +92,8 @@ class Effect:
 
     Every change is "with it" minus "without it": `d_fpr95 < 0` is good. `gain` and `harm` are shares in [0, 1]: of the
     outliers accepted without it, those rejected with it; of the known samples accepted without it, those rejected with
-    it; both at one fixed threshold, that of the state without it.
+    it; both at one fixed threshold, that of the state without it. `d_id_accuracy` counts, at that threshold, the known
+    samples that are accepted and rightly classified.
     """
 
     scope: Literal["solo", "leave_one_out", "bank"]

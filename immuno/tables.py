@@ -61,7 +61,7 @@ def generations_table(generations: Sequence[GenerationRecord]) -> Table:
         metrics = generation.metrics
         table.add_row(
             str(generation.number),
-            *(str(metrics.get(key, "")) for key in ("proposed", "kept", "bank")),
+            *(str(count) for count in (generation.proposed, generation.kept, generation.bank)),
             *(f"{100 * metrics['fpr95'][name]:.1f}" for name in sets),
             f"{100 * metrics['mean_fpr95']:.1f}",
             escape(generation.reason),

@@ -1,4 +1,4 @@
-"""What the tests of several rooms share: one private Ray cluster, a tiny encoder, small image folders, a clean environment.
+"""What the tests of several rooms share: a private Ray cluster, a tiny encoder, small images, a clean environment.
 
 Nothing heavy is imported before a test asks for it.
 """
@@ -49,5 +49,5 @@ def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_images() -> Callable[..., Path]:
-    """`tiny_images(folder, {"cat": 3, "dog": 2}, seed=0)` writes random PNGs `folder/cat/000.png` ...; returns folder."""
+    """`tiny_images(folder, {"cat": 3, "dog": 2}, seed=0)` writes random PNGs (folder/cat/000.png, ...)."""
     return write_images

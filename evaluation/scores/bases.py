@@ -45,7 +45,7 @@ class Base:
         """Return b (b,) of a block of images (b, d) with their cosines to the class texts (b, K)."""
         cosines = text_cosines if self.prototypes is None else x @ self.prototypes.T
         closeness: Floats = cosines.max(axis=1)
-        if self.mcm == 0:
+        if self.own == 1:
             return closeness
         return self.own * closeness + self.mcm * top_probability(text_cosines, 1.0) + self.shift
 

@@ -45,6 +45,7 @@ def reflection_briefing(**changes: object) -> ReflectionBriefing:
     """After one generation in which contexts gained more than look-alikes."""
     fields = {
         "history": [{"mean_fpr95": 0.5}],
+        "worth": {"look_alike": 0.1, "contextual": 0.3},
         "helped": [("a photo of a fish in the desert.", 0.3), ("a photo of a toy shark.", 0.1)],
         "harmed": [("a photo of an eel.", 0.05)],
         "rejected": {"near-duplicate": 2},

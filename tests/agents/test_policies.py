@@ -34,28 +34,33 @@ def test_ties_go_by_the_order_of_the_classes() -> None:
     assert choose_classes({}, {}, CLASSES, budget=3) == ("ant", "bee", "cat")
 
 
-def boundary(accuracy: float = 0.9, **fpr95: float) -> Any:
-    mean = sum(fpr95.values()) / len(fpr95)
-    return SimpleNamespace(fpr95=fpr95, id_accuracy=accuracy, mean_fpr95=mean)
+def boundary(mean: float, accuracy: float = 0.9) -> Any:
+    return SimpleNamespace(mean_fpr95=mean, id_accuracy=accuracy)
 
 
 def test_a_lower_mean_is_accepted() -> None:
-    decision = decide(boundary(near=0.5, far=0.3), boundary(near=0.4, far=0.3))
+    decision = decide(boundary(0.5), boundary(0.45), best=0.5)
     assert decision.accepted
-    assert "5.0 points" in decision.reason
+    assert "fell by 5.0 points" in decision.reason
 
 
-def test_no_change_is_not_accepted() -> None:
-    assert not decide(boundary(near=0.5), boundary(near=0.5)).accepted
+def test_what_costs_nothing_measurable_is_kept_for_breadth() -> None:
+    decision = decide(boundary(0.5), boundary(0.505), best=0.5)
+    assert decision.accepted
+    assert "breadth" in decision.reason
 
 
-def test_one_set_may_not_pay_for_another() -> None:
-    decision = decide(boundary(near=0.5, far=0.3), boundary(near=0.1, far=0.35))
+def test_what_costs_more_than_the_tolerance_is_refused() -> None:
+    decision = decide(boundary(0.5), boundary(0.52), best=0.5)
     assert not decision.accepted
-    assert "'far'" in decision.reason
+    assert "2.0 points above the best" in decision.reason
+
+
+def test_small_losses_do_not_add_up() -> None:
+    assert not decide(boundary(0.509), boundary(0.512), best=0.5).accepted
 
 
 def test_id_accuracy_may_not_pay_for_outliers() -> None:
-    decision = decide(boundary(0.95, near=0.5), boundary(0.93, near=0.1))
+    decision = decide(boundary(0.5, accuracy=0.95), boundary(0.1, accuracy=0.93), best=0.5)
     assert not decision.accepted
     assert "ID accuracy" in decision.reason

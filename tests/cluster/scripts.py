@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -12,12 +11,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def start_script(source: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start a script from the root of the checkout, with nothing of this process's Ray."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    """Start a script from the root of the checkout. It inherits what it needs to join the tests' Ray cluster."""
     return subprocess.Popen(
         [sys.executable, "-W", "error::UserWarning", "-c", textwrap.dedent(source), *arguments],
         cwd=ROOT,
-        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

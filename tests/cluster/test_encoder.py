@@ -8,6 +8,7 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -23,7 +24,7 @@ from immuno.errors import SetupError
 from .tiny_models import write_images, write_tiny_model
 
 
-def spec_of(folder: Path, **changes: str) -> EncoderSpec:
+def spec_of(folder: Path, **changes: Any) -> EncoderSpec:
     return replace(EncoderSpec(f"local-dir:{folder}"), **changes)
 
 
@@ -160,6 +161,18 @@ def test_a_file_that_changes_changes_the_fingerprint(model_copy: Path) -> None:
     weights.write_bytes(weights.read_bytes())
     assert fingerprint(spec_of(model_copy)) != before
     assert fingerprint(spec_of(model_copy, precision="fp16")) != fingerprint(spec_of(model_copy))
+
+
+def test_a_copy_of_the_mini_world_s_model_is_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evaluation.miniworld import model
+
+    here = fingerprint(EncoderSpec("miniworld"))
+    copy = shutil.copytree(model.CHECKPOINT, tmp_path / "checkpoint", copy_function=shutil.copy)
+    monkeypatch.setattr(model, "CHECKPOINT", copy)
+    assert fingerprint(EncoderSpec("miniworld")) == here
+    (copy / "open_clip_config.json").write_text("{}")
+    with pytest.raises(SetupError, match="lacks 'embed_dim'"):
+        fingerprint(EncoderSpec("miniworld"))
 
 
 def test_tags_trained_with_quick_gelu_get_it() -> None:

@@ -194,9 +194,9 @@ def test_a_relative_path_of_a_model_is_made_absolute(tiny_encoder_dir: Path, mon
 
 
 def test_without_a_store_nothing_stays_behind(spec: EncoderSpec) -> None:
-    embedder = LocalEmbedder(spec)
-    folder = embedder.store.root
-    embedder.embed_texts(["a cat"])
-    assert folder.is_dir()
+    with LocalEmbedder(spec) as embedder:
+        folder = embedder.store.root
+        embedder.embed_texts(["a cat"])
+    assert len(embedder.embed_texts(["a cat"])) == 1
     del embedder
     assert not folder.exists()

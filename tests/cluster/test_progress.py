@@ -17,10 +17,10 @@ def test_the_bar_tells_how_far_and_how_fast() -> None:
     progress.advance(50)
     progress.advance(150)
     progress.stop()
-    last = screen.getvalue().splitlines()[-1]
-    assert "embedding images of [animals]" in last
-    assert "200/200" in last
-    assert "/s" in last
+    shown = screen.getvalue()
+    assert "embedding images of [animals]" in shown
+    assert "200/200" in shown
+    assert "/s" in shown
 
 
 def test_standard_output_stays_clean(capsys: pytest.CaptureFixture[str]) -> None:

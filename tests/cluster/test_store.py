@@ -35,7 +35,8 @@ ENCODER = EncoderInfo(
 
 def unit_rows(count: int, seed: int = 0) -> FloatArray:
     rows = np.random.default_rng(seed).normal(size=(count, ENCODER.dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit: FloatArray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 @pytest.fixture

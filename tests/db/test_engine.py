@@ -174,9 +174,8 @@ def test_a_damaged_database_is_not_a_traceback(path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[4096:] = b"\xa5" * (len(raw) - 4096)
     path.write_bytes(raw)
-    with pytest.raises(ImmunoError, match=r"immuno.db is damaged; restore it"):
-        with open_store(str(path)) as store:
-            store.sessions()
+    with pytest.raises(ImmunoError, match=r"immuno.db is damaged; restore it"), open_store(str(path)) as store:
+        store.sessions()
 
 
 def test_a_store_to_read_refuses_to_write(path: Path) -> None:

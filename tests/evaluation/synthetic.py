@@ -82,8 +82,8 @@ def outliers(space: Space, seed: int, n: int, name: str = "outliers") -> Feature
     rng = np.random.default_rng([seed, 2])
     anywhere = rng.standard_normal((n, space.dim))
     if len(space.bank):
-        near = space.bank.vectors[rng.integers(0, len(space.bank), n)] + space.texts[
-            rng.integers(0, len(space.texts), n)
-        ]
+        near = (
+            space.bank.vectors[rng.integers(0, len(space.bank), n)] + space.texts[rng.integers(0, len(space.texts), n)]
+        )
         anywhere = np.where(np.arange(n)[:, None] % 2 == 0, near + 0.2 * anywhere, anywhere)
     return feature_set(unit(anywhere), name=name)

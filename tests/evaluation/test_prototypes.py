@@ -42,7 +42,9 @@ def test_a_prototype_lies_between_text_and_images() -> None:
     text, image = np.eye(2, dtype=np.float32)[:1], np.eye(2, dtype=np.float32)[1:]
     label = np.array([0])
     assert prototypes(text, image, label, alpha=0.5).mu[0] == pytest.approx([math.sqrt(0.5)] * 2)
-    assert prototypes(text, image, label, alpha=0.8, xi=math.pi).mu[0] == pytest.approx(reference.normalise([0.8, 0.2]))
+    assert prototypes(text, image, label, alpha=0.8, xi=math.pi).mu[0] == pytest.approx(
+        reference.normalise(np.array([0.8, 0.2]))
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 0.9])

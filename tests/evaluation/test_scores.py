@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from evaluation import blocks
 from evaluation.scores import SCORES, make_score
@@ -39,7 +40,7 @@ def without_bank(space: Space) -> Space:
 def test_scores_agree_with_their_formulas(shape: dict[str, int], n: int, temperature: float, weight: float) -> None:
     space = make_space(**shape)
     x, texts, antibodies = outliers(space, 0, n).features, space.texts, space.bank.vectors
-    mu = texts
+    mu: NDArray[Any] = texts
     if space.fit is not None and space.fit_labels is not None:
         mu = reference.prototypes(texts, space.fit.features, list(space.fit_labels), 0.9, 0.2)
     for name, params, expected in (
@@ -72,7 +73,7 @@ def test_identities_hold_exactly(shape: dict[str, int], n: int) -> None:
     x = outliers(space, 0, n).features
 
     def scores(on: Space, name: str, **params: Any) -> list[float]:
-        return make_score(name, **params).fit(on).score(x).tolist()
+        return list(make_score(name, **params).fit(on).score(x))
 
     bare = without_bank(space)
     plain = scores(bare, "max_logit")
@@ -156,14 +157,15 @@ def test_images_that_are_no_unit_vectors_of_the_space_are_refused() -> None:
     x = unit_rows(np.random.default_rng(0), 3, 8)
     broken = x.copy()
     broken[2, 1] = np.inf
-    for images, said in (
+    bad: list[tuple[Any, str]] = [
         (x[:, :5], "5 dimensions where the class texts have 8"),
         (broken, r"NaN or infinity \(first: row 2\)"),
         (x * 1.01, "unit norm"),
         (np.zeros((1, 8), np.float32), "norm 0"),
         (x[0], "shape"),
         (np.ones((2, 8), np.int64), "int64"),
-    ):
+    ]
+    for images, said in bad:
         for use in (fitted.score, fitted.predict):
             with pytest.raises(SetupError, match=said):
                 use(images)
