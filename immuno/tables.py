@@ -42,7 +42,7 @@ def results_table(rows: Sequence[ResultRow]) -> Table:
         accuracy = next(iter(cells.values())).id_accuracy
         table.add_row(
             escape(method),
-            *(f"{100 * cells[s].fpr95_id:.1f} / {100 * cells[s].auroc:.1f}" if s in cells else "" for s in sets),
+            *(f"{100 * cells[s].fpr95_id:.1f}/{100 * cells[s].auroc:.1f}" if s in cells else "" for s in sets),
             f"{100 * accuracy:.1f}",
         )
     return table

@@ -189,7 +189,7 @@ class TestProposals:
 
     def test_generations_spread_over_the_places(self):
         bank = []
-        for _ in range(8):
+        for _ in range(12):
             bank += said(class_briefing(bank=bank, focus="contexts", wanted=20))
         assert {f"a photo of a fish {place}." for place in VOCABULARY.places} <= set(bank)
 
@@ -198,7 +198,7 @@ class TestProposals:
         texts = said(class_briefing(rejected=rejected, wanted=30, focus="look_alikes"))
         assert not [text for text in texts if text.endswith((" shark.", " eel."))]
 
-    @pytest.mark.parametrize(("focus", "look_alikes"), [("look_alikes", 15), ("both", 10), ("contexts", 5)])
+    @pytest.mark.parametrize(("focus", "look_alikes"), [("look_alikes", 12), ("both", 10), ("contexts", 8)])
     def test_the_focus_shifts_the_shares(self, focus, look_alikes):
         found = proposals(class_briefing(focus=focus, wanted=20))
         assert abs(sum(proposal.kind == "look_alike" for proposal in found) - look_alikes) <= 1
