@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from agents.feedback import FeedbackData
 from agents.session import OnGeneration, RefinementSession
 from cluster.embedder import RayEmbedder
@@ -19,7 +21,8 @@ from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore, open_store
 from evaluation.classes import fill_template, read_classes
 from evaluation.data import hold_out, read_images
-from immuno.config import RunConfig, SourceConfig, parse_config
+from evaluation.miniworld import build, default_root
+from immuno.config import DataConfig, RunConfig, SourceConfig, parse_config
 from immuno.errors import SetupError
 from immuno.paths import DEFAULT_DATABASE
 from immuno.provenance import config_as_dict, git_sha, versions
@@ -42,6 +45,8 @@ class Workplace:
             open_store(database, default=DEFAULT_DATABASE) as store,
             RayEmbedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder,
         ):
+            if uses_miniworld(config.data):
+                draw_miniworld(config.seed)
             yield cls(config, store, embedder)
 
     def classes(self) -> tuple[str, ...]:
@@ -57,6 +62,30 @@ class Workplace:
         if data.feedback_id is None:
             return hold_out(fit, seed=seed)
         return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed)
+
+
+def uses_miniworld(data: DataConfig) -> bool:
+    """Whether any source is the builtin world."""
+    sources = (data.fit, data.id, data.feedback_id, *data.ood, *data.feedback)
+    return any(source is not None and source.builtin is not None for source in sources)
+
+
+def draw_miniworld(seed: int) -> None:
+    """Draw what is missing of the mini-world of a seed, showing how far it has come."""
+    bar = RichProgress()
+    drawn = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal drawn
+        if drawn == 0 and done < total:
+            bar.start(total, "drawing the mini-world")
+        bar.advance(done - drawn)
+        drawn = done
+
+    try:
+        build(default_root(seed), seed=seed, progress=progress)
+    finally:
+        bar.stop()
 
 
 def with_overrides(
@@ -108,8 +137,18 @@ class RefineOutcome:
         }
 
 
+def tell_generation(one: GenerationRecord) -> None:
+    """Say on standard error what a generation came to, as soon as it is stored."""
+    accepted = "accepted" if one.accepted else "not accepted"
+    click.echo(
+        f"generation {one.number}: mean FPR95 {100 * one.metrics['mean_fpr95']:.1f} %, "
+        f"{one.kept} of {one.proposed} proposals kept, bank of {one.bank}; {accepted}: {one.reason}",
+        err=True,
+    )
+
+
 def refine(
-    place: Workplace, *, session: str, resume: bool | None, on_generation: OnGeneration = lambda _: None
+    place: Workplace, *, session: str, resume: bool | None, on_generation: OnGeneration = tell_generation
 ) -> RefineOutcome:
     """Run the refinement session of this name; see agents.session.
 
