@@ -14,6 +14,9 @@ import click
 import immuno
 from immuno.errors import ImmunoError, SetupError, did_you_mean
 
+STOPPED = 130
+"""Exit status after Ctrl-C."""
+
 _COMMANDS = {
     "demo": "The whole system on the embedded mini-world, in minutes.",
     "bench": "Measure methods on sealed test sets, as a configuration says.",
@@ -68,7 +71,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     except ImmunoError as error:
         _fail(f"failed: {error}", 1)
     except (KeyboardInterrupt, click.Abort):
-        _fail("\nstopped; finished work is kept: the same command goes on from there", 130)
+        _fail("\nstopped; finished work is kept: the same command goes on from there", STOPPED)
     except BrokenPipeError:
         # The reader of a pipe (head, less) has gone; Python would complain again when it flushes stdout at exit.
         sys.stderr.close()
