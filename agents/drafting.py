@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from evaluation.selection import Screened
-
 from agents.boundary import Boundary, Scores
 from agents.feedback import FeedbackData
 from agents.graph import GenerationState, generation_metrics
@@ -14,6 +12,7 @@ from db.drafts import AntibodyDraft, EffectDraft, GenerationDraft
 from evaluation.bank import Bank
 from evaluation.effects import bank_effects
 from evaluation.features import FeatureSet
+from evaluation.selection import Screened
 from immuno.records import Verdict
 
 

@@ -253,10 +253,6 @@ class AntibodyStore:
         with reading(self._engine) as transaction:
             return queries.generations(transaction, session_id=session_id)
 
-    def last_generation(self, session_id: str) -> GenerationRecord | None:
-        """Return a session's newest generation."""
-        return next(reversed(self.generations(session_id)), None)
-
     def best_generation(self, session_id: str) -> GenerationRecord | None:
         """Return a session's best generation: the last accepted one, since each has to be better than those before."""
         with reading(self._engine) as transaction:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import fmean
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from evaluation import metrics
 from evaluation.features import FeatureSet
@@ -16,9 +14,6 @@ from evaluation.space import Space
 from immuno.config import MethodConfig
 from immuno.errors import SetupError
 from immuno.records import ResultRow
-
-METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy")
-_LOWER_IS_BETTER = ("fpr95_id", "fpr95_ood")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +75,6 @@ def run_methods(
                 )
             )
     return BenchmarkResult(tuple(rows), found)
-
-
-def mean_rows(rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
-    """Return one row per method, `ood` = "mean": every metric averaged over the sets, each counting once."""
-    return _summarised(rows, "mean", lambda _, values: fmean(values))
-
-
-def worst_rows(rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
-    """Return one row per method, `ood` = "worst": every metric at its worst over the sets, not all of one set."""
-    return _summarised(rows, "worst", lambda key, values: max(values) if key in _LOWER_IS_BETTER else min(values))
-
-
-def _summarised(
-    rows: Sequence[ResultRow], name: str, over: Callable[[str, Sequence[float]], float]
-) -> tuple[ResultRow, ...]:
-    """For tables only: in results.json `ood` names a real set."""
-    by_method: dict[str, list[ResultRow]] = {}
-    for row in rows:
-        by_method.setdefault(row.method, []).append(row)
-    summaries = []
-    for of_method in by_method.values():
-        values: dict[str, Any] = {key: over(key, [getattr(row, key) for row in of_method]) for key in METRICS}
-        summaries.append(replace(of_method[0], ood=name, n_ood=sum(row.n_ood for row in of_method), **values))
-    return tuple(summaries)
 
 
 def _check_distinct(names: Sequence[str], what: str, mend: str) -> None:

@@ -90,7 +90,7 @@ def _measure(place: Workplace, out: Path, run: RunRecord, used: _BankInUse, seal
     config, embedder = place.config, place.embedder
     classes = place.classes()
     images = place.fit_and_known()
-    fit = embedder.embed_images(images[0]) if images else None
+    fit = place.embed(images[0]) if images else None
     space = Space(
         classes=classes,
         texts=embedder.embed_texts(fill_template(config.classes.template, classes)),
@@ -100,8 +100,8 @@ def _measure(place: Workplace, out: Path, run: RunRecord, used: _BankInUse, seal
         bank=used.bank,
     )
     opened = sealed.open("benchmark", on_open=lambda sets, why: _record(place, run, sets, why))
-    known = embedder.embed_images(opened.id)
-    outliers = [embedder.embed_images(images) for images in opened.ood]
+    known = place.embed(opened.id)
+    outliers = [place.embed(images) for images in opened.ood]
     measured = run_methods(space, config.methods, known, outliers, seed=config.seed)
     place.store.save_results(run.id, measured.rows)
     skipped = [one for images in (fit, known, *outliers) if images is not None for one in images.skipped]

@@ -14,6 +14,8 @@ from pydantic_core import ErrorDetails
 
 from immuno.errors import SetupError, did_you_mean
 
+_LOCAL = "local-dir:"
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -181,6 +183,10 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     except ValidationError as error:
         raise SetupError(f"{origin}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
     resolved: RunConfig = _with_absolute_paths(config, folder)
+    model = resolved.encoder.model
+    if model.startswith(_LOCAL) and not Path(model.removeprefix(_LOCAL)).is_absolute():
+        encoder = resolved.encoder.model_copy(update={"model": f"{_LOCAL}{folder / model.removeprefix(_LOCAL)}"})
+        resolved = resolved.model_copy(update={"encoder": encoder})
     return resolved
 
 

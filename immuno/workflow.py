@@ -21,6 +21,7 @@ from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore, open_store
 from evaluation.classes import fill_template, read_classes
 from evaluation.data import hold_out, read_images
+from evaluation.features import FeatureSet
 from evaluation.miniworld import build, default_root
 from immuno.config import DataConfig, RunConfig, SourceConfig, parse_config
 from immuno.errors import SetupError
@@ -48,6 +49,11 @@ class Workplace:
             if uses_miniworld(config.data):
                 draw_miniworld(config.seed)
             yield cls(config, store, embedder)
+
+    def embed(self, images: ImageSet) -> FeatureSet:
+        """Record an image set and return its embeddings."""
+        self.store.ensure_dataset(images)
+        return self.embedder.embed_images(images)
 
     def classes(self) -> tuple[str, ...]:
         """Return the known classes."""
@@ -177,15 +183,15 @@ def _session(place: Workplace, name: str, resume: bool | None) -> SessionRecord:
         )
     if resume is False:
         raise SetupError(f"session '{name}' exists; go on with: immuno refine resume {name}, or choose another name")
-    for what, before, now in (
-        ("seed", known.seed, place.config.seed),
-        ("encoder", known.encoder.digest, place.embedder.encoder.digest),
-        ("data", known.config.get("data"), config_as_dict(place.config)["data"]),
+    for what, same in (
+        ("seed", known.seed == place.config.seed),
+        ("encoder", known.encoder.digest == place.embedder.encoder.digest),
+        ("data", known.config.get("data") == config_as_dict(place.config)["data"]),
     ):
-        if before != now:
+        if not same:
             raise SetupError(
-                f"session '{name}' was started with another {what} ({before}, now {now}); "
-                "take another session name, or the configuration it was started with"
+                f"session '{name}' was started with another {what}; take another session name, or the configuration "
+                "it was started with"
             )
     return known
 
@@ -198,12 +204,10 @@ def feedback_data(place: Workplace) -> FeedbackData:
         raise SetupError("refining needs known images: add [data.fit] to the configuration")
     fit_images, known_images = images
     classes = place.classes()
-    fit = place.embedder.embed_images(fit_images)
-    known = place.embedder.embed_images(known_images)
+    fit = place.embed(fit_images)
+    known = place.embed(known_images)
     outliers = {
-        name: place.embedder.embed_images(
-            read_images(source, name=name, role="outlier", split="feedback", seed=config.seed)
-        )
+        name: place.embed(read_images(source, name=name, role="outlier", split="feedback", seed=config.seed))
         for name, source in named(config.data.feedback)
     }
     return FeedbackData(

@@ -41,5 +41,5 @@ def json_option(command: Command) -> Command:
 
 
 def print_json(value: Any) -> None:
-    """Print strict JSON on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """Print strict JSON on stdout, in ASCII: model texts may hold what a terminal would obey, or cannot show."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))

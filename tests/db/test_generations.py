@@ -137,11 +137,9 @@ def test_a_generation_of_no_session_is_refused(store: AntibodyStore) -> None:
         store.save_generation(draft("nobody"))
 
 
-def test_the_last_and_the_best_generation(store: AntibodyStore, session: SessionRecord) -> None:
-    assert store.last_generation(session.id) is None
+def test_the_best_generation(store: AntibodyStore, session: SessionRecord) -> None:
     assert store.best_generation(session.id) is None
     saved = [store.save_generation(draft(session.id, n, accepted=n != 2)) for n in range(3)]
-    assert store.last_generation(session.id) == saved[2]
     assert store.best_generation(session.id) == saved[1]
     assert [generation.parent for generation in saved] == [None, 0, 1]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -141,6 +142,15 @@ def test_refine_then_bench(cli: Cli, config: Path, tmp_path: Path) -> None:
     with open_store(str(tmp_path / "immuno.db")) as store:
         assert len(store.test_reads()) == 1
         assert len(store.results(results["run_id"])) == 6
+
+    # Every image set that was embedded is on record, under its split.
+    with sqlite3.connect(tmp_path / "immuno.db") as database:
+        recorded = set(database.execute("SELECT split, name FROM datasets"))
+    assert recorded == {
+        ("fit", "id"),
+        *(("feedback", name) for name in ("id", "near", "contextual")),
+        *(("test", name) for name in ("id", "near", "contextual")),
+    }
 
     # A session of that name exists; it goes on where it was, and no further than asked.
     status, _, err = cli("refine", "start", str(config), "--session", "one")

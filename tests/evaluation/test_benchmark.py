@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from evaluation import metrics
-from evaluation.benchmark import BenchmarkResult, mean_rows, run_methods, worst_rows
+from evaluation.benchmark import BenchmarkResult, run_methods
 from evaluation.report.model import Results as ReportedResults
 from evaluation.results import read_results, write_results, write_scores
 from evaluation.scores import SCORES, make_score
@@ -62,18 +62,6 @@ def test_a_row_holds_the_metrics_of_its_scores() -> None:
 
 def test_the_same_run_gives_the_same_numbers() -> None:
     assert measured().rows == measured().rows
-
-
-def test_means_and_worsts_are_for_tables_and_take_each_set_once() -> None:
-    rows = measured().rows
-    near, far = rows[0], rows[1]
-    mean, worst = mean_rows(rows)[0], worst_rows(rows)[0]
-    assert (mean.ood, worst.ood, mean.method, len(mean_rows(rows))) == ("mean", "worst", near.method, 8)
-    assert mean.fpr95_id == pytest.approx((near.fpr95_id + far.fpr95_id) / 2)
-    assert mean.n_ood == 59
-    assert worst.fpr95_id == max(near.fpr95_id, far.fpr95_id)
-    assert worst.auroc == min(near.auroc, far.auroc)
-    assert mean_rows([]) == ()
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.classes.names == tmp_path / "classes.txt"
 
 
+def test_a_local_model_is_relative_to_the_file(tmp_path: Path) -> None:
+    near = read(tmp_path, GOOD.replace('"miniworld"', '"local-dir:models/tiny"'))
+    far = read(tmp_path, GOOD.replace('"miniworld"', '"local-dir:/models/tiny"'))
+    assert near.encoder.model == f"local-dir:{tmp_path}/models/tiny"
+    assert far.encoder.model == "local-dir:/models/tiny"
+
+
 def test_other_keys_of_a_method_are_its_parameters(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).methods[0].params == {"temperature": 0.5}
 
