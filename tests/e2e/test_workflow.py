@@ -5,6 +5,7 @@ Everything goes through the command line, as a user's would.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -144,7 +145,7 @@ def test_refine_then_bench(cli: Cli, config: Path, tmp_path: Path) -> None:
         assert len(store.results(results["run_id"])) == 6
 
     # Every image set that was embedded is on record, under its split.
-    with sqlite3.connect(tmp_path / "immuno.db") as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "immuno.db")) as database:
         recorded = set(database.execute("SELECT split, name FROM datasets"))
     assert recorded == {
         ("fit", "id"),
