@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
+from langchain_core.language_models import BaseChatModel
+
 from agents.boundary import measure
 from agents.calls import RecordedCaller
 from agents.chat import make_chat_model
@@ -20,15 +22,33 @@ from agents.graph import GenerationState, Loop
 from agents.inspection import Inspector
 from agents.memory import Memory, recall
 from agents.templates import prompt_template
-from agents.vocabulary import load_vocabulary
+from agents.vocabulary import Vocabulary, load_vocabulary
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore
 from evaluation.bank import Bank
 from evaluation.features import TextEmbedder
 from evaluation.prototypes import prototypes
+from evaluation.scores import make_score
 from immuno.config import RefineConfig
 
 OnGeneration = Callable[[GenerationRecord], None]
+
+
+def check_settings(config: RefineConfig, *, seed: int) -> None:
+    """Raise SetupError for a score or a chat model that cannot be made. Asks the model nothing."""
+    make_score(config.score.name, **config.score.params)
+    _chat_model(config, load_vocabulary(), seed=seed)
+
+
+def _chat_model(config: RefineConfig, vocabulary: Vocabulary, *, seed: int) -> BaseChatModel:
+    return make_chat_model(
+        config.llm,
+        base_url=config.base_url,
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        seed=seed,
+        vocabulary=vocabulary,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +105,7 @@ class RefinementSession:
 
     def _loop(self) -> Loop:
         vocabulary = load_vocabulary()
-        model = make_chat_model(
-            self.config.llm,
-            base_url=self.config.base_url,
-            temperature=self.config.temperature,
-            max_tokens=self.config.max_tokens,
-            seed=self.record.seed,
-            vocabulary=vocabulary,
-        )
+        model = _chat_model(self.config, vocabulary, seed=self.record.seed)
         mu = prototypes(self.data.texts, self.data.fit.features, self.data.fit_labels).mu
         return Loop(
             data=self.data,

@@ -11,7 +11,6 @@ it, so several programs, on several machines, can share a store.
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from evaluation.features import FloatArray
 from immuno.errors import SetupError
+from immuno.paths import cache_root
 from immuno.records import EncoderInfo
 
 
@@ -37,14 +37,8 @@ class StoredRows(NamedTuple):
 
 
 def default_store_root() -> Path:
-    """Return `embeddings` within $IMMUNO_CACHE, else within immuno in the user's cache ($XDG_CACHE_HOME, ~/.cache)."""
-    own = os.environ.get("IMMUNO_CACHE")
-    if own:
-        return Path(own).expanduser() / "embeddings"
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification says to ignore a relative path.
-    cache = Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache"
-    return cache / "immuno" / "embeddings"
+    """Return `embeddings` within the cache folder (immuno.paths)."""
+    return cache_root() / "embeddings"
 
 
 class EmbeddingStore:

@@ -13,4 +13,6 @@ def cache_root() -> Path:
     """Return $IMMUNO_CACHE, else $XDG_CACHE_HOME/immuno, else ~/.cache/immuno."""
     if chosen := os.environ.get("IMMUNO_CACHE"):
         return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "immuno"
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification says to ignore a relative path.
+    return (Path(shared) if Path(shared).is_absolute() else Path.home() / ".cache") / "immuno"

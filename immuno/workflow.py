@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from agents.feedback import FeedbackData
-from agents.session import OnGeneration, RefinementSession
+from agents.session import OnGeneration, RefinementSession, check_settings
 from cluster.embedder import RayEmbedder
 from cluster.progress import RichProgress
 from db.records import GenerationRecord, SessionRecord
@@ -161,26 +161,30 @@ def refine(
     `resume` False: the session must be new; True: it must exist; None: either. Raises SetupError otherwise, and when an
     existing session was started with another encoder, seed or data.
     """
-    record = _session(place, session, resume)
+    known = _known_session(place, session, resume)
+    # Whatever can be wrong with a configuration is found before a new session takes its name.
+    check_settings(place.config.refine, seed=place.config.seed)
     data = feedback_data(place)
+    record = known or place.store.create_session(
+        session,
+        config=config_as_dict(place.config),
+        seed=place.config.seed,
+        git_sha=git_sha(),
+        versions=versions(),
+        encoder=place.embedder.encoder,
+    )
     loop = RefinementSession(record, place.config.refine, place.store, data, place.embedder)
     generations = loop.run(on_generation)
     return RefineOutcome(place.store.session(session), generations)
 
 
-def _session(place: Workplace, name: str, resume: bool | None) -> SessionRecord:
+def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionRecord | None:
+    """Return the session of that name where there may be one; None where a new one is to be made."""
     known = place.store.find_session(name)
     if known is None:
         if resume:
-            place.store.session(name)  # raises the error that lists the sessions there are
-        return place.store.create_session(
-            name,
-            config=config_as_dict(place.config),
-            seed=place.config.seed,
-            git_sha=git_sha(),
-            versions=versions(),
-            encoder=place.embedder.encoder,
-        )
+            place.store.session(name)  # raises the error that names the nearest session
+        return None
     if resume is False:
         raise SetupError(f"session '{name}' exists; go on with: immuno refine resume {name}, or choose another name")
     for what, same in (

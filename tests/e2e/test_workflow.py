@@ -225,6 +225,27 @@ def test_what_is_wrong_is_said_in_one_line(
     assert not (tmp_path / "out" / "results.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("/feedback/near", "/feedback/nothing"), "nothing"),
+        (('name = "calibrated"', 'name = "calibratd"'), "did you mean 'calibrated'"),
+        (("generations = 2", 'generations = 2\nllm = "lexcon"'), "did you mean 'lexicon'"),
+    ],
+    ids=["missing folder", "unknown score", "unknown model"],
+)
+def test_a_session_that_cannot_start_does_not_take_its_name(
+    cli: Cli, config: Path, change: tuple[str, str], message: str
+) -> None:
+    right = config.read_text()
+    assert change[0] in right
+    config.write_text(right.replace(*change))
+    status, _, err = cli("refine", "start", str(config), "--session", "one")
+    assert status == 2
+    assert message in err
+    assert json.loads(cli("db", "sessions", "--json", ray=False)[1]) == []
+
+
 def test_ctrl_c_loses_nothing_and_duplicates_nothing(config: Path, tmp_path: Path, cli: Cli) -> None:
     command = [sys.executable, "-m", "immuno", "refine", "start", str(config), "--session", "cut"]
     command += ["--generations", "4", "--db", str(tmp_path / "cut.db")]
