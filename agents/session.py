@@ -7,7 +7,7 @@ is written in one transaction; a stop in between costs that generation's work, b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -56,10 +56,14 @@ class RefinementSession:
     """A session and what it works with."""
 
     record: SessionRecord
+    """Without the configuration it was started with: that names the sealed test's folders."""
     config: RefineConfig
     store: AntibodyStore
     data: FeedbackData
     embedder: TextEmbedder
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "record", replace(self.record, config={}))
 
     def run(self, on_generation: OnGeneration = lambda _: None) -> tuple[GenerationRecord, ...]:
         """Run the generations that are still missing, and return all of them, the baseline (number 0) first.

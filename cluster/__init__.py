@@ -5,7 +5,16 @@
 """
 
 from cluster.embedder import LocalEmbedder, RayEmbedder
+from cluster.factory import make_embedder
 from cluster.progress import ProgressReport, RichProgress, SilentProgress
 from cluster.spec import EncoderSpec
 
-__all__ = ["EncoderSpec", "LocalEmbedder", "ProgressReport", "RayEmbedder", "RichProgress", "SilentProgress"]
+__all__ = [
+    "EncoderSpec",
+    "LocalEmbedder",
+    "ProgressReport",
+    "RayEmbedder",
+    "RichProgress",
+    "SilentProgress",
+    "make_embedder",
+]

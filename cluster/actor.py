@@ -13,11 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cluster.images import EmbeddedImages
+from cluster.local import write_local
 from cluster.shards import Shard, write_shard
 from cluster.spec import EncoderSpec, require_same
 from cluster.store import EmbeddingStore
-from evaluation.features import FloatArray
+from evaluation.features import FloatArray, LocalRequest
+from evaluation.locations import containing_file
 from immuno.errors import SetupError
 from immuno.records import EncoderInfo
 
@@ -86,7 +91,7 @@ class EmbeddingActor:
         """
         embedded = self._loaded(encoder).embed_image_files(shard.paths)
         unseen = [failure for failure in embedded.failures if failure.transient and failure.row not in shard.absent]
-        if len(unseen) == len(shard.paths) and not any(Path(path).exists() for path in shard.paths):
+        if len(unseen) == len(shard.paths) and not any(Path(containing_file(path)).exists() for path in shard.paths):
             raise SetupError(
                 f"the images are not visible on {socket.gethostname()} (first: {shard.paths[0]}); put them into a "
                 "folder that all machines of the cluster share"
@@ -95,6 +100,18 @@ class EmbeddingActor:
             return ShardReceipt(shard.key, embedded)
         write_shard(self._store, encoder, shard, embedded)
         return ShardReceipt(shard.key, None)
+
+    def match_patches(self, shard: Shard, encoder: EncoderInfo, request: LocalRequest) -> NDArray[np.float64] | None:
+        """Answer a request about the patches of a shard's images: (n,), or None where the actor has stored it.
+
+        Raises OtherEncoderError if this actor's weights are others; SetupError as `Encoder.match_patches` does, and if
+        the store cannot be written.
+        """
+        values = self._loaded(encoder).match_patches(shard.paths, request)
+        if not Path(self._settings.mark).exists():
+            return values
+        write_local(self._store, encoder, shard, request, values)
+        return None
 
     def embed_texts(self, texts: Sequence[str], encoder: EncoderInfo) -> FloatArray:
         """Return (len(texts), d) float32 unit rows. Raises OtherEncoderError if its weights are others."""

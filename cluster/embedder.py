@@ -21,17 +21,22 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cluster.actor import ActorSettings, ShardReceipt
 from cluster.images import EmbeddedImages
+from cluster.local import read_local, write_local
 from cluster.pool import EmbeddingPool, Work, plan_actors
 from cluster.progress import ProgressReport, SilentProgress
 from cluster.runtime import connect, node_resources
-from cluster.shards import Shard, cut_shards, is_final, read_shard, write_shard
+from cluster.shards import Shard, cut_paths, cut_shards, is_final, read_shard, write_shard
 from cluster.spec import EncoderSpec, OtherEncoderError, fingerprint, require_same, with_absolute_paths
 from cluster.store import EmbeddingStore, default_store_root
 from cluster.texts import TextCache
-from evaluation.features import FeatureSet, FloatArray
+from evaluation.checks import check_unit_rows
+from evaluation.feature_files import is_feature_set, read_feature_set
+from evaluation.features import FeatureSet, FloatArray, LocalRequest
+from evaluation.locations import feature_row
 from immuno.config import ClusterConfig, EncoderConfig
 from immuno.errors import ImmunoError, SetupError
 from immuno.records import EncoderInfo, ImageSet, SkippedImage
@@ -95,10 +100,13 @@ class _StoredEmbedder(ABC):
         """Return the embeddings of a set, rows in the order of its samples; unreadable images are skipped and listed.
 
         Finished shards are read from the store; every further one is stored as soon as it is done.
+        A set that comes with its embeddings (evaluation.feature_files) is read from its file, and no model is asked.
         Raises SetupError for an encoder that cannot be loaded, a store that cannot be written, and a set none of whose
         images can be read.
         """
         encoder = self.encoder
+        if is_feature_set(images):
+            return read_feature_set(images, dim=encoder.dim)
         shards = cut_shards(images, encoder, self._shard_size)
         parts = [read_shard(self.store, encoder, shard) for shard in shards]
         todo = [i for i, part in enumerate(parts) if part is None or not is_final(shards[i], part)]
@@ -113,6 +121,36 @@ class _StoredEmbedder(ABC):
                     parts[todo[index]] = embedded
                     self._progress.advance(len(missing[index].paths))
         return _assemble(images, encoder, [part for part in parts if part is not None], self._shard_size)
+
+    def local_matching(self, images: FeatureSet, request: LocalRequest) -> NDArray[np.float64]:
+        """Return the request's answer (n,) for the images of an embedded set; their files are read once more.
+
+        Answers are stored by shard, as embeddings are. Raises SetupError for texts of another encoder, an encoder
+        without patch embeddings in the space of its texts, a set that came without images, and an image that can no
+        longer be read.
+        """
+        if images.paths and feature_row(images.paths[0]) is not None:
+            raise SetupError(
+                f"set '{images.name}' comes as embeddings, without the images whose patches gl_mcm looks at; leave "
+                "gl_mcm out, or give the images"
+            )
+        encoder = self.encoder
+        check_unit_rows(request.texts, what="texts to match patches with", dim=encoder.dim)
+        shards = cut_paths(images.paths, encoder, self._shard_size)
+        stored = [read_local(self.store, encoder, shard, request) for shard in shards]
+        parts = {i: values for i, values in enumerate(stored) if values is not None}
+        todo = [i for i in range(len(shards)) if i not in parts]
+        if todo:
+            missing = [shards[i] for i in todo]
+            total = sum(len(shard.paths) for shard in missing)
+            with (
+                self._reporting(total, f"matching patches of {images.name}"),
+                contextlib.closing(self._run_local(missing, request)) as run,
+            ):
+                for index, values in run:
+                    parts[todo[index]] = values
+                    self._progress.advance(len(missing[index].paths))
+        return np.concatenate([np.empty(0), *(parts[i] for i in range(len(shards)))])
 
     @contextlib.contextmanager
     def _reporting(self, total: int, description: str) -> Iterator[None]:
@@ -140,6 +178,12 @@ class _StoredEmbedder(ABC):
     @abstractmethod
     def _run_shards(self, shards: Sequence[Shard]) -> Generator[tuple[int, EmbeddedImages], None, None]:
         """Embed and store shards; yields (place in the list, embeddings) in any order."""
+
+    @abstractmethod
+    def _run_local(
+        self, shards: Sequence[Shard], request: LocalRequest
+    ) -> Generator[tuple[int, NDArray[np.float64]], None, None]:
+        """Answer a request for shards and store the answers; yields (place in the list, (n,) values) in any order."""
 
 
 class RayEmbedder(_StoredEmbedder):
@@ -192,6 +236,27 @@ class RayEmbedder(_StoredEmbedder):
             for index, receipt in run:
                 yield index, self._collect(shards[index], receipt)
 
+    def _run_local(
+        self, shards: Sequence[Shard], request: LocalRequest
+    ) -> Generator[tuple[int, NDArray[np.float64]], None, None]:
+        import ray
+
+        encoder, pool = self.encoder, self.started()
+        # Put once: with a thousand classes the texts are megabytes, and there may be a thousand shards.
+        held = ray.put(request)
+        work = [
+            Work("match_patches", (shard, encoder, held), f"the patches of the images from {shard.paths[0]} on")
+            for shard in shards
+        ]
+        with contextlib.closing(pool.run(work)) as run:
+            for index, values in run:
+                if values is not None:
+                    write_local(self.store, encoder, shards[index], request, values)
+                answer = read_local(self.store, encoder, shards[index], request)
+                if answer is None:
+                    raise self._lost()
+                yield index, answer
+
     def _collect(self, shard: Shard, receipt: ShardReceipt) -> EmbeddedImages:
         """Return a shard's embeddings, which by now are in the store."""
         if receipt.embedded is not None:
@@ -199,8 +264,11 @@ class RayEmbedder(_StoredEmbedder):
             return receipt.embedded
         embedded = read_shard(self.store, self.encoder, shard)
         if embedded is None:
-            raise ImmunoError(f"a shard just written to the embedding store {self.store.root} cannot be read back")
+            raise self._lost()
         return embedded
+
+    def _lost(self) -> ImmunoError:
+        return ImmunoError(f"a shard just written to the embedding store {self.store.root} cannot be read back")
 
     def started(self) -> EmbeddingPool:
         """Return the actors' pool; Ray is joined or started the first time. Raises SetupError where that fails."""
@@ -262,6 +330,15 @@ class LocalEmbedder(_StoredEmbedder):
             embedded = model.embed_image_files(shard.paths)
             write_shard(self.store, model.info, shard, embedded)
             yield i, embedded
+
+    def _run_local(
+        self, shards: Sequence[Shard], request: LocalRequest
+    ) -> Generator[tuple[int, NDArray[np.float64]], None, None]:
+        model = self._loaded(self.encoder)
+        for i, shard in enumerate(shards):
+            values = model.match_patches(shard.paths, request)
+            write_local(self.store, model.info, shard, request, values)
+            yield i, values
 
     def _loaded(self, expected: EncoderInfo | None = None) -> Encoder:
         if self._model is None:

@@ -8,17 +8,21 @@ One encoder belongs to one process and one device; `cluster.actor` holds one in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cluster.digests import preprocess_digest, weights_digest
 from cluster.images import EmbeddedImages, ImageFailure, read_images
 from cluster.loading import LoadedModel, check_names, load_model, resolve_device
+from cluster.patches import best_match, patch_tower
 from cluster.spec import EncoderSpec
-from evaluation.features import FloatArray
+from evaluation.features import FloatArray, LocalRequest
 from immuno.errors import SetupError
 from immuno.records import EncoderInfo
 
@@ -68,6 +72,35 @@ class Encoder:
             parts.append(features[finite])
         return EmbeddedImages(np.concatenate(parts), tuple(sorted(failures)))
 
+    def match_patches(self, paths: Sequence[str], request: LocalRequest) -> NDArray[np.float64]:
+        """Return the request's answer (n,) for n image files. No patch leaves this method.
+
+        Raises SetupError for a model without patch embeddings in the space of its texts (see cluster.patches), a file
+        that cannot be read, patches that are not finite (half precision), and a batch that does not fit in memory.
+        """
+        tower = patch_tower(self._model.visual, label=self.info.model)
+        texts = torch.from_numpy(np.array(request.texts)).to(self.device)
+        parts = [np.empty(0)]
+        for start in range(0, len(paths), self._batch_size):
+            batch = paths[start : start + self._batch_size]
+            images, unread = read_images(batch, self.preprocess)
+            if unread:
+                raise SetupError(
+                    f"gl_mcm looks at the images themselves, and {unread[0].path} cannot be read on "
+                    f"{socket.gethostname()} ({unread[0].reason}); put it back, or leave gl_mcm out"
+                )
+            with self._inference(len(batch)):
+                pixels = torch.stack([image for image in images if image is not None]).to(self.device, self._dtype)
+                matches = best_match(tower(pixels), texts, request.temperature).cpu().numpy()
+            if not np.isfinite(matches).all():
+                bad = batch[int(np.flatnonzero(~np.isfinite(matches))[0])]
+                raise SetupError(
+                    f"the patches of {bad} are not finite at precision {self.info.precision}; "
+                    'use precision = "fp32" for gl_mcm'
+                )
+            parts.append(matches)
+        return np.concatenate(parts)
+
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Return (len(texts), d) float32 unit rows; a text longer than the model's context is cut.
 
@@ -91,18 +124,24 @@ class Encoder:
 
     def _rows(self, encode: Any, batch: torch.Tensor, dtype: torch.dtype) -> FloatArray:
         """Encode one batch and normalise in float32: half precision would leave rows up to 1e-3 off the sphere."""
-        try:
-            with torch.inference_mode():
-                raw = encode(batch.to(self.device, dtype)).float()
-                lengths = torch.linalg.vector_norm(raw, dim=-1, keepdim=True)
-                # F.normalize would leave a row of zeros, or make one of an overflow; such a row becomes NaN here.
-                rows = torch.where(lengths.isfinite(), raw / lengths, torch.nan)
-        except torch.OutOfMemoryError:
-            raise SetupError(
-                f"a batch of {len(batch)} does not fit in the memory of {self.device}; lower [encoder] batch_size"
-            ) from None
+        with self._inference(len(batch)):
+            raw = encode(batch.to(self.device, dtype)).float()
+            lengths = torch.linalg.vector_norm(raw, dim=-1, keepdim=True)
+            # F.normalize would leave a row of zeros, or make one of an overflow; such a row becomes NaN here.
+            rows = torch.where(lengths.isfinite(), raw / lengths, torch.nan)
         features: FloatArray = rows.cpu().numpy()
         return features
+
+    @contextlib.contextmanager
+    def _inference(self, count: int) -> Iterator[None]:
+        """Run the model on a batch of `count` without gradients. Raises SetupError where memory runs out."""
+        try:
+            with torch.inference_mode():
+                yield
+        except torch.OutOfMemoryError:
+            raise SetupError(
+                f"a batch of {count} does not fit in the memory of {self.device}; lower [encoder] batch_size"
+            ) from None
 
 
 def load_encoder(spec: EncoderSpec, *, batch_size: int = 64) -> Encoder:

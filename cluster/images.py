@@ -1,4 +1,4 @@
-"""Reads image files for an encoder, and keeps a file that cannot be read from harming the others."""
+"""Reads image files and members of tars for an encoder, and keeps one that cannot be read from harming the others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from evaluation.features import FloatArray, IntArray
+from evaluation.locations import open_image, tar_member
 
 if TYPE_CHECKING:
     import torch
@@ -61,16 +62,17 @@ def read_images(
 
 
 def _read(path: str, preprocess: Callable[[Image.Image], torch.Tensor]) -> torch.Tensor:
-    file = Path(path)
+    member = tar_member(path)
+    file = Path(path if member is None else member.file)
     # A pipe or a device would block for ever, so only regular files are opened.
     if file.exists() and not file.is_file():
         raise ValueError("not a regular file")
-    if file.stat().st_size == 0:
+    if (file.stat().st_size if member is None else member.size) == 0:
         raise ValueError("the file is empty")
     with warnings.catch_warnings():
         # Pillow warns of odd metadata, palettes and very large images that it reads all the same.
         warnings.simplefilter("ignore")
-        with Image.open(file, formats=_formats()) as image:
+        with open_image(path) as stream, Image.open(stream, formats=_formats()) as image:
             return preprocess(image)
 
 

@@ -1,17 +1,20 @@
 """Shards: an image set cut into pieces of work, each with a key that says whether it is already done.
 
 A key covers the encoder and every file's path, size and modification time: a file that changes takes its own shard out
-of the store and no other. Paths count whole, because two folders may hold different images of one name, size and time.
+of the store and no other. For a tar's member the file is the tar, and the path says where in it the image is. Paths
+count whole, because two folders may hold different images of one name, size and time.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.images import EmbeddedImages, ImageFailure
 from cluster.store import EmbeddingStore
+from evaluation.locations import containing_file
 from immuno.records import EncoderInfo, ImageSet, text_digest
 
 
@@ -27,7 +30,12 @@ class Shard:
 
 def cut_shards(images: ImageSet, encoder: EncoderInfo, shard_size: int) -> tuple[Shard, ...]:
     """Cut a set into shards of `shard_size` images, in the order of its samples; the last may be smaller."""
-    paths = [str(Path(sample.path).absolute()) for sample in images.samples]
+    return cut_paths([sample.path for sample in images.samples], encoder, shard_size)
+
+
+def cut_paths(files: Sequence[str], encoder: EncoderInfo, shard_size: int) -> tuple[Shard, ...]:
+    """Cut a list of image files into shards of `shard_size`, in their order; the last may be smaller."""
+    paths = [str(Path(file).absolute()) for file in files]
     return tuple(_shard(paths[i : i + shard_size], encoder) for i in range(0, len(paths), shard_size))
 
 
@@ -35,7 +43,7 @@ def _shard(paths: list[str], encoder: EncoderInfo) -> Shard:
     parts, absent = ["images", encoder.digest], set()
     for row, path in enumerate(paths):
         try:
-            state = Path(path).stat()
+            state = Path(containing_file(path)).stat()
         except OSError:
             absent.add(row)
             parts += [path, "absent", ""]

@@ -2,6 +2,7 @@
 
     STORE/encoders/FINGERPRINT.json                     what an encoder is, so that it need not be loaded to know it
     STORE/ENCODER/images/ab/abcd....safetensors         a shard of images (`cluster.shards`)
+    STORE/ENCODER/local/ab/abcd....safetensors          what was asked of the patches of a shard (`cluster.local`)
     STORE/ENCODER/texts/ab/abcd....safetensors          the texts of one call (`cluster.texts`)
 
 ENCODER is the first 16 digits of the encoder's digest. Every file is written beside its place and then renamed into
@@ -36,6 +37,14 @@ class StoredRows(NamedTuple):
     metadata: dict[str, str]
 
 
+class StoredValues(NamedTuple):
+    """What one file of numbers holds."""
+
+    values: NDArray[np.float64]
+    """(n,), positive."""
+    metadata: dict[str, str]
+
+
 def default_store_root() -> Path:
     """Return `embeddings` within the cache folder (immuno.paths)."""
     return cache_root() / "embeddings"
@@ -48,21 +57,19 @@ class EmbeddingStore:
         self.root = root.expanduser().absolute()
 
     def path(self, kind: str, encoder: EncoderInfo, key: str) -> Path:
-        """Return where the file of a key lies; `kind` is images or texts."""
+        """Return where the file of a key lies; `kind` is images, local or texts."""
         return self.folder(kind, encoder) / key[:2] / f"{key}.safetensors"
 
     def folder(self, kind: str, encoder: EncoderInfo) -> Path:
-        """Return the folder of an encoder's images or texts."""
+        """Return the folder of an encoder's images, local or texts."""
         return self.root / encoder.digest[:16] / kind
 
     def read_rows(self, path: Path, dim: int) -> StoredRows | None:
         """Read a file of the store; None where it is absent, truncated, or does not hold (n, dim) unit rows."""
-        try:
-            with safe_open(path, framework="numpy") as file:
-                features: NDArray[np.generic] = file.get_tensor("features")
-                metadata: dict[str, str] = file.metadata() or {}
-        except (OSError, SafetensorError):
+        found = _read(path, "features")
+        if found is None:
             return None
+        features, metadata = found
         if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != dim:
             return None
         # Blocks lost in a crash read as zeros, so the length of the rows is looked at, not only their number.
@@ -74,6 +81,24 @@ class EmbeddingStore:
     def write_rows(self, path: Path, features: FloatArray, metadata: Mapping[str, str]) -> None:
         """Write a file of the store, whole or not at all. Raises SetupError where the folder refuses it."""
         self._write(path, safetensors.numpy.save({"features": np.ascontiguousarray(features)}, dict(metadata)))
+
+    def read_values(self, path: Path) -> StoredValues | None:
+        """Read a file of positive numbers; None where it is absent, truncated, or does not hold those."""
+        found = _read(path, "values")
+        if found is None:
+            return None
+        values, metadata = found
+        if values.dtype != np.float64 or values.ndim != 1:
+            return None
+        numbers = values.astype(np.float64, copy=False)
+        # Blocks lost in a crash read as zeros.
+        if not (np.isfinite(numbers) & (numbers > 0)).all():
+            return None
+        return StoredValues(numbers, metadata)
+
+    def write_values(self, path: Path, values: NDArray[np.float64], metadata: Mapping[str, str]) -> None:
+        """Write positive numbers (n,), whole or not at all. Raises SetupError where the folder refuses them."""
+        self._write(path, safetensors.numpy.save({"values": np.ascontiguousarray(values)}, dict(metadata)))
 
     def read_encoder(self, fingerprint: str) -> EncoderInfo | None:
         """Return what is on record for an encoder's fingerprint (`cluster.spec.fingerprint`), None if nothing is."""
@@ -116,3 +141,13 @@ class EmbeddingStore:
                 f"cannot write to the embedding store {self.root}: {error.strerror or error}; free some space or name "
                 "another folder as [cluster] store (what is already stored stays)"
             ) from None
+
+
+def _read(path: Path, name: str) -> tuple[NDArray[np.generic], dict[str, str]] | None:
+    """The array of that name in a file, with the file's metadata; None where it cannot be read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            array: NDArray[np.generic] = file.get_tensor(name)
+            return array, file.metadata() or {}
+    except (OSError, SafetensorError):
+        return None

@@ -2,7 +2,8 @@
 
 Keys are UUIDs of version 7 in their usual 36 characters, the same in every database and on the screen, so that
 databases can be merged and ids pasted. Unique keys say what a repeated write would repeat. A measured number that may
-be NaN or infinite has two columns, `x` and `x_kind` (db.values).
+be NaN or infinite has two columns, `x` and `x_kind` (db.values); where it may not have been measured at all, both may
+be NULL.
 """
 
 from __future__ import annotations
@@ -65,14 +66,15 @@ def _one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(repr(word) for word in words)})", name=column)
 
 
-def _numbers(*columns: str) -> tuple[CheckConstraint, ...]:
-    """Each column has a value exactly where its kind is finite."""
+def _numbers(*columns: str, optional: bool = False) -> tuple[CheckConstraint, ...]:
+    """Each column has a value exactly where its kind is finite. Without a kind (`optional`) nothing was measured."""
+    kind = "coalesce({}_kind, '')" if optional else "{}_kind"
     return tuple(
         constraint
         for column in columns
         for constraint in (
             _one_of(f"{column}_kind", KINDS),
-            CheckConstraint(f"({column}_kind = 'finite') = ({column} IS NOT NULL)", name=f"{column}_finite"),
+            CheckConstraint(f"({kind.format(column)} = 'finite') = ({column} IS NOT NULL)", name=f"{column}_finite"),
         )
     )
 
@@ -332,6 +334,7 @@ class Result(Base):
     __table_args__ = (
         UniqueConstraint("run_id", "method", "seed", "ood"),
         *_numbers("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"),
+        *_numbers("h_score", "oscr", "threshold", "acceptance", "rejection", "accepted_accuracy", optional=True),
     )
 
     id: Mapped[PrimaryKey]
@@ -356,6 +359,20 @@ class Result(Base):
     id_accuracy_kind: Mapped[NumberKind]
     antibodies: Mapped[int]
     extra: Mapped[dict[str, Any]]
+    arm: Mapped[str]
+    intervals: Mapped[dict[str, Any]]
+    h_score: Mapped[float | None]
+    h_score_kind: Mapped[NumberKind | None]
+    oscr: Mapped[float | None]
+    oscr_kind: Mapped[NumberKind | None]
+    threshold: Mapped[float | None]
+    threshold_kind: Mapped[NumberKind | None]
+    acceptance: Mapped[float | None]
+    acceptance_kind: Mapped[NumberKind | None]
+    rejection: Mapped[float | None]
+    rejection_kind: Mapped[NumberKind | None]
+    accepted_accuracy: Mapped[float | None]
+    accepted_accuracy_kind: Mapped[NumberKind | None]
 
 
 class TestRead(Base):

@@ -30,8 +30,8 @@ def _columns(row: m.Base, *without: str) -> dict[str, Any]:
     """The columns of an ORM row by name; a number that was split into value and kind is joined again."""
     values = {name: getattr(row, name) for name in row.__mapper__.column_attrs.keys() if name not in without}  # noqa: SIM118
     for name in [name for name in values if name.endswith("_kind")]:
-        number = name.removesuffix("_kind")
-        values[number] = join_number(values[number], values.pop(name))
+        number, kind = name.removesuffix("_kind"), values.pop(name)
+        values[number] = None if kind is None else join_number(values[number], kind)
     return values
 
 
@@ -253,7 +253,13 @@ def runs(
 def results(transaction: Transaction, run_id: str) -> tuple[ResultRow, ...]:
     """Return a run's lines, in the order in which they were saved."""
     query = select(m.Result).where(m.Result.run_id == run_id).order_by(m.Result.id)
-    return tuple(ResultRow(**_columns(row, "id", "run_id")) for row in transaction.scalars(query))
+    return tuple(
+        ResultRow(
+            **_columns(row, "id", "run_id", "intervals"),
+            intervals={metric: (low, high) for metric, (low, high) in row.intervals.items()},
+        )
+        for row in transaction.scalars(query)
+    )
 
 
 def test_reads(transaction: Transaction) -> tuple[TestReadRecord, ...]:

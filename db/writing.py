@@ -33,11 +33,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def numbers(values: Mapping[str, float]) -> dict[str, Any]:
-    """Return the columns of measured numbers: `x` and `x_kind` for each."""
+def numbers(values: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return the columns of measured numbers: `x` and `x_kind` for each; None, not measured, is NULL in both."""
     columns: dict[str, Any] = {}
     for name, number in values.items():
-        columns[name], columns[f"{name}_kind"] = split_number(number)
+        columns[name], columns[f"{name}_kind"] = (None, None) if number is None else split_number(number)
     return columns
 
 
@@ -290,7 +290,10 @@ def _verdict_rows(draft: GenerationDraft, generation_id: str) -> list[dict[str, 
     ]
 
 
-RESULT_NUMBERS = ("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy")
+RESULT_NUMBERS = (
+    *("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"),
+    *("h_score", "oscr", "threshold", "acceptance", "rejection", "accepted_accuracy"),
+)
 
 
 def result_rows(run_id: str, rows: Iterable[Any]) -> list[dict[str, Any]]:

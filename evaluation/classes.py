@@ -1,18 +1,17 @@
-"""The known classes: their names, and the prompts that name them to the encoder."""
+"""The names of the known classes; evaluation.prompts makes prompts of them."""
 
 from __future__ import annotations
 
-import importlib.util
-import runpy
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.data import label_names
+from evaluation.imagenet import imagenet_names
+from evaluation.prompts import fill_template
+from evaluation.sources import label_names
 from immuno.config import ClassesConfig, DataConfig
 from immuno.errors import SetupError
 
-# open_clip's list has "missile" and "sunglasses" twice each. One of each pair gets its own WordNet name.
-_DISTINCT_NAMES = {744: "projectile", 836: "sunglass"}
+__all__ = ["fill_template", "read_class_list", "read_classes"]
 
 
 def read_classes(config: ClassesConfig, data: DataConfig, *, seed: int) -> tuple[str, ...]:
@@ -26,7 +25,7 @@ def read_classes(config: ClassesConfig, data: DataConfig, *, seed: int) -> tuple
     if isinstance(config.names, Path):
         return read_class_list(config.names)
     if config.names == "imagenet1k":
-        return _imagenet_names()
+        return imagenet_names()
     return label_names(data.fit or data.id, seed=seed)
 
 
@@ -55,25 +54,6 @@ def read_class_list(path: Path) -> tuple[str, ...]:
         others = f", and {len(repeated) - 1} more name(s)" if len(repeated) > 1 else ""
         raise SetupError(f"{path} names '{name}' more than once (lines {_numbers(numbers)}){others}; keep one of each")
     return tuple(names)
-
-
-def _imagenet_names() -> tuple[str, ...]:
-    # The list is a file of constants. Imported the ordinary way it would bring torch along: seconds, for some words.
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        raise SetupError('the class list "imagenet1k" is open_clip\'s; install open_clip_torch')
-    names = runpy.run_path(str(Path(package.origin).with_name("zero_shot_metadata.py")))["IMAGENET_CLASSNAMES"]
-    return tuple(_DISTINCT_NAMES.get(index, name) for index, name in enumerate(names))
-
-
-def fill_template(template: str, texts: Sequence[str]) -> list[str]:
-    """Return the prompts: the template with each text in place of its `{}`.
-
-    Other braces stay as they are, in the template and in the texts. Raises SetupError for a template without `{}`.
-    """
-    if "{}" not in template:
-        raise SetupError(f"the template '{template}' has no {{}} where the text goes; write e.g. 'a photo of a {{}}.'")
-    return [template.replace("{}", text) for text in texts]
 
 
 def _numbers(lines: Sequence[int]) -> str:

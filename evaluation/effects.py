@@ -1,36 +1,54 @@
 """Boundary effects: what an antibody, or a whole bank, changes on held-out images.
 
-Two views of one antibody j of a bank scored by evaluation.scores.calibrated:
+Two views of one antibody j of a bank:
 
-- solo: j alone against no antibody at all. The score goes from b(x) to b(x) - beta e_j(x).
-- leave_one_out: the bank against the bank without j. That differs only where e_j is the largest exceedance, and there
-  the second largest takes its place.
+- solo: j alone against no antibody at all.
+- leave_one_out: the bank against the bank without j.
 
-So nothing is scored again per antibody. Gain and harm are counted at the threshold of the state without j (without the
-bank), which accepts `acceptance` of the known images; see `immuno.records.Effect`. `d_id_accuracy` is the change, at
-that threshold, in the share of known images that are accepted *and* rightly classified: antibodies change no
-classification, they only refuse. `d_fpr95` is measured at each state's own threshold.
+Exact for every score that says how antibodies enter it (evaluation.scores.forms). Nothing is scored again per
+antibody: each meets every image once, or twice where the score adds antibodies up; then only what it changes is ranked
+(evaluation.effect_states, evaluation.shifts).
+
+Gain and harm are counted at the threshold of the state without j (without the bank), which accepts `acceptance` of the
+known images; see `immuno.records.Effect`. `d_id_accuracy` is the change, at that threshold, in the share of known
+images that are accepted *and* rightly classified: antibodies change no classification. `d_fpr95` is measured at each
+state's own threshold.
+
+An antibody *fires* on the images that exceed its radius. Where a score has no radii (s_dis, eoe, neglabel, ...) it
+fires on those to which it is the nearest antibody of the bank, the first of equals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.blocks import blocks
-from evaluation.checks import check_labels
+from evaluation.checks import check_labels, check_unit_rows
+from evaluation.effect_states import State, Term, state_of
 from evaluation.features import FeatureSet, IntArray
 from evaluation.metrics import ACCEPTANCE, auroc, fpr95_id, threshold_at
-from evaluation.radii import exceedances, margins_to, nearest_text_cosine
-from evaluation.ranking import Change, RankedPair, RankedScores
 from evaluation.scores.base import FittedScore
 from evaluation.scores.calibrated import FittedCalibrated
+from evaluation.scores.forms import HasForm
+from evaluation.shifts import Boundary, Shift
 from immuno.errors import SetupError
 from immuno.records import Effect
+
+T = TypeVar("T")
+_Terms = list[Term]
+"""Of one antibody, by image set."""
+
+# Antibodies that one thread takes at a time: enough to keep it busy, few enough for its caches.
+_AT_ONCE = 8
+# Numbers kept from the first meeting for the second: 512 MiB.
+_MOST_KEPT = 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +67,35 @@ def antibody_effects(
     *,
     acceptance: float = ACCEPTANCE,
 ) -> tuple[AntibodyEffect, ...]:
-    """Return the solo and leave-one-out effects of each antibody of a fitted calibrated score on each outlier set.
+    """Return the solo and leave-one-out effects of each antibody of a fitted score on each outlier set.
 
     `known` are n ID images with class indices `known_labels` (n,); `outliers` maps set name to images. In the order of
-    the bank, then of the sets, solo first. Raises SetupError for another score, an empty set, and labels that do not
-    fit.
+    the bank, then of the sets, solo first. Memory grows with the images and, beyond some 512 MiB, not with images times
+    antibodies. Raises SetupError for a score without antibodies, an empty set, and images or labels that do not fit.
     """
-    if not isinstance(fitted, FittedCalibrated):
+    if not isinstance(fitted, HasForm):
         raise SetupError(f"the score '{fitted.name}' gives an antibody no effect of its own; use 'calibrated'")
+    form = fitted.form
     right = _rightly_classified(fitted, known, known_labels)
-    known_state = _State(fitted, known)
-    states = {name: _State(fitted, images) for name, images in outliers.items()}
-    pairs = {name: _Pairs(known_state, state) for name, state in states.items()}
-    found: list[AntibodyEffect] = []
-    most = max(len(images) for images in (known, *outliers.values()))
-    for some in blocks(len(fitted.bank), most):
-        of_known = known_state.actions(some)
-        of_outliers = {name: state.actions(some) for name, state in states.items()}
-        for i, antibody_id in enumerate(fitted.bank.ids[some]):
-            thresholds = _Thresholds.after(known_state, of_known[i], acceptance)
-            for name, pair in pairs.items():
-                actions = of_known[i], of_outliers[name][i]
-                solo = _solo(name, pair, thresholds, *actions, right)
-                left_out = _leave_one_out(name, pair, thresholds, *actions, right)
-                found += [AntibodyEffect(antibody_id, solo), AntibodyEffect(antibody_id, left_out)]
+    for name, images in outliers.items():
+        check_unit_rows(images.features, what=f"set '{name}'", dim=fitted.dim)
+    states = [state_of(form, images, fitted.width) for images in (known, *outliers.values())]
+    if not form.ids:
+        return ()
+    with ThreadPoolExecutor(_processors()) as pool:
+        meeting = _Meeting(states, len(form.ids), pool)
+        solo = _solo(meeting, right, acceptance)
+        left_out = _leave_one_out(meeting, right, acceptance)
+    found = []
+    for j, antibody_id in enumerate(form.ids):
+        for i, name in enumerate(outliers):
+            fired = {"fired_id": int(states[0].fired[j]), "fired_outliers": int(states[1 + i].fired[j])}
+            found += [
+                AntibodyEffect(antibody_id, Effect(scope="solo", outlier_set=name, **solo[j][i]._asdict(), **fired)),
+                AntibodyEffect(
+                    antibody_id, Effect(scope="leave_one_out", outlier_set=name, **left_out[j][i]._asdict(), **fired)
+                ),
+            ]
     return tuple(found)
 
 
@@ -117,116 +140,100 @@ def bank_effects(
     return tuple(effects)
 
 
-class _Action(NamedTuple):
-    """What one antibody does to an image set: to the scores without any antibody, and what leaving it out does."""
+class _Meeting:
+    """Antibodies meeting image sets, a few antibodies at a time in each thread; NumPy lets threads run at once."""
 
-    alone: Change
-    left_out: Change
+    def __init__(self, states: Sequence[State], count: int, pool: ThreadPoolExecutor) -> None:
+        self.states, self.count, self._pool = states, count, pool
+        self._images = sum(len(state) for state in states)
+        self._keeps = states[0].meets_twice and count * self._images <= _MOST_KEPT
+        self._kept: list[list[_Terms]] = []
 
-    @property
-    def fired(self) -> int:
-        return len(self.alone.rows)
-
-
-class _State:
-    """One image set under a fitted score: without any antibody (`bare`), and under the whole bank (`full`)."""
-
-    def __init__(self, fitted: FittedCalibrated, images: FeatureSet) -> None:
-        if not len(images):
-            raise SetupError(f"set '{images.name}' has no images to measure effects on")
-        self._fitted, self._features = fitted, images.features
-        self._exceedance = fitted.exceedance(images.features)
-        self._nearest = nearest_text_cosine(images.features, fitted.texts)
-        self.bare = RankedScores(self._exceedance.base)
-        self.full = RankedScores(self._exceedance.base - fitted.beta * self._exceedance.largest)
-
-    def actions(self, some: slice) -> list[_Action]:
-        """Return what each antibody of a slice of the bank does to these images."""
-        fitted, exceedance = self._fitted, self._exceedance
-        beyond = exceedances(margins_to(self._features, self._nearest, fitted.antibodies[some]), fitted.radii[some])
-        # The rows of each antibody that is somewhere the largest, found in one sort instead of one search per antibody.
-        order = np.argsort(exceedance.antibody, kind="stable")
-        bounds = np.searchsorted(exceedance.antibody[order], np.arange(some.start, some.stop + 1))
-        found = []
-        for i, row in enumerate(beyond):
-            fires = np.flatnonzero(row)
-            leads = order[bounds[i] : bounds[i + 1]]
-            found.append(
-                _Action(
-                    alone=Change(fires, exceedance.base[fires] - fitted.beta * row[fires]),
-                    left_out=Change(leads, exceedance.base[leads] - fitted.beta * exceedance.second[leads]),
-                )
+    def first(self, measure: Callable[[range, list[_Terms]], list[T]]) -> list[T]:
+        """Return `measure` of every antibody, and count each in."""
+        found: list[T] = []
+        for some in self._blocks():
+            terms = self._terms(some)
+            found += self._measured(some, terms, measure)
+            list(
+                self._pool.map(lambda i, some=some, terms=terms: self._absorb(i, some, terms), range(len(self.states)))
             )
+            if self._keeps:
+                self._kept.append(terms)
+        for state in self.states:
+            state.finish()
         return found
 
+    def again(self, measure: Callable[[range, list[_Terms]], list[T]]) -> list[T]:
+        """Return `measure` of every antibody once more."""
+        found: list[T] = []
+        for i, some in enumerate(self._blocks()):
+            found += self._measured(some, self._kept[i] if self._keeps else self._terms(some), measure)
+        return found
 
-class _Pairs:
-    """Known images against one outlier set, without any antibody and under the whole bank."""
+    def each(self, measure: Callable[[range], list[T]]) -> list[T]:
+        """Return what `measure` says of a few antibodies at a time, without their terms."""
+        return [one for part in self._pool.map(measure, _parts(0, self.count)) for one in part]
 
-    def __init__(self, known: _State, outliers: _State) -> None:
-        self.bare = RankedPair(known.bare, outliers.bare)
-        self.full = RankedPair(known.full, outliers.full)
+    def _blocks(self) -> Iterator[slice]:
+        return blocks(self.count, self._images)
+
+    def _terms(self, some: slice) -> list[_Terms]:
+        """By antibody and image set."""
+        cosines = [state.cosines(some) for state in self.states]
+
+        def of_part(part: range) -> list[_Terms]:
+            return [
+                [state.term(j, of_set[j - some.start]) for state, of_set in zip(self.states, cosines, strict=True)]
+                for j in part
+            ]
+
+        return [of_one for part in self._pool.map(of_part, _parts(some.start, some.stop)) for of_one in part]
+
+    def _measured(self, some: slice, terms: list[_Terms], measure: Callable[[range, list[_Terms]], list[T]]) -> list[T]:
+        parts = _parts(some.start, some.stop)
+        of_parts = (terms[part.start - some.start : part.stop - some.start] for part in parts)
+        return [one for part in self._pool.map(measure, parts, of_parts) for one in part]
+
+    def _absorb(self, i: int, some: slice, terms: list[_Terms]) -> None:
+        for j, of_one in enumerate(terms, some.start):
+            self.states[i].absorb(j, of_one[i])
 
 
-class _Thresholds(NamedTuple):
-    """Thresholds without any antibody, with this one alone, with the whole bank, and with all but this one."""
-
-    bare: float
-    alone: float
-    full: float
-    left_out: float
-
-    @classmethod
-    def after(cls, known: _State, action: _Action, acceptance: float) -> _Thresholds:
-        return cls(
-            bare=known.bare.threshold(acceptance),
-            alone=known.bare.threshold(acceptance, action.alone),
-            full=known.full.threshold(acceptance),
-            left_out=known.full.threshold(acceptance, action.left_out),
+def _solo(meeting: _Meeting, right: NDArray[np.bool_], acceptance: float) -> list[list[Shift]]:
+    """From no antibody to each alone, (A,) by outlier set. Leaves the states finished."""
+    states = meeting.states
+    boundary = Boundary([state.bare for state in states], right, acceptance, sign=1)
+    return meeting.first(
+        lambda _, terms: boundary.shifts(
+            [[state.alone(term) for state, term in zip(states, of_one, strict=True)] for of_one in terms]
         )
-
-
-def _solo(
-    name: str, pairs: _Pairs, thresholds: _Thresholds, known: _Action, outliers: _Action, right: NDArray[np.bool_]
-) -> Effect:
-    """From no antibody to this one."""
-    pair, threshold = pairs.bare, thresholds.bare
-    lost = pair.known.flipped(threshold, known.alone, to_rejected=True)
-    gained = pair.outliers.flipped(threshold, outliers.alone, to_rejected=True)
-    accepted = pair.outliers.accepted(threshold)
-    accepted_with = pair.outliers.accepted(thresholds.alone, outliers.alone)
-    return Effect(
-        scope="solo",
-        outlier_set=name,
-        gain=_share(gained, accepted),
-        harm=_share(lost, pair.known.accepted(threshold)),
-        d_fpr95=(accepted_with - accepted) / len(pair.outliers),
-        d_auroc=pair.auroc_of(pair.won_after(known.alone, outliers.alone) - pair.won),
-        d_id_accuracy=-_share(lost & right[known.alone.rows], len(pair.known)),
-        fired_id=known.fired,
-        fired_outliers=outliers.fired,
     )
 
 
-def _leave_one_out(
-    name: str, pairs: _Pairs, thresholds: _Thresholds, known: _Action, outliers: _Action, right: NDArray[np.bool_]
-) -> Effect:
-    """From the bank without this antibody to the bank. The changes go the other way round: from the bank to without."""
-    pair, threshold = pairs.full, thresholds.left_out
-    lost = pair.known.flipped(threshold, known.left_out, to_rejected=False)
-    gained = pair.outliers.flipped(threshold, outliers.left_out, to_rejected=False)
-    accepted = pair.outliers.accepted(threshold, outliers.left_out)
-    return Effect(
-        scope="leave_one_out",
-        outlier_set=name,
-        gain=_share(gained, accepted),
-        harm=_share(lost, pair.known.accepted(threshold, known.left_out)),
-        d_fpr95=(pair.outliers.accepted(thresholds.full) - accepted) / len(pair.outliers),
-        d_auroc=pair.auroc_of(pair.won - pair.won_after(known.left_out, outliers.left_out)),
-        d_id_accuracy=-_share(lost & right[known.left_out.rows], len(pair.known)),
-        fired_id=known.fired,
-        fired_outliers=outliers.fired,
+def _leave_one_out(meeting: _Meeting, right: NDArray[np.bool_], acceptance: float) -> list[list[Shift]]:
+    """From the bank without each antibody to the bank, (A,) by outlier set."""
+    states = meeting.states
+    boundary = Boundary([state.full for state in states], right, acceptance, sign=-1)
+    if not states[0].meets_twice:
+        return meeting.each(lambda some: boundary.shifts([[state.left_out(j, None) for state in states] for j in some]))
+    return meeting.again(
+        lambda some, terms: boundary.shifts(
+            [
+                [state.left_out(j, term) for state, term in zip(states, of_one, strict=True)]
+                for j, of_one in zip(some, terms, strict=True)
+            ]
+        )
     )
+
+
+def _parts(start: int, stop: int) -> list[range]:
+    return [range(one, min(one + _AT_ONCE, stop)) for one in range(start, stop, _AT_ONCE)]
+
+
+def _processors() -> int:
+    """How many threads are worth starting."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _rightly_classified(fitted: FittedScore, known: FeatureSet, labels: IntArray) -> NDArray[np.bool_]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from immuno.errors import SetupError
-from immuno.records import EncoderInfo, ImageSet, SkippedImage, Split
+from immuno.records import EncoderInfo, ImageSet, SkippedImage, Split, text_digest
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -31,6 +32,8 @@ class FeatureSet:
     label_names: tuple[str, ...]
     paths: tuple[str, ...]
     skipped: tuple[SkippedImage, ...] = ()
+    local: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """What was computed from patch embeddings: (n,) by LocalRequest.key. Patches themselves are kept nowhere."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -55,7 +58,24 @@ class FeatureSet:
             ids=tuple(self.ids[i] for i in rows),
             label_names=tuple(self.label_names[i] for i in rows),
             paths=tuple(self.paths[i] for i in rows),
+            local={key: values[rows] for key, values in self.local.items()},
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalRequest:
+    """What a score wants of each image's patches: max over patches i and classes k of softmax_k(c(x_i, t_k) / T).
+
+    `texts` (K, d) float32 unit rows; `temperature` T > 0. That is the local term of GL-MCM (arXiv 2304.04521).
+    """
+
+    texts: FloatArray
+    temperature: float
+
+    @property
+    def key(self) -> str:
+        """What names the answer: a digest of the texts and the temperature."""
+        return text_digest(hashlib.sha256(self.texts.tobytes()).hexdigest(), repr(float(self.temperature)))
 
 
 class TextEmbedder(Protocol):
@@ -76,4 +96,11 @@ class Embedder(TextEmbedder, Protocol):
 
     def embed_images(self, images: ImageSet) -> FeatureSet:
         """Return a set's embeddings, rows in the order of its samples; unreadable images are skipped and listed."""
+        ...
+
+    def local_matching(self, images: FeatureSet, request: LocalRequest) -> NDArray[np.float64]:
+        """Return the request's answer (n,) for the images of an embedded set.
+
+        Raises SetupError for an encoder that has no patch embeddings in the space of its texts.
+        """
         ...

@@ -4,9 +4,13 @@
     cats/0001.jpg  cat
     "holiday pictures/dog 1.jpg"  golden retriever
 
-A path is relative to the list's folder, or absolute. It ends at the first blank, so one that contains blanks stands in
-double quotes, or is followed by a tab. The rest of the line is the label; quotes around it are dropped. `#` begins a
-comment only at the start of a line, and a backslash is a backslash. A path may stand in the list once.
+OpenOOD's lists are of this form, with an index into the class list as label, or -1 for an outlier
+(evaluation.labels), and with paths relative to a data folder: name it as the source's `root`.
+
+A path is relative to the root, by default the list's folder, or absolute. It ends at the first blank, so one that
+contains blanks stands in double quotes, or is followed by a tab. The rest of the line is the label; quotes around it
+are dropped. `#` begins a comment only at the start of a line, and a backslash is a backslash. A path may stand in the
+list once.
 """
 
 from __future__ import annotations
@@ -21,8 +25,8 @@ from immuno.records import Sample
 _LINE = re.compile(r'(?:"(?P<quoted>[^"]+)"(?=\s|$)|(?P<tabbed>[^"\t][^\t]*)(?=\t)|(?P<plain>[^"\s]\S*))(?P<label>.*)')
 
 
-def read_image_list(path: Path) -> tuple[Sample, ...]:
-    """Return the images of a list in its order; ids are paths relative to the list's folder where they lie within it.
+def read_image_list(path: Path, *, root: Path | None = None) -> tuple[Sample, ...]:
+    """Return the images of a list in its order; ids are paths relative to the root where they lie within it.
 
     Opens no image. Raises SetupError naming the list, and the line, for text that is not UTF-8, an unbalanced quote, a
     repeated path, a list without images, and images that do not exist (the first one, and how many).
@@ -31,7 +35,9 @@ def read_image_list(path: Path) -> tuple[Sample, ...]:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(f"cannot read {path} as a list of images in UTF-8 text: {error}") from None
-    folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 - resolve() would follow links out of the folder
+    if root is not None and not root.is_dir():
+        raise SetupError(f"there is no folder at {root}, the root of the image list {path}; put it right")
+    folder = Path(os.path.abspath(root or path.parent))  # noqa: PTH100 - resolve() would follow links out of the folder
     samples: dict[str, Sample] = {}
     lines: dict[str, int] = {}
     for number, line in enumerate(content.split("\n"), start=1):
@@ -46,9 +52,11 @@ def read_image_list(path: Path) -> tuple[Sample, ...]:
     missing = [sample for sample in samples.values() if not Path(sample.path).is_file()]
     if missing:
         first = missing[0]
+        base = root or "the list's folder, unless root is given"
         raise SetupError(
             f"{path}: {len(missing)} of {len(samples)} images do not exist (first: line {lines[first.id]}, "
-            f"'{first.path}'); paths are relative to the list's folder, and blanks in one need double quotes"
+            f"'{first.path}'); paths are relative to {base}, and "
+            "blanks in one need double quotes"
         )
     return tuple(samples.values())
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,13 @@ def prototypes(
     return Prototypes(mu, _concentrations(lengths, counts, texts.shape[1]), capped, counts)
 
 
+class LeftOut(NamedTuple):
+    """Of n fit images, each compared with prototypes that it did not help to make: the largest cosine, and to which."""
+
+    cosine: Floats
+    nearest: IntArray
+
+
 def leave_one_out_max_cosine(
     texts: FloatArray,
     features: FloatArray,
@@ -81,26 +89,44 @@ def leave_one_out_max_cosine(
     alpha: float = DEFAULT_ALPHA,
     xi: float = DEFAULT_XI,
 ) -> Floats:
-    """Return (n,): for each fit image the largest cosine to a prototype, its own class's made without that image.
+    """Return (n,): the cosines of `leave_one_out`."""
+    return leave_one_out(texts, features, labels, alpha=alpha, xi=xi).cosine
+
+
+def leave_one_out(
+    texts: FloatArray,
+    features: FloatArray,
+    labels: IntArray,
+    *,
+    alpha: float = DEFAULT_ALPHA,
+    xi: float = DEFAULT_XI,
+    adapted: FloatArray | None = None,
+) -> LeftOut:
+    """Return for each fit image the largest cosine to a prototype, its own class's made without that image.
 
     An image pulls its own prototype toward itself; statistics of fit images must not count that. A class's only image
-    is compared with the class's text.
+    is compared with the class's text. `adapted` (n, d) are compared instead of the `features` that make the prototypes.
     """
     _check(texts, features, labels, alpha, xi)
+    compared = features if adapted is None else adapted
+    if compared.shape != features.shape:
+        raise SetupError(f"adapted images of shape {compared.shape} for fit images of shape {features.shape}")
     texts64 = texts.astype(np.float64)
     sums = _class_sums(features, labels, len(texts))
     counts = np.bincount(labels, minlength=len(texts))
     mu, _ = _place(sums, texts64, alpha, xi)
-    best = np.empty(len(features))
+    found = LeftOut(np.empty(len(features)), np.empty(len(features), dtype=np.int64))
     for rows in blocks(len(features), len(texts) + 3 * texts.shape[1]):
         x, own = features[rows].astype(np.float64), labels[rows]
         # x - x is exactly 0 only by luck after summing in another order, so a class's only image is left out by hand.
         others = np.where(counts[own, None] > 1, sums[own] - x, 0.0)
         own_mu, _ = _place(others, texts64[own], alpha, xi)
-        cosines = x @ mu.T
-        cosines[np.arange(len(x)), own] = np.einsum("ij,ij->i", x, own_mu)
-        best[rows] = cosines.max(axis=1)
-    return best
+        z = compared[rows].astype(np.float64)
+        cosines = z @ mu.T
+        cosines[np.arange(len(z)), own] = np.einsum("ij,ij->i", z, own_mu)
+        found.nearest[rows] = cosines.argmax(axis=1)
+        found.cosine[rows] = cosines.max(axis=1)
+    return found
 
 
 def _class_sums(features: FloatArray, labels: IntArray, classes: int) -> Floats:

@@ -6,7 +6,8 @@ Ours, after the variable-sized detectors of Ji & Dasgupta (GECCO 2004), see DESI
 
 the radius r_j is the (1 - eps) quantile of d_j over ID fit images, and x exceeds it by e_j(x) = max(0, d_j(x) - r_j).
 The quantile is an order statistic: at most a share eps of the fit images exceeds any one radius. So an antibody that
-would fire on known images gets a large radius and falls silent.
+would fire on known images gets a large radius and falls silent. The margin "top5" puts the mean cosine of the five
+nearest classes in the place of the maximum.
 
 Without fit images every radius is 0: an antibody then fires on what is nearer to it than to every class text.
 """
@@ -14,6 +15,7 @@ Without fit images every radius is 0: an antibody then fires on what is nearer t
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,43 +25,44 @@ from evaluation.features import FloatArray
 
 Floats = NDArray[np.float64]
 
+Margin = Literal["top1", "top5"]
+_MARGIN_CLASSES: dict[Margin, int] = {"top1": 1, "top5": 5}
+
 ROUNDING = 1e-12
 """Exceedances up to this are rounding (matrix products of other shapes differ in the last bits) and count as 0."""
 
 
-def nearest_text_cosine(features: FloatArray, texts: Floats) -> Floats:
-    """Return max_k c(x, t_k) (n,) of images (n, d) and class texts (K, d)."""
-    nearest = np.empty(len(features))
-    for rows in blocks(len(features), len(texts) + features.shape[1]):
-        nearest[rows] = (features[rows].astype(np.float64) @ texts.T).max(axis=1)
-    return nearest
+def near_classes(text_cosines: Floats, margin: Margin) -> Floats:
+    """Return (b,) the mean of the 1 or 5 largest of the cosines (b, K) to the class texts; of all, where K < 5."""
+    most = min(_MARGIN_CLASSES[margin], text_cosines.shape[1])
+    if most == 1:
+        nearest: Floats = text_cosines.max(axis=1)
+        return nearest
+    # In one order, whatever the partition left: a sum of the same numbers is then the same to the last bit.
+    top: Floats = np.sort(np.partition(text_cosines, -most, axis=1)[:, -most:], axis=1).mean(axis=1)
+    return top
 
 
-def self_radii(fit: FloatArray, texts: Floats, vectors: Floats, *, eps: float) -> Floats:
+def self_radii(fit: FloatArray, texts: Floats, vectors: Floats, *, eps: float, margin: Margin = "top1") -> Floats:
     """Return r_j (A,) of antibodies (A, d), calibrated on fit images (n, d); 0 for each where n = 0."""
     if not len(fit):
         return np.zeros(len(vectors))
-    nearest = nearest_text_cosine(fit, texts)
+    near = np.empty(len(fit))
+    for rows in blocks(len(fit), len(texts) + fit.shape[1]):
+        near[rows] = near_classes(fit[rows].astype(np.float64) @ texts.T, margin)
     # The order statistic that floor(eps n) of the n margins lie above.
     rank = len(fit) - 1 - math.floor(eps * len(fit) + 1e-9)
     radii = np.empty(len(vectors))
     for some in blocks(len(vectors), len(fit)):
-        margins = margins_to(fit, nearest, vectors[some])
+        margins = _margins_to(fit, near, vectors[some])
         radii[some] = np.partition(margins, rank, axis=1)[:, rank]
     return radii
 
 
-def margins_to(features: FloatArray, nearest: Floats, vectors: Floats) -> Floats:
-    """Return d_j(x) as (A, n), a row per antibody (A, d), given images (n, d) and their `nearest` text cosine (n,)."""
+def _margins_to(features: FloatArray, near: Floats, vectors: Floats) -> Floats:
+    """d_j(x) as (A, n), a row per antibody (A, d), given images (n, d) and the cosine to their classes (n,)."""
     margins = np.empty((len(vectors), len(features)))
     for rows in blocks(len(features), features.shape[1]):
         margins[:, rows] = vectors @ features[rows].astype(np.float64).T
-    margins -= nearest
+    margins -= near
     return margins
-
-
-def exceedances(margins: Floats, radii: Floats) -> Floats:
-    """Return e_j(x) (A, n) from margins (A, n) and radii (A,)."""
-    found = margins - radii[:, None]
-    found[found <= ROUNDING] = 0.0
-    return found

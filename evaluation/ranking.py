@@ -1,7 +1,7 @@
 """What AUROC, threshold and acceptance become when a few of many scores change, without ranking all of them again.
 
-An antibody acts only on the images on which it fires. Ranking every image for every antibody would cost A times n log
-n; this costs A times c log n for c changed images, and gives the same numbers, since pairs are counted as integers.
+Where an antibody acts on few images, ranking every image again for every antibody would cost A times n log n; this
+costs A times c log n for c changed images. Both give the same numbers, since pairs are counted as integers.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.features import IntArray
-from evaluation.metrics import rank_of_share, threshold_at, twice_pairs_won
+from evaluation.metrics import rank_of_share, threshold_at
 
 Floats = NDArray[np.float64]
+Rows = IntArray | slice
+"""Some images by their rows, or all of them: ALL."""
+ALL = slice(None)
 
 
 class Change(NamedTuple):
-    """New scores (c,) for the images in `rows` (c,); no row twice."""
+    """New scores (c,) for the images in `rows` (c,), no row twice, or (n,) for ALL."""
 
-    rows: IntArray
+    rows: Rows
     scores: Floats
 
 
@@ -28,36 +31,43 @@ NO_CHANGE = Change(np.zeros(0, np.int64), np.zeros(0))
 
 
 class RankedScores:
-    """Scores (n,) of one image set, sorted once. Raises SetupError for an empty set and for NaN."""
+    """Scores (n,) of one image set, sorted once. Raises SetupError for an acceptance outside (0, 1]."""
 
     def __init__(self, scores: Floats) -> None:
-        self.scores = scores
+        self.scores, self.size = scores, len(scores)
         self.ordered = np.sort(scores)
 
-    def __len__(self) -> int:
-        return len(self.scores)
+    def threshold(self, acceptance: float) -> float:
+        """Return the threshold that accepts the share `acceptance` of the scores."""
+        return float(self.ordered[self.size - rank_of_share(acceptance, self.size)])
 
-    def threshold(self, acceptance: float, change: Change = NO_CHANGE) -> float:
-        """Return the threshold that accepts the share `acceptance` of the scores after a change."""
-        before = float(self.ordered[len(self.ordered) - rank_of_share(acceptance, len(self.ordered))])
-        old, new = self.scores[change.rows], change.scores
+    def accepted(self, threshold: float) -> int:
+        """Return how many scores are at or above a threshold."""
+        return self.size - int(self.ordered.searchsorted(threshold))
+
+
+class ChangedScores:
+    """The scores (n,) of a set after a change: `new` (c,) for what was `old` (c,) in the images `rows`."""
+
+    def __init__(self, before: RankedScores, change: Change) -> None:
+        self.before, self.size = before, before.size
+        self.rows, self.new = change
+        self.old = before.scores[change.rows]
+
+    def threshold(self, acceptance: float) -> float:
+        """Return the threshold that accepts the share `acceptance` of the scores."""
+        before = self.before.threshold(acceptance)
         # An order statistic moves only where a score crosses it, or leaves it or joins it.
-        if np.array_equal(np.sign(old - before), np.sign(new - before)):
+        if np.array_equal(np.sign(self.old - before), np.sign(self.new - before)):
             return before
-        changed = self.scores.copy()
-        changed[change.rows] = new
+        changed = self.before.scores.copy()
+        changed[self.rows] = self.new
         return threshold_at(changed, acceptance)
 
-    def accepted(self, threshold: float, change: Change = NO_CHANGE) -> int:
-        """Return how many scores are at or above a threshold after a change."""
-        unchanged = len(self.ordered) - int(np.searchsorted(self.ordered, threshold, side="left"))
-        gone = int(np.count_nonzero(self.scores[change.rows] >= threshold))
-        return unchanged - gone + int(np.count_nonzero(change.scores >= threshold))
-
-    def flipped(self, threshold: float, change: Change, *, to_rejected: bool) -> NDArray[np.bool_]:
-        """Return which changed images (c,) are accepted before and rejected after; the other way round if not."""
-        old, new = self.scores[change.rows] >= threshold, change.scores >= threshold
-        return old & ~new if to_rejected else ~old & new
+    def accepted(self, threshold: float) -> int:
+        """Return how many scores are at or above a threshold."""
+        came = np.count_nonzero(self.new >= threshold) - np.count_nonzero(self.old >= threshold)
+        return self.before.accepted(threshold) + int(came)
 
 
 class RankedPair:
@@ -65,28 +75,41 @@ class RankedPair:
 
     def __init__(self, known: RankedScores, outliers: RankedScores) -> None:
         self.known, self.outliers = known, outliers
-        self.won = twice_pairs_won(known.scores, outliers.ordered)
+        self.won = twice_won(known.ordered, outliers.ordered)
 
     def auroc_of(self, won: int) -> float:
         """Return the AUROC, or a difference of AUROCs, that a count of pairs (as in `won`) means."""
-        return won / (2 * len(self.known) * len(self.outliers))
+        return won / (2 * self.known.size * self.outliers.size)
 
-    def won_after(self, known: Change, outliers: Change) -> int:
-        """Return what `won` is after both changes.
+    def won_after(self, known: ChangedScores, outliers: ChangedScores) -> int:
+        """Return what `won` is after both changes. Exact.
 
-        Pairs of a changed image with all images are recounted; pairs of two changed images, counted from both sides,
-        are put right. Exact.
+        What is new counts once and what is old counts once less: against all images of the other side, and against
+        what is new and old there.
         """
-        old_known, old_outliers = self.known.scores[known.rows], np.sort(self.outliers.scores[outliers.rows])
-        new_outliers = np.sort(outliers.scores)
+        of_known, of_outliers = np.concatenate([known.new, known.old]), np.concatenate([outliers.new, outliers.old])
+        signs, others = (np.repeat([1, -1], len(one.new)) for one in (known, outliers))
+        order = of_outliers.argsort()
+        signed = np.concatenate([[0], others[order].cumsum()])
         won = self.won
-        won += twice_pairs_won(known.scores, self.outliers.ordered) - twice_pairs_won(old_known, self.outliers.ordered)
-        won += _twice_pairs_lost(new_outliers, self.known) - _twice_pairs_lost(old_outliers, self.known)
-        won += twice_pairs_won(known.scores, new_outliers) - twice_pairs_won(known.scores, old_outliers)
-        won += twice_pairs_won(old_known, old_outliers) - twice_pairs_won(old_known, new_outliers)
+        won += int(signs @ _twice_below(of_known, self.outliers.ordered))
+        won -= int(others @ _twice_below(of_outliers, self.known.ordered))
+        of_outliers = of_outliers[order]
+        won += int(signs @ sum(signed[of_outliers.searchsorted(of_known, side)] for side in ("left", "right")))
         return won
 
 
-def _twice_pairs_lost(outliers: Floats, known: RankedScores) -> int:
-    """Twice the pairs in which one of the outliers (c,) scores below a known image; one for a tie."""
-    return 2 * len(known) * len(outliers) - twice_pairs_won(outliers, known.ordered)
+def twice_won(known: Floats, outliers: Floats) -> int:
+    """Return `RankedPair.won` of two ascending arrays; one search per outlier, two only for those that tie."""
+    below = known.searchsorted(outliers)
+    twice = 2 * int(below.sum())
+    tied = known.take(below, mode="clip") == outliers
+    if tied.any():
+        twice += int((known.searchsorted(outliers[tied], "right") - below[tied]).sum())
+    return 2 * len(known) * len(outliers) - twice
+
+
+def _twice_below(scores: Floats, ordered: Floats) -> IntArray:
+    """(c,) for each score: 2 for each of the ascending ones below it, 1 for each that ties."""
+    twice: IntArray = ordered.searchsorted(scores) + ordered.searchsorted(scores, "right")
+    return twice

@@ -1,17 +1,21 @@
-"""The results folder: `results.json`, whose shape other programs rely on (DESIGN section 5), and `scores.npz`.
+"""The results folder: `results.json`, whose shape other programs rely on (DESIGN section 5), a CSV, and all scores.
 
 `results.json` has the keys run_id, config_digest, encoder, versions, git_sha, rows (`immuno.records.ResultRow`) and
 verdict. Further keys are free, among them `skipped` (images that could not be read) and `test_reads` (openings of the
 sealed test). It is strict JSON: a number that is not finite is refused.
+
+`results.csv` has the rows for a spreadsheet: a line each, a column per key, the interval of the metric m in m_low and
+m_high, `params` and `extra` as JSON, and nothing where nothing was measured.
 
 `scores.npz` has an array "method|set" (n,) float64 for every method and test set.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evaluation.files import write_atomically
+from evaluation.replicates import METRICS
 from evaluation.scores.base import Floats
 from immuno.errors import ImmunoError, SetupError
 from immuno.records import ResultRow
@@ -66,6 +71,55 @@ def read_results(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise SetupError(f"{path} is not JSON ({error}); run the benchmark again") from None
     return raw
+
+
+_BOUNDS = tuple(f"{metric}_{end}" for metric in METRICS for end in ("low", "high"))
+CSV_COLUMNS = (
+    *("method", "arm", "ood", "seed", "n_id", "n_ood", "antibodies"),
+    *METRICS,
+    *("threshold", "acceptance", "rejection", "accepted_accuracy"),
+    *_BOUNDS,
+    *("params", "extra"),
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_csv(path: Path, rows: Iterable[ResultRow]) -> None:
+    """Write `results.csv`, whole or not at all: UTF-8, columns CSV_COLUMNS.
+
+    A text that a spreadsheet would run as a formula is prefixed with an apostrophe. Raises ImmunoError, and writes
+    nothing, for parameters that are not strict JSON.
+    """
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, CSV_COLUMNS)  # lines end in CR LF (RFC 4180), so that both are quoted in texts
+    writer.writeheader()
+    try:
+        for row in rows:
+            writer.writerow({name: _cell(value) for name, value in _line(row).items()})
+    except (TypeError, ValueError) as error:
+        raise ImmunoError(f"{path} was not written: {error}") from None
+    write_atomically(path, content.getvalue())
+
+
+def _line(row: ResultRow) -> dict[str, Any]:
+    bounds = {
+        f"{metric}_{end}": value
+        for metric, ends in row.intervals.items()
+        for end, value in zip(("low", "high"), ends, strict=True)
+    }
+    line = {name: getattr(row, name) for name in CSV_COLUMNS if name not in _BOUNDS} | {
+        name: bounds.get(name) for name in _BOUNDS
+    }
+    return line | {name: json.dumps(line[name], ensure_ascii=False, allow_nan=False) for name in ("params", "extra")}
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def rows_of(results: Mapping[str, Any]) -> tuple[ResultRow, ...]:
+    """Return the rows of a results file that was read, as they were before they were written."""
+    return _Contract.model_validate(results).rows
 
 
 def write_scores(path: Path, scores: Mapping[str, Mapping[str, Floats]]) -> None:

@@ -5,10 +5,10 @@ The agents' room may not import this module; an import-linter contract checks it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from evaluation.data import read_images
+from evaluation.sources import read_source
 from immuno.config import DataConfig
 from immuno.errors import SetupError
 from immuno.records import ImageSet, text_digest
@@ -31,11 +31,12 @@ class OpenedTest:
 class SealedTest:
     """The sources `data.id` and `data.ood`; making one reads nothing.
 
+    `classes` resolve labels that are indices or WordNet ids (evaluation.labels).
     Raises SetupError for an outlier set that is called like the known one.
     """
 
-    def __init__(self, data: DataConfig, *, seed: int) -> None:
-        self._id, self._seed = data.id, seed
+    def __init__(self, data: DataConfig, *, seed: int, classes: Sequence[str] = ()) -> None:
+        self._id, self._seed, self._classes = data.id, seed, tuple(classes)
         self._ood = tuple((source.name or "", source) for source in data.ood)
         if ID_SET in (name for name, _ in self._ood):
             raise SetupError(f"an outlier set is called '{ID_SET}', like the known test images; give it another name")
@@ -56,7 +57,7 @@ class SealedTest:
     def open(self, reason: str, *, on_open: OnOpen) -> OpenedTest:
         """Record the reading with its reason, then hand out the image sets.
 
-        Raises SetupError for an empty reason, and for a bad source as `evaluation.data.read_images` does.
+        Raises SetupError for an empty reason, and for a bad source as `evaluation.sources.read_source` does.
         """
         if not reason.strip():
             raise SetupError("the sealed test is opened for a reason; say which")
@@ -65,9 +66,9 @@ class SealedTest:
 
     def _listed(self) -> OpenedTest:
         return OpenedTest(
-            id=read_images(self._id, name=ID_SET, role="id", split="test", seed=self._seed),
+            id=read_source(self._id, name=ID_SET, role="id", split="test", seed=self._seed, classes=self._classes),
             ood=tuple(
-                read_images(source, name=name, role="outlier", split="test", seed=self._seed)
+                read_source(source, name=name, role="outlier", split="test", seed=self._seed)
                 for name, source in self._ood
             ),
         )

@@ -22,6 +22,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ def screen(
             f"{len(proposals)} proposals with {len(vectors)} vectors, {len(classes)} classes with {len(mu)} prototypes"
         )
     names = ClassNames(classes, synonyms)
-    guarded = _guarded(proposals, classes)
+    guarded = guarded_classes([one.guards for one in proposals], classes)
     cosines = _cosines(vectors, mu, guarded)
     reasons = [
         _invalid(one, guards, names, rules.most_characters) for one, guards in zip(proposals, guarded, strict=True)
@@ -119,10 +120,26 @@ _NO_CLASS, _UNKNOWN = -1, -2
 _DUPLICATE_BLOCK = 1024
 
 
-def _guarded(proposals: Sequence[ProposedAntibody], classes: Sequence[str]) -> IntArray:
-    """(P,) the class each proposal guards, _NO_CLASS for none in particular, _UNKNOWN for one that is not known."""
+def guarded_classes(guards: Sequence[str], classes: Sequence[str]) -> IntArray:
+    """Return (P,) the row in `classes` of each class guarded: -1 for "", none in particular, -2 for an unknown one."""
     index = {name: k for k, name in enumerate(classes)} | {"": _NO_CLASS}
-    return np.array([index.get(one.guards, _UNKNOWN) for one in proposals], dtype=np.int64)
+    return np.array([index.get(one, _UNKNOWN) for one in guards], dtype=np.int64)
+
+
+def in_band(
+    vectors: FloatArray, mu: NDArray[np.floating], guarded: IntArray, rules: SelectionRules
+) -> NDArray[np.bool_]:
+    """Return which of the antibodies (P, d) pass the band-pass of `rules`, given prototypes (K, d); no other filter.
+
+    `guarded` (P,) as `guarded_classes` gives it; those that guard none, or an unknown class, are compared with the
+    nearest prototype.
+    """
+    passed = np.ones(len(vectors), dtype=bool)
+    cosines, groups = _cosines(vectors, mu, guarded), np.maximum(guarded, _NO_CLASS)
+    for k in np.unique(groups):
+        rows = np.flatnonzero(groups == k)
+        passed[rows] = ~_band(cosines[rows], rules).outside
+    return passed
 
 
 def _cosines(vectors: FloatArray, mu: NDArray[np.floating], guarded: IntArray) -> Floats:
@@ -198,12 +215,22 @@ def _mark_outside_band(
     valid = np.array([not reason for reason in reasons], dtype=bool)
     for k in np.unique(guarded[valid]):
         rows = np.flatnonzero(valid & (guarded == k))
-        if rules.bounds is not None:
-            low, high = rules.bounds
-            outside = (cosines[rows] <= low) | (cosines[rows] >= high)
-        else:
-            low, high = np.quantile(cosines[rows], rules.band)
-            outside = (cosines[rows] < low) | (cosines[rows] > high)
+        low, high, outside = _band(cosines[rows], rules)
         for i in rows[outside]:
             to = f"'{proposals[i].guards}'" if k >= 0 else "the nearest class"
             reasons[i] = f"outside the band: cosine {cosines[i]:.3f} to {to}, kept from {low:.3f} to {high:.3f}"
+
+
+class _Band(NamedTuple):
+    low: float
+    high: float
+    outside: NDArray[np.bool_]
+
+
+def _band(cosines: Floats, rules: SelectionRules) -> _Band:
+    """The band for the antibodies of one class with these cosines (p,), p >= 1, and which of them lie outside."""
+    if rules.bounds is not None:
+        low, high = rules.bounds
+        return _Band(low, high, (cosines <= low) | (cosines >= high))
+    low, high = (float(limit) for limit in np.quantile(cosines, rules.band))
+    return _Band(low, high, (cosines < low) | (cosines > high))

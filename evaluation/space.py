@@ -1,14 +1,34 @@
-"""What a score may be fitted on: known classes, ID fit images, and a bank. Never an outlier, never the sealed test."""
+"""What a score may be fitted on: known classes, ID fit images, a bank, and feedback images. Never the sealed test."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evaluation.bank import Bank
 from evaluation.checks import check_labels, check_unit_rows
 from evaluation.features import FeatureSet, FloatArray, IntArray
 from immuno.errors import SetupError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feedback:
+    """Images of the feedback split: `known` with class indices `labels` (n,), and `outliers` by set name.
+
+    Raises SetupError for images of another split, and for an empty set.
+    """
+
+    known: FeatureSet
+    labels: IntArray
+    outliers: Mapping[str, FeatureSet]
+
+    def __post_init__(self) -> None:
+        for images in (self.known, *self.outliers.values()):
+            if images.split != "feedback":
+                raise SetupError(f"set '{images.name}' is of the split {images.split}; feedback takes feedback images")
+            if not len(images):
+                raise SetupError(f"the feedback set '{images.name}' has no image that could be read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +47,8 @@ class Space:
     fit: FeatureSet | None
     fit_labels: IntArray | None
     bank: Bank
+    feedback: Feedback | None = None
+    """For scores that make choices on it (`Score.uses_feedback`); the others do not look."""
 
     def __post_init__(self) -> None:
         check_unit_rows(self.texts, what="class texts")
@@ -47,6 +69,13 @@ class Space:
                 raise SetupError(f"{what} has no images; leave out [data.fit] to go without")
             check_unit_rows(self.fit.features, what=what, dim=self.dim)
             check_labels(self.fit_labels, what=what, samples=len(self.fit.features), classes=len(self.classes))
+        if self.feedback is not None:
+            for images in (self.feedback.known, *self.feedback.outliers.values()):
+                check_unit_rows(images.features, what=f"feedback set '{images.name}'", dim=self.dim)
+            known = self.feedback.known
+            check_labels(
+                self.feedback.labels, what=f"set '{known.name}'", samples=len(known), classes=len(self.classes)
+            )
 
     @property
     def dim(self) -> int:

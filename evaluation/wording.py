@@ -136,7 +136,7 @@ class ClassNames:
         # Attributes after the name ("car, old and rusty") are cut off; those before it may be part of it.
         while core:
             for start in range(len(core)):
-                if (known := self._at_end(core[start:])) is not None:
+                if (known := self.named(core[start:])) is not None:
                     return known
                 if core[start] not in NEUTRAL:
                     break
@@ -152,14 +152,15 @@ class ClassNames:
         noun is the statue), nor "goldfish", which is one word.
         """
         for start in range(1, len(text)):
-            known = self._at_end(text[start:])
+            known = self.named(text[start:])
             if known is not None:
                 before = text[:start]
                 idiom = any(f"{text[start - 1]} {form}" in NOT_A_KIND for form in _forms(text[start:]))
                 return None if idiom or not _BREAKS.union(PRIVATIVE).isdisjoint(before) else known
         return None
 
-    def _at_end(self, text: Sequence[str]) -> str | None:
+    def named(self, text: Sequence[str]) -> str | None:
+        """Return the class whose name a text (its words) is, singular or plural, with nothing beside it; else None."""
         return next((self._class_of[form] for form in _forms(text) if form in self._class_of), None)
 
 

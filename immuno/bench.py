@@ -1,71 +1,84 @@
 """The benchmark: open the sealed test, measure every method on it, and write the results folder.
 
 results.json  the contract of the tool, and what the report needs beyond it
+results.csv   its rows, for a spreadsheet
 scores.npz    every method's score of every sealed image
-report.html   drawn from the two files above alone
+report.html   drawn from results.json and scores.npz alone
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from agents.memory import as_bank
-from db.records import EffectRecord, GenerationRecord, RunRecord, SessionRecord
-from evaluation.bank import Bank, read_bank_file
+from cluster.progress import RichProgress
+from db.records import RunRecord
+from evaluation.arms import Arms
 from evaluation.benchmark import BenchmarkResult, run_methods
-from evaluation.classes import fill_template
 from evaluation.features import FeatureSet
 from evaluation.gallery import GalleryItem, gallery
+from evaluation.leakage import Leak, leaks, without
+from evaluation.overlap import Disjoint, without_overlap
+from evaluation.presets import Planned, expand, main_by_arm
+from evaluation.published import published
 from evaluation.report import render_report
-from evaluation.results import read_results, write_results, write_scores
-from evaluation.scores import make_score
+from evaluation.results import read_results, rows_of, write_csv, write_results, write_scores
 from evaluation.sealed import SealedTest
+from evaluation.settle import settle
+from evaluation.source_checks import check_sources
 from evaluation.space import Space
+from immuno.antibodies import BankInUse, bank_in_use, listed_antibodies, session_history, word_list, word_template
 from immuno.errors import SetupError
+from immuno.headline import compared
 from immuno.provenance import config_as_dict, digest_of, git_sha, versions
-from immuno.records import ResultRow, SkippedImage
+from immuno.records import ResultRow
 from immuno.workflow import Workplace
-
-ResultRows = tuple[ResultRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOutcome:
     """What a benchmark wrote: the rows, the whole of results.json, and where the report is."""
 
-    rows: ResultRows
+    rows: tuple[ResultRow, ...]
     results: dict[str, Any]
     report: Path
     fresh: bool
     """False where the same measurement was found in the folder and nothing had to be opened."""
 
 
-@dataclass(frozen=True, slots=True)
-class _BankInUse:
-    bank: Bank
-    session: SessionRecord | None
-    generation: GenerationRecord | None
-
-
-def bench(place: Workplace, *, out: Path) -> BenchOutcome:
+def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutcome:
     """Measure the configuration's methods on its sealed test sets and write `out`.
 
-    A run is known by its digest over configuration, bank, data and code; when `out` holds that run already, it is shown
-    again and the sealed test stays closed.
+    With `to_settle` the controls are measured too, and the verdict on the bank is given (evaluation.settle). A run is
+    known by its digest over configuration, bank, data and code; when `out` holds that run already, it is shown again
+    and the sealed test stays closed. Raises SetupError with everything that is wrong with the data before anything is
+    computed.
     """
     config = place.config
     _writable(out)
-    used = _bank(place)
-    sealed = SealedTest(config.data, seed=config.seed)
+    if problems := check_sources(config):
+        raise SetupError("\n".join(problems))
+    used = bank_in_use(place)
+    if to_settle and not len(used.bank):
+        raise SetupError(
+            "there is no verdict on an empty bank; name one in [antibodies] (file or session), or with --session"
+        )
+    sealed = SealedTest(config.data, seed=config.seed, classes=place.classes())
     settings = config_as_dict(config)
     digest = digest_of(
-        [settings, place.embedder.encoder.digest, used.bank.texts, used.bank.ids, sealed.digest(), versions()]
+        [
+            settings,
+            to_settle,
+            place.embedder.encoder.digest,
+            used.bank.texts,
+            used.bank.ids,
+            sealed.digest(),
+            versions(),
+        ]
     )
     if (known := _measured_before(out, digest)) is not None:
         return known
@@ -78,7 +91,7 @@ def bench(place: Workplace, *, out: Path) -> BenchOutcome:
         session_id=used.session.id if used.session else None,
     )
     try:
-        outcome = _measure(place, out, run, used, sealed)
+        outcome = _Bench(place, out, run, used, to_settle).measure(sealed)
     except BaseException:
         place.store.finish_run(run.id, "failed")
         raise
@@ -86,217 +99,166 @@ def bench(place: Workplace, *, out: Path) -> BenchOutcome:
     return outcome
 
 
-def _measure(place: Workplace, out: Path, run: RunRecord, used: _BankInUse, sealed: SealedTest) -> BenchOutcome:
-    config, embedder = place.config, place.embedder
-    classes = place.classes()
-    images = place.fit_and_known()
-    fit = place.embed(images[0]) if images else None
-    space = Space(
-        classes=classes,
-        texts=embedder.embed_texts(fill_template(config.classes.template, classes)),
-        logit_scale=embedder.encoder.logit_scale,
-        fit=fit,
-        fit_labels=fit.labels(classes) if fit else None,
-        bank=used.bank,
-    )
-    opened = sealed.open("benchmark", on_open=lambda sets, why: _record(place, run, sets, why))
-    known = place.embed(opened.id)
-    outliers = [place.embed(images) for images in opened.ood]
-    measured = run_methods(space, config.methods, known, outliers, seed=config.seed)
-    place.store.save_results(run.id, measured.rows)
-    skipped = [one for images in (fit, known, *outliers) if images is not None for one in images.skipped]
-    results = _results(place, run, used, measured, space, outliers, skipped)
-    write_scores(out / "scores.npz", measured.scores)
-    # Last, since it says that the folder is complete.
-    write_results(out / "results.json", results)
-    return BenchOutcome(measured.rows, results, render_report(out), fresh=True)
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """One run of the benchmark."""
 
+    place: Workplace
+    out: Path
+    run: RunRecord
+    used: BankInUse
+    to_settle: bool
 
-def _record(place: Workplace, run: RunRecord, sets: tuple[str, ...], why: str) -> None:
-    place.store.record_test_read(run.id, sets, why)
+    def measure(self, sealed: SealedTest) -> BenchOutcome:
+        config, space = self.place.config, self.place.space(self.used.bank)
+        arms = Arms(
+            base=space,
+            embedder=self.place.embedder,
+            class_template=config.classes.template,
+            antibody_template=word_template(config),
+            words=word_list(config),
+            seed=config.seed,
+        )
+        test = self._open(sealed, space)
+        planned = expand(config.methods, settle=self.to_settle)
+        measured = self._run(arms, planned, test)
+        leaked = leaks(self.used.bank, {images.name: images.label_names for images in test.outliers})
+        rows = self._with_leak_free_figures(measured.rows, leaked, space, planned, test)
+        self.place.store.save_results(self.run.id, rows)
+        verdict = self._verdict(measured) if self.to_settle else {}
+        results = self._results(rows, measured, space, test, leaked, verdict)
+        write_scores(self.out / "scores.npz", measured.scores)
+        write_csv(self.out / "results.csv", rows)
+        # Last, since it says that the folder is complete.
+        write_results(self.out / "results.json", results)
+        return BenchOutcome(rows, results, render_report(self.out), fresh=True)
 
+    def _open(self, sealed: SealedTest, space: Space) -> Disjoint:
+        """Open the seal, and leave out what is in other sets too, as the configuration says."""
+        place = self.place
 
-def _results(
-    place: Workplace,
-    run: RunRecord,
-    used: _BankInUse,
-    measured: BenchmarkResult,
-    space: Space,
-    outliers: Sequence[FeatureSet],
-    skipped: Sequence[SkippedImage],
-) -> dict[str, Any]:
-    before, after = compared(measured.rows)
-    return {
-        "run_id": run.id,
-        "title": used.session.name if used.session else "benchmark",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": run.seed,
-        "config_digest": run.config_digest,
-        "config": run.config,
-        "encoder": {**asdict(place.embedder.encoder), "digest": place.embedder.encoder.digest},
-        "versions": run.versions,
-        "git_sha": run.git_sha,
-        "rows": [asdict(row) for row in measured.rows],
-        "verdict": {},
-        "before": before,
-        "after": after,
-        "skipped": [asdict(one) for one in skipped],
-        "test_reads": [
-            {"when": read.at.isoformat(), "run_id": read.run_id, "sets": read.sets, "reason": read.reason}
-            for read in place.store.test_reads()
-        ],
-        "session": _session(place, used),
-        "antibodies": _antibodies(place, used),
-        "gallery": [asdict(item) for item in _gallery(place, measured, space, outliers, before, after)],
-    }
+        def record(sets: tuple[str, ...], why: str) -> None:
+            place.store.record_test_read(self.run.id, sets, why)
 
+        opened = sealed.open("benchmark", on_open=record)
+        feedback = (space.feedback.known, *space.feedback.outliers.values()) if space.feedback else ()
+        return without_overlap(
+            place.embed(opened.id),
+            [place.embed(images) for images in opened.ood],
+            open_sets=[*([space.fit] if space.fit else []), *feedback],
+            overlap=place.config.data.overlap,
+        )
 
-def compared(rows: ResultRows) -> tuple[str, str]:
-    """Return the labels of the two methods that the pictures compare.
+    def _run(self, arms: Arms, planned: Sequence[Planned], test: Disjoint) -> BenchmarkResult:
+        bar = RichProgress()
+        bar.start(len(planned), "measuring methods")
+        try:
+            return run_methods(
+                arms,
+                planned,
+                test.known,
+                test.outliers,
+                seed=self.run.seed,
+                embedder=self.place.embedder,
+                on_method=lambda _: bar.advance(1),
+            )
+        finally:
+            bar.stop()
 
-    Before: the method without antibodies with the lowest mean FPR95. After: the first method listed that uses the bank,
-    else the same one.
-    """
-    by_method: dict[str, list[ResultRow]] = {}
-    for row in rows:
-        by_method.setdefault(row.method, []).append(row)
-    without = [method for method, lines in by_method.items() if lines[0].antibodies == 0]
-    using = [method for method, lines in by_method.items() if lines[0].antibodies > 0]
-    candidates = without or using
-    before = min(candidates, key=lambda method: sum(row.fpr95_id for row in by_method[method]))
-    return before, (using or [before])[0]
+    def _with_leak_free_figures(
+        self,
+        rows: Sequence[ResultRow],
+        leaked: Sequence[Leak],
+        space: Space,
+        planned: Sequence[Planned],
+        test: Disjoint,
+    ) -> tuple[ResultRow, ...]:
+        """Add to each row of the configured bank what the method reaches without the antibodies that name outliers."""
+        with_bank = {row.method for row in rows if row.arm == "bank"}
+        if not leaked or not with_bank:
+            return tuple(rows)
+        bank = without(self.used.bank, leaked)
+        again = run_methods(
+            Arms.only(replace(space, bank=bank)),
+            [one for one in planned if one.label in with_bank],
+            test.known,
+            test.outliers,
+            seed=self.run.seed,
+            embedder=self.place.embedder,
+            replicates=1,
+        )
+        figures = {(row.method, row.ood): row for row in again.rows}
+        found = []
+        for row in rows:
+            one = figures.get((row.method, row.ood))
+            if one is not None:
+                clean = {"antibodies": len(bank), "fpr95_id": one.fpr95_id, "auroc": one.auroc}
+                row = replace(row, extra={**row.extra, "without_leaks": clean})
+            found.append(row)
+        return tuple(found)
 
+    def _verdict(self, measured: BenchmarkResult) -> dict[str, Any]:
+        """Compare the main method in its arms."""
+        labels = main_by_arm(self.place.config.methods)
+        found = {arm: label for arm, label in labels.items() if label in measured.measured}
+        return settle(
+            labels["bank"],
+            {arm: measured.measured[label] for arm, label in found.items()},
+            seed=self.run.seed,
+            thresholds={
+                arm: threshold for arm, label in found.items() if (threshold := measured.thresholds[label]) is not None
+            },
+            left_out={arm: measured.left_out[label] for arm, label in labels.items() if label in measured.left_out},
+        )
 
-def headline(rows: ResultRows) -> list[str]:
-    """Return the few lines that a run comes down to: the bank against the best method without antibodies."""
-    before, after = compared(rows)
-    if before == after:
-        return []
-    by_method = {name: {row.ood: row for row in rows if row.method == name} for name in (before, after)}
-    known_sets = [name for name in by_method[after] if not name.endswith("_unseen")]
-    lines = []
-    for title, sets in (
-        ("near + contextual", [name for name in known_sets if name in ("near", "contextual")] or known_sets),
-        ("unseen", [name for name in by_method[after] if name.endswith("_unseen")]),
-    ):
-        if sets:
-            old, new = (100 * fmean(by_method[method][name].fpr95_id for name in sets) for method in (before, after))
-            lines.append(f"FPR95, {title}: {old:.1f} % ({before}) -> {new:.1f} % ({after}), {_ratio(new, old)}")
-    old_accuracy, new_accuracy = (100 * next(iter(by_method[m].values())).id_accuracy for m in (before, after))
-    lines.append(f"ID accuracy: {old_accuracy:.1f} % -> {new_accuracy:.1f} %")
-    return lines
-
-
-def _ratio(new: float, old: float) -> str:
-    return f"ratio {new / old:.2f}" if old else "nothing was accepted before"
+    def _results(
+        self,
+        rows: Sequence[ResultRow],
+        measured: BenchmarkResult,
+        space: Space,
+        test: Disjoint,
+        leaked: Sequence[Leak],
+        verdict: dict[str, Any],
+    ) -> dict[str, Any]:
+        place, run = self.place, self.run
+        before, after = compared(rows)
+        sets = [one for one in (space.fit, test.known, *test.outliers) if one is not None]
+        encoder = place.embedder.encoder
+        return {
+            "run_id": run.id,
+            "title": self.used.session.name if self.used.session else "benchmark",
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": run.seed,
+            "config_digest": run.config_digest,
+            "config": run.config,
+            "encoder": {**asdict(encoder), "digest": encoder.digest},
+            "versions": run.versions,
+            "git_sha": run.git_sha,
+            "rows": [asdict(row) for row in rows],
+            "verdict": verdict,
+            "left_out": dict(measured.left_out),
+            "before": before,
+            "after": after,
+            "skipped": [asdict(one) for images in sets for one in images.skipped],
+            "overlap": [asdict(one) for one in test.dropped],
+            "leakage": [one.as_dict() for one in leaked],
+            "leakage_checked": len(self.used.bank),
+            "published": published(place.config),
+            "test_reads": [
+                {"when": read.at.isoformat(), "run_id": read.run_id, "sets": read.sets, "reason": read.reason}
+                for read in place.store.test_reads()
+            ],
+            "session": session_history(place, self.used),
+            "antibodies": listed_antibodies(place, self.used),
+            "gallery": [asdict(item) for item in _gallery(measured, space, test.outliers, before, after)],
+        }
 
 
 def _gallery(
-    place: Workplace,
-    measured: BenchmarkResult,
-    space: Space,
-    outliers: Sequence[FeatureSet],
-    before: str,
-    after: str,
+    measured: BenchmarkResult, space: Space, outliers: Sequence[FeatureSet], before: str, after: str
 ) -> tuple[GalleryItem, ...]:
-    method = next(one for one in place.config.methods if (one.label or one.name) == after)
-    fitted = make_score(method.name, **method.params).fit(space)
-    return gallery(outliers, space.classes, measured.scores[before], measured.scores[after], fitted)
-
-
-def _session(place: Workplace, used: _BankInUse) -> dict[str, Any] | None:
-    if used.session is None:
-        return None
-    generations = place.store.generations(used.session.id)
-    return {
-        "name": used.session.name,
-        "llm": used.session.config.get("refine", {}).get("llm", ""),
-        "seed": used.session.seed,
-        "generations": [
-            {
-                "number": one.number,
-                "accepted": one.accepted,
-                "reason": one.reason,
-                "fpr95": one.metrics["fpr95"],
-                "mean_fpr95": one.metrics["mean_fpr95"],
-                "id_accuracy": one.metrics["id_accuracy"],
-                "proposed": one.proposed,
-                "kept": one.kept,
-                "bank": one.bank,
-                # The one it was written by: reflection writes the next generation's.
-                "guideline": before.guideline,
-            }
-            for before, one in zip((generations[0], *generations), generations, strict=False)
-        ],
-    }
-
-
-def _antibodies(place: Workplace, used: _BankInUse) -> list[dict[str, Any]]:
-    """The bank with each antibody's solo effect on the feedback split, over all its outlier sets."""
-    if used.session is None or used.generation is None:
-        return [
-            {"id": key, "text": text, "kind": kind, "guards": guards}
-            for key, text, kind, guards in zip(
-                used.bank.ids, used.bank.texts, used.bank.kinds, used.bank.guards, strict=True
-            )
-        ]
-    effects: dict[str, list[EffectRecord]] = {}
-    for effect in place.store.effects(used.session.id, generation=used.generation.number, scope="solo"):
-        if effect.antibody_id is not None:
-            effects.setdefault(effect.antibody_id, []).append(effect)
-    rows = []
-    for one in place.store.bank(used.generation.id).antibodies:
-        found = effects.get(one.id, [])
-        rows.append(
-            {
-                "id": one.id,
-                "text": one.text,
-                "kind": one.kind,
-                "guards": one.guards,
-                "generation": one.generation,
-                "gain": max((effect.gain for effect in found), default=None),
-                "harm": max((effect.harm for effect in found), default=None),
-                "fired_outliers": sum(effect.fired_outliers for effect in found),
-                "fired_id": max((effect.fired_id for effect in found), default=0),
-            }
-        )
-    return rows
-
-
-def _bank(place: Workplace) -> _BankInUse:
-    """The bank that the configuration names; empty where it names none."""
-    wanted, dim = place.config.antibodies, place.embedder.encoder.dim
-    if wanted.file is not None:
-        proposals = read_bank_file(wanted.file)
-        texts = fill_template(wanted.template, [one.text for one in proposals])
-        return _BankInUse(Bank.of(proposals, place.embedder.embed_texts(texts)), None, None)
-    if wanted.session is None:
-        return _BankInUse(Bank.empty(dim), None, None)
-    session = place.store.session(wanted.session)
-    if session.encoder.digest != place.embedder.encoder.digest:
-        raise SetupError(
-            f"session '{session.name}' embedded its antibodies with {session.encoder.model}, "
-            f"not with the configuration's {place.embedder.encoder.model}; use the encoder it was made with"
-        )
-    generation = _generation(place, session)
-    stored = place.store.bank(generation.id)
-    return _BankInUse(as_bank(stored) if len(stored) else Bank.empty(dim), session, generation)
-
-
-def _generation(place: Workplace, session: SessionRecord) -> GenerationRecord:
-    number = place.config.antibodies.generation
-    generations = place.store.generations(session.id)
-    if number is None:
-        best = place.store.best_generation(session.id)
-        if best is None:
-            raise SetupError(
-                f"session '{session.name}' has no generation yet; run: immuno refine resume {session.name}"
-            )
-        return best
-    found = next((one for one in generations if one.number == number), None)
-    if found is None:
-        raise SetupError(f"session '{session.name}' has no generation {number}; it has 0 to {len(generations) - 1}")
-    return found
+    scores = measured.scores
+    return gallery(outliers, space.classes, scores[before], scores[after], measured.fitted[after])
 
 
 def _writable(out: Path) -> None:
@@ -317,5 +279,4 @@ def _measured_before(out: Path, digest: str) -> BenchOutcome | None:
         return None
     if results.get("config_digest") != digest or not (out / "scores.npz").exists():
         return None
-    rows = tuple(ResultRow(**row) for row in results["rows"])
-    return BenchOutcome(rows, results, render_report(out), fresh=False)
+    return BenchOutcome(rows_of(results), results, render_report(out), fresh=False)

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from immuno.errors import SetupError, did_you_mean
@@ -22,15 +22,32 @@ class _Section(BaseModel):
 
 
 class EncoderConfig(_Section):
-    """An open_clip model, and how it is run."""
+    """An open_clip model, and how it is run; or a table of texts embedded elsewhere (kind = "precomputed")."""
 
-    model: str
-    """An open_clip name ("ViT-B-16"), or local-dir:/path, or hf-hub:name, or "miniworld" (the model shipped here)."""
+    kind: Literal["open_clip", "precomputed"] = "open_clip"
+    model: str = ""
+    """An open_clip name ("ViT-B-16"), or local-dir:/path, or hf-hub:name, or "miniworld" (the model shipped here).
+    For "precomputed": which model the embeddings come from, if you want it shown."""
     pretrained: str | None = None
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     device: str = "auto"
     """auto (a GPU where the actor has one), cpu, cuda, or cuda:0."""
     batch_size: Annotated[int, Field(ge=1)] = 64
+    texts: Path | None = None
+    """For "precomputed": the table of texts, see evaluation.precomputed."""
+    logit_scale: Annotated[float, Field(gt=0)] | None = None
+    """For "precomputed": that of the model the embeddings come from; default 100. Other models bring their own."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> EncoderConfig:
+        if self.kind == "precomputed":
+            if self.texts is None:
+                raise ValueError('kind = "precomputed" needs texts, a table such as "texts.npz"')
+        elif not self.model:
+            raise ValueError("the key 'model' is missing: an open_clip name, local-dir:/path, hf-hub:name or miniworld")
+        elif self.texts is not None or self.logit_scale is not None:
+            raise ValueError('texts and logit_scale go with kind = "precomputed" only')
+        return self
 
 
 class ClusterConfig(_Section):
@@ -56,17 +73,26 @@ class ClassesConfig(_Section):
 
 
 class SourceConfig(_Section):
-    """Where one image set comes from."""
+    """Where one image set comes from; see evaluation.sources."""
 
     name: str | None = None
     path: Path | None = None
-    """A folder (class folders, or flat for outliers) or a text file of image paths with optional labels."""
+    """A folder (class folders, or flat for outliers), a text file of image paths with optional labels, or WebDataset
+    tars: "x.tar", "tars/{000..009}.tar", "tars/*.tar"."""
+    root: Path | None = None
+    """The folder that the paths of an image list are relative to; default: the list's own."""
+    features: Path | None = None
+    """A file of embeddings instead of images, .npz or .safetensors; see evaluation.feature_files."""
     builtin: Literal["miniworld"] | None = None
+    expected: Annotated[int, Field(ge=1)] | None = None
+    """How many images the set should have: another number is an error before anything is computed."""
 
     @model_validator(mode="after")
     def _one_source(self) -> SourceConfig:
-        if (self.path is None) == (self.builtin is None):
-            raise ValueError("give exactly one of: path, builtin")
+        if sum(one is not None for one in (self.path, self.features, self.builtin)) != 1:
+            raise ValueError("give exactly one of: path, features, builtin")
+        if self.root is not None and self.path is None:
+            raise ValueError("root goes with path, an image list")
         return self
 
 
@@ -83,6 +109,8 @@ class DataConfig(_Section):
     """Outlier sets that the loop may see."""
     feedback_id: SourceConfig | None = None
     """ID images that the loop measures on; default: a held-out half of `fit`, chosen by the seed."""
+    overlap: Literal["error", "drop"] = "error"
+    """What to do with test images that are in fit or feedback too, or both known and outliers: refuse, or leave out."""
 
     @model_validator(mode="after")
     def _named(self) -> DataConfig:
@@ -99,17 +127,25 @@ class AntibodiesConfig(_Section):
     """Which bank the benchmark measures."""
 
     template: str = "{}"
+    """The prompt around each text of a file; "{}" where the texts are whole prompts."""
     file: Path | None = None
     """A .jsonl bank, an EOE .json, or a plain .txt list (one text per line)."""
     session: str | None = None
     generation: int | None = None
     """Default: the session's best generation."""
+    words: Path | None = None
+    """What controls and mined baselines (NegLabel, CSP) draw words from: a text file with a noun per line, or a folder
+    with nouns.txt and adjectives.txt, e.g. WordNet's. Default: the vocabulary shipped here."""
 
     @model_validator(mode="after")
     def _one_source(self) -> AntibodiesConfig:
         if self.file is not None and self.session is not None:
             raise ValueError("give file or session, not both")
         return self
+
+
+Arm = Literal["bank", "none", "noise", "random_words", "shuffled", "neglabel", "csp"]
+"""Which antibodies a method is given: the configured bank, or a control. See evaluation.arms."""
 
 
 class MethodConfig(BaseModel):
@@ -119,11 +155,28 @@ class MethodConfig(BaseModel):
     name: str
     label: str | None = None
     """How the row is called; default: the name."""
+    arm: Arm | None = None
+    """Default: the score's own (the configured bank; mined words for neglabel and csp)."""
 
     @property
     def params(self) -> dict[str, Any]:
-        """Every key but `name` and `label`."""
+        """Every key but `name`, `label` and `arm`."""
         return dict(self.model_extra or {})
+
+
+class PresetConfig(_Section):
+    """Several methods at once: every score, the controls, or the ablations. See evaluation.presets."""
+
+    preset: Literal["scores", "controls", "ablations"]
+
+
+def _entry_kind(entry: Any) -> str:
+    return "preset" if isinstance(entry, PresetConfig) or (isinstance(entry, dict) and "preset" in entry) else "method"
+
+
+MethodEntry = Annotated[
+    Annotated[MethodConfig, Tag("method")] | Annotated[PresetConfig, Tag("preset")], Discriminator(_entry_kind)
+]
 
 
 class RefineConfig(_Section):
@@ -154,7 +207,7 @@ class RunConfig(_Section):
     classes: ClassesConfig
     data: DataConfig
     antibodies: AntibodiesConfig = AntibodiesConfig()
-    methods: Annotated[tuple[MethodConfig, ...], Field(min_length=1)]
+    methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
     refine: RefineConfig = RefineConfig()
 
 

@@ -140,4 +140,20 @@ class ResultRow:
     """Share of known samples rejected at the threshold that rejects 95 % of outliers (OpenOOD, pytorch-ood)."""
     id_accuracy: float
     antibodies: int = 0
+    arm: str = ""
+    """Which antibodies they are (evaluation.arms); "" where the score uses none."""
+    h_score: float | None = None
+    """Harmonic mean of id_accuracy and auroc."""
+    oscr: float | None = None
+    """Area under correct classification rate against outliers accepted (Dhamija et al., NeurIPS 2018)."""
+    threshold: float | None = None
+    """The deployed threshold: accepts 95 % of known *feedback* samples. It and what follows are None without them."""
+    acceptance: float | None = None
+    """Share of known test samples accepted at the deployed threshold."""
+    rejection: float | None = None
+    """Share of outliers rejected at the deployed threshold."""
+    accepted_accuracy: float | None = None
+    """Share of the accepted known test samples that are rightly classified; None where none is accepted."""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """95 % bootstrap intervals (evaluation.bootstrap) of the metrics named."""
     extra: dict[str, Any] = field(default_factory=dict)

@@ -15,14 +15,16 @@ import click
 
 from agents.feedback import FeedbackData
 from agents.session import OnGeneration, RefinementSession, check_settings
-from cluster.embedder import RayEmbedder
+from cluster.factory import make_embedder
 from cluster.progress import RichProgress
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore, open_store
+from evaluation.bank import Bank
 from evaluation.classes import fill_template, read_classes
 from evaluation.data import hold_out, read_images
-from evaluation.features import FeatureSet
+from evaluation.features import Embedder, FeatureSet
 from evaluation.miniworld import build, default_root
+from evaluation.space import Feedback, Space
 from immuno.config import DataConfig, RunConfig, SourceConfig, parse_config
 from immuno.errors import SetupError
 from immuno.paths import DEFAULT_DATABASE
@@ -36,7 +38,7 @@ class Workplace:
 
     config: RunConfig
     store: AntibodyStore
-    embedder: RayEmbedder
+    embedder: Embedder
 
     @classmethod
     @contextmanager
@@ -44,7 +46,7 @@ class Workplace:
         """Open the database and the (lazy) embedder; both are closed at the end, whatever happens."""
         with (
             open_store(database, default=DEFAULT_DATABASE) as store,
-            RayEmbedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder,
+            make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder,
         ):
             if uses_miniworld(config.data):
                 draw_miniworld(config.seed)
@@ -59,15 +61,44 @@ class Workplace:
         """Return the known classes."""
         return read_classes(self.config.classes, self.config.data, seed=self.config.seed)
 
-    def fit_and_known(self) -> tuple[ImageSet, ImageSet] | None:
+    def space(self, bank: Bank | None = None) -> Space:
+        """Embed the class texts, the fit split and the feedback split; without `data.fit` only the texts."""
+        config, classes = self.config, self.classes()
+        encoder = self.embedder.encoder
+        images = self._fit_and_known(classes)
+        fit = self.embed(images[0]) if images else None
+        return Space(
+            classes=classes,
+            texts=self.embedder.embed_texts(fill_template(config.classes.template, classes)),
+            logit_scale=encoder.logit_scale,
+            fit=fit,
+            fit_labels=fit.labels(classes) if fit else None,
+            bank=Bank.empty(encoder.dim) if bank is None else bank,
+            feedback=self._feedback(images[1], classes) if images else None,
+        )
+
+    def _feedback(self, known_images: ImageSet, classes: tuple[str, ...]) -> Feedback:
+        known = self.embed(known_images)
+        return Feedback(
+            known,
+            known.labels(classes),
+            {
+                name: self.embed(
+                    read_images(source, name=name, role="outlier", split="feedback", seed=self.config.seed)
+                )
+                for name, source in named(self.config.data.feedback)
+            },
+        )
+
+    def _fit_and_known(self, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet] | None:
         """Return the fit images and the known feedback images; None where the configuration has no `data.fit`."""
         data, seed = self.config.data, self.config.seed
         if data.fit is None:
             return None
-        fit = read_images(data.fit, name="id", role="id", split="fit", seed=seed)
+        fit = read_images(data.fit, name="id", role="id", split="fit", seed=seed, classes=classes)
         if data.feedback_id is None:
             return hold_out(fit, seed=seed)
-        return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed)
+        return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed, classes=classes)
 
 
 def uses_miniworld(data: DataConfig) -> bool:
@@ -190,7 +221,8 @@ def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionR
     for what, same in (
         ("seed", known.seed == place.config.seed),
         ("encoder", known.encoder.digest == place.embedder.encoder.digest),
-        ("data", known.config.get("data") == config_as_dict(place.config)["data"]),
+        # Read again, not compared as stored: a session of an older version has fewer keys.
+        ("data", parse_config(known.config, origin=f"session '{name}'", folder=Path()).data == place.config.data),
     ):
         if not same:
             raise SetupError(
@@ -202,27 +234,18 @@ def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionR
 
 def feedback_data(place: Workplace) -> FeedbackData:
     """Embed what the loop may see: the fit split and the feedback split."""
-    config = place.config
-    images = place.fit_and_known()
-    if images is None:
+    space = place.space()
+    if space.fit is None or space.fit_labels is None or space.feedback is None:
         raise SetupError("refining needs known images: add [data.fit] to the configuration")
-    fit_images, known_images = images
-    classes = place.classes()
-    fit = place.embed(fit_images)
-    known = place.embed(known_images)
-    outliers = {
-        name: place.embed(read_images(source, name=name, role="outlier", split="feedback", seed=config.seed))
-        for name, source in named(config.data.feedback)
-    }
     return FeedbackData(
-        classes=classes,
-        texts=place.embedder.embed_texts(fill_template(config.classes.template, classes)),
-        logit_scale=place.embedder.encoder.logit_scale,
-        fit=fit,
-        fit_labels=fit.labels(classes),
-        known=known,
-        known_labels=known.labels(classes),
-        outliers=outliers,
+        classes=space.classes,
+        texts=space.texts,
+        logit_scale=space.logit_scale,
+        fit=space.fit,
+        fit_labels=space.fit_labels,
+        known=space.feedback.known,
+        known_labels=space.feedback.labels,
+        outliers=space.feedback.outliers,
     )
 
 

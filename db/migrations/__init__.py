@@ -1,8 +1,9 @@
 """The revisions of the schema (Alembic), usable from the package alone: no alembic.ini, no command line.
 
 To change the schema: edit db/models.py; make a database at the present head; in Python, with a connection to it,
-`alembic.command.revision(configuration(connection), "what changes", autogenerate=True, rev_id="0002")`; read what it
-wrote; and append the revision to REVISIONS. tests/db/test_migrations.py compares all of these.
+`alembic.command.revision(configuration(connection), "what changes", autogenerate=True, rev_id="0003")`; read what it
+wrote; append the revision to REVISIONS; and freeze a database of the schema before (tests/db/test_frozen.py).
+tests/db/test_migrations.py compares all of these.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # Alembic is loaded only to migrate: `immuno db` checks the r
     from alembic.config import Config
     from sqlalchemy import Connection
 
-REVISIONS: tuple[str, ...] = ("0001",)
+REVISIONS: tuple[str, ...] = ("0001", "0002")
 """Every revision, oldest first."""
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "immuno_schema"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from evaluation.locations import containing_file, open_image
 from evaluation.report.model import GalleryItem
 
 MOST_PER_GROUP = 24
@@ -102,9 +103,9 @@ def _thumbnail(path: Path) -> Thumbnail | None:
 
 
 def _on_white(path: Path) -> Image.Image:
-    if not path.is_file():
+    if not Path(containing_file(str(path))).is_file():
         raise FileNotFoundError(path)
-    with Image.open(path) as opened:
+    with open_image(str(path)) as stream, Image.open(stream) as opened:
         opened.draft("RGB", (2 * _LARGEST_SIDE, 2 * _LARGEST_SIDE))
         upright = ImageOps.exif_transpose(opened).convert("RGBA")
     if max(upright.size) > _TINY_SIDE:

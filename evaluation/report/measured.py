@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from evaluation.report.model import Results, Row
-
-HEADLINE_SETS = ("near", "contextual")
-"""The sets of the headline where a benchmark has them: look-alikes and known things in impossible places."""
+from evaluation.report.model import Interval, Results, Row
+from evaluation.table_order import Group, group_of, headline_sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +23,14 @@ class Cell:
     n_id: int | None
     n_ood: int | None
     seeds: int
+    oscr: float | None
+    h_score: float | None
+    threshold: float | None
+    acceptance: float | None
+    rejection: float | None
+    accepted_accuracy: float | None
+    intervals: Mapping[str, Interval]
+    """95 % intervals by metric; empty where the cell is a mean over seeds, which has none."""
 
 
 class Measured:
@@ -38,10 +44,12 @@ class Measured:
         self._antibodies: dict[str, int] = {}
         for row in results.rows:
             self._antibodies[row.method] = max(row.antibodies, self._antibodies.get(row.method, 0))
+        self._arms = {row.method: row.arm for row in results.rows}
         self.methods: tuple[str, ...] = tuple(self._antibodies)
         self.sets: tuple[str, ...] = tuple(dict.fromkeys(row.ood for row in results.rows))
-        self.headline_sets: tuple[str, ...] = tuple(s for s in self.sets if s in HEADLINE_SETS) or self.sets
+        self.headline_sets: tuple[str, ...] = headline_sets(self.sets)
         self.unseen_sets: tuple[str, ...] = _unseen(self.sets, results)
+        self.has_intervals: bool = any(cell.intervals.get("fpr95_id") for cell in self._cells.values())
         self.seeds: int = max((cell.seeds for cell in self._cells.values()), default=0)
 
     def cell(self, method: str, outlier_set: str) -> Cell | None:
@@ -52,13 +60,33 @@ class Measured:
         """How many antibodies a method uses; 0 for a method without a bank."""
         return self._antibodies[method]
 
+    def arm(self, method: str) -> str:
+        """Which antibodies a method was given; "" where that is not recorded or it uses none."""
+        return self._arms[method]
+
+    def group(self, method: str) -> Group:
+        """The group of the tables in which a method stands."""
+        return group_of(self._arms[method], self._antibodies[method])
+
     def fpr95(self, method: str, sets: Sequence[str], over: Callable[[Iterable[float]], float] = fmean) -> float | None:
         """Mean (or another summary) of fpr95_id over sets; None unless it was measured on every one of them."""
-        return self._over(method, sets, lambda cell: cell.fpr95_id, over)
+        return self.over(method, sets, lambda cell: cell.fpr95_id, over)
 
     def auroc(self, method: str, sets: Sequence[str], over: Callable[[Iterable[float]], float] = fmean) -> float | None:
         """Mean (or another summary) of the AUROC over sets; None unless it was measured on every one of them."""
-        return self._over(method, sets, lambda cell: cell.auroc, over)
+        return self.over(method, sets, lambda cell: cell.auroc, over)
+
+    def over(
+        self,
+        method: str,
+        sets: Sequence[str],
+        metric: Callable[[Cell], float | None],
+        over: Callable[[Iterable[float]], float] = fmean,
+    ) -> float | None:
+        """Mean (or another summary) of a metric over sets; None unless it was measured on every one of them."""
+        cells = [self.cell(method, name) for name in sets]
+        values = [value for cell in cells if cell is not None and (value := metric(cell)) is not None]
+        return over(values) if values and len(values) == len(sets) else None
 
     def id_accuracy(self, method: str) -> float | None:
         """Mean ID accuracy of a method over its rows (one value, as the known images are the same)."""
@@ -69,17 +97,6 @@ class Measured:
         """The method without a bank that has the lowest mean fpr95_id over the sets; the first of equals."""
         means = {m: mean for m in self.methods if not self.antibodies(m) and (mean := self.fpr95(m, sets)) is not None}
         return min(means, key=means.__getitem__) if means else None
-
-    def _over(
-        self,
-        method: str,
-        sets: Sequence[str],
-        metric: Callable[[Cell], float | None],
-        over: Callable[[Iterable[float]], float],
-    ) -> float | None:
-        cells = [self.cell(method, name) for name in sets]
-        values = [value for cell in cells if cell is not None and (value := metric(cell)) is not None]
-        return over(values) if values and len(values) == len(sets) else None
 
 
 def _unseen(sets: Sequence[str], results: Results) -> tuple[str, ...]:
@@ -103,6 +120,13 @@ def _average(rows: Sequence[Row]) -> Cell:
         n_id=rows[0].n_id,
         n_ood=rows[0].n_ood,
         seeds=len(rows),
+        oscr=_mean(row.oscr for row in rows),
+        h_score=_mean(row.h_score for row in rows),
+        threshold=_mean(row.threshold for row in rows),
+        acceptance=_mean(row.acceptance for row in rows),
+        rejection=_mean(row.rejection for row in rows),
+        accepted_accuracy=_mean(row.accepted_accuracy for row in rows),
+        intervals=rows[0].intervals if len(rows) == 1 else {},
     )
 
 

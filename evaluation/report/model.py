@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -27,14 +27,35 @@ def _none_for_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _none_for_unbounded(value: Any) -> Any:
+    bounds = value if isinstance(value, (list, tuple)) else ()
+    return None if any(_none_for_nan(bound) is None for bound in bounds) else value
+
+
 Text = Annotated[str, BeforeValidator(_empty_for_none)]
 Number = Annotated[float | None, BeforeValidator(_none_for_nan)]
 # A share written as a percentage would be shown a hundred times too large, so it is refused. Just above 1 is rounding.
 Share = Annotated[Annotated[float, Field(ge=0, le=1 + 1e-9)] | None, BeforeValidator(_none_for_nan)]
+Interval = Annotated[tuple[float, float] | None, BeforeValidator(_none_for_unbounded)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+
+class WithoutLeaks(_Part):
+    """What a bank's method measures once the antibodies that name an outlier class are left out."""
+
+    antibodies: int | None = None
+    fpr95_id: Share = None
+    auroc: Share = None
+
+
+class Extra(_Part):
+    """What a row carries besides its metrics. `chosen`: what fitting chose by a rule."""
+
+    chosen: dict[str, Any] = {}
+    without_leaks: WithoutLeaks | None = None
 
 
 class Row(_Part):
@@ -48,11 +69,22 @@ class Row(_Part):
     n_ood: int | None = None
     auroc: Share
     fpr95_id: Share
+    """Share of outliers accepted where 95 % of known images are."""
     fpr95_ood: Share = None
+    """Share of known images rejected where 95 % of outliers are."""
     aupr_in: Share = None
     aupr_out: Share = None
     id_accuracy: Share = None
     antibodies: int = 0
+    arm: Text = ""
+    h_score: Share = None
+    oscr: Share = None
+    threshold: Number = None
+    acceptance: Share = None
+    rejection: Share = None
+    accepted_accuracy: Share = None
+    intervals: dict[str, Interval] = {}
+    extra: Extra = Extra()
 
 
 class Skipped(_Part):
@@ -126,6 +158,91 @@ class GalleryItem(_Part):
     antibody: str | None = None
 
 
+class Estimate(_Part):
+    """A number with its 95 % interval; both as shares."""
+
+    value: Number = None
+    interval: Interval = None
+
+
+class IdAccuracy(_Part):
+    """ID accuracy with the bank and with nothing, and whether the bank costs no more than the margin."""
+
+    bank: Share = None
+    none: Share = None
+    difference: Estimate = Estimate()
+    non_inferior: bool | None = None
+
+
+class Verdict(_Part):
+    """The falsification test of the paper (`evaluation.settle`); `status` is None where it was not asked for.
+
+    Everything is by arm (`immuno.config.Arm`). `bank_minus` is paired: negative = the bank accepts fewer outliers.
+    """
+
+    status: Literal["supported", "refuted", "undecided"] | None = None
+    reasons: tuple[str, ...] = ()
+    method: Text = ""
+    margin: Number = None
+    sets: tuple[str, ...] = ()
+    acceptance: dict[str, Estimate] = {}
+    bank_minus: dict[str, Estimate] = {}
+    per_set: dict[str, dict[str, Share]] = {}
+    id_accuracy: IdAccuracy = IdAccuracy()
+    accepted_and_right: IdAccuracy = IdAccuracy()
+    """The same for the known images that the deployed threshold accepts and that are rightly classified."""
+    references: dict[str, Text] = {}
+    """What an arm was compared with, where that is not the bank itself: `bank_minus` is that minus the arm."""
+    left_out: dict[str, Text] = {}
+
+
+class Leak(_Part):
+    """An antibody whose text is, or nearly is, the name of a class of an outlier set."""
+
+    set: Text = ""
+    antibody: Text = ""
+    text: Text = ""
+    outlier_class: Text = ""
+    how: Text = ""
+
+
+class Published(_Part):
+    """A figure that a paper gives, as shares. Papers mean one of two FPR95s (see Row)."""
+
+    method: str
+    set: str
+    fpr95_id: Share = None
+    fpr95_ood: Share = None
+    auroc: Share = None
+    source: Text = ""
+
+
+class Spread(_Part):
+    """A metric over several seeds; `sd` is None for a single one."""
+
+    mean: Number = None
+    sd: Number = None
+
+
+class SeedRow(_Part):
+    """A method over several seeds, on one outlier set or (`ood` "") over all of them."""
+
+    method: str
+    arm: Text = ""
+    ood: Text = ""
+    fpr95_id: Spread | None = None
+    auroc: Spread | None = None
+    id_accuracy: Spread | None = None
+
+
+class SeedsSummary(_Part):
+    """What `evaluation.seeds` makes of several runs."""
+
+    seeds: tuple[int, ...]
+    rows: tuple[SeedRow, ...] = ()
+    means: tuple[SeedRow, ...] = ()
+
+
 class Results(_Part):
     """A whole `results.json`."""
 
@@ -140,7 +257,13 @@ class Results(_Part):
     versions: dict[str, Any] = {}
     git_sha: Text = ""
     config_digest: Text = ""
-    verdict: dict[str, Any] = {}
+    verdict: Verdict = Verdict()
+    leakage: tuple[Leak, ...] | None = None
+    """None where nobody looked."""
+    leakage_checked: int | None = None
+    """Antibodies that the audit looked at."""
+    published: tuple[Published, ...] = ()
+    seeds_summary: SeedsSummary | None = None
     skipped: tuple[Skipped, ...] = ()
     test_reads: tuple[SealedRead, ...] = ()
     session: Session | None = None

@@ -18,16 +18,21 @@ from evaluation.files import write_atomically
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
 from evaluation.report.headline import summarise
 from evaluation.report.measured import Measured
+from evaluation.report.methods import chosen_by, leak_lines, method_table
 from evaluation.report.model import Antibody, Generation, Results, Skipped, read_results
 from evaluation.report.panels import generation_panels, mean_fpr95, score_panels
 from evaluation.report.scores import read_scores
+from evaluation.report.seeds import seed_table
 from evaluation.report.table import build_table
+from evaluation.report.verdict import ARM_TITLES, verdict_view
 from immuno.errors import SetupError
 
 REPORT_FILE = "report.html"
 MOST_ANTIBODIES = 400
 MOST_SKIPPED = 200
+MOST_LEAKS = 200
 _TEMPLATES = Path(__file__).parent / "templates"
+_LONGEST_VALUE = 160
 _MINUS = "\N{MINUS SIGN}"
 _NOTHING = "\N{EN DASH}"
 
@@ -61,7 +66,14 @@ def _render(results: Results, folder: Path) -> str:
             results=results,
             measured=measured,
             headline=headline,
-            table=build_table(measured),
+            table=build_table(measured, results.published),
+            methods=method_table(measured),
+            seeds=seed_table(results.seeds_summary),
+            verdict=verdict_view(results.verdict),
+            arm_titles=ARM_TITLES,
+            leaks=leak_lines(results.rows),
+            most_leaks=MOST_LEAKS,
+            chosen=chosen_by(results.rows),
             scores_problem=scores.problem,
             panels=score_panels(measured, headline, scores),
             generation_panels=generation_panels(generations),
@@ -86,7 +98,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, points=points, score=score, plain=plain, moment=moment, count=count)
+    environment.filters.update(
+        percent=percent, points=points, score=score, plain=plain, moment=moment, count=count, brief=brief
+    )
     return environment
 
 
@@ -146,6 +160,12 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def brief(value: Any) -> str:
+    """Any JSON value as one short line of text: what a method chose may be a list with one number per class."""
+    text = plain(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
 def moment(text: str) -> str:

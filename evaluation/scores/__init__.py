@@ -12,17 +12,42 @@ from pydantic import ValidationError
 
 from evaluation.scores.base import FittedScore, Score
 from evaluation.scores.calibrated import Calibrated, Exceedance, FittedCalibrated
+from evaluation.scores.csp import Csp
 from evaluation.scores.energy import Energy
 from evaluation.scores.eoe import Eoe, EoeMaxLogit
+from evaluation.scores.gl_mcm import GlMcm
+from evaluation.scores.immuno_vlm import ImmunoVlm
+from evaluation.scores.immuno_vlm_paper import ImmunoVlmPaper
+from evaluation.scores.knn import Knn
+from evaluation.scores.mahalanobis import Mahalanobis
 from evaluation.scores.max_logit import MaxLogit
 from evaluation.scores.mcm import Mcm
+from evaluation.scores.msp import Msp
+from evaluation.scores.neglabel import FittedGrouped, NegLabel
 from evaluation.scores.s_dis import SDis
 from immuno.errors import SetupError, did_you_mean
 
-__all__ = ["SCORES", "Exceedance", "FittedCalibrated", "FittedScore", "Score", "make_score"]
+__all__ = ["SCORES", "Exceedance", "FittedCalibrated", "FittedGrouped", "FittedScore", "Score", "make_score"]
 
 SCORES: dict[str, type[Score]] = {
-    score.name: score for score in (MaxLogit, Mcm, Energy, Eoe, EoeMaxLogit, SDis, Calibrated)
+    score.name: score
+    for score in (
+        MaxLogit,
+        Msp,
+        Mcm,
+        Energy,
+        GlMcm,
+        Knn,
+        Mahalanobis,
+        Eoe,
+        EoeMaxLogit,
+        NegLabel,
+        Csp,
+        SDis,
+        ImmunoVlmPaper,
+        Calibrated,
+        ImmunoVlm,
+    )
 }
 """Every score by name, the simplest first."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,10 @@ from pydantic import ConfigDict
 
 from evaluation.blocks import blocks
 from evaluation.checks import check_unit_rows
-from evaluation.features import FloatArray, IntArray
+from evaluation.features import FeatureSet, FloatArray, IntArray, LocalRequest
 from evaluation.space import Space
+from immuno.config import Arm
+from immuno.errors import SetupError
 
 Floats = NDArray[np.float64]
 
@@ -57,6 +59,20 @@ class FittedScore(ABC):
             scores[rows] = self._score_block(features[rows].astype(np.float64))
         return scores
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What fitting chose by a rule, as plain JSON values; shown with the results."""
+        return {}
+
+    @property
+    def own_threshold(self) -> float | None:
+        """The threshold that the score itself brings, accept iff score >= it; None for one taken from feedback."""
+        return None
+
+    def score_set(self, images: FeatureSet) -> Floats:
+        """Return the scores (n,) of an embedded set; a score that needs more than the embeddings finds it there."""
+        return self.score(images.features)
+
     def predict(self, features: FloatArray) -> IntArray:
         """Return the nearest class (n,) of images (n, d) by cosine to `class_vectors`; the first of equals.
 
@@ -79,6 +95,19 @@ class Score(ABC):
     name: ClassVar[str]
     uses_bank: ClassVar[bool] = False
     """Whether antibodies change it."""
+    uses_feedback: ClassVar[bool] = False
+    """Whether it makes choices on images of the feedback split."""
+    default_arm: ClassVar[Arm] = "bank"
+    """Which antibodies it gets where the configuration does not say. Of interest only where it uses a bank."""
+
+    @property
+    def templates(self) -> tuple[str, ...] | None:
+        """The prompt templates of its paper, for class names and mined words; None: those of the configuration."""
+        return None
+
+    def local_request(self, space: Space) -> LocalRequest | None:  # noqa: ARG002 - subclasses use it
+        """What it needs of the patches of every image, in `FeatureSet.local`; None for nothing."""
+        return None
 
     @abstractmethod
     def fit(self, space: Space) -> FittedScore:
@@ -88,6 +117,21 @@ class Score(ABC):
     def params(self) -> dict[str, Any]:
         """Every parameter with the value in force, defaults included."""
         return asdict(self) if is_dataclass(self) else {}
+
+
+class FitImages(NamedTuple):
+    """The fit images of a space, n >= 1."""
+
+    images: FeatureSet
+    labels: IntArray
+    """(n,) indices into the classes."""
+
+
+def fit_images(space: Space, name: str) -> FitImages:
+    """Return the fit images for the score of this name. Raises SetupError where the space has none."""
+    if space.fit is None or space.fit_labels is None:
+        raise SetupError(f"the score '{name}' needs fit images: give [data.fit], or leave this score out")
+    return FitImages(space.fit, space.fit_labels)
 
 
 def log_sum_exp(values: Floats) -> Floats:

@@ -9,6 +9,11 @@ b is the base (evaluation.scores.bases). Defaults: eps = 0.001, from the range 0
 good; beta = 2.5, from 2 to 3; base = "fused" with w = 0.35 and alpha = 0.9 (good from 0.85 to 0.92). Uses class names,
 and fit images and antibodies where there are any. Without fit images every radius is 0 and the base is the maximum
 cosine. Without antibodies the score is its base, and the base "max_cosine" is the score max_logit.
+
+Variants: `margin` = "top5" compares an antibody with the mean of the five nearest classes (of all, where there are
+fewer) in place of the nearest; `combine` = "sum" takes the sum of the exceedances in place of the largest; with
+`guarded` an antibody that guards a class fires only on images nearest to that class's text. Radii are the same with
+and without it, so it only takes firings away and the bound on harm stands.
 """
 
 from __future__ import annotations
@@ -26,17 +31,20 @@ from evaluation.blocks import blocks
 from evaluation.checks import check_unit_rows
 from evaluation.features import FloatArray, IntArray
 from evaluation.prototypes import DEFAULT_ALPHA, DEFAULT_XI
-from evaluation.radii import ROUNDING, self_radii
+from evaluation.radii import ROUNDING, Margin, near_classes, self_radii
 from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score
 from evaluation.scores.bases import Base, BaseName, fit_base
+from evaluation.scores.forms import EVERY_CLASS, Combine, RepelledImages, RepulsionForm
 from evaluation.space import Space
+from immuno.errors import SetupError, did_you_mean
 
 
 class Exceedance(NamedTuple):
     """What the antibodies do to n images.
 
     `largest` and `second` (n,) are the two largest exceedances e_j (0 where none fires); `antibody` (n,) the row of the
-    bank with the largest, -1 where none fires; `base` (n,) the base b. The score is base - beta largest.
+    bank with the largest, -1 where none fires; `base` (n,) the base b. With `combine` = "max" the score is
+    base - beta largest.
     """
 
     largest: Floats
@@ -57,9 +65,12 @@ class Calibrated(Score):
     alpha: Annotated[float, Field(ge=0, le=1)] = DEFAULT_ALPHA
     xi: Annotated[float, Field(ge=0, le=math.pi)] = DEFAULT_XI
     w: Annotated[float, Field(ge=0, le=1)] = 0.35
+    margin: Margin = "top1"
+    combine: Combine = "max"
+    guarded: bool = False
 
     def fit(self, space: Space) -> FittedCalibrated:
-        """Fit the base, and each antibody's radius."""
+        """Fit the base, and each antibody's radius. Raises SetupError where `guarded` meets an unknown class."""
         texts, vectors = space.texts.astype(np.float64), space.bank.vectors.astype(np.float64)
         base = fit_base(space, self.base, alpha=self.alpha, xi=self.xi, w=self.w)
         fit = space.fit.features if space.fit is not None else np.zeros((0, space.dim), np.float32)
@@ -70,21 +81,39 @@ class Calibrated(Score):
             base=base,
             bank=space.bank,
             antibodies=vectors,
-            radii=self_radii(fit, texts, vectors, eps=self.eps),
+            radii=self_radii(fit, texts, vectors, eps=self.eps, margin=self.margin),
+            guards=_guards(space) if self.guarded else np.full(len(space.bank), EVERY_CLASS),
             beta=self.beta,
+            margin=self.margin,
+            combine=self.combine,
         )
+
+
+def _guards(space: Space) -> IntArray:
+    """(A,) the class each antibody of the bank guards, EVERY_CLASS for none in particular."""
+    index = {"": EVERY_CLASS} | {name: k for k, name in enumerate(space.classes)}
+    for text, guards in zip(space.bank.texts, space.bank.guards, strict=True):
+        if guards not in index:
+            raise SetupError(
+                f"the antibody '{text}' guards '{guards}', which is no known class{did_you_mean(guards, space.classes)}"
+            )
+    return np.array([index[name] for name in space.bank.guards], dtype=np.int64)
 
 
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
 class FittedCalibrated(FittedScore):
-    """The calibrated score; `radii` (A,) and `antibodies` (A, d), float64 vectors, are in the order of `bank`."""
+    """The calibrated score; `radii` (A,), `antibodies` (A, d), float64 vectors, and `guards` (A,), the class on which
+    each may fire or EVERY_CLASS, are in the order of `bank`."""
 
     texts: Floats
     base: Base
     bank: Bank
     antibodies: Floats
     radii: Floats
+    guards: IntArray
     beta: float
+    margin: Margin
+    combine: Combine
 
     @property
     def width(self) -> int:
@@ -101,28 +130,56 @@ class FittedCalibrated(FittedScore):
                 whole[rows] = part
         return found
 
-    def _exceedance_block(self, x: Floats) -> Exceedance:
+    @property
+    def form(self) -> RepulsionForm:
+        """Max-type or sum-type, by `combine`."""
+        return RepulsionForm(
+            ids=self.bank.ids,
+            antibodies=self.antibodies,
+            radii=self.radii,
+            guards=self.guards,
+            weight=self.beta,
+            combine=self.combine,
+            silent=True,
+            images=self._repelled,
+        )
+
+    def _repelled(self, x: Floats) -> RepelledImages:
         text_cosines = x @ self.texts.T
-        nearest, base = text_cosines.max(axis=1), self.base.values(x, text_cosines)
+        near = near_classes(text_cosines, self.margin)
+        return RepelledImages(x, self.base.values(x, text_cosines), near, text_cosines.argmax(axis=1))
+
+    def _beyond(self, images: RepelledImages) -> Floats:
+        """c(x, a_j) - r_j (b, A), -inf where j may not fire; exceeds `near` where j fires."""
+        beyond = images.points @ self.antibodies.T
+        beyond -= self.radii
+        if (self.guards != EVERY_CLASS).any():
+            elsewhere = (self.guards != EVERY_CLASS) & (self.guards != images.nearest[:, None])
+            beyond[elsewhere] = -np.inf
+        return beyond
+
+    def _exceedance_block(self, x: Floats) -> Exceedance:
+        images = self._repelled(x)
         if not len(self.antibodies):
             nothing = np.zeros(len(x))
-            return Exceedance(nothing, np.full(len(x), -1), nothing, base)
-        beyond = x @ self.antibodies.T
-        beyond -= self.radii
+            return Exceedance(nothing, np.full(len(x), -1), nothing, images.base)
+        beyond = self._beyond(images)
         antibody, everyone = beyond.argmax(axis=1), np.arange(len(x))
-        largest = _fired(beyond[everyone, antibody] - nearest)
+        largest = _fired(beyond[everyone, antibody] - images.near)
         beyond[everyone, antibody] = -np.inf
-        second = _fired(beyond.max(axis=1) - nearest)
-        return Exceedance(largest, np.where(largest > 0, antibody, -1), second, base)
+        second = _fired(beyond.max(axis=1) - images.near)
+        return Exceedance(largest, np.where(largest > 0, antibody, -1), second, images.base)
 
     def _score_block(self, x: Floats) -> Floats:
-        text_cosines = x @ self.texts.T
-        base = self.base.values(x, text_cosines)
+        images = self._repelled(x)
         if not len(self.antibodies):
-            return base
-        beyond = x @ self.antibodies.T
-        beyond -= self.radii
-        return base - self.beta * _fired(beyond.max(axis=1) - text_cosines.max(axis=1))
+            return images.base
+        beyond = self._beyond(images)
+        if self.combine == "max":
+            return images.base - self.beta * _fired(beyond.max(axis=1) - images.near)
+        beyond -= images.near[:, None]
+        total: Floats = _fired(beyond).sum(axis=1)
+        return images.base - self.beta * total
 
 
 def _fired(beyond: Floats) -> Floats:

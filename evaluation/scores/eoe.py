@@ -18,7 +18,9 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score
+from evaluation.bank import Bank
+from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score, log_sum_exp
+from evaluation.scores.forms import SoftmaxForm, SoftmaxImages
 from evaluation.scores.s_dis import FittedDifference
 from evaluation.space import Space
 
@@ -34,9 +36,10 @@ class Eoe(Score):
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts and the antibodies."""
-        return _FittedSoftmax(
+        return FittedSoftmax(
             name=self.name,
             class_vectors=space.texts.astype(np.float64),
+            bank=space.bank,
             antibodies=space.bank.vectors.astype(np.float64),
             temperature=self.temperature,
             beta=self.beta,
@@ -55,20 +58,41 @@ class EoeMaxLogit(Score):
         return FittedDifference(
             name=self.name,
             class_vectors=space.texts.astype(np.float64),
+            bank=space.bank,
             antibodies=space.bank.vectors.astype(np.float64),
             weight=1.0,
         )
 
 
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
-class _FittedSoftmax(FittedScore):
+class FittedSoftmax(FittedScore):
+    """One softmax over classes and antibodies; `antibodies` (A, d) float64 are those of `bank`."""
+
+    bank: Bank
     antibodies: Floats
     temperature: float
     beta: float
 
     @property
     def width(self) -> int:
+        """Numbers held per image while scoring."""
         return super().width + 2 * len(self.antibodies)
+
+    @property
+    def form(self) -> SoftmaxForm:
+        """Sum-type in the exponent, with the antibodies as one group."""
+        return SoftmaxForm(
+            ids=self.bank.ids,
+            antibodies=self.antibodies,
+            group=np.zeros(len(self.bank), dtype=np.int64),
+            temperature=self.temperature,
+            beta=self.beta,
+            images=self._softmax_images,
+        )
+
+    def _softmax_images(self, x: Floats) -> SoftmaxImages:
+        known = x @ self.class_vectors.T / self.temperature
+        return SoftmaxImages(x, known.max(axis=1), log_sum_exp(known))
 
     def _score_block(self, x: Floats) -> Floats:
         known = x @ self.class_vectors.T / self.temperature

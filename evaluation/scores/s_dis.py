@@ -17,8 +17,10 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from evaluation.bank import Bank
 from evaluation.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
 from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score
+from evaluation.scores.forms import EVERY_CLASS, RepelledImages, RepulsionForm
 from evaluation.space import Space
 
 
@@ -37,6 +39,7 @@ class SDis(Score):
         return FittedDifference(
             name=self.name,
             class_vectors=prototype_vectors(space, alpha=self.alpha, xi=self.xi),
+            bank=space.bank,
             antibodies=space.bank.vectors.astype(np.float64),
             weight=self.lambda_inf,
         )
@@ -51,8 +54,12 @@ def prototype_vectors(space: Space, *, alpha: float, xi: float) -> Floats:
 
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
 class FittedDifference(FittedScore):
-    """max_k c(x, class_vectors_k) - weight max_j c(x, antibodies_j); the second term is absent without antibodies."""
+    """max_k c(x, class_vectors_k) - weight max_j c(x, antibodies_j); the second term is absent without antibodies.
 
+    `antibodies` (A, d) float64 are those of `bank`.
+    """
+
+    bank: Bank
     antibodies: Floats
     weight: float
 
@@ -60,6 +67,25 @@ class FittedDifference(FittedScore):
     def width(self) -> int:
         """Numbers held per image while scoring."""
         return super().width + len(self.antibodies)
+
+    @property
+    def form(self) -> RepulsionForm:
+        """Max-type; no antibody is ever silent."""
+        count = len(self.bank)
+        return RepulsionForm(
+            ids=self.bank.ids,
+            antibodies=self.antibodies,
+            radii=np.zeros(count),
+            guards=np.full(count, EVERY_CLASS),
+            weight=self.weight,
+            combine="max",
+            silent=False,
+            images=self._repelled,
+        )
+
+    def _repelled(self, x: Floats) -> RepelledImages:
+        cosines = x @ self.class_vectors.T
+        return RepelledImages(x, cosines.max(axis=1), np.zeros(len(x)), cosines.argmax(axis=1))
 
     def _score_block(self, x: Floats) -> Floats:
         known: Floats = (x @ self.class_vectors.T).max(axis=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from immuno.cli.options import database_option, json_option, print_json, ray_option
+from immuno.errors import SetupError
 
 
 @click.command(name="bench")
@@ -15,6 +16,13 @@ from immuno.cli.options import database_option, json_option, print_json, ray_opt
     "--out", type=click.Path(path_type=Path), help="Folder for results.json and report.html. Default: runs/NAME."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Overrides the configuration's seed.")
+@click.option(
+    "--seeds",
+    metavar="N,N,...",
+    callback=lambda _context, _parameter, text: _seeds(text),
+    help="Run once per seed, into OUT/seed-N, and write mean and deviation. {seed} in --session is filled in.",
+)
+@click.option("--settle", is_flag=True, help="Measure the controls too, and give the verdict on the antibodies.")
 @click.option("--session", metavar="NAME", help="Overrides antibodies.session: the bank of this session is measured.")
 @database_option
 @ray_option
@@ -23,27 +31,54 @@ def command(
     config: Path,
     out: Path | None,
     seed: int | None,
+    seeds: tuple[int, ...] | None,
+    settle: bool,
     session: str | None,
     database: str | None,
     ray_address: str | None,
     as_json: bool,
 ) -> None:
-    """Measure the methods of CONFIG on its sealed test sets; write results.json and report.html.
+    """Measure the methods of CONFIG on its sealed test sets; write results.json, results.csv and report.html.
 
     Each run that opens the sealed test is a row in the table test_reads. A run that was measured before, with the same
     configuration, bank and data, is shown again without opening it.
     """
     from immuno.bench import bench
     from immuno.config import read_config
-    from immuno.tables import print_table, results_table
+    from immuno.several import bench_seeds
+    from immuno.tables import print_bench, print_table, seeds_table
     from immuno.workflow import Workplace, with_overrides
 
-    chosen = with_overrides(read_config(config), seed=seed, session=session)
-    folder = out or Path("runs") / config.stem
+    if seed is not None and seeds is not None:
+        raise SetupError("give --seed or --seeds, not both")
+    chosen, folder = read_config(config), out or Path("runs") / config.stem
+    if seeds is not None:
+        several = bench_seeds(
+            chosen, seeds, session=session, out=folder, to_settle=settle, database=database, ray_address=ray_address
+        )
+        if as_json:
+            print_json(several.summary)
+        else:
+            print_table(seeds_table(several.summary))
+            click.echo(f"summary: {several.path}", err=True)
+        return
+    chosen = with_overrides(chosen, seed=seed, session=session)
     with Workplace.open(chosen, database=database, ray_address=ray_address) as place:
-        outcome = bench(place, out=folder)
+        outcome = bench(place, out=folder, to_settle=settle)
     if as_json:
         print_json(outcome.results)
-    else:
-        print_table(results_table(outcome.rows))
-        click.echo(f"report: {outcome.report}", err=True)
+        return
+    print_bench(outcome.rows, outcome.results)
+    click.echo(f"report: {outcome.report}", err=True)
+
+
+def _seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) < 2 or len(set(found)) < len(found) or min(found) < 0:
+        raise SetupError(f"--seeds {text}: give two or more different seeds from 0 on, such as 0,1,2")
+    return found

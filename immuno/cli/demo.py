@@ -28,9 +28,9 @@ def command(seed: int, out: Path, ray_address: str | None, as_json: bool) -> Non
 
     Everything is kept as it happens: stop it with Ctrl-C and run it again, and it goes on where it was.
     """
-    from immuno.bench import bench, headline
+    from immuno.bench import bench
     from immuno.config import read_config
-    from immuno.tables import generations_table, print_table, results_table
+    from immuno.tables import generations_table, print_bench, print_table
     from immuno.workflow import Workplace, refine, with_overrides
 
     session = f"demo-seed{seed}"
@@ -44,8 +44,6 @@ def command(seed: int, out: Path, ray_address: str | None, as_json: bool) -> Non
     if as_json:
         print_json(measured.results)
         return
-    print_table(results_table(measured.rows))
-    for line in headline(measured.rows):
-        click.echo(line)
+    print_bench(measured.rows, measured.results)
     click.echo(f"report:   {measured.report}")
     click.echo(f"database: immuno db antibodies {session} --db {out / 'immuno.db'}")

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from db.drafts import EffectDraft
+from db.migrations import HEAD
 from db.records import SessionRecord
 from db.store import AntibodyStore
 from immuno.cli.db import command, group, printable
@@ -252,15 +253,15 @@ def test_reading_changes_no_byte(filled: Path) -> None:
 
 
 def test_version(path: Path, tmp_path: Path) -> None:
-    assert "schema 0001" in table("version", path=path)
-    assert rows("version", path=path)[0]["database_schema"] == "0001"
+    assert f"schema {HEAD}" in table("version", path=path)
+    assert rows("version", path=path)[0]["database_schema"] == HEAD
     assert rows("version", path=tmp_path / "none.db")[0]["database_schema"] is None
     assert not (tmp_path / "none.db").exists()
 
 
 def test_upgrade_of_what_is_new_already(path: Path) -> None:
-    assert table("upgrade", path=path) == "schema 0001 already\n"
-    assert rows("upgrade", path=path) == [{"before": "0001", "after": "0001"}]
+    assert table("upgrade", path=path) == f"schema {HEAD} already\n"
+    assert rows("upgrade", path=path) == [{"before": HEAD, "after": HEAD}]
 
 
 def test_check_finds_a_sound_database_sound(filled: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -23,7 +22,9 @@ from db.store import open_store
 from immuno.errors import ImmunoError, SetupError
 
 from .build import draft, make_session
+from .schema import schema_of
 
+HEAD = migrations.HEAD
 NAMES = {
     *("sessions", "prompts", "generations", "antibodies", "embeddings", "bank_members", "effects", "verdicts"),
     *("llm_calls", "encoders", "datasets", "runs", "results", "test_reads"),
@@ -37,22 +38,9 @@ def engine(path: Path) -> Iterator[Engine]:
     made.dispose()
 
 
-def _schema(path: Path) -> dict[str, list[str]]:
-    """Every table and index with its parts, in an order of their own: constraints may be listed in any."""
-    with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-    return {
-        name: sorted(
-            re.sub(r"\s+", " ", line).strip(" ,").replace("(", "").replace(")", "") for line in sql.splitlines()
-        )
-        for name, sql in rows
-        if name != migrations.VERSION_TABLE
-    }
-
-
 def test_the_tables_of_the_design_are_there(path: Path) -> None:
     assert set(Base.metadata.tables) == NAMES
-    assert set(_schema(path)) >= NAMES
+    assert set(schema_of(path)) >= NAMES
 
 
 def test_every_constraint_has_a_name() -> None:
@@ -89,17 +77,17 @@ def test_the_models_and_the_migrations_make_the_same_sql(path: Path, tmp_path: P
     with writing(engine) as transaction:
         Base.metadata.create_all(transaction.connection())
     engine.dispose()
-    assert _schema(path) == _schema(tmp_path / "models.db")
+    assert schema_of(path) == schema_of(tmp_path / "models.db")
 
 
-def test_down_and_up_again_gives_the_same_schema(path: Path, engine: Engine) -> None:
-    before = _schema(path)
+def test_down_and_up_again_gives_the_sameschema_of(path: Path, engine: Engine) -> None:
+    before = schema_of(path)
     with writing(engine) as transaction:
         migrations.downgrade(transaction.connection(), "base")
-    assert _schema(path) == {}
+    assert schema_of(path) == {}
     with writing(engine) as transaction:
         migrations.upgrade(transaction.connection())
-    assert _schema(path) == before
+    assert schema_of(path) == before
 
 
 def test_a_filled_database_goes_down_too(path: Path, engine: Engine) -> None:
@@ -109,7 +97,7 @@ def test_a_filled_database_goes_down_too(path: Path, engine: Engine) -> None:
         store.save_generation(draft(session.id, 1))
     with writing(engine) as transaction:
         migrations.downgrade(transaction.connection(), "base")
-    assert _schema(path) == {}
+    assert schema_of(path) == {}
 
 
 def test_the_listed_revisions_are_those_of_the_scripts(engine: Engine) -> None:
@@ -143,7 +131,7 @@ _NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "9000", "{head}", None, None
 
 
 def upgrade():
@@ -155,14 +143,14 @@ def upgrade():
 
 @pytest.fixture
 def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package as it will be: with a second revision. Returns that revision's file."""
+    """The package as it will be: with one more revision. Returns that revision's file."""
     folder = tmp_path / "migrations"
     shutil.copytree(Path(migrations.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    script = folder / "versions" / "0002_next.py"
-    script.write_text(_NEXT.format(then=""))
+    script = folder / "versions" / "9000_next.py"
+    script.write_text(_NEXT.format(head=HEAD, then=""))
     monkeypatch.setattr(migrations, "__file__", str(folder / "__init__.py"))
-    monkeypatch.setattr(migrations, "REVISIONS", ("0001", "0002"))
-    monkeypatch.setattr(migrations, "HEAD", "0002")
+    monkeypatch.setattr(migrations, "REVISIONS", (*migrations.REVISIONS, "9000"))
+    monkeypatch.setattr(migrations, "HEAD", "9000")
     return script
 
 
@@ -174,11 +162,11 @@ def test_an_older_database_names_the_command_that_upgrades_it(path: Path, next_v
 
 def test_upgrading_keeps_what_is_there(path: Path, next_version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as before:
-        before.setattr(migrations, "HEAD", "0001")
+        before.setattr(migrations, "HEAD", HEAD)
         with open_store(str(path)) as store:
             store.save_generation(draft(make_session(store).id))
-    assert upgrade_database(str(path), path) == ("0001", "0002")
-    assert upgrade_database(str(path), path) == ("0002", "0002")
+    assert upgrade_database(str(path), path) == (HEAD, "9000")
+    assert upgrade_database(str(path), path) == ("9000", "9000")
     with open_store(str(path)) as store:
         assert [found.name for found in store.sessions()] == ["alpha"]
     with closing(sqlite3.connect(path)) as connection:
@@ -187,12 +175,12 @@ def test_upgrading_keeps_what_is_there(path: Path, next_version: Path, monkeypat
 
 
 def test_an_upgrade_that_fails_changes_nothing(path: Path, next_version: Path) -> None:
-    next_version.write_text(_NEXT.format(then='op.execute("SELECT no_such_function()")'))
-    before = _schema(path)
+    next_version.write_text(_NEXT.format(head=HEAD, then='op.execute("SELECT no_such_function()")'))
+    before = schema_of(path)
     with pytest.raises(ImmunoError, match="no such function"):
         upgrade_database(str(path), path)
-    assert _schema(path) == before
-    assert versions(str(path), path).database_schema == "0001"
+    assert schema_of(path) == before
+    assert versions(str(path), path).database_schema == HEAD
 
 
 def test_an_upgrade_makes_no_database(tmp_path: Path) -> None:

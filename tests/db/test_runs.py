@@ -71,6 +71,26 @@ def test_a_metric_that_is_not_a_number_stays_so(store: AntibodyStore) -> None:
     assert replace(stored, **same) == replace(given, **same)
 
 
+def test_what_was_not_measured_is_none_and_what_was_is_as_it_was(store: AntibodyStore) -> None:
+    run = start(store)
+    shares = {"h_score": 0.5, "oscr": 0.25, "threshold": -3.5, "acceptance": 1.0, "rejection": 0.0}
+    rows = [
+        result(ood="near"),
+        result(ood="far", arm="noise", **shares, accepted_accuracy=0.5, intervals={"auroc": (0.25, 0.5)}),
+        result(ood="odd", arm="bank", **shares | {"threshold": -math.inf}, accepted_accuracy=None),
+    ]
+    store.save_results(run.id, rows)
+    assert store.results(run.id) == tuple(rows)
+
+
+def test_an_interval_without_ends_keeps_them(store: AntibodyStore) -> None:
+    run = start(store)
+    store.save_results(run.id, [result(intervals={"auroc": (math.nan, math.inf)})])
+    (stored,) = store.results(run.id)
+    assert math.isnan(stored.intervals["auroc"][0])
+    assert stored.intervals["auroc"][1] == math.inf
+
+
 def test_every_opening_of_the_sealed_split_is_written_down(store: AntibodyStore) -> None:
     run = start(store)
     first = store.record_test_read(run.id, ["id", "near"], "benchmark")

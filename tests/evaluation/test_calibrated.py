@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from evaluation.scores import FittedCalibrated, make_score
 from evaluation.scores.calibrated import Calibrated
 from evaluation.space import Space
+from immuno.errors import SetupError
 
 from . import reference
 from .synthetic import bank_of, feature_set, held_out, make_space, outliers, unit, unit_rows
@@ -181,3 +183,66 @@ def test_the_score_keeps_its_parameters_and_does_not_depend_on_the_order_of_fit_
     )
     x = outliers(space, 0, 30).features
     np.testing.assert_allclose(fit(space).score(x), fit(shuffled).score(x), atol=1e-12)
+
+
+# ---- variants
+
+
+def near_top5(x: Any, texts: Any) -> float:
+    return reference.mean(sorted(reference.cosines(x, texts), reverse=True)[:5])
+
+
+@settings(max_examples=30)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 8),
+    st.integers(1, 6),
+    st.integers(0, 25),
+    st.sampled_from(["top1", "top5"]),
+    st.sampled_from(["max", "sum"]),
+    st.booleans(),
+)
+def test_variants_agree_with_their_formulas(
+    seed: int, k: int, a: int, n_fit: int, margin: str, combine: str, guarded: bool
+) -> None:
+    space = make_space(seed, classes=k, antibodies=a, fit=n_fit, spread=0.4)
+    guards = tuple("" if j % 3 == 0 else f"class {j % k}" for j in range(a))
+    space = replace(space, bank=replace(space.bank, guards=guards))
+    x, texts, antibodies = outliers(space, seed, 9).features, space.texts, space.bank.vectors
+    fitted = fit(space, eps=0.2, base="max_cosine", beta=2.0, margin=margin, combine=combine, guarded=guarded)
+    near = near_top5 if margin == "top5" else reference.max_logit
+
+    def margin_of(v: Any, antibody: Any) -> float:
+        return reference.cos(v, antibody) - near(v, texts)
+
+    radii = [0.0] * a
+    if space.fit is not None:
+        allowed = int(0.2 * n_fit + 1e-9)
+        radii = [sorted((margin_of(v, one) for v in space.fit.features), reverse=True)[allowed] for one in antibodies]
+    np.testing.assert_allclose(fitted.radii, radii, atol=1e-12)
+    for v, score, largest in zip(x, fitted.score(x), fitted.exceedance(x).largest, strict=True):
+        nearest = int(np.argmax(reference.cosines(v, texts)))
+        fires = [not guarded or guard in ("", f"class {nearest}") for guard in guards]
+        beyond = [margin_of(v, one) - r for one, r in zip(antibodies, radii, strict=True)]
+        e = [b if b > 1e-12 and may else 0.0 for b, may in zip(beyond, fires, strict=True)]
+        assert largest == pytest.approx(max(e), abs=1e-12)
+        assert score == pytest.approx(reference.max_logit(v, texts) - 2.0 * (sum if combine == "sum" else max)(e))
+
+
+def test_the_variants_are_variants_of_one_score() -> None:
+    space = make_space(0, classes=5, antibodies=1, fit=50, spread=0.4)
+    x = outliers(space, 0, 50).features
+    np.testing.assert_array_equal(fit(space, combine="sum").score(x), fit(space).score(x))
+    everyone = replace(space, bank=replace(space.bank, guards=("",)))
+    np.testing.assert_array_equal(fit(everyone, guarded=True).score(x), fit(space).score(x))
+    one_class = make_space(0, classes=1, antibodies=4, fit=50)
+    np.testing.assert_array_equal(fit(one_class, margin="top5").score(x), fit(one_class).score(x))
+    np.testing.assert_array_equal(fit(one_class, guarded=True).score(x), fit(one_class).score(x))
+
+
+def test_guarding_an_unknown_class_is_refused_only_where_guards_count() -> None:
+    space = make_space(0, antibodies=2)
+    space = replace(space, bank=replace(space.bank, guards=("class 1", "clas 2")))
+    fit(space)
+    with pytest.raises(SetupError, match="guards 'clas 2', which is no known class; did you mean 'class"):
+        fit(space, guarded=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import data
+from evaluation import data, sources
 from evaluation.classes import fill_template, read_classes
 from evaluation.data import hold_out, read_images
 from evaluation.miniworld.world import Sizes, build
@@ -70,6 +70,14 @@ def test_a_flat_folder_is_for_outliers_and_has_no_labels(touch: Touch) -> None:
         read(root, "id")
 
 
+def test_a_compressed_archive_and_a_feature_file_are_told_what_to_do(touch: Touch) -> None:
+    root = touch("a.tar.gz", "b.npz")
+    with pytest.raises(SetupError, match="is compressed, and images are read by seeking; unpack it"):
+        read(root / "a.tar.gz")
+    with pytest.raises(SetupError, match=r'holds no images; write features = "b.npz"'):
+        read(root / "b.npz")
+
+
 def test_what_is_no_image_is_passed_over(touch: Touch) -> None:
     root = touch("a/1.png", "a/notes.txt", "a/.hidden.png", ".git/x.png", "__MACOSX/a/1.png", "a/png", "labels.csv")
     (root / "a" / "folder.png").mkdir()
@@ -105,7 +113,7 @@ def test_the_digest_tells_whether_the_files_are_the_same(touch: Touch) -> None:
 def test_missing_empty_and_mistaken_paths_are_refused_by_name(touch: Touch, tmp_path: Path) -> None:
     root = touch("a/notes.md", "b/1.png")
     for path, said in (
-        (tmp_path / "nowhere", "set 'near': there is no folder and no image list at .*nowhere"),
+        (tmp_path / "nowhere", "set 'near': there is no folder, no image list and no tar at .*nowhere"),
         (root / "a", "no image in .*a; it looks for"),
         (root / "b" / "1.png", "is a single image"),
     ):
@@ -189,6 +197,31 @@ def test_a_list_that_points_nowhere_is_refused_with_its_line(touch: Touch, conte
         read(listed(root, content))
 
 
+def test_an_openood_list_is_relative_to_a_data_folder_and_has_class_indices(touch: Touch, tmp_path: Path) -> None:
+    root = touch("val/1.png", "val/2.png", "ninco/3.png")
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    path = lists / "test.txt"
+    path.write_text("val/1.png 2\nval/2.png 0\n")
+    source = SourceConfig(path=path, root=root)
+    known = read_images(source, name="id", role="id", split="fit", seed=0, classes=("a", "b", "c"))
+    assert (ids(known), labels(known)) == (["val/1.png", "val/2.png"], ["c", "a"])
+    assert known.samples[0].path == str(root / "val/1.png")
+    path.write_text("ninco/3.png -1\n")
+    assert labels(read_images(source, name="ninco", role="outlier", split="feedback", seed=0)) == [""]
+    with pytest.raises(SetupError, match=r"1 label\(s\) out of range \(first: -1 of 'ninco/3.png'\).* 0 to 2"):
+        read_images(source, name="id", role="id", split="fit", seed=0, classes=("a", "b", "c"))
+    path.write_text("ninco/4.png -1\n")
+    with pytest.raises(SetupError, match=r"paths are relative to .*set, and blanks"):
+        read_images(source, name="ninco", role="outlier", split="feedback", seed=0)
+    with pytest.raises(SetupError, match=r"no folder at .*nowhere, the root of the image list"):
+        read_images(
+            SourceConfig(path=path, root=tmp_path / "nowhere"), name="x", role="outlier", split="feedback", seed=0
+        )
+    with pytest.raises(SetupError, match="root goes with an image list"):
+        read_images(SourceConfig(path=root, root=root), name="x", role="outlier", split="feedback", seed=0)
+
+
 def test_an_id_list_needs_labels_and_any_list_must_be_text(touch: Touch) -> None:
     root = touch("1.png", "2.png")
     with pytest.raises(SetupError, match=r"1 image\(s\) .* no label \(first: '2.png'\)"):
@@ -211,8 +244,8 @@ def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The mini-world that `builtin` draws, with two images per set instead of hundreds."""
     sizes = Sizes(1, *[2] * 10)
     root = tmp_path / "world"
-    monkeypatch.setattr(data, "default_root", lambda seed: root / str(seed))
-    monkeypatch.setattr(data, "build", partial(build, sizes=sizes, workers=1))
+    monkeypatch.setattr(sources, "default_root", lambda seed: root / str(seed))
+    monkeypatch.setattr(sources, "build", partial(build, sizes=sizes, workers=1))
     return root
 
 
@@ -221,11 +254,11 @@ def test_the_mini_world_is_drawn_where_it_is_missing(small_world: Path) -> None:
     fit = read_images(source, name="whatever", role="id", split="fit", seed=3)
     assert (fit.name, len(fit.samples)) == ("whatever", 16)
     assert set(labels(fit)) == set(data.miniworld(3).classes)
-    near = read_images(source, name="near", role="outlier", split="test", seed=3)
+    near = sources.read_source(source, name="near", role="outlier", split="test", seed=3)
     assert len(near.samples) == 2
     assert Path(near.samples[0].path).is_relative_to(small_world / "3" / "test" / "near")
     with pytest.raises(SetupError, match="no set 'nera'; did you mean 'near'"):
-        read_images(source, name="nera", role="outlier", split="test", seed=3)
+        sources.read_source(source, name="nera", role="outlier", split="test", seed=3)
     with pytest.raises(SetupError, match=r"split 'feedback' .* has no set 'near_unseen'"):
         read_images(source, name="near_unseen", role="outlier", split="feedback", seed=3)
     known = DataConfig(fit=source, id=source, ood=(SourceConfig(name="near", builtin="miniworld"),))

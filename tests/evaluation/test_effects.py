@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from evaluation import blocks
 from evaluation.effects import antibody_effects, bank_effects
 from evaluation.features import FeatureSet, IntArray
-from evaluation.ranking import Change, RankedPair, RankedScores
+from evaluation.ranking import Change, ChangedScores, RankedPair, RankedScores, twice_won
 from evaluation.scores import FittedCalibrated, make_score
 from evaluation.space import Space
 from immuno.errors import SetupError
@@ -180,6 +180,12 @@ def test_what_cannot_be_measured_is_refused() -> None:
 few = st.integers(-2, 2).map(lambda v: v / 4)
 
 
+@given(st.lists(few, min_size=1, max_size=12), st.lists(few, min_size=1, max_size=12))
+def test_pairs_won_with_ties(known: list[float], others: list[float]) -> None:
+    won = twice_won(np.sort(known), np.sort(others))
+    assert won == sum(2 * (i > o) + (i == o) for i in known for o in others)
+
+
 @given(st.lists(few, min_size=1, max_size=12), st.lists(few, min_size=1, max_size=12), st.data())
 def test_ranking_after_a_change_is_ranking_the_changed_scores(
     known: list[float], others: list[float], data: st.DataObject
@@ -196,10 +202,10 @@ def test_ranking_after_a_change_is_ranking_the_changed_scores(
     pair = RankedPair(ranked, RankedScores(np.array(others)))
     known_change, known_now = change(known)
     other_change, others_now = change(others)
-    assert pair.auroc_of(pair.won_after(known_change, other_change)) == pytest.approx(
-        reference.auroc(known_now, others_now), abs=1e-12
-    )
+    after = ChangedScores(pair.known, known_change), ChangedScores(pair.outliers, other_change)
+    assert pair.auroc_of(pair.won) == pytest.approx(reference.auroc(known, others), abs=1e-12)
+    assert pair.auroc_of(pair.won_after(*after)) == pytest.approx(reference.auroc(known_now, others_now), abs=1e-12)
     for share in (0.5, 0.95):
-        threshold = ranked.threshold(share, known_change)
+        threshold = after[0].threshold(share)
         assert threshold == reference.threshold(known_now, share)
-        assert pair.outliers.accepted(threshold, other_change) == sum(o >= threshold for o in others_now)
+        assert after[1].accepted(threshold) == sum(o >= threshold for o in others_now)

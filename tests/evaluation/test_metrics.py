@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,3 +125,57 @@ def test_id_accuracy_is_the_share_of_right_predictions() -> None:
         metrics.id_accuracy(np.array([0, 1]), np.array([0]))
     with pytest.raises(SetupError, match="a prediction per image"):
         metrics.id_accuracy(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+# ---- H-score, OSCR, and what is deployed (the agreement with references is in test_metric_agreement.py)
+
+
+def test_h_score_is_the_harmonic_mean() -> None:
+    assert metrics.h_score(0.5, 1.0) == pytest.approx(2 / 3)
+    assert metrics.h_score(0.8, 0.8) == pytest.approx(0.8)
+    assert (metrics.h_score(0.0, 1.0), metrics.h_score(1.0, 0.0), metrics.h_score(0.0, 0.0)) == (0, 0, 0)
+
+
+def test_oscr_by_hand() -> None:
+    """Known 0.9 (right), 0.6 (wrong), 0.4 (right); outliers 0.5, 0.1: 2 + 0 + 1 pairs won of 6."""
+    known, right, outliers = np.array([0.9, 0.6, 0.4]), np.array([True, False, True]), np.array([0.5, 0.1])
+    assert metrics.oscr(known, right, outliers) == 0.5
+    assert metrics.oscr(np.full(3, 0.5), right, np.full(2, 0.5)) == pytest.approx(2 / 3 / 2), "half the accuracy"
+
+
+@given(scores, scores, st.randoms(use_true_random=False))
+def test_oscr_lies_below_accuracy_and_is_auroc_where_all_are_right(known: Scores, outliers: Scores, rng: Any) -> None:
+    right = np.array([rng.random() < 0.5 for _ in known])
+    assert metrics.oscr(known, right, outliers) <= right.mean() + 1e-12
+    assert metrics.oscr(known, np.ones(known.size, bool), outliers) == metrics.auroc(known, outliers)
+    assert metrics.oscr(known, np.zeros(known.size, bool), outliers) == 0
+
+
+def test_deployed_counts_what_reaches_the_threshold() -> None:
+    known, right, outliers = np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, True]), np.array([0.5, 0.4])
+    assert metrics.deployed(known, right, outliers, 0.5) == (0.5, 0.75, 0.5, 2 / 3)
+    assert metrics.deployed(known, right, outliers, 2.0) == (2.0, 0, 1, None), "none is accepted: no accuracy"
+    assert metrics.deployed(known, right, outliers, -np.inf) == (-np.inf, 1, 0, 0.75)
+
+
+def test_at_the_threshold_of_the_same_images_deployed_is_fpr95() -> None:
+    rng = np.random.default_rng(0)
+    known, outliers = rng.normal(1, 1, 200), rng.normal(0, 1, 100)
+    found = metrics.deployed(known, np.ones(200, bool), outliers, metrics.threshold_at(known))
+    assert (found.acceptance, 1 - found.rejection) == (0.95, pytest.approx(metrics.fpr95_id(known, outliers)))
+
+
+def test_what_is_deployed_needs_a_threshold_and_a_bool_per_known_image() -> None:
+    good = np.array([0.1, 0.2])
+    with pytest.raises(SetupError, match="threshold is NaN"):
+        metrics.deployed(good, np.ones(2, bool), good, float("nan"))
+    for right in (np.ones(3, bool), np.ones(2), np.ones((2, 1), bool)):
+        with pytest.raises(SetupError, match="one bool per known image"):
+            metrics.deployed(good, right, good, 0.1)
+        with pytest.raises(SetupError, match="one bool per known image"):
+            metrics.oscr(good, right, good)
+    for known, outliers in ((np.array([np.nan, 1]), good), (good, np.array([np.nan]))):
+        with pytest.raises(SetupError, match="are NaN"):
+            metrics.oscr(known, np.ones(2, bool), outliers)
+        with pytest.raises(SetupError, match="are NaN"):
+            metrics.deployed(known, np.ones(2, bool), outliers, 0.1)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import vonmises_fisher
 
-from evaluation.prototypes import leave_one_out_max_cosine, prototypes
+from evaluation.prototypes import leave_one_out, leave_one_out_max_cosine, prototypes
 from immuno.errors import SetupError
 
 from . import reference
@@ -147,3 +147,19 @@ def test_arrays_that_do_not_fit_and_parameters_out_of_range_are_refused() -> Non
             prototypes(texts, images, labels, **parameters)
         with pytest.raises(SetupError, match=said):
             leave_one_out_max_cosine(texts, images, labels, **parameters)
+
+
+def test_left_out_images_name_their_nearest_prototype_and_adapted_ones_are_compared_in_their_place() -> None:
+    rng = np.random.default_rng(0)
+    texts, labels = unit_rows(rng, 3, 8), rng.integers(0, 3, 20)
+    x, adapted = unit_rows(rng, 20, 8), unit_rows(rng, 20, 8)
+    found = leave_one_out(texts, x, labels, alpha=0.3, xi=3.0, adapted=adapted)
+    for i in range(20):
+        others = [j for j in range(20) if j != i]
+        mu = reference.prototypes(texts, x[others], list(labels[others]), 0.3, 3.0)
+        cosines = reference.cosines(adapted[i], mu)
+        assert found.nearest[i] == int(np.argmax(cosines))
+        assert found.cosine[i] == pytest.approx(max(cosines), abs=1e-6)
+    assert (leave_one_out(texts, x, labels).cosine == leave_one_out_max_cosine(texts, x, labels)).all()
+    with pytest.raises(SetupError, match="adapted images of shape"):
+        leave_one_out(texts, x, labels, adapted=adapted[:5])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,55 +23,7 @@ from immuno.errors import SetupError
 
 from .report_folder import AFTER, BEFORE, HOSTILE, METHODS, SETS, make_hostile, make_results, make_rows, make_scores
 from .report_folder import write_folder as write
-
-VOID = {"meta", "link", "img", "br", "wbr", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """A page as a browser would see it: its elements, and the text inside those with an id."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.html = html
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.by_id: dict[str, str] = {}
-        self._open: list[tuple[str, str | None]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.elements.append((tag, found))
-        if tag not in VOID:
-            self._open.append((tag, found.get("id")))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open, tag
-        if tag in {"td", "th"}:
-            self.handle_data(" ")
-        assert self._open.pop()[0] == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1][0] in {"script", "style"}:
-            return
-        self.text += data
-        for _, element_id in self._open:
-            if element_id:
-                self.by_id[element_id] = self.by_id.get(element_id, "") + data
-
-    def words(self, element_id: str) -> str:
-        """The text of an element, white space collapsed."""
-        return " ".join(self.by_id[element_id].split())
-
-    def all(self, tag: str) -> Iterator[dict[str, str | None]]:
-        return (attrs for name, attrs in self.elements if name == tag)
-
-
-def read(path: Path) -> Page:
-    return Page(path.read_text(encoding="utf-8"))
+from .report_page import Page, read
 
 
 @pytest.fixture(scope="module")
@@ -207,16 +158,15 @@ def test_best_of_a_column_is_marked_and_equal_printed_values_are_equally_best() 
             row("c", "near", 0.3, auroc=0.95, antibodies=2, id_accuracy=0.95),
         )
     )
-    lines = [*table.without, *table.with_bank]
-    assert [line.method for line in lines] == ["a", "b", "c"]
-    assert [line.entries[0].best_fpr95 for line in lines] == [True, True, False]
-    assert [line.entries[0].best_auroc for line in lines] == [False, True, True]
-    assert [line.best_id_accuracy for line in lines] == [False, False, True]
+    lines = {line.method: line for group in table.groups for line in group.lines}
+    assert [name for name, line in lines.items() if line.entries[0].best_fpr95] == ["b", "a"]
+    assert [name for name, line in lines.items() if line.entries[0].best_auroc] == ["c", "b"]
+    assert [name for name, line in lines.items() if line.best_id_accuracy] == ["c"]
 
 
 def test_worst_is_the_highest_fpr95_and_the_lowest_auroc() -> None:
     table = build_table(measured(row("a", "near", 0.2, auroc=0.7), row("a", "far", 0.6, auroc=0.8)))
-    worst = table.without[0].entries[-1]
+    worst = table.groups[0].lines[0].entries[-1]
     assert table.columns[-1].kind == "worst"
     assert (worst.fpr95, worst.auroc) == (0.6, 0.7)
 

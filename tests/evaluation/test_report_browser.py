@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from evaluation.report import render_report
 
+from .report_browser import BROWSER_MARKS, Opened, brightness, launch, open_page, overflow
 from .report_folder import AFTER, BEFORE, HOSTILE, make_hostile, make_results, make_rows, make_scores, write_folder
 
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 HEADINGS = (
     "Results",
     "ROC curves",
@@ -34,25 +26,13 @@ HEADINGS = (
     "Provenance",
 )
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs Debian's chromium at {CHROMIUM}"),
-]
-
-
-@dataclass
-class Opened:
-    """A page, and everything the browser complained of or asked for while it was open."""
-
-    page: Page
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
+pytestmark = BROWSER_MARKS
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        chromium = launch(playwright)
         yield chromium
         chromium.close()
 
@@ -69,21 +49,6 @@ def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results: dict[str, Any] = make_hostile(make_results(make_rows(make_scores())))
     results["before"], results["after"] = BEFORE + HOSTILE, AFTER + HOSTILE
     return render_report(write_folder(tmp_path_factory.mktemp("hostile"), results, None))
-
-
-def open_page(browser: Browser, path: Path, **context: Any) -> Opened:
-    opened = Opened(browser.new_context(**context).new_page())
-    opened.page.on("console", lambda message: opened.complaints.append(message.text))
-    opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-    opened.page.on("request", lambda request: opened.requests.append(request.url))
-    opened.page.goto(path.as_uri(), wait_until="load")
-    return opened
-
-
-def overflow(page: Page) -> int:
-    """Pixels by which the page is wider than its window."""
-    width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    return width
 
 
 @pytest.fixture(scope="module")
@@ -198,10 +163,3 @@ def test_print_is_light_complete_and_fits_the_paper(opened: Opened) -> None:
         assert opened.page.locator("#all-metrics table").is_visible()
     finally:
         opened.page.emulate_media(media="screen", color_scheme="light")
-
-
-def brightness(colour: str) -> float:
-    """Mean of the three channels, 0 to 255, of a computed `rgb(...)` colour."""
-    channels = [float(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
-    assert len(channels) == 3, colour
-    return sum(channels) / 3

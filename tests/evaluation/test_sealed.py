@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grimp
 import pytest
 
+from evaluation.data import read_images
 from evaluation.sealed import SealedTest
 from immuno.config import DataConfig, SourceConfig
 from immuno.errors import ImmunoError, SetupError
@@ -72,3 +74,24 @@ def test_the_digest_tells_whether_the_test_is_the_same_without_opening_it(tmp_pa
 def test_no_outlier_set_may_be_called_like_the_known_one(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="called 'id'"):
         SealedTest(sources(tmp_path, "near", "id"), seed=0)
+
+
+def test_labels_that_are_indices_become_names(tmp_path: Path) -> None:
+    data = sources(tmp_path, "near")
+    (tmp_path / "list.txt").write_text("known/cat/1.png 1\n")
+    data = DataConfig(id=SourceConfig(path=tmp_path / "list.txt"), ood=data.ood)
+    opened = SealedTest(data, seed=0, classes=("dog", "cat")).open("benchmark", on_open=lambda _, __: None)
+    assert [sample.label for sample in opened.id.samples] == ["cat"]
+
+
+def test_who_may_read_images_may_not_read_the_sealed_ones(tmp_path: Path) -> None:
+    source = sources(tmp_path, "near").ood[0]
+    with pytest.raises(ImmunoError, match="the split 'test' is sealed"):
+        read_images(source, name="near", role="outlier", split="test", seed=0)  # type: ignore[arg-type]
+
+
+def test_nothing_that_the_agents_room_imports_leads_to_a_reader_of_the_sealed_split() -> None:
+    rooms = grimp.build_graph("agents", "evaluation", "immuno", cache_dir=None)
+    for reader in ("evaluation.sealed", "evaluation.sources"):
+        assert rooms.find_shortest_chains("immuno", reader)
+        assert not rooms.find_shortest_chains("agents", reader)

@@ -45,6 +45,18 @@ def test_a_local_model_is_relative_to_the_file(tmp_path: Path) -> None:
     assert far.encoder.model == "local-dir:/models/tiny"
 
 
+def test_patterns_roots_features_and_tables_are_relative_to_the_file(tmp_path: Path) -> None:
+    text = GOOD.replace('path = "images/id"', 'path = "lists/id.txt"\nroot = "images"')
+    text = text.replace('path = "/elsewhere/near"', 'path = "tars/{000..009}.tar"')
+    text = text.replace('model = "miniworld"', 'kind = "precomputed"\ntexts = "texts.npz"\nlogit_scale = 50')
+    config = read(tmp_path, text + '[[data.ood]]\nname = "far"\nfeatures = "far.npz"\nexpected = 10\n')
+    assert (config.data.id.path, config.data.id.root) == (tmp_path / "lists/id.txt", tmp_path / "images")
+    assert config.data.ood[0].path == tmp_path / "tars/{000..009}.tar"
+    assert (config.data.ood[1].features, config.data.ood[1].expected) == (tmp_path / "far.npz", 10)
+    assert (config.encoder.texts, config.encoder.logit_scale) == (tmp_path / "texts.npz", 50)
+    assert config.data.overlap == "error"
+
+
 def test_other_keys_of_a_method_are_its_parameters(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD).methods[0].params == {"temperature": 0.5}
 
@@ -56,7 +68,20 @@ def test_other_keys_of_a_method_are_its_parameters(tmp_path: Path) -> None:
         (('model = "miniworld"', 'modell = "miniworld"'), "unknown key 'encoder.modell'; did you mean 'model'"),
         (("[data.id]\n", "[data.id]\npth = 1\n"), "unknown key 'data.id.pth'; did you mean 'path'"),
         (('name = "near"\n', ""), r"every \[\[data.ood\]\] needs a name"),
-        (('path = "images/id"', ""), "data.id: give exactly one of: path, builtin"),
+        (('path = "images/id"', ""), "data.id: give exactly one of: path, features, builtin"),
+        (('path = "images/id"', 'path = "x"\nfeatures = "x.npz"'), "data.id: give exactly one of"),
+        (('path = "images/id"', 'features = "x.npz"\nroot = "x"'), "data.id: root goes with path"),
+        (('path = "images/id"', 'path = "x"\nexpectd = 3'), "unknown key 'data.id.expectd'; did you mean 'expected'"),
+        (('path = "images/id"', 'path = "x"\nexpected = 0'), "data.id.expected: Input should be greater than or equal"),
+        (("[data.id]", "[data]\noverlapp = 'drop'\n[data.id]"), "unknown key 'data.overlapp'; did you mean 'overlap'"),
+        (("[data.id]", "[data]\noverlap = 'keep'\n[data.id]"), "data.overlap: Input should be 'error' or 'drop'"),
+        (('model = "miniworld"', ""), "encoder: the key 'model' is missing"),
+        (('model = "miniworld"', 'kind = "precomputed"'), 'encoder: kind = "precomputed" needs texts'),
+        (('model = "miniworld"', 'model = "x"\ntexts = "t.npz"'), "texts and logit_scale go with kind"),
+        (
+            ('model = "miniworld"', 'kind = "precomputed"\ntext = "t"'),
+            "unknown key 'encoder.text'; did you mean 'texts'",
+        ),
         (('[[methods]]\nname = "mcm"\ntemperature = 0.5', ""), "the key 'methods' is missing"),
         (("[encoder]", "seed = -1\n[encoder]"), "seed: Input should be greater than or equal to 0"),
         (("[encoder]", "[encoder"), "not valid TOML"),

@@ -35,3 +35,39 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+
+// Tables with groups of methods: a group folds, and the filter above the results leaves the methods whose name contains
+// what was typed.
+const filter = document.querySelector(".filter");
+for (const table of filter ? document.querySelectorAll("table.results") : []) {
+  const lines = [...table.querySelectorAll("tbody tr:not(.group)")];
+  const folded = new Set();
+  const show = () => {
+    const wanted = filter.querySelector("input").value.trim().toLowerCase();
+    for (const line of lines) {
+      // What is looked for is shown, folded or not.
+      const matches = line.cells[0].textContent.toLowerCase().includes(wanted);
+      line.hidden = wanted ? !matches : folded.has(line.parentElement);
+    }
+    if (!table.matches(".seeds")) {
+      const found = lines.filter((line) => !line.hidden).length;
+      filter.querySelector("[role=status]").textContent = wanted ? `${found} of ${lines.length} lines` : "";
+    }
+  };
+  for (const body of table.tBodies) {
+    const title = body.querySelector(".group span");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...title.childNodes);
+    button.setAttribute("aria-expanded", "true");
+    button.addEventListener("click", () => {
+      const open = folded.delete(body);
+      if (!open) folded.add(body);
+      button.setAttribute("aria-expanded", String(open));
+      show();
+    });
+    title.append(button);
+  }
+  filter.addEventListener("input", show);
+  if (lines.length >= 10) filter.hidden = false;
+}

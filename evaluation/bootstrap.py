@@ -1,0 +1,176 @@
+"""Paired, stratified bootstrap of the metrics (Efron & Tibshirani 1993): 95 % percentile intervals.
+
+A replicate draws as many known images as there are, with replacement, and as many outliers of each set: the strata are
+resampled apart, and each is one draw for all methods, so that differences between methods are paired; the known images
+are one draw for all sets, so that means over sets are too. What is drawn depends only on the seed, the name of a set
+and how many images there are: not on which methods and which other sets are measured. The intervals say how much the
+figures would move with other test images of the same kind; not how much with another fit, bank or encoder.
+
+    found = resample({label: MethodScores(known, right, {set: outliers, ...}), ...}, seed=0)
+    found.values["fpr95_id"]                                   (M, S, R): methods and sets in the order given
+    found.intervals("mcm", "textures")                         of every metric: ResultRow.intervals
+    found.mean("fpr95_id", "mcm")                              the mean over sets, with its interval
+    found.paired_difference("fpr95_id", "bank", "none")        of the means over sets; or sets=["textures"]
+
+For speed scores are sorted once. A replicate is then a count per image (how often it was drawn), and every metric comes
+from cumulative counts in the sorted order: no replicate is sorted. All definitions are those of evaluation.metrics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.metrics import Bools, Scores
+from evaluation.replicates import METRICS, Counts, Ints, SortedScores
+from immuno.errors import SetupError, did_you_mean
+
+REPLICATES = 1000
+COVERAGE = 0.95
+_MOST_COUNTS = 2**16
+"""Of one block of replicates: its arrays stay in the processor's cache, and memory does not grow with replicates."""
+
+
+class MethodScores(NamedTuple):
+    """What a method says of the test images: higher = more in-distribution."""
+
+    known: Scores
+    """(n,) of the known images."""
+    right: Bools
+    """(n,) whether the predicted class of a known image is its own."""
+    outliers: Mapping[str, Scores]
+    """(m,) of each outlier set, by name."""
+
+
+class Estimate(NamedTuple):
+    """A figure on the images as they are, and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replicates:
+    """Metrics on the images as they are, `points` (M, S), and on R resamples of them, `values` (M, S, R), by metric.
+
+    Of metrics that no outlier takes part in (id_accuracy) every set has the same.
+    """
+
+    methods: tuple[str, ...]
+    sets: tuple[str, ...]
+    points: Mapping[str, NDArray[np.float64]]
+    values: Mapping[str, NDArray[np.float64]]
+
+    def intervals(self, method: str, outlier_set: str) -> dict[str, tuple[float, float]]:
+        """Return the interval of every metric of a method on one outlier set."""
+        m, s = self._method(method), self._set(outlier_set)
+        return {metric: _interval(found[m, s]) for metric, found in self.values.items()}
+
+    def mean(self, metric: str, method: str, sets: Sequence[str] | None = None) -> Estimate:
+        """Return the mean of a metric over outlier sets (default: all), each with the same weight."""
+        m, chosen = self._method(method), self._sets(sets)
+        return _estimate(self.points[metric][m, chosen].mean(), self.values[metric][m, chosen].mean(axis=0))
+
+    def paired_difference(self, metric: str, first: str, second: str, sets: Sequence[str] | None = None) -> Estimate:
+        """Return first minus second of the means over outlier sets (default: all), on the same resamples."""
+        a, b, chosen = self._method(first), self._method(second), self._sets(sets)
+        points, values = self.points[metric], self.values[metric]
+        return _estimate(
+            (points[a, chosen] - points[b, chosen]).mean(), (values[a, chosen] - values[b, chosen]).mean(axis=0)
+        )
+
+    def _method(self, name: str) -> int:
+        return _place(self.methods, name, "method")
+
+    def _set(self, name: str) -> int:
+        return _place(self.sets, name, "outlier set")
+
+    def _sets(self, names: Sequence[str] | None) -> list[int]:
+        return [self._set(name) for name in (self.sets if names is None else names)]
+
+
+def resample(
+    scores: Mapping[str, MethodScores], *, seed: int, count: int = REPLICATES, names: Sequence[str] = METRICS
+) -> Replicates:
+    """Measure methods, by label, on `count` resamples of the test images. The same seed gives the same numbers.
+
+    `names` are the metrics wanted. Memory: some integers per score of one outlier set, and the results. Raises
+    SetupError for no method or set, methods that differ in their sets or numbers of images, and scores that
+    evaluation.metrics refuses.
+    """
+    sets = _common_sets(scores)
+    shape = (len(scores), len(sets))
+    points = {name: np.empty(shape) for name in names}
+    values = {name: np.empty((*shape, count)) for name in names}
+    for s, outlier_set in enumerate(sets):
+        ordered = [SortedScores.of(one.known, one.right, one.outliers[outlier_set]) for one in scores.values()]
+        n, m = ordered[0].known.size, ordered[0].outliers.size
+        for i, method in enumerate(ordered):
+            as_they_are = method.measure(np.ones((1, n), np.int32), np.ones((1, m), np.int32), names)
+            for name in names:
+                points[name][i, s] = as_they_are[name][0]
+        known_draws = _draws(n, count, seed, "known")
+        outlier_draws = _draws(m, count, seed, "outliers", outlier_set)
+        step = max(1, _MOST_COUNTS // max(n, m))
+        for start in range(0, count, step):
+            block = slice(start, min(start + step, count))
+            rows = block.stop - block.start
+            known_counts, outlier_counts = _take(known_draws, rows), _take(outlier_draws, rows)
+            for i, method in enumerate(ordered):
+                measured = method.measure(known_counts, outlier_counts, names)
+                for name in names:
+                    values[name][i, s, block] = measured[name]
+    return Replicates(tuple(scores), sets, points, values)
+
+
+def _draws(size: int, count: int, seed: int, *stratum: str) -> Iterator[Ints]:
+    """Yield, per replicate, how often each image was drawn. One stream per stratum, whatever is measured beside it."""
+    entropy = hashlib.sha256("\n".join(stratum).encode("utf-8", "surrogatepass")).digest()
+    generator = np.random.Generator(np.random.SFC64([seed, int.from_bytes(entropy[:16], "big")]))
+    for _ in range(count):
+        yield np.bincount(generator.integers(0, size, size=size), minlength=size)
+
+
+def _take(draws: Iterator[Ints], rows: int) -> Counts:
+    return np.stack(list(islice(draws, rows)), dtype=np.int32)
+
+
+def _interval(replicates: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(replicates, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return float(low), float(high)
+
+
+def _estimate(point: float, replicates: NDArray[np.float64]) -> Estimate:
+    return Estimate(float(point), *_interval(replicates))
+
+
+def _common_sets(scores: Mapping[str, MethodScores]) -> tuple[str, ...]:
+    """Return the names of the outlier sets, which all methods must have measured, image for image."""
+    if not scores:
+        raise SetupError("no method to resample; hand in the scores of at least one")
+    first_label, first = next(iter(scores.items()))
+    sets = tuple(first.outliers)
+    if not sets:
+        raise SetupError(f"method '{first_label}' was measured on no outlier set; give it at least one")
+    for label, one in scores.items():
+        if one.outliers.keys() != first.outliers.keys():
+            raise SetupError(f"methods '{first_label}' and '{label}' were measured on different outlier sets")
+        for what, a, b in [("known images", first.known, one.known)] + [
+            (f"images of '{name}'", first.outliers[name], one.outliers[name]) for name in sets
+        ]:
+            if a.shape != b.shape:
+                raise SetupError(f"'{first_label}' has {a.size} {what}, '{label}' {b.size}: pairing needs the same")
+    return sets
+
+
+def _place(names: tuple[str, ...], name: str, what: str) -> int:
+    if name not in names:
+        raise SetupError(f"no {what} '{name}' was resampled{did_you_mean(name, names)}")
+    return names.index(name)

@@ -1,0 +1,53 @@
+"""From labels as people write them to the names of the known classes: indices, WordNet ids, -1 for an outlier."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from evaluation.imagenet import CLASSES, imagenet_synsets
+from immuno.errors import SetupError
+from immuno.records import Sample
+
+OUTLIER = "-1"
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
+_SYNSET = re.compile(r"n\d{8}")
+
+
+def resolve_labels(
+    samples: tuple[Sample, ...], classes: Sequence[str], *, role: Literal["id", "outlier"], name: str
+) -> tuple[Sample, ...]:
+    """Return the samples with labels that are class names where the source wrote something else.
+
+    Of outliers only "-1" (OpenOOD's "of no class") becomes "", the label of an image that has none. Labels of known
+    images that are all class names stay. If all are integers, they are places in `classes`, counted from 0. If all are
+    WordNet ids of ImageNet-1K and `classes` has 1,000 names, these are taken to be in ImageNet's order. Anything else
+    stays as it is. With no `classes`, nothing is resolved.
+    Raises SetupError for an index that is out of range, -1 included.
+    """
+    written = {sample.label for sample in samples}
+    if role == "outlier":
+        if OUTLIER not in written:
+            return samples
+        return tuple(replace(one, label="") if one.label == OUTLIER else one for one in samples)
+    names = set(classes)
+    if not classes or written <= names or "" in written:
+        return samples
+    if all(_INTEGER.fullmatch(label) for label in written):
+        wrong = [sample for sample in samples if not 0 <= int(sample.label) < len(classes)]
+        if wrong:
+            raise SetupError(
+                f"set '{name}': {len(wrong)} label(s) out of range (first: {wrong[0].label} of '{wrong[0].id}'); the "
+                f"class list has {len(classes)} names, counted from 0 to {len(classes) - 1}"
+            )
+        of_label = {label: classes[int(label)] for label in written}
+    elif len(classes) == CLASSES and all(_SYNSET.fullmatch(label) for label in written):
+        synsets = imagenet_synsets()
+        if not written <= synsets.keys():
+            return samples
+        of_label = {label: classes[synsets[label]] for label in written}
+    else:
+        return samples
+    return tuple(replace(sample, label=of_label[sample.label]) for sample in samples)

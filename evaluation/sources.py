@@ -1,0 +1,175 @@
+"""Where images come from, as a configuration's `[data]` names it.
+
+- Class folders, `root/label/**/image.png`: the label is the folder directly below the root. An ID set needs labels.
+- A flat folder, `root/**/image.png`: for outliers only; an image directly in the root has the label "".
+- An image list, see evaluation.image_list.
+- WebDataset tars, see evaluation.tars.
+- `features = "x.npz"`: embeddings instead of images, see evaluation.feature_files.
+- `builtin = "miniworld"`: the generated world of this seed, drawn into the cache where it is missing.
+
+Labels that are class indices or WordNet ids become class names, see evaluation.labels.
+
+An image is a file that ends in .png, .jpg, .jpeg, .webp, .bmp, .gif, .tif or .tiff, in any case. Whatever begins with a
+dot or a double underscore (`.DS_Store`, `__MACOSX`) is passed over. Links are followed; those that lead nowhere, or
+back to a folder that contains them, are passed over. Images are in the order of their paths, so that it is the same
+everywhere.
+
+This module lists any split. The agents' room may not import it; `evaluation.data` lists what is not sealed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from evaluation.feature_files import SUFFIXES as FEATURE_SUFFIXES
+from evaluation.feature_files import list_feature_file
+from evaluation.image_list import read_image_list
+from evaluation.labels import resolve_labels
+from evaluation.locations import containing_file
+from evaluation.miniworld.world import MiniWorld, build, default_root
+from evaluation.tars import IMAGE_SUFFIXES, expand, is_pattern, read_tars
+from immuno.config import SourceConfig
+from immuno.errors import SetupError
+from immuno.records import ImageSet, Sample, Split, text_digest
+
+Role = Literal["id", "outlier"]
+
+_COMPRESSED = frozenset({".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip"})
+
+
+def read_source(
+    source: SourceConfig, *, name: str, role: Role, split: Split, seed: int, classes: Sequence[str] = ()
+) -> ImageSet:
+    """List the images of one source as a set of this name, role and split.
+
+    `seed` chooses the mini-world. There, an ID set is the split's `id` and an outlier set the one called `name`.
+    `classes` resolve labels of known images that are not names (evaluation.labels).
+    Raises SetupError naming the path for one that is missing, is not readable, or holds no image; for an ID set with
+    images that have no label; for a bad image list, tar or feature file; and for an unknown set of the mini-world.
+    """
+    if source.builtin is not None:
+        samples = _in_folder(miniworld(seed).folder(split, "id" if role == "id" else name), name)
+    else:
+        samples = resolve_labels(list_samples(source, name=name), classes, role=role, name=name)
+    unlabelled = [sample for sample in samples if not sample.label]
+    if role == "id" and unlabelled:
+        raise SetupError(
+            f"set '{name}': {len(unlabelled)} image(s) in {source.path or source.features} have no label "
+            f"(first: '{unlabelled[0].id}'); put known images in one folder per class, or give an image list, tars or "
+            "a feature file with labels"
+        )
+    return ImageSet(name=name, split=split, role=role, samples=samples, digest=_digest(samples))
+
+
+def list_samples(source: SourceConfig, *, name: str) -> tuple[Sample, ...]:
+    """Return the images of a source that is not built in, with labels as they are written."""
+    if source.features is not None:
+        _check_exists(source.features, name, "no feature file")
+        return list_feature_file(source.features)
+    path = source.path
+    if path is None:
+        raise SetupError(f"set '{name}' has neither path nor features; give one of them")
+    if not path.exists() and is_pattern(path):
+        return read_tars(expand(path))
+    _check_exists(path, name, "no folder, no image list and no tar")
+    if path.is_dir():
+        if source.root is not None:
+            raise SetupError(f"set '{name}': root goes with an image list, and {path} is a folder; leave it out")
+        return _in_folder(path, name)
+    suffix = path.suffix.lower()
+    if suffix == ".tar":
+        return read_tars((path,))
+    if suffix in IMAGE_SUFFIXES:
+        raise SetupError(f"set '{name}': {path} is a single image; name its folder, or a text file with image paths")
+    if suffix in FEATURE_SUFFIXES:
+        raise SetupError(f"set '{name}': {path} holds no images; write features = \"{path.name}\" instead of path")
+    if suffix in _COMPRESSED:
+        raise SetupError(f"set '{name}': {path} is compressed, and images are read by seeking; unpack it")
+    return read_image_list(path, root=source.root)
+
+
+def label_names(source: SourceConfig, *, seed: int) -> tuple[str, ...]:
+    """Return the labels of a source in alphabetical order: its class folders, or those of its list, tars or features.
+
+    Reads no image. Raises SetupError where there is none.
+    """
+    if source.builtin is not None:
+        return miniworld(seed).classes
+    if source.path is not None and source.path.is_dir():
+        names = {entry.name for entry in _entries(source.path) if entry.is_dir()}
+    else:
+        names = {sample.label for sample in list_samples(source, name="id")}
+    names.discard("")
+    if not names:
+        raise SetupError(
+            f"{source.path or source.features} has no class folders and no labels; name a class list in [classes] names"
+        )
+    return tuple(sorted(names))
+
+
+def miniworld(seed: int) -> MiniWorld:
+    """Return the mini-world of a seed, drawn into the cache where it is missing."""
+    return build(default_root(seed), seed=seed)
+
+
+def _check_exists(path: Path, name: str, what: str) -> None:
+    if not path.exists():
+        raise SetupError(f"set '{name}': there is {what} at {path}; put the path right")
+
+
+def _in_folder(root: Path, name: str) -> tuple[Sample, ...]:
+    samples = []
+    for path in _images_below(root, frozenset()):
+        relative = path.relative_to(root)
+        sample_id = relative.as_posix()
+        try:
+            sample_id.encode()
+        except UnicodeEncodeError:
+            raise SetupError(f"set '{name}': the file name {sample_id!r} in {root} is not UTF-8; rename it") from None
+        samples.append(Sample(id=sample_id, path=str(path), label=relative.parts[0] if len(relative.parts) > 1 else ""))
+    if not samples:
+        raise SetupError(f"set '{name}': no image in {root}; it looks for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return tuple(samples)
+
+
+def _images_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """Yield the images below a folder in the order of their paths; `above` are the real folders on the way to it."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _images_below(entry, above | {real})
+        elif entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+            yield entry
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, by name, without what is passed over."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__")))
+    except OSError as error:
+        raise SetupError(f"cannot list the folder {folder}: {error.strerror}") from None
+
+
+def _digest(samples: Sequence[Sample]) -> str:
+    """Over ids, labels, and sizes and modification times of the files that hold them."""
+    parts: list[str] = []
+    file, state = "", ("", "")
+    for sample in samples:
+        holder = containing_file(sample.path)
+        if holder != file:  # the samples of one tar follow one another
+            file, state = holder, _state(holder)
+        parts += (sample.id, sample.label, *state)
+    return text_digest(*parts)
+
+
+def _state(path: str) -> tuple[str, str]:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path per image doubles the time for a million of them
+    except OSError as error:
+        raise SetupError(f"cannot read the image {path}: {error.strerror}") from None
+    return str(status.st_size), str(status.st_mtime_ns)
