@@ -55,8 +55,11 @@ def expand(entries: Sequence[MethodEntry], *, settle: bool = False) -> tuple[Pla
                 taken.add(_label(method))
                 found.append(Planned(method, optional=True))
     if settle:
-        needed = [method for method in (main, *controls(main)) if _label(method) not in taken]
-        found += [Planned(method) for method in needed]
+        found += [
+            Planned(method, optional=method is not main)
+            for method in (main, *controls(main))
+            if _label(method) not in taken
+        ]
     return tuple(found)
 
 

@@ -35,7 +35,8 @@ class RankedScores:
 
     def __init__(self, scores: Floats) -> None:
         self.scores, self.size = scores, len(scores)
-        self.ordered = np.sort(scores)
+        self.order: IntArray = np.argsort(scores)
+        self.ordered = scores[self.order]
 
     def threshold(self, acceptance: float) -> float:
         """Return the threshold that accepts the share `acceptance` of the scores."""
@@ -100,7 +101,10 @@ class RankedPair:
 
 
 def twice_won(known: Floats, outliers: Floats) -> int:
-    """Return `RankedPair.won` of two ascending arrays; one search per outlier, two only for those that tie."""
+    """Return `RankedPair.won`; one search per outlier, two only for those that tie.
+
+    `known` is ascending; `outliers` may be in any order, and are found sooner the nearer that is to ascending.
+    """
     below = known.searchsorted(outliers)
     twice = 2 * int(below.sum())
     tied = known.take(below, mode="clip") == outliers

@@ -86,7 +86,8 @@ class Boundary:
             _after(before, of_set)
             for before, of_set in zip((self._known, *self._outliers), zip(*changes, strict=True), strict=True)
         )
-        ordered = np.sort(known, axis=1)
+        # Taking one of a bank out hardly changes the order; a stable sort makes use of that.
+        ordered = np.sort(known, axis=1, kind="stable" if self._sign == -1 else None)
         own = ordered[:, self._known.size - rank_of_share(self._acceptance, self._known.size), None]
         threshold = np.full_like(own, self._threshold) if self._sign == 1 else own
         harm, came = self._rejected_of_many(self._known, known, threshold)
@@ -94,7 +95,6 @@ class Boundary:
         for accepted, pair, after in zip(self._accepted, self._pairs, outliers, strict=True):
             gain, _ = self._rejected_of_many(pair.outliers, after, threshold)
             d_accepted = np.count_nonzero(after >= own, axis=1) - accepted
-            after.sort(axis=1)
             for i, of_one in enumerate(shifts):
                 won = twice_won(ordered[i], after[i])
                 of_one.append(
@@ -110,22 +110,25 @@ class Boundary:
 
     def _rejected_of_many(self, fixed: RankedScores, changed: Floats, threshold: Floats) -> tuple[Floats, IntArray]:
         """(r,) the shares as in `_rejected`, and how many rightly classified known images are accepted more with it."""
-        having, without = changed >= threshold, fixed.scores >= threshold
+        having, without = changed >= threshold, fixed.ordered >= threshold
         if self._sign == -1:
             having, without = without, having
         accepted = np.count_nonzero(without, axis=1)
         lost = np.count_nonzero(without & ~having, axis=1)
         came = np.zeros_like(lost)
         if fixed is self._known:
-            came = np.count_nonzero(having & self._right, axis=1) - np.count_nonzero(without & self._right, axis=1)
+            right = self._right[fixed.order]
+            came = np.count_nonzero(having & right, axis=1) - np.count_nonzero(without & right, axis=1)
         return lost / np.maximum(accepted, 1), came
 
 
 def _after(before: RankedScores, changes: Sequence[Change]) -> Floats:
-    """(r, n) all scores of a set after each of r changes."""
+    """(r, n) all scores of a set after each of r changes, in the order of those before: mostly nearly sorted."""
     changed = np.empty((len(changes), before.size))
     for row, change in zip(changed, changes, strict=True):
+        scores = change.scores
         if not isinstance(change.rows, slice):
-            row[:] = before.scores
-        row[change.rows] = change.scores
+            scores = before.scores.copy()
+            scores[change.rows] = change.scores
+        scores.take(before.order, out=row, mode="clip")
     return changed

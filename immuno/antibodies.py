@@ -8,6 +8,7 @@ from typing import Any
 
 from agents.memory import as_bank
 from agents.vocabulary import load_vocabulary
+from db.generations import chosen_generation
 from db.records import EffectRecord, GenerationRecord, SessionRecord
 from evaluation.bank import Bank, read_bank_file
 from evaluation.classes import fill_template
@@ -143,22 +144,6 @@ def bank_in_use(place: Workplace) -> BankInUse:
             f"session '{session.name}' embedded its antibodies with {session.encoder.model}, "
             f"not with the configuration's {place.embedder.encoder.model}; use the encoder it was made with"
         )
-    generation = _generation(place, session)
+    generation = chosen_generation(place.store, session, wanted.generation)
     stored = place.store.bank(generation.id)
     return BankInUse(as_bank(stored) if len(stored) else Bank.empty(dim), session, generation)
-
-
-def _generation(place: Workplace, session: SessionRecord) -> GenerationRecord:
-    number = place.config.antibodies.generation
-    generations = place.store.generations(session.id)
-    if number is None:
-        best = place.store.best_generation(session.id)
-        if best is None:
-            raise SetupError(
-                f"session '{session.name}' has no generation yet; run: immuno refine resume {session.name}"
-            )
-        return best
-    found = next((one for one in generations if one.number == number), None)
-    if found is None:
-        raise SetupError(f"session '{session.name}' has no generation {number}; it has 0 to {len(generations) - 1}")
-    return found

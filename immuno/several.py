@@ -21,9 +21,10 @@ from immuno.workflow import Workplace, with_overrides
 
 @dataclass(frozen=True, slots=True)
 class SeveralOutcome:
-    """The summary as plain JSON values, and where it was written."""
+    """The summary as plain JSON values, each seed's verdict ({} where none was asked for), and the summary's file."""
 
     summary: dict[str, Any]
+    verdicts: dict[int, dict[str, Any]]
     path: Path
 
 
@@ -55,4 +56,5 @@ def bench_seeds(
         folder = out / f"seed-{seed}"
         write_results(folder / "results.json", {**one.results, "seeds_summary": summary.as_json()})
         render_report(folder)
-    return SeveralOutcome(summary.as_json(), out / "summary.json")
+    verdicts = {seed: one.results["verdict"] for seed, one in zip(seeds, outcomes, strict=True)}
+    return SeveralOutcome(summary.as_json(), verdicts, out / "summary.json")

@@ -57,10 +57,13 @@ def command(
             chosen, seeds, session=session, out=folder, to_settle=settle, database=database, ray_address=ray_address
         )
         if as_json:
-            print_json(several.summary)
-        else:
-            print_table(seeds_table(several.summary))
-            click.echo(f"summary: {several.path}", err=True)
+            print_json({**several.summary, "verdicts": several.verdicts})
+            return
+        print_table(seeds_table(several.summary))
+        for number, verdict in several.verdicts.items():
+            if verdict:
+                click.echo(f"verdict, seed {number}: {verdict['status']}")
+        click.echo(f"summary: {several.path}", err=True)
         return
     chosen = with_overrides(chosen, seed=seed, session=session)
     with Workplace.open(chosen, database=database, ray_address=ray_address) as place:

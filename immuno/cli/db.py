@@ -214,6 +214,30 @@ def prompts(session: str | None, database: str | None, as_json: bool) -> None:
 
 
 @group.command()
+@click.argument("session")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--generation", type=int, metavar="N", help="Default: the session's best generation.")
+@_database_option
+def export(session: str, file: Path, generation: int | None, database: str | None, as_json: bool) -> None:
+    """Write the bank of SESSION into FILE, a .jsonl that `[antibodies] file` reads."""
+    from db.generations import chosen_generation
+    from evaluation.bank import write_bank_jsonl
+    from immuno.errors import SetupError
+    from immuno.records import ProposedAntibody
+
+    if file.suffix != ".jsonl":
+        raise SetupError(f"{file}: a bank is exported as .jsonl; name a file that ends so")
+    with _open(database) as store:
+        chosen = chosen_generation(store, store.session(session), generation)
+        found = store.bank(chosen.id).antibodies
+    write_bank_jsonl(file, [ProposedAntibody(one.text, one.kind, one.guards) for one in found])
+    if as_json:
+        _print_json([{"file": str(file), "generation": chosen.number, "antibodies": len(found)}])
+    else:
+        click.echo(f"{len(found)} antibodies of generation {chosen.number} of '{session}' written to {file}")
+
+
+@group.command()
 @_database_option
 def upgrade(database: str | None, as_json: bool) -> None:
     """Bring an older database up to date.

@@ -79,6 +79,7 @@ def test_the_front_door_finds_the_group() -> None:
         "antibodies",
         "check",
         "effects",
+        "export",
         "generations",
         "prompts",
         "sessions",

@@ -121,3 +121,98 @@ def test_what_is_wrong_with_the_data_is_said_without_a_traceback(
     assert (status, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
+
+
+SETTLED = CONFIG.replace('[[methods]]\nname = "mcm"', '[[methods]]\npreset = "scores"\n[[methods]]\nname = "mcm"')
+
+
+def run(config: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    folder = config.parent
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", str(config), "--out", str(folder / "out"), "--db", str(folder / "immuno.db"), *options])
+    out, err = capsys.readouterr()
+    return int(stopped.value.code or 0), out, err
+
+
+def test_settling_gives_a_verdict_and_says_what_could_not_be_compared(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(SETTLED)
+    status, out, err = run(config, capsys, "--settle")
+    assert status == 0, err
+    results = json.loads((config.parent / "out" / "results.json").read_text())
+    verdict = results["verdict"]
+    assert verdict["status"] == "undecided"
+    assert verdict["method"] == "calibrated"
+    assert {"bank", "none", "noise"} <= set(verdict["acceptance"])
+    # The table of texts holds none of the words that these controls draw.
+    assert "no embedding of" in verdict["left_out"]["random_words"]
+    # The one antibody guards no class in particular, so there is nothing to shuffle.
+    assert "does not look at the class" in verdict["left_out"]["shuffled"]
+    assert "no embedding of" in verdict["left_out"]["neglabel"]
+    assert "precomputed" in results["left_out"]["GL-MCM"]
+    assert "left out: GL-MCM" in out
+    assert "undecided" in out.lower()
+    assert {"calibrated", "knn", "immuno_vlm"} <= {row["extra"].get("score", row["method"]) for row in results["rows"]}
+    assert (config.parent / "out" / "results.csv").read_text().count("\n") == len(results["rows"]) + 1
+
+
+def test_a_run_that_was_measured_is_shown_again_without_opening_the_test(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(config, capsys, "--json")
+    again = run(config, capsys, "--json")
+    assert first[:2] == again[:2]
+    assert len(json.loads(again[1])["test_reads"]) == 1
+    # Settling is another measurement: it opens the test once more, and that is on record.
+    assert len(json.loads(run(config, capsys, "--settle", "--json")[1])["test_reads"]) == 2
+
+
+def test_there_is_no_verdict_without_a_bank(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(CONFIG.replace('file = "bank.txt"', ""))
+    status, _, err = run(config, capsys, "--settle")
+    assert status == 2
+    assert "no verdict on an empty bank" in err
+
+
+def test_several_seeds_give_mean_and_deviation(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(config, capsys, "--seeds", "1,2,3", "--settle", "--json")
+    assert status == 0, err
+    summary = json.loads(out)
+    assert summary["seeds"] == [1, 2, 3]
+    assert set(summary["verdicts"]) == {"1", "2", "3"}
+    folder = config.parent / "out"
+    single = [json.loads((folder / f"seed-{seed}" / "results.json").read_text()) for seed in (1, 2, 3)]
+    values = [row["auroc"] for run in single for row in run["rows"] if (row["method"], row["ood"]) == ("mcm", "far")]
+    row = next(row for row in summary["rows"] if (row["method"], row["ood"]) == ("mcm", "far"))
+    assert row["auroc"]["mean"] == pytest.approx(np.mean(values))
+    assert json.loads((folder / "summary.json").read_text())["rows"] == summary["rows"]
+    assert "standard deviation" in (folder / "seed-1" / "report.html").read_text()
+    # A second time everything is found as it was.
+    assert json.loads(run(config, capsys, "--seeds", "1,2,3", "--settle", "--json")[1]) == summary
+
+
+@pytest.mark.parametrize("seeds", ["1", "1,1", "a,b", "-1,2", ""])
+def test_seeds_that_are_none_are_told(config: Path, capsys: pytest.CaptureFixture[str], seeds: str) -> None:
+    status, _, err = run(config, capsys, "--seeds", seeds)
+    assert status == 2
+    assert "two or more different seeds" in err
+
+
+def test_a_word_list_of_ones_own_feeds_the_controls(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = config.parent
+    with np.load(folder / "texts.npz") as table:
+        words = ["axe", "barn", "cart", "drum"]
+        texts = [*table["texts"], *(f"a photo of a {word}." for word in words)]
+        extra = np.random.default_rng(4).normal(size=(4, 16))
+        np.savez(folder / "texts.npz", texts=np.array(texts), features=np.vstack([table["features"], extra]))
+    (folder / "words.txt").write_text("axe\nbarn\ncart\ndrum\n")
+    config.write_text(CONFIG.replace('file = "bank.txt"', 'file = "bank.txt"\nwords = "words.txt"'))
+    status, _, err = run(config, capsys, "--settle")
+    assert status == 0, err
+    verdict = json.loads((folder / "out" / "results.json").read_text())["verdict"]
+    assert {"random_words", "neglabel"} <= set(verdict["bank_minus"])
+    config.write_text(CONFIG.replace('file = "bank.txt"', 'file = "bank.txt"\nwords = "none.txt"'))
+    status, _, err = run(config, capsys)
+    assert (status, "no word list at" in err) == (2, True)
