@@ -206,10 +206,14 @@ class _SoftmaxState(State):
 
     def alone(self, term: Term) -> Change:
         beyond = term.values - self._known
-        small = np.exp(-np.abs(beyond))
-        nearer, peak = beyond > 0, self._bare
-        numerator = np.where(nearer, peak * small - self._form.beta, peak - self._form.beta * small)
-        return Change(ALL, numerator / (1 + small))
+        small = np.abs(beyond)
+        np.exp(np.negative(small, out=small), out=small)
+        share = self._bare - self._form.beta * small
+        nearer = np.flatnonzero(beyond > 0)
+        share[nearer] = self._bare[nearer] * small[nearer] - self._form.beta
+        small += 1
+        share /= small
+        return Change(ALL, share)
 
     def absorb(self, j: int, term: Term) -> None:
         g, new = self._form.group[j], term.values
@@ -221,8 +225,10 @@ class _SoftmaxState(State):
         np.maximum(top, new, out=top)
         was = second.copy()
         np.maximum(second, lower, out=second)
-        others *= np.exp(was - second)
-        others += np.exp(lower - second)
+        was -= second
+        others *= np.exp(was, out=was)
+        lower -= second
+        others += np.exp(lower, out=lower)
 
     def finish(self) -> None:
         groups = range(len(self._sizes))
@@ -263,10 +269,10 @@ class _SoftmaxState(State):
         gone = np.subtract(term.values, high, out=term.values)
         np.exp(gone, out=gone)
         # Where j leads this is not what is wanted, and may be 0 / 0; it is replaced.
-        leads = self._lead[g] == j
+        leads = np.flatnonzero(self._lead[g] == j)
         gone[leads] = 0.0
         share = numerator / (total - gone)
-        share[leads] = self._without_lead[g][leads]
+        share[leads] = self._without_lead[g, leads]
         if groups == 1:
             return Change(ALL, share)
         share -= self._scores[g]

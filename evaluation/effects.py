@@ -79,10 +79,10 @@ def antibody_effects(
     right = _rightly_classified(fitted, known, known_labels)
     for name, images in outliers.items():
         check_unit_rows(images.features, what=f"set '{name}'", dim=fitted.dim)
-    states = [state_of(form, images, fitted.width) for images in (known, *outliers.values())]
-    if not form.ids:
-        return ()
     with ThreadPoolExecutor(_processors()) as pool:
+        states = list(pool.map(lambda images: state_of(form, images, fitted.width), (known, *outliers.values())))
+        if not form.ids:
+            return ()
         meeting = _Meeting(states, len(form.ids), pool)
         solo = _solo(meeting, right, acceptance)
         left_out = _leave_one_out(meeting, right, acceptance)

@@ -95,6 +95,9 @@ class Boundary:
         for accepted, pair, after in zip(self._accepted, self._pairs, outliers, strict=True):
             gain, _ = self._rejected_of_many(pair.outliers, after, threshold)
             d_accepted = np.count_nonzero(after >= own, axis=1) - accepted
+            if pair.outliers.ordered[0] == pair.outliers.ordered[-1]:
+                # Their order says nothing (NegLabel's score is 1 without antibodies), and the search wants one.
+                after.sort(axis=1)
             for i, of_one in enumerate(shifts):
                 won = twice_won(ordered[i], after[i])
                 of_one.append(
