@@ -109,7 +109,7 @@ def read_bank_file(path: Path) -> list[ProposedAntibody]:
     try:
         content = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise SetupError(f"no bank of antibodies at {path}") from None
+        raise SetupError(f"no bank of antibodies at {path}; put [antibodies] file right") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(f"cannot read {path} as UTF-8 text: {error}") from None
     found = reader(path, content)

@@ -52,15 +52,115 @@ class BenchmarkResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Method:
-    """A method that is ready to measure."""
+class FittedMethod:
+    """A method that is ready to measure, in its arm's space; `threshold` is the one to deploy."""
 
     label: str
     score: Score
     arm: str
+    space: Space
     fitted: FittedScore
-    antibodies: int
     threshold: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FittedMethods:
+    """The methods of a run, before the sealed test is opened. `left_out` as in BenchmarkResult."""
+
+    classes: tuple[str, ...]
+    methods: tuple[FittedMethod, ...]
+    left_out: Mapping[str, str]
+    local: _LocalAnswers
+
+
+def check_methods(methods: Sequence[MethodConfig | Planned]) -> None:
+    """Check whatever can be checked of methods before anything is embedded.
+
+    Raises SetupError for unknown scores and parameters, values out of range, an arm for a score without antibodies, and
+    two methods of one label.
+    """
+    planned = _planned(methods)
+    _check_distinct([one.label for one in planned], "methods", "give one of them a label")
+    for one in planned:
+        score = make_score(one.method.name, **one.method.params)
+        if one.method.arm is not None and not score.uses_bank:
+            raise SetupError(
+                f"method '{one.label}': the score '{score.name}' uses no antibodies; "
+                f'leave out arm = "{one.method.arm}"'
+            )
+
+
+def fit_methods(
+    arms: Arms,
+    methods: Sequence[MethodConfig | Planned],
+    *,
+    embedder: Embedder | None = None,
+    on_method: Callable[[str], None] = lambda _: None,
+) -> FittedMethods:
+    """Fit each method on its arm's space; no test image is needed for that.
+
+    `embedder` is asked by scores that need patches. `on_method` is called with each label before it is fitted.
+    Raises SetupError as `check_methods` does, and for a method that cannot be fitted; one of a preset is left out then.
+    """
+    check_methods(methods)
+    local = _LocalAnswers(embedder)
+    ready: list[FittedMethod] = []
+    left_out: dict[str, str] = {}
+    for one in _planned(methods):
+        on_method(one.label)
+        try:
+            ready.append(_fit(one, arms, local))
+        except SetupError as error:
+            if not one.optional:
+                raise SetupError(f"method '{one.label}': {error}") from None
+            left_out[one.label] = str(error)
+    if not ready:
+        raise SetupError("no method could be measured: " + "; ".join(f"{k}: {v}" for k, v in left_out.items()))
+    return FittedMethods(ready[0].space.classes, tuple(ready), left_out, local)
+
+
+def measure_methods(
+    fitted: FittedMethods,
+    known: FeatureSet,
+    outliers: Sequence[FeatureSet],
+    *,
+    seed: int,
+    replicates: int = REPLICATES,
+    on_method: Callable[[str], None] = lambda _: None,
+) -> BenchmarkResult:
+    """Measure fitted methods on the known test images and on each outlier set.
+
+    `seed` is recorded in the rows, and is the bootstrap's. `on_method` is called with each label before it is measured.
+    Rows carry every parameter in force, defaults included. Raises SetupError for repeated set names, empty sets, labels
+    of known images that are not classes, and embeddings of other dimensions.
+    """
+    _check_distinct([ID_SET, *(images.name for images in outliers)], "test sets", "rename one of them")
+    for images in (known, *outliers):
+        if not len(images):
+            raise SetupError(f"the test set '{images.name}' has no image that could be read")
+    classes = known.labels(fitted.classes)
+    found: dict[str, MethodScores] = {}
+    for method in fitted.methods:
+        on_method(method.label)
+        of_known, *of_outliers = (
+            method.fitted.score_set(fitted.local.asked(images, method.score, method.space))
+            for images in (known, *outliers)
+        )
+        right = method.fitted.predict(known.features) == classes
+        names = (images.name for images in outliers)
+        found[method.label] = MethodScores(of_known, right, dict(zip(names, of_outliers, strict=True)))
+    resampled = resample(found, seed=seed, count=replicates, names=INTERVALS)
+    rows = tuple(
+        _row(method, found[method.label], images, resampled, seed) for method in fitted.methods for images in outliers
+    )
+    return BenchmarkResult(
+        rows=rows,
+        measured=found,
+        replicates=resampled,
+        fitted={method.label: method.fitted for method in fitted.methods},
+        thresholds={method.label: method.threshold for method in fitted.methods},
+        left_out=fitted.left_out,
+    )
 
 
 def run_methods(
@@ -72,58 +172,10 @@ def run_methods(
     seed: int,
     embedder: Embedder | None = None,
     replicates: int = REPLICATES,
-    on_method: Callable[[str], None] = lambda _: None,
 ) -> BenchmarkResult:
-    """Fit each method on its arm's space, and measure it on the known test images and on each outlier set.
-
-    `seed` is recorded in the rows, and is the bootstrap's. `embedder` is asked by scores that need patches.
-    `on_method` is called with each label before it is measured. Rows carry every parameter in force, defaults included.
-    Raises SetupError for unknown methods and parameters, two methods of one label, repeated set names, empty sets, and
-    labels of known images that are not classes. A method of a preset that cannot be fitted here is left out instead.
-    """
-    planned = [one if isinstance(one, Planned) else Planned(one) for one in methods]
-    labels = [one.label for one in planned]
-    _check_distinct(labels, "methods", "give one of them a label")
-    _check_distinct([ID_SET, *(images.name for images in outliers)], "test sets", "rename one of them")
-    for images in (known, *outliers):
-        if not len(images):
-            raise SetupError(f"the test set '{images.name}' has no image that could be read")
-    # Nothing is measured unless every method can be made.
-    scores = [make_score(one.method.name, **one.method.params) for one in planned]
-    classes = known.labels(arms.space("bank", scores[0]).classes)
-    local = _LocalAnswers(embedder)
-    found: dict[str, MethodScores] = {}
-    ready: dict[str, _Method] = {}
-    left_out: dict[str, str] = {}
-    for one, score in zip(planned, scores, strict=True):
-        on_method(one.label)
-        try:
-            method, space = _prepare(one, score, arms, local)
-            of_known = method.fitted.score_set(local.asked(known, score, space))
-            of_outliers = {
-                images.name: method.fitted.score_set(local.asked(images, score, space)) for images in outliers
-            }
-        except SetupError as error:
-            if not one.optional:
-                raise SetupError(f"method '{one.label}': {error}") from None
-            left_out[one.label] = str(error)
-            continue
-        right = method.fitted.predict(known.features) == classes
-        found[one.label], ready[one.label] = MethodScores(of_known, right, of_outliers), method
-    if not found:
-        raise SetupError("no method could be measured: " + "; ".join(f"{k}: {v}" for k, v in left_out.items()))
-    resampled = resample(found, seed=seed, count=replicates, names=INTERVALS)
-    rows = tuple(
-        _row(method, found[label], images, resampled, seed) for label, method in ready.items() for images in outliers
-    )
-    return BenchmarkResult(
-        rows=rows,
-        measured=found,
-        replicates=resampled,
-        fitted={label: method.fitted for label, method in ready.items()},
-        thresholds={label: method.threshold for label, method in ready.items()},
-        left_out=left_out,
-    )
+    """Fit and measure in one go; see `fit_methods` and `measure_methods`."""
+    fitted = fit_methods(arms, methods, embedder=embedder)
+    return measure_methods(fitted, known, outliers, seed=seed, replicates=replicates)
 
 
 class _LocalAnswers:
@@ -145,29 +197,24 @@ class _LocalAnswers:
         return replace(images, local={**images.local, request.key: self._answers[key]})
 
 
-def _prepare(one: Planned, score: Score, arms: Arms, local: _LocalAnswers) -> tuple[_Method, Space]:
-    if one.method.arm is not None and not score.uses_bank:
-        raise SetupError(f"the score '{score.name}' uses no antibodies; leave out arm = \"{one.method.arm}\"")
+def _planned(methods: Sequence[MethodConfig | Planned]) -> list[Planned]:
+    return [one if isinstance(one, Planned) else Planned(one) for one in methods]
+
+
+def _fit(one: Planned, arms: Arms, local: _LocalAnswers) -> FittedMethod:
+    score = make_score(one.method.name, **one.method.params)
     arm = one.method.arm or score.default_arm
     space = arms.space(arm, score) if score.uses_bank else arms.space("bank", score)
     fitted = score.fit(space)
     threshold = fitted.own_threshold
     if threshold is None and space.feedback is not None:
         threshold = metrics.threshold_at(fitted.score_set(local.asked(space.feedback.known, score, space)))
-    return (
-        _Method(
-            label=one.label,
-            score=score,
-            arm=arm if score.uses_bank else "",
-            fitted=fitted,
-            antibodies=len(space.bank) if score.uses_bank else 0,
-            threshold=threshold,
-        ),
-        space,
-    )
+    return FittedMethod(one.label, score, arm if score.uses_bank else "", space, fitted, threshold)
 
 
-def _row(method: _Method, measured: MethodScores, images: FeatureSet, resampled: Replicates, seed: int) -> ResultRow:
+def _row(
+    method: FittedMethod, measured: MethodScores, images: FeatureSet, resampled: Replicates, seed: int
+) -> ResultRow:
     known, right, outliers = measured.known, measured.right, measured.outliers[images.name]
     accuracy, auroc = float(right.mean()), metrics.auroc(known, outliers)
     deployed = None if method.threshold is None else metrics.deployed(known, right, outliers, method.threshold)
@@ -187,7 +234,7 @@ def _row(method: _Method, measured: MethodScores, images: FeatureSet, resampled:
         fpr95_id=metrics.fpr95_id(known, outliers),
         fpr95_ood=metrics.fpr95_ood(known, outliers),
         id_accuracy=accuracy,
-        antibodies=method.antibodies,
+        antibodies=len(method.space.bank) if method.score.uses_bank else 0,
         arm=method.arm,
         h_score=metrics.h_score(accuracy, auroc),
         oscr=metrics.oscr(known, right, outliers),

@@ -158,7 +158,9 @@ def _array(path: Path, name: str) -> Array | None:
                 raise SetupError(f"{path} is not an .npz file; write it with numpy.savez")
             return arrays[name] if name in arrays.files else None
     except OSError as error:
-        raise SetupError(f"cannot read the feature file {path}: {error.strerror or error}") from None
+        raise SetupError(
+            f"cannot read the embeddings in {path}: {error.strerror or error}; put the path right"
+        ) from None
     except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
         raise SetupError(_unreadable(path, name, error)) from None
 
@@ -185,7 +187,9 @@ def _shape(path: Path) -> tuple[int, ...]:
                     )
                     shape, _, dtype = read(member)
     except OSError as error:
-        raise SetupError(f"cannot read the feature file {path}: {error.strerror or error}") from None
+        raise SetupError(
+            f"cannot read the embeddings in {path}: {error.strerror or error}; put the path right"
+        ) from None
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
         raise SetupError(_unreadable(path, "features", error)) from None
     _check_matrix(path, shape, dtype)

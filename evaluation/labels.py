@@ -16,6 +16,11 @@ _INTEGER = re.compile(r"-?[0-9]{1,9}")
 _SYNSET = re.compile(r"n\d{8}")
 
 
+def is_number(label: str) -> bool:
+    """Whether a label is an index or a WordNet id, so that it names nothing by itself."""
+    return bool(_INTEGER.fullmatch(label) or _SYNSET.fullmatch(label))
+
+
 def resolve_labels(
     samples: tuple[Sample, ...], classes: Sequence[str], *, role: Literal["id", "outlier"], name: str
 ) -> tuple[Sample, ...]:
@@ -39,7 +44,8 @@ def resolve_labels(
         wrong = [sample for sample in samples if not 0 <= int(sample.label) < len(classes)]
         if wrong:
             raise SetupError(
-                f"set '{name}': {len(wrong)} label(s) out of range (first: {wrong[0].label} of '{wrong[0].id}'); the "
+                f"set '{name}': {len(wrong)} label(s) out of range (first: label {wrong[0].label}, of "
+                f"{wrong[0].path}); the "
                 f"class list has {len(classes)} names, counted from 0 to {len(classes) - 1}"
             )
         of_label = {label: classes[int(label)] for label in written}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from evaluation.precomputed import PrecomputedEmbedder
 from evaluation.sources import Role, read_source
 from immuno.config import DataConfig, RunConfig, SourceConfig
 from immuno.errors import SetupError, did_you_mean
-from immuno.records import Split
+from immuno.records import ImageSet, Split
 
 
 class _Named(NamedTuple):
@@ -26,12 +27,13 @@ def check_sources(config: RunConfig) -> list[str]:
 
     Looks for missing and empty paths, another number of images than `expected`, labels of known images that are not
     classes, malformed lists, tars and feature files, and, for a precomputed encoder, a malformed table, images without
-    embeddings and other dimensions. Lists the sealed sets and opens no image of them. The mini-world is not drawn.
+    embeddings and other dimensions, and for files that are in the sealed test and in fit or feedback as well. Lists the
+    sealed sets and opens no image of them. The mini-world, right by construction, is not drawn.
     """
     problems: list[str] = []
     classes: tuple[str, ...] = ()
-    # "dataset" takes the labels of a set that is checked below, and the mini-world's are right by construction.
-    if config.classes.names != "dataset":
+    source_of_classes = config.data.fit or config.data.id
+    if config.classes.names != "dataset" or source_of_classes.builtin is None:
         try:
             classes = read_classes(config.classes, config.data, seed=config.seed)
         except SetupError as error:
@@ -42,9 +44,29 @@ def check_sources(config: RunConfig) -> list[str]:
             dim = PrecomputedEmbedder(config.encoder).encoder.dim
         except SetupError as error:
             problems.append(str(error))
+    listed: list[tuple[_Named, ImageSet]] = []
     for one in _sources(config.data):
-        problems += _check(one, config, classes, dim)
+        problems += _check(one, config, classes, dim, listed)
+    if config.data.overlap == "error":
+        problems += _shared_files(listed)
     return list(dict.fromkeys(problems))
+
+
+def _shared_files(listed: Sequence[tuple[_Named, ImageSet]]) -> Iterator[str]:
+    """A line for each pair of an open and a sealed set that share files; images that are copies are found later."""
+    for sealed, test in listed:
+        if sealed.split != "test":
+            continue
+        paths = {os.path.realpath(sample.path) for sample in test.samples}
+        for other, images in listed:
+            if other.split == "test":
+                continue
+            shared = [sample.path for sample in images.samples if os.path.realpath(sample.path) in paths]
+            if shared:
+                yield (
+                    f"{len(shared)} image(s) of {other.name} are in {sealed.name} too (first: {shared[0]}); "
+                    'separate the sets, or write [data] overlap = "drop" to leave these out of the test'
+                )
 
 
 def _sources(data: DataConfig) -> Iterator[_Named]:
@@ -59,7 +81,14 @@ def _sources(data: DataConfig) -> Iterator[_Named]:
         yield _Named(f"data.ood {source.name}", source, "outlier", "test")
 
 
-def _check(one: _Named, config: RunConfig, classes: Sequence[str], dim: int | None) -> Iterator[str]:
+def _check(
+    one: _Named,
+    config: RunConfig,
+    classes: Sequence[str],
+    dim: int | None,
+    listed: list[tuple[_Named, ImageSet]],
+) -> Iterator[str]:
+    """Yield the problems of one source, and add what it lists to `listed`."""
     source = one.source
     if source.builtin is not None:
         return
@@ -68,6 +97,7 @@ def _check(one: _Named, config: RunConfig, classes: Sequence[str], dim: int | No
     except SetupError as error:
         yield str(error)
         return
+    listed.append((one, images))
     found = len(images.samples)
     if source.expected is not None and found != source.expected:
         yield (

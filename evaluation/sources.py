@@ -27,7 +27,7 @@ from typing import Literal
 from evaluation.feature_files import SUFFIXES as FEATURE_SUFFIXES
 from evaluation.feature_files import list_feature_file
 from evaluation.image_list import read_image_list
-from evaluation.labels import resolve_labels
+from evaluation.labels import is_number, resolve_labels
 from evaluation.locations import containing_file
 from evaluation.miniworld.world import MiniWorld, build, default_root
 from evaluation.tars import IMAGE_SUFFIXES, expand, is_pattern, read_tars
@@ -106,6 +106,11 @@ def label_names(source: SourceConfig, *, seed: int) -> tuple[str, ...]:
     if not names:
         raise SetupError(
             f"{source.path or source.features} has no class folders and no labels; name a class list in [classes] names"
+        )
+    if all(is_number(name) for name in names):
+        raise SetupError(
+            f"the labels in {source.path or source.features} are numbers, not names; name a class list in "
+            "[classes] names, in the order of the numbers"
         )
     return tuple(sorted(names))
 

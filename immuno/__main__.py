@@ -1,5 +1,6 @@
 """`python -m immuno`: the canonical command; run in a checkout, its rooms win over other packages of their names."""
 
+import contextlib
 import os
 import sys
 
@@ -11,13 +12,15 @@ def run() -> None:
     try:
         main()
     except SystemExit as stopped:
-        if stopped.code == STOPPED:
-            # Everything is closed by now. The interpreter's own teardown, with native threads still about, has crashed
-            # after a Ctrl-C (status -11 in 1 of 8 tries), so it is left out.
+        if stopped.code not in (0, STOPPED):
+            raise
+        # Everything is closed by now. The interpreter's own teardown, with native threads still about, has crashed
+        # after a Ctrl-C (status -11 in 1 of 8 tries), and a Ctrl-C in the midst of it makes a finished program look
+        # killed: it is left out.
+        with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(STOPPED)
-        raise
+        os._exit(int(stopped.code))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ report.html   drawn from results.json and scores.npz alone
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from cluster.progress import RichProgress
 from db.records import RunRecord
 from evaluation.arms import Arms
-from evaluation.benchmark import BenchmarkResult, run_methods
+from evaluation.benchmark import BenchmarkResult, check_methods, fit_methods, measure_methods, run_methods
 from evaluation.features import FeatureSet
 from evaluation.gallery import GalleryItem, gallery
 from evaluation.leakage import Leak, leaks, without
@@ -60,6 +61,7 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
     """
     config = place.config
     _writable(out)
+    check_methods(expand(config.methods, settle=to_settle))
     if problems := check_sources(config):
         raise SetupError("\n".join(problems))
     used = bank_in_use(place)
@@ -119,9 +121,13 @@ class _Bench:
             words=word_list(config),
             seed=config.seed,
         )
-        test = self._open(sealed, space)
         planned = expand(config.methods, settle=self.to_settle)
-        measured = self._run(arms, planned, test)
+        with _progress(len(planned), "fitting methods") as told:
+            fitted = fit_methods(arms, planned, embedder=self.place.embedder, on_method=told)
+        # Whatever can be wrong with a method is known by now: the seal is not broken for nothing.
+        test = self._open(sealed, space)
+        with _progress(len(fitted.methods), "measuring methods") as told:
+            measured = measure_methods(fitted, test.known, test.outliers, seed=self.run.seed, on_method=told)
         leaked = leaks(self.used.bank, {images.name: images.label_names for images in test.outliers})
         rows = self._with_leak_free_figures(measured.rows, leaked, space, planned, test)
         self.place.store.save_results(self.run.id, rows)
@@ -148,22 +154,6 @@ class _Bench:
             open_sets=[*([space.fit] if space.fit else []), *feedback],
             overlap=place.config.data.overlap,
         )
-
-    def _run(self, arms: Arms, planned: Sequence[Planned], test: Disjoint) -> BenchmarkResult:
-        bar = RichProgress()
-        bar.start(len(planned), "measuring methods")
-        try:
-            return run_methods(
-                arms,
-                planned,
-                test.known,
-                test.outliers,
-                seed=self.run.seed,
-                embedder=self.place.embedder,
-                on_method=lambda _: bar.advance(1),
-            )
-        finally:
-            bar.stop()
 
     def _with_leak_free_figures(
         self,
@@ -252,6 +242,17 @@ class _Bench:
             "antibodies": listed_antibodies(place, self.used),
             "gallery": [asdict(item) for item in _gallery(measured, space, test.outliers, before, after)],
         }
+
+
+@contextmanager
+def _progress(total: int, what: str) -> Iterator[Callable[[str], None]]:
+    """A bar that moves when it is told of a method."""
+    bar = RichProgress()
+    bar.start(total, what)
+    try:
+        yield lambda _: bar.advance(1)
+    finally:
+        bar.stop()
 
 
 def _gallery(

@@ -5,6 +5,7 @@ Paths are relative to the folder of the configuration file. A misspelt key is an
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -234,7 +235,7 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        raise SetupError(f"{origin}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
+        raise SetupError(f"{origin}: " + "; ".join(_explain(one) for one in _causes(error)[:3])) from None
     resolved: RunConfig = _with_absolute_paths(config, folder)
     model = resolved.encoder.model
     if model.startswith(_LOCAL) and not Path(model.removeprefix(_LOCAL)).is_absolute():
@@ -243,21 +244,55 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     return resolved
 
 
+def _causes(error: ValidationError) -> list[ErrorDetails]:
+    """The errors, without "too few entries" where the entries themselves are wrong."""
+    found = error.errors()
+    places = [one["loc"] for one in found]
+    return [
+        one
+        for one in found
+        if one["type"] != "too_short"
+        or not any(len(place) > len(one["loc"]) and place[: len(one["loc"])] == one["loc"] for place in places)
+    ]
+
+
 def _explain(error: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+    where, given = _where(error["loc"]), error["input"]
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
         return f"unknown key '{where}'{did_you_mean(key, _keys_at(error['loc'][:-1]))}"
     if error["type"] == "missing":
-        return f"the key '{where}' is missing"
-    return f"{where or 'configuration'}: {error['msg'].removeprefix('Value error, ')}"
+        example = '; add [[methods]] with name = "immuno_vlm", for instance' if where == "methods" else ""
+        return f"the key '{where}' is missing{example}"
+    if error["type"] == "tuple_type" and isinstance(given, dict):
+        return f"{where}: write [[{where}]] with double brackets, once for each"
+    if error["type"] == "literal_error":
+        valid = re.findall("'([^']*)'", str(error["ctx"]["expected"]))
+        return f"{where} = {given!r}{did_you_mean(str(given), valid)}"
+    value = f" = {given!r}" if isinstance(given, str | int | float) else ""
+    return f"{where or 'configuration'}{value}: {error['msg'].removeprefix('Value error, ')}"
+
+
+_TAGS = {"method": MethodConfig, "preset": PresetConfig}
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    """The key as a user would say it: entries counted from 1, and pydantic's names for kinds of entries left out."""
+    parts = [
+        part
+        for i, part in enumerate(location)
+        if not (part in _TAGS and i and isinstance(location[i - 1], int) and location[0] == "methods")
+    ]
+    return "".join(f" no. {part + 1}" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     """The valid keys of the section at a location of the configuration."""
     section: Any = RunConfig
     for part in location:
-        if isinstance(part, str) and section is not None and part in section.model_fields:
+        if section in _TAGS.values() and part in _TAGS:
+            section = _TAGS[str(part)]
+        elif isinstance(part, str) and section is not None and part in section.model_fields:
             section = _section_of(section.model_fields[part].annotation)
     return list(section.model_fields) if section is not None else []
 

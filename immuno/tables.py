@@ -47,8 +47,10 @@ def print_bench(rows: Sequence[ResultRow], results: Mapping[str, Any]) -> None:
     print_table(results_table(rows, results.get("published", ())))
     for line in verdict_lines(results.get("verdict", {})):
         click.echo(line)
-    for line in (*headline(rows), *_remarks(results)):
+    for line in headline(rows):
         click.echo(line)
+    for remark in _remarks(results):
+        click.echo("\n".join(wrap(remark, WIDTH, subsequent_indent="  ")))
 
 
 def _remarks(results: Mapping[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ def database_option(command: Command) -> Command:
         "database",
         metavar="URL",
         envvar="IMMUNO_DB",
-        help="Database: an SQLAlchemy URL or an SQLite file. Default: $IMMUNO_DB, else immuno.db in the run's folder.",
+        help="Database: an SQLAlchemy URL or an SQLite file. Default: $IMMUNO_DB, else runs/immuno.db.",
     )(command)
 
 

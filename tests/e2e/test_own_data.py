@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from db.store import open_store
 from immuno.cli import main
 
 CLASSES = ("cat", "dog", "owl")
@@ -216,3 +217,23 @@ def test_a_word_list_of_ones_own_feeds_the_controls(config: Path, capsys: pytest
     config.write_text(CONFIG.replace('file = "bank.txt"', 'file = "bank.txt"\nwords = "none.txt"'))
     status, _, err = run(config, capsys)
     assert (status, "no word list at" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('name = "mcm"', 'name = "mcn"'), "there is no score 'mcn'; did you mean 'mcm'"),
+        (('name = "mcm"', 'name = "mcm"\ntemprature = 1.0'), "no parameter 'temprature'"),
+        (('name = "mcm"', 'name = "gl_mcm"'), "an encoder of kind precomputed has no patch embeddings"),
+        (('name = "mcm"', 'name = "max_logit"'), "two methods are called 'max_logit'"),
+        (('name = "mcm"', 'name = "neglabel"'), "method 'neglabel': "),
+    ],
+)
+def test_a_mistake_in_a_method_does_not_break_the_seal(
+    config: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], message: str
+) -> None:
+    config.write_text(CONFIG.replace(*change))
+    status, _, err = run(config, capsys)
+    assert (status, message in err) == (2, True), err
+    with open_store(str(config.parent / "immuno.db"), default=None) as store:
+        assert store.test_reads() == ()

@@ -13,7 +13,14 @@ import pytest
 
 from evaluation import metrics
 from evaluation.arms import Arms
-from evaluation.benchmark import INTERVALS, BenchmarkResult, run_methods
+from evaluation.benchmark import (
+    INTERVALS,
+    BenchmarkResult,
+    check_methods,
+    fit_methods,
+    measure_methods,
+    run_methods,
+)
 from evaluation.features import FeatureSet, LocalRequest
 from evaluation.presets import Planned
 from evaluation.report.model import Results as ReportedResults
@@ -152,10 +159,28 @@ def test_a_score_that_needs_patches_asks_for_them_once() -> None:
         run(method("gl_mcm"))
 
 
-def test_it_says_which_method_it_measures() -> None:
+def test_it_says_which_method_it_works_on() -> None:
     told: list[str] = []
-    run(method("mcm"), method("max_logit", "max cosine"), on_method=told.append)
-    assert told == ["mcm", "max cosine"]
+    fitted = fit_methods(
+        Arms.only(SPACE), [method("mcm"), method("max_logit", "max cosine")], on_method=lambda label: told.append(label)
+    )
+    measure_methods(fitted, KNOWN, [NEAR], seed=0, replicates=5, on_method=told.append)
+    assert told == ["mcm", "max cosine"] * 2
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ([method("nope")], "no score 'nope'"),
+        ([method("mcm", temprature=1.0)], "no parameter 'temprature'.*temperature"),
+        ([method("mcm", temperature=-1.0)], "temperature = -1.0"),
+        ([method("mcm"), method("mcm")], "two methods are called 'mcm'"),
+        ([method("mcm", arm="none")], "uses no antibodies"),
+    ],
+)
+def test_mistakes_in_methods_are_found_before_anything_is_embedded(methods: list[MethodConfig], said: str) -> None:
+    with pytest.raises(SetupError, match=said):
+        check_methods(methods)
 
 
 def test_the_same_run_gives_the_same_numbers() -> None:

@@ -125,7 +125,7 @@ def test_a_row_that_is_no_direction_is_refused_by_its_number(tmp_path: Path, row
         ({"features": directions(3), "ids": np.array(["a", "b", "a"])}, "`ids` holds 'a' twice"),
         ({"features": directions(3), "labels": np.array(["a", None, 3], dtype=object)}, "Python objects"),
         ({"features": np.array([[1.0, None]] * 3, dtype=object)}, "not|Python objects"),
-        ({"features": directions(3), "labels": np.array([0, 1, 3])}, r"out of range \(first: 3 of '2'\)"),
+        ({"features": directions(3), "labels": np.array([0, 1, 3])}, r"out of range \(first: label 3, of .*x.npz::2\)"),
     ],
 )
 def test_arrays_of_another_form_are_refused_by_name(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:

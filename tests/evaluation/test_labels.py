@@ -32,7 +32,9 @@ def test_integers_are_places_unless_the_classes_are_called_so() -> None:
 
 @pytest.mark.parametrize("label", ["2", "-1", "999999999"])
 def test_an_index_out_of_range_is_refused_with_the_range(label: str) -> None:
-    with pytest.raises(SetupError, match=rf"set 'set': 1 label\(s\) out of range \(first: {label} of '1'\).*0 to 1"):
+    with pytest.raises(
+        SetupError, match=rf"set 'set': 1 label\(s\) out of range \(first: label {label}, of .*1\).*0 to 1"
+    ):
         resolve(["0", label], ("a", "b"))
 
 

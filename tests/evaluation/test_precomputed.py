@@ -85,7 +85,7 @@ def test_a_text_may_stand_twice_only_with_one_embedding(tmp_path: Path) -> None:
 
 
 def test_a_bad_table_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"cannot read the feature file .*gone\.npz"):
+    with pytest.raises(SetupError, match=r"cannot read the embeddings in .*gone\.npz"):
         PrecomputedEmbedder(config(tmp_path / "gone.npz"))
     with pytest.raises(SetupError, match="no table of texts"):
         PrecomputedEmbedder(config(tmp_path / "texts.txt"))

@@ -103,4 +103,28 @@ def test_a_precomputed_encoder_needs_its_table_and_embeddings_of_its_size(tmp_pa
     assert "far.npz has vectors of 9 dimensions, the texts have 8" in found[1]
     assert len(found) == 2
     gone = problems(tmp_path, data, encoder={"kind": "precomputed", "texts": "gone.npz"})
-    assert "cannot read the feature file" in gone[0]
+    assert "cannot read the embeddings in" in gone[0]
+
+
+def test_a_file_that_is_open_and_sealed_is_found_before_the_seal_is_broken(tmp_path: Path) -> None:
+    images(tmp_path, "all/cat/1.jpg", "all/dog/2.jpg", "fit/cat/3.jpg", "near/1.jpg")
+    (tmp_path / "fit" / "cat" / "1.jpg").symlink_to(tmp_path / "all" / "cat" / "1.jpg")
+    data = {"fit": {"path": "fit"}, "id": {"path": "all"}, "ood": [{"name": "near", "path": "near"}]}
+    (line,) = problems(tmp_path, data)
+    assert "1 image(s) of data.fit are in data.id too" in line
+    assert 'overlap = "drop"' in line
+    assert problems(tmp_path, {**data, "overlap": "drop"}) == []
+
+
+def test_labels_of_the_test_are_compared_with_those_of_the_fit_set(tmp_path: Path) -> None:
+    images(tmp_path, "fit/cat/1.jpg", "fit/cat/2.jpg", "id/cat/3.jpg", "id/owl/4.jpg", "near/1.jpg")
+    data = {"fit": {"path": "fit"}, "id": {"path": "id"}, "ood": [{"name": "near", "path": "near"}]}
+    (line,) = problems(tmp_path, data, classes={"names": "dataset"})
+    assert "set 'data.id': 1 of its 2 labels are not in the class list, 'owl' among them" in line
+
+
+def test_numbers_are_no_class_names(tmp_path: Path) -> None:
+    images(tmp_path, "id/0/1.jpg", "id/1/2.jpg", "near/1.jpg")
+    data = {"id": {"path": "id"}, "ood": [{"name": "near", "path": "near"}]}
+    (line,) = problems(tmp_path, data, classes={"names": "dataset"})
+    assert "are numbers, not names; name a class list in [classes] names" in line

@@ -72,9 +72,12 @@ def test_other_keys_of_a_method_are_its_parameters(tmp_path: Path) -> None:
         (('path = "images/id"', 'path = "x"\nfeatures = "x.npz"'), "data.id: give exactly one of"),
         (('path = "images/id"', 'features = "x.npz"\nroot = "x"'), "data.id: root goes with path"),
         (('path = "images/id"', 'path = "x"\nexpectd = 3'), "unknown key 'data.id.expectd'; did you mean 'expected'"),
-        (('path = "images/id"', 'path = "x"\nexpected = 0'), "data.id.expected: Input should be greater than or equal"),
+        (
+            ('path = "images/id"', 'path = "x"\nexpected = 0'),
+            "data.id.expected = 0: Input should be greater than or equal",
+        ),
         (("[data.id]", "[data]\noverlapp = 'drop'\n[data.id]"), "unknown key 'data.overlapp'; did you mean 'overlap'"),
-        (("[data.id]", "[data]\noverlap = 'keep'\n[data.id]"), "data.overlap: Input should be 'error' or 'drop'"),
+        (("[data.id]", "[data]\noverlap = 'keep'\n[data.id]"), "data.overlap = 'keep'; known: drop, error"),
         (('model = "miniworld"', ""), "encoder: the key 'model' is missing"),
         (('model = "miniworld"', 'kind = "precomputed"'), 'encoder: kind = "precomputed" needs texts'),
         (('model = "miniworld"', 'model = "x"\ntexts = "t.npz"'), "texts and logit_scale go with kind"),
@@ -83,8 +86,12 @@ def test_other_keys_of_a_method_are_its_parameters(tmp_path: Path) -> None:
             "unknown key 'encoder.text'; did you mean 'texts'",
         ),
         (('[[methods]]\nname = "mcm"\ntemperature = 0.5', ""), "the key 'methods' is missing"),
-        (("[encoder]", "seed = -1\n[encoder]"), "seed: Input should be greater than or equal to 0"),
+        (("[encoder]", "seed = -1\n[encoder]"), "seed = -1: Input should be greater than or equal to 0"),
         (("[encoder]", "[encoder"), "not valid TOML"),
+        (("[[methods]]", "[methods]"), r"methods: write \[\[methods\]\] with double brackets"),
+        (('name = "mcm"', 'name = "mcm"\narm = "nois"'), "methods no. 1.arm = 'nois'; did you mean 'noise'"),
+        (('name = "mcm"', 'preset = "score"'), "methods no. 1.preset = 'score'; did you mean 'scores'"),
+        (('name = "mcm"', 'preset = "scores"\nbeta = 1'), "unknown key 'methods no. 1.beta'; known: preset"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
