@@ -1,8 +1,13 @@
-"""Engines and transactions: which database, SQLite's settings, and the driver's errors in plain words.
+"""Engines and transactions: which database, how each is set up, and the driver's errors in plain words.
 
 SQLite runs with a write-ahead log (readers and one writer do not block each other; set once the file is known to be
 ours, see db.schema), foreign keys enforced, and synchronous=FULL: a commit survives a power cut, because a reply of a
 language model that was paid for must. One fsync per commit is little beside a call of a model.
+
+PostgreSQL reads at REPEATABLE READ (one moment), and writes at READ COMMITTED: what must not change between reading
+and writing is locked by its row, and rows that others may be inserting too are inserted in one order, so that no
+transaction fails for having crossed another and none has to be repeated. Its own settings decide what a power cut
+costs (synchronous_commit and fsync are on unless somebody turned them off).
 """
 
 from __future__ import annotations
@@ -77,14 +82,16 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
     if is_sqlite(url):
         options["connect_args"] = {"timeout": BUSY_SECONDS}
         url = _usable(url, Path(url.database or ""), read_only=read_only)
+    else:
+        options["pool_pre_ping"] = True  # a server that was restarted has dropped the connections
+        options["execution_options"] = {"postgresql_readonly": read_only}
     try:
         engine = create_engine(url, **options)
+        (_set_up_sqlite if is_sqlite(url) else _set_up_postgresql)(engine, read_only=read_only)
     except ModuleNotFoundError as error:
         raise SetupError(
             f"the driver for {shown(url)} is not installed ({error.name}); run: pip install 'immuno-vlm[postgres]'"
         ) from None
-    if is_sqlite(url):
-        _set_up_sqlite(engine, read_only=read_only)
     return engine
 
 
@@ -135,9 +142,23 @@ def _set_up_sqlite(engine: Engine, *, read_only: bool) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _set_up_postgresql(engine: Engine, *, read_only: bool) -> None:
+    from db import halves  # imports pgvector
+
+    if not read_only:
+        halves.fill_with(engine)
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: Any) -> None:
+        connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'")
+        connection.commit()
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
     """A read transaction: everything read in it is of one moment."""
+    if not is_sqlite(engine.url):
+        engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     with plain_errors(engine.url), Session(engine) as session:
         yield session
 
@@ -157,7 +178,8 @@ def plain_errors(url: URL) -> Iterator[None]:
     except StatementError as error:
         if isinstance(error.orig, ImmunoError):  # raised by a column type of ours
             raise error.orig from None
-        raise _explained(error, url) from error
+        # PostgreSQL's error quotes the row that it refused, which may hold a prompt or a reply: it is not passed on.
+        raise _explained(error, url) from (error if is_sqlite(url) else None)
     except sqlite3.Error as error:  # of a connection used without SQLAlchemy
         raise _explained(error, url) from error
 
@@ -174,6 +196,18 @@ _SQLITE_ERRORS: tuple[tuple[str, type[ImmunoError], str], ...] = (
     ),
     ("disk is full", ImmunoError, "the disk of {db} is full; what was committed is safe"),
 )
+_POSTGRES_ERRORS: dict[str, tuple[type[ImmunoError], str]] = {  # by SQLSTATE
+    "25006": (SetupError, "{db} cannot be written; it is open for reading only"),
+    "42501": (SetupError, "{db}: {message}; ask its owner for the right"),
+    "53100": (ImmunoError, "the disk of {db} is full; what was committed is safe"),
+    "55P03": (ImmunoError, f"{{db}}: another process has been writing for {BUSY_SECONDS} s; try again when it is done"),
+    "40001": (ImmunoError, "{db}: another process wrote the same at the same time; nothing was written; try again"),
+    "40P01": (ImmunoError, "{db}: another process wrote the same at the same time; nothing was written; try again"),
+}
+_PGVECTOR = (
+    "{db} needs the extension pgvector (0.8 or newer): install it on the server, and let an administrator "
+    "run there: CREATE EXTENSION vector ({message})"
+)
 
 
 def _explained(error: StatementError | sqlite3.Error, url: URL) -> ImmunoError:
@@ -184,7 +218,14 @@ def _explained(error: StatementError | sqlite3.Error, url: URL) -> ImmunoError:
         for part, kind, words in _SQLITE_ERRORS:
             if part in message:
                 return kind(words.format(db=name))
-    elif isinstance(error, OperationalError) and error.statement is None:
-        return SetupError(f"{shown(url)} cannot be reached: {message}")
+    else:
+        if 'extension "vector"' in message or 'type "halfvec"' in message:
+            return SetupError(_PGVECTOR.format(db=shown(url), message=message))
+        code = getattr(getattr(error, "orig", None), "sqlstate", None)
+        if code in _POSTGRES_ERRORS:
+            kind, words = _POSTGRES_ERRORS[code]
+            return kind(words.format(db=shown(url), message=message))
+        if isinstance(error, OperationalError) and error.statement is None:
+            return SetupError(f"{shown(url)} cannot be reached: {message}")
     what = "refused what was to be stored" if isinstance(error, IntegrityError) else "failed"
     return ImmunoError(f"the database {shown(url)} {what}: {message}")

@@ -28,6 +28,13 @@ _RULES = {
     ),
 }
 """What must hold beyond the schema's own constraints: a query that counts offenders, and what they are."""
+_POSTGRES_RULES = {
+    "search index": (
+        "SELECT count(*) FROM embeddings WHERE NOT EXISTS"
+        " (SELECT 1 FROM halves WHERE halves.embedding_id = embeddings.id)",
+        "{} embedding(s) are not in the index that 'nearest' searches",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,8 @@ def check_database(url: str | None, default: Path) -> tuple[Check, ...]:
                 broken = transaction.execute(text("PRAGMA foreign_key_check"))
                 rows = [f"{table} row {row} -> {other}" for table, row, other, _ in broken]
                 checks.append(_check("foreign keys", rows))
-            for name, (query, words) in _RULES.items():
+            rules = _RULES if is_sqlite(engine.url) else _RULES | _POSTGRES_RULES
+            for name, (query, words) in rules.items():
                 count = transaction.scalar(text(query))
                 checks.append(_check(name, [words.format(count)] if count else []))
     finally:

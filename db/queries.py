@@ -118,7 +118,7 @@ def antibodies(
     limit: int | None,
 ) -> tuple[AntibodyRecord, ...]:
     """Return antibodies in the order of their creation."""
-    query = _antibodies()
+    query = antibody_rows()
     if session_id is not None:
         query = query.where(m.Generation.session_id == session_id)
     if generation is not None:
@@ -129,10 +129,11 @@ def antibodies(
         query = query.where(m.Antibody.kind == kind)
     if guards is not None:
         query = query.where(m.Antibody.guards == guards)
-    return tuple(_antibody(*row) for row in transaction.execute(query.limit(limit)))
+    return tuple(antibody_record(*row) for row in transaction.execute(query.limit(limit)))
 
 
-def _antibodies() -> Select[m.Antibody, int, str]:
+def antibody_rows() -> Select[m.Antibody, int, str]:
+    """Select every antibody with its generation's number and its session's name, in the order of their creation."""
     return (
         select(m.Antibody, m.Generation.number, m.Session.name)
         .join(m.Generation, m.Generation.id == m.Antibody.generation_id)
@@ -141,7 +142,8 @@ def _antibodies() -> Select[m.Antibody, int, str]:
     )
 
 
-def _antibody(antibody: m.Antibody, generation: int, session: str) -> AntibodyRecord:
+def antibody_record(antibody: m.Antibody, generation: int, session: str) -> AntibodyRecord:
+    """Return the record of a row of `antibody_rows`."""
     return AntibodyRecord(**_columns(antibody, "digest"), generation=generation, session=session)
 
 
@@ -214,7 +216,7 @@ def bank(transaction: Transaction, generation_id: str) -> StoredBank:
     if dim is None:
         raise SetupError(f"there is no generation with the id {generation_id!r}")
     query = (
-        _antibodies()
+        antibody_rows()
         .join(m.BankMember, m.BankMember.antibody_id == m.Antibody.id)
         .join(m.Embedding, m.Embedding.id == m.BankMember.embedding_id)
         .where(m.BankMember.generation_id == generation_id)
@@ -222,7 +224,7 @@ def bank(transaction: Transaction, generation_id: str) -> StoredBank:
     )
     rows = transaction.execute(query).all()
     return StoredBank(
-        antibodies=tuple(_antibody(antibody, number, session) for antibody, number, session, _ in rows),
+        antibodies=tuple(antibody_record(antibody, number, session) for antibody, number, session, _ in rows),
         vectors=from_bytes([vector for *_, vector in rows], dim),
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import URL, Engine, make_url, select
+from sqlalchemy import URL, Engine, make_url
 
 from db import models as m
 from db import queries, schema
@@ -27,13 +27,11 @@ from db.records import (
     TestReadRecord,
 )
 from db.values import from_json, to_json
-from db.writing import insert_new, new_id, now, result_rows, write_generation
+from db.writing import check_session_name, insert_new, new_id, now, result_rows, write_generation
 from immuno.errors import SetupError, did_you_mean
 from immuno.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, ResultRow, Verdict
 
 __all__ = ["AntibodyStore", "new_id", "open_store"]
-
-_LONGEST_NAME = 200
 
 
 def open_store(url: str | None = None, *, default: Path | None = None, read_only: bool = False) -> AntibodyStore:
@@ -67,13 +65,15 @@ class AntibodyStore:
     time, as they must.
 
     *Shared.* Any number of threads and processes may use one database at the same time, also the same store from
-    several threads. Writers wait for one another (SQLite: 30 s, then ImmunoError), readers do not wait, and read what
-    was committed when their method began. A store goes to another process by pickling: it opens the database anew
-    there (with the URL as it was resolved here, password included). Do not use one across `os.fork`.
+    several threads. Writers wait for one another (SQLite: always; PostgreSQL: where they write the same; after 30 s
+    ImmunoError), readers do not wait, and read what was committed when their method began. A store goes to another
+    process by pickling: it opens the database anew there (with the URL as it was resolved here, password included). Do
+    not use one across `os.fork`.
 
-    *Faithful.* What is read equals what was written: NaN and infinity, any text (NUL and lone surrogates too),
-    vectors to the last bit, times in UTC. What cannot be kept is refused with a SetupError: vectors and cosines that
-    are not finite, times without a time zone, values that JSON would change.
+    *Faithful.* What is read equals what was written: NaN and infinity, any text (NUL and lone surrogates too; where it
+    is part of a unique key, up to 2 kB on PostgreSQL), vectors to the last bit, times in UTC. What cannot be kept is
+    refused with a SetupError: vectors and cosines that are not finite, times without a time zone, values that JSON
+    would change.
 
     *Ordered.* Sessions, runs and reads come oldest first, generations by number, antibodies in the order of their
     creation.
@@ -90,6 +90,11 @@ class AntibodyStore:
     def url(self) -> str:
         """The database's URL, its password hidden."""
         return shown(self._url)
+
+    @property
+    def engine(self) -> Engine:
+        """The database itself, for the queries of this room that are modules of their own (db.search, db.lineage)."""
+        return self._engine
 
     def close(self) -> None:
         """Close the connections. A closed store opens them again when it is used."""
@@ -135,8 +140,7 @@ class AntibodyStore:
         encoder: EncoderInfo,
     ) -> SessionRecord:
         """Begin a session (status running). Raises SetupError for a name that is taken, empty, long or unprintable."""
-        if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
-            raise SetupError(f"{name!r} cannot name a session; use 1 to {_LONGEST_NAME} printable characters")
+        check_session_name(name)
         time = now()
         row = {
             "id": new_id(),
@@ -240,13 +244,16 @@ class AntibodyStore:
 
         Raises SetupError for a draft that contradicts itself or the database (db.drafts says what holds).
         """
+        return self._save(draft, renumber=False)
+
+    def append_generation(self, draft: GenerationDraft) -> GenerationRecord:
+        """Write a generation under the next number that is free in its session, whatever number the draft has."""
+        return self._save(draft, renumber=True)
+
+    def _save(self, draft: GenerationDraft, *, renumber: bool) -> GenerationRecord:
         with writing(self._engine) as transaction:
-            stored = select(m.Generation.id).where(
-                m.Generation.session_id == draft.session_id, m.Generation.number == draft.number
-            )
-            if transaction.scalar(stored) is None:
-                write_generation(transaction, draft)
-            return queries.generations(transaction, session_id=draft.session_id, number=draft.number)[0]
+            number = write_generation(transaction, draft, renumber=renumber)
+            return queries.generations(transaction, session_id=draft.session_id, number=number)[0]
 
     def generations(self, session_id: str | None = None) -> tuple[GenerationRecord, ...]:
         """Return the generations of a session, or of all."""

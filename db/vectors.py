@@ -34,3 +34,13 @@ def from_bytes(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
         if len(row) != 4 * dim:
             raise ImmunoError(f"a stored embedding has {len(row)} bytes, not {4 * dim}; see 'immuno db check'")
     return np.frombuffer(b"".join(rows), DTYPE).reshape(len(rows), dim).astype(np.float32)
+
+
+def to_half(row: bytes) -> NDArray[np.float16]:
+    """Return the direction of a stored vector, (d,) float16: its dot products are cosines to about 1e-4, for search."""
+    import numpy as np
+
+    vector = np.frombuffer(row, DTYPE).astype(np.float64)
+    length = float(np.linalg.norm(vector))
+    half: NDArray[np.float16] = (vector / length if length else vector).astype(np.float16)
+    return half

@@ -6,12 +6,13 @@ The functions take an ORM session within a write transaction (db.engine.writing)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import Select, insert, select
+from sqlalchemy import Select, UniqueConstraint, func, insert, select
+from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.orm import Session as Transaction
 from uuid_utils.compat import uuid7
 
@@ -21,6 +22,8 @@ from db.values import split_number, to_json
 from db.vectors import DTYPE, to_bytes
 from immuno.errors import SetupError
 from immuno.records import text_digest
+
+_LONGEST_NAME = 200
 
 
 def new_id() -> str:
@@ -33,6 +36,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def check_session_name(name: str) -> None:
+    """Raise SetupError for a name of a session that is empty, long or unprintable."""
+    if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise SetupError(f"{name!r} cannot name a session; use 1 to {_LONGEST_NAME} printable characters")
+
+
 def numbers(values: Mapping[str, float | None]) -> dict[str, Any]:
     """Return the columns of measured numbers: `x` and `x_kind` for each; None, not measured, is NULL in both."""
     columns: dict[str, Any] = {}
@@ -41,16 +50,30 @@ def numbers(values: Mapping[str, float | None]) -> dict[str, Any]:
     return columns
 
 
-def insert_new(transaction: Transaction, model: type[m.Base], rows: Sequence[Mapping[str, Any]]) -> int:
+def insert_new(transaction: Transaction, model: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert the rows whose unique keys are not taken; of equal keys the first one wins. Return how many were new."""
+    table = model.metadata.tables[model.__tablename__]
+    uniques = [one for one in table.constraints if isinstance(one, UniqueConstraint)]
+    key = [column.name for column in min(uniques, key=lambda one: str(one.name), default=table.primary_key).columns]
+    # In one order, whoever inserts: else two processes could each wait for a row of the other.
+    ordered = sorted(rows, key=lambda row: [str(row[name]) for name in key])
     dialect = import_module(f"sqlalchemy.dialects.{transaction.connection().dialect.name}")  # sqlite or postgresql
-    statement = dialect.insert(model).on_conflict_do_nothing().returning(model.metadata.tables[model.__tablename__])
-    return len(transaction.execute(statement, list(rows)).all()) if rows else 0
+    statement = dialect.insert(model).on_conflict_do_nothing().returning(*table.primary_key.columns)
+    return len(transaction.execute(statement, ordered).all()) if rows else 0
 
 
-def write_generation(transaction: Transaction, draft: GenerationDraft) -> None:
-    """Write a generation that is not there yet. SetupError for a draft that contradicts itself or the database."""
+def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumber: bool = False) -> int:
+    """Write a generation, unless its number is taken; return its number: with `renumber` the next that is free.
+
+    Raises SetupError for a draft that contradicts itself or the database.
+    """
     session, dim = _locked_session(transaction, draft.session_id)
+    of_session = m.Generation.session_id == draft.session_id
+    if renumber:
+        last = transaction.scalar(select(func.max(m.Generation.number)).where(of_session))
+        draft = replace(draft, number=0 if last is None else last + 1)
+    elif transaction.scalar(select(m.Generation.id).where(of_session, m.Generation.number == draft.number)):
+        return draft.number
     generation_id, time = new_id(), now()
     what = f"generation {draft.number} of session '{session.name}'"
     _write_prompts(transaction, draft, what, time)
@@ -84,16 +107,20 @@ def write_generation(transaction: Transaction, draft: GenerationDraft) -> None:
         m.BankMember,
         [{"generation_id": generation_id, "antibody_id": key, "embedding_id": in_force[key]} for key in draft.bank],
     )
+    return draft.number
 
 
 def _insert(transaction: Transaction, model: type[m.Base], rows: Sequence[Mapping[str, Any]]) -> None:
-    if rows:
-        transaction.execute(insert(model), list(rows))
+    if rows:  # into the table: the ORM would send rows with a NULL elsewhere one by one
+        transaction.execute(insert(model.metadata.tables[model.__tablename__]), list(rows))
 
 
 def _locked_session(transaction: Transaction, session_id: str) -> tuple[m.Session, int]:
-    """Return the session and its encoder's dimension; on PostgreSQL lock it: its generations come one by one."""
-    session = transaction.get(m.Session, session_id, with_for_update=True)
+    """Return the session and its encoder's dimension; on PostgreSQL lock it: its generations come one by one.
+
+    FOR NO KEY UPDATE: what only refers to the session (a recorded call) need not wait.
+    """
+    session = transaction.get(m.Session, session_id, with_for_update={"key_share": True})
     if session is None:
         raise SetupError(f"there is no session with the id {session_id!r}")
     return session, transaction.get_one(m.Encoder, session.encoder_digest).dim

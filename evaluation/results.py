@@ -27,6 +27,7 @@ from evaluation.replicates import METRICS
 from evaluation.scores.base import Floats
 from immuno.errors import ImmunoError, SetupError
 from immuno.records import ResultRow
+from immuno.spreadsheet import safe_cell
 
 
 class _Contract(BaseModel):
@@ -81,7 +82,6 @@ CSV_COLUMNS = (
     *_BOUNDS,
     *("params", "extra"),
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_csv(path: Path, rows: Iterable[ResultRow]) -> None:
@@ -95,7 +95,7 @@ def write_csv(path: Path, rows: Iterable[ResultRow]) -> None:
     writer.writeheader()
     try:
         for row in rows:
-            writer.writerow({name: _cell(value) for name, value in _line(row).items()})
+            writer.writerow({name: safe_cell(value) for name, value in _line(row).items()})
     except (TypeError, ValueError) as error:
         raise ImmunoError(f"{path} was not written: {error}") from None
     write_atomically(path, content.getvalue())
@@ -111,10 +111,6 @@ def _line(row: ResultRow) -> dict[str, Any]:
         name: bounds.get(name) for name in _BOUNDS
     }
     return line | {name: json.dumps(line[name], ensure_ascii=False, allow_nan=False) for name in ("params", "extra")}
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def rows_of(results: Mapping[str, Any]) -> tuple[ResultRow, ...]:

@@ -15,11 +15,16 @@ if TYPE_CHECKING:  # Alembic is loaded only to migrate: `immuno db` checks the r
     from alembic.config import Config
     from sqlalchemy import Connection
 
-REVISIONS: tuple[str, ...] = ("0001", "0002")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003")
 """Every revision, oldest first."""
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "immuno_schema"
 """Holds a database's revision. Not Alembic's usual name, by which other programs' databases would pass for ours."""
+
+
+def is_of_the_models(_object: object, name: str | None, kind: str, _reflected: bool, _other: object) -> bool:
+    """Whether Alembic should compare it (its `include_object`): not the HNSW indexes, which each encoder adds."""
+    return kind != "index" or not (name or "").startswith("hnsw_")
 
 
 def configuration(connection: Connection) -> Config:

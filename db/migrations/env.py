@@ -8,8 +8,8 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlalchemy.types import TypeDecorator
 
-from db.migrations import VERSION_TABLE
-from db.models import Base
+from db.machinery import metadata_of
+from db.migrations import VERSION_TABLE, is_of_the_models
 
 
 def _render_item(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
@@ -19,8 +19,9 @@ def _render_item(kind: str, item: Any, _context: AutogenContext) -> str | Litera
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=metadata_of(context.config.attributes["connection"].dialect.name),
     version_table=VERSION_TABLE,
+    include_object=is_of_the_models,
     render_as_batch=True,  # SQLite alters a table by copying it
     render_item=_render_item,
 )

@@ -71,7 +71,7 @@ def test_an_unreachable_server_is_named_without_the_password() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_sqlite_is_set_up_for_many_processes_and_power_cuts(store: AntibodyStore) -> None:
+def test_sqlite_is_set_up_for_many_processes_and_power_cuts(store: AntibodyStore, path: Path) -> None:
     with reading(store._engine) as transaction:
         settings = {
             name: transaction.scalar(text(f"PRAGMA {name}"))

@@ -52,7 +52,7 @@ def contents(path: Path, columns: dict[str, list[str]] | None = None) -> dict[st
                 for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608
             ]
             for table in tables
-            if table != migrations.VERSION_TABLE
+            if table != migrations.VERSION_TABLE and (columns is None or table in columns)
         }
 
 

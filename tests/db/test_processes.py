@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,30 +11,7 @@ from db.records import SessionRecord
 from db.store import AntibodyStore, open_store
 
 from .build import draft
-
-ROOT = Path(__file__).parents[2]
-
-
-def _python(script: str, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def _succeed(processes: list[subprocess.Popen[bytes]], stdin: bytes = b"") -> None:
-    for process in processes:  # all of them get their input before any is waited for
-        assert process.stdin is not None
-        process.stdin.write(stdin)
-        process.stdin.close()
-        process.stdin = None
-    for process in processes:
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors.decode()
-
+from .workers import finish, start
 
 WRITER = """
 import pickle, sys
@@ -63,7 +38,7 @@ def test_two_processes_lose_nothing_and_repeat_nothing(
 ) -> None:
     """Each makes the same new database, counts to 60 in the same row, and saves the same generations."""
     new = tmp_path / "new" / "immuno.db"
-    _succeed([_python(WRITER, str(new)) for _ in range(2)], pickle.dumps(store))
+    finish([start(WRITER, str(new)) for _ in range(2)], pickle.dumps(store))
     after = store.session("alpha")
     assert after.seed == session.seed + 2 * 60
     assert after.generations == 8
@@ -97,7 +72,7 @@ os._exit(1)
 def test_a_process_killed_while_it_saves_leaves_nothing_but_its_calls(
     store: AntibodyStore, session: SessionRecord, path: Path
 ) -> None:
-    _succeed([_python(KILLED, str(path))])
+    finish([start(KILLED, str(path))])
     assert store.generations() == ()
     assert store.antibodies() == ()
     call = store.find_llm_call(session.id, 0, "propose", "dog")

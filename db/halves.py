@@ -1,0 +1,101 @@
+"""PostgreSQL's index of the embeddings: their directions as pgvector's halfvec, with an HNSW index for each encoder.
+
+Derived from `embeddings`, and no part of the record: whatever inserts embeddings through an engine of ours fills it in
+the same transaction, and `immuno db check` counts what it lacks. It finds candidates; their cosines are measured on
+the float32 vectors. SQLite has no such table, and compares all vectors. Imports pgvector, so only PostgreSQL loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    ForeignKey,
+    Insert,
+    MetaData,
+    Select,
+    String,
+    Table,
+    bindparam,
+    cast,
+    event,
+    insert,
+    text,
+)
+from sqlalchemy.orm import Session as Transaction
+
+from db.models import Base, Embedding
+from db.vectors import DTYPE, to_half
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_EMBEDDINGS = Base.metadata.tables[Embedding.__tablename__]
+_metadata = MetaData(naming_convention=Base.metadata.naming_convention)
+halves = Table(
+    "halves",
+    _metadata,
+    Column("embedding_id", String(36), ForeignKey(_EMBEDDINGS.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("encoder_digest", String(64), nullable=False),
+    Column("half", HALFVEC(), nullable=False),
+)
+"""The HNSW indexes are not in the model: the database makes one when an encoder is inserted (migration 0003)."""
+
+_CANDIDATES = 10
+"""How many times more candidates are fetched than wanted, for float32 to choose from."""
+_LEAST_SEARCHED, _MOST_SEARCHED = 100, 1000
+"""Limits of hnsw.ef_search: below 100 the recall suffers, above 1000 pgvector refuses."""
+
+
+def fill_with(engine: Engine) -> None:
+    """From now on, write the half of every embedding that the engine inserts."""
+
+    @event.listens_for(engine, "after_execute")
+    def _after_execute(
+        connection: Connection,
+        statement: Any,
+        rows: Sequence[Mapping[str, Any]],
+        row: Mapping[str, Any],
+        _options: Mapping[str, Any],
+        _result: Any,
+    ) -> None:
+        if isinstance(statement, Insert) and getattr(statement.table, "name", None) == _EMBEDDINGS.name:
+            added = [
+                {"embedding_id": one["id"], "encoder_digest": one["encoder_digest"], "half": to_half(one["vector"])}
+                for one in (rows or [row])
+            ]
+            connection.execute(insert(halves), added)
+
+
+def likely(
+    transaction: Transaction,
+    query: Select[str, bytes],
+    encoder_digest: str,
+    direction: NDArray[np.floating],
+    limit: int,
+) -> Select[str, bytes]:
+    """Narrow a query of one encoder's embeddings down to those that are likely nearest to a (d,) direction.
+
+    Ten times as many as `limit` (what else the query asks for is respected: the index is read on until there are
+    enough), roughly nearest first; all of them where there are fewer.
+    """
+    count = limit * _CANDIDATES
+    searched = min(max(count, _LEAST_SEARCHED), _MOST_SEARCHED)
+    transaction.execute(text(f"SET LOCAL hnsw.ef_search = {searched}"))
+    transaction.execute(text("SET LOCAL hnsw.iterative_scan = strict_order"))
+    asked = to_half(direction.astype(DTYPE).tobytes())
+    half = cast(halves.c.half, HALFVEC(len(asked)))  # what is indexed
+    # Written out: for a parameter the planner could not tell that the encoder's own index will do.
+    encoder = bindparam("encoder", encoder_digest, String, literal_execute=True)
+    return (
+        query.join(halves, halves.c.embedding_id == _EMBEDDINGS.c.id)
+        .where(halves.c.encoder_digest == encoder)
+        .order_by(half.max_inner_product(asked))
+        .limit(count)
+    )

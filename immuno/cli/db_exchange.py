@@ -1,0 +1,145 @@
+"""`immuno db export-session, import-session, import-bank, merge, backup`: what goes in and out of a database whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from immuno.cli.db_options import database_option, default_database, open_database
+from immuno.cli.db_output import print_json, printable
+from immuno.paths import DEFAULT_DATABASE
+
+if TYPE_CHECKING:
+    from db.joining import Joined
+    from db.store import AntibodyStore
+
+
+@click.command(name="export-session")
+@click.argument("session")
+@click.argument("folder", type=click.Path(path_type=Path))
+@database_option
+def export_session(session: str, folder: Path, database: str | None, as_json: bool) -> None:
+    """Write all of SESSION into the new FOLDER.
+
+    One .jsonl file per table, the embeddings as .safetensors, and a manifest with the digests of all of them.
+    """
+    from db.exchange import export_session as export
+
+    with open_database(database) as store:
+        files = export(store, session, folder)
+    if as_json:
+        return print_json([{"folder": str(folder), "files": files}])
+    rows = sum(count for name, count in files.items() if name.endswith(".jsonl"))
+    return click.echo(printable(f"session '{session}': {rows} rows written to {folder}"))
+
+
+@click.command(name="import-session")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--as", "name", metavar="NAME", help="Give the session another name here.")
+@database_option
+def import_session(folder: Path, name: str | None, database: str | None, as_json: bool) -> None:
+    """Add a session that was exported into FOLDER.
+
+    All of it or, where anything is wrong, nothing; the digests are verified first. What is there already is left alone:
+    importing again adds nothing.
+    """
+    from db.exchange import import_session as import_
+    from db.session_files import open_folder
+
+    found = open_folder(folder)  # before the database, which may be made
+    with _to_write(database) as store:
+        joined = import_(store, found, name=name)
+    _print_joined(f"session '{name or found.session}'", joined, as_json)
+
+
+@click.command(name="import-bank")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--session", metavar="NAME", help="Session of imported banks to add it to. Default: the file's name.")
+@database_option
+def import_bank(file: Path, session: str | None, database: str | None, as_json: bool) -> None:
+    """Add the texts in FILE as a generation of their own.
+
+    FILE is a .jsonl of `immuno db export`, a .json of EOE, or a .txt with a text per line (NegLabel). The texts are
+    stored without embeddings; the generation says which file they came from. Importing again adds nothing.
+    """
+    from db.bank_import import BankSource
+    from db.bank_import import import_bank as import_
+    from evaluation.bank import read_bank_file
+
+    antibodies = read_bank_file(file)
+    source = BankSource(file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+    name = file.stem if session is None else session
+    with _to_write(database) as store:
+        bank = import_(store, name, antibodies, source)
+    generation = bank.generation
+    if as_json:
+        found = {"session": name, "generation": generation.number, "antibodies": generation.proposed}
+        return print_json([found | {"new": bank.is_new}])
+    words = "stored as" if bank.is_new else "is there already:"
+    return click.echo(
+        printable(f"{file.name} {words} generation {generation.number} of '{name}': {generation.proposed} antibodies")
+    )
+
+
+@click.command()
+@click.argument("other")
+@click.option(
+    "--rename",
+    type=(str, str),
+    multiple=True,
+    metavar="OLD NEW",
+    help="Call the session OLD of the other database NEW here. May be repeated.",
+)
+@database_option
+def merge(other: str, rename: Sequence[tuple[str, str]], database: str | None, as_json: bool) -> None:
+    """Add everything in the database OTHER.
+
+    OTHER is a URL or a SQLite file; it is not changed. Rows that are in both are not doubled; a row that differs is
+    named, and nothing is added.
+    """
+    from db.merge import merge as join
+    from db.store import open_store
+
+    with open_store(other, read_only=True) as source, _to_write(database) as store:
+        joined = join(store, source, rename=dict(rename))
+        url = source.url
+    _print_joined(url, joined, as_json)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@database_option
+def backup(file: Path, database: str | None, as_json: bool) -> None:
+    """Copy a live SQLite database to FILE.
+
+    Others may go on writing: the copy is of one moment, complete, and checked. For PostgreSQL use its pg_dump.
+    """
+    from db.backup import backup_database
+
+    written = backup_database(database, default_database(), file)
+    if as_json:
+        return print_json([{"file": str(written), "bytes": written.stat().st_size}])
+    return click.echo(printable(f"backup written to {written}"))
+
+
+COMMANDS = (export_session, import_session, import_bank, merge, backup)
+
+
+def _to_write(database: str | None) -> AntibodyStore:
+    from db.store import open_store
+
+    existing = default_database()
+    return open_store(database, default=existing if existing.exists() else DEFAULT_DATABASE)
+
+
+def _print_joined(what: str, joined: Sequence[Joined], as_json: bool) -> None:
+    if as_json:
+        return print_json({"table": one.table, "added": one.added, "present": one.present} for one in joined)
+    added: dict[str, Any] = {one.table: one.added for one in joined if one.added}
+    present = sum(one.present for one in joined)
+    new = ", ".join(f"{count} {table}" for table, count in added.items()) or "nothing new"
+    return click.echo(printable(f"{what}: added {new}; {present} rows were there already"))
