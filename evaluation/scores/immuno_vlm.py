@@ -17,7 +17,7 @@ is taken. No sealed image is looked at. What was chosen, and the figures, are in
 
 Without feedback the defaults hold and nothing is matured; without fit images the base is the maximum cosine and every
 radius 0. Defaults: eps = 0.001, alpha = 0.9, as in evaluation.scores.calibrated. The paper's residual adapter is not
-part of it: it pulls outliers in as well (the method `immuno_vlm_paper` has it, to compare).
+part of it: under S_DIS it did harm wherever it was tried (the method `immuno_vlm_paper` has it, to compare).
 """
 
 from __future__ import annotations
