@@ -76,8 +76,9 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
             settings,
             to_settle,
             place.embedder.encoder.digest,
-            used.bank.texts,
-            used.bank.ids,
+            [used.bank.ids, used.bank.texts, used.bank.kinds, used.bank.guards],
+            asdict(word_list(config)),
+            place.open_digest(),
             sealed.digest(),
             versions(),
         ]

@@ -25,11 +25,11 @@ from evaluation.data import hold_out, read_images
 from evaluation.features import Embedder, FeatureSet
 from evaluation.miniworld import build, default_root
 from evaluation.space import Feedback, Space
-from immuno.config import DataConfig, RunConfig, SourceConfig, parse_config
+from immuno.config import DataConfig, RunConfig, parse_config
 from immuno.errors import SetupError
 from immuno.paths import DEFAULT_DATABASE
 from immuno.provenance import config_as_dict, git_sha, versions
-from immuno.records import ImageSet
+from immuno.records import ImageSet, text_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +79,17 @@ class Workplace:
 
     def _feedback(self, known_images: ImageSet, classes: tuple[str, ...]) -> Feedback:
         known = self.embed(known_images)
-        return Feedback(
-            known,
-            known.labels(classes),
-            {
-                name: self.embed(
-                    read_images(source, name=name, role="outlier", split="feedback", seed=self.config.seed)
-                )
-                for name, source in named(self.config.data.feedback)
-            },
-        )
+        outliers = {images.name: self.embed(images) for images in self._feedback_outliers()}
+        return Feedback(known, known.labels(classes), outliers)
+
+    def open_digest(self) -> str:
+        """Return what tells whether the images of fit and feedback are still the same. Embeds nothing."""
+        images = self._fit_and_known(self.classes())
+        return text_digest(*(one.digest for one in (*images, *self._feedback_outliers()))) if images else ""
+
+    def _feedback_outliers(self) -> Iterator[ImageSet]:
+        for source in self.config.data.feedback:
+            yield read_images(source, name=source.name or "", role="outlier", split="feedback", seed=self.config.seed)
 
     def _fit_and_known(self, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet] | None:
         """Return the fit images and the known feedback images; None where the configuration has no `data.fit`."""
@@ -247,10 +248,3 @@ def feedback_data(place: Workplace) -> FeedbackData:
         known_labels=space.feedback.labels,
         outliers=space.feedback.outliers,
     )
-
-
-def named(sources: tuple[SourceConfig, ...]) -> Iterator[tuple[str, SourceConfig]]:
-    """Yield (name, source); the configuration has checked that each has a name."""
-    for source in sources:
-        if source.name is not None:
-            yield source.name, source

@@ -237,3 +237,19 @@ def test_a_mistake_in_a_method_does_not_break_the_seal(
     assert (status, message in err) == (2, True), err
     with open_store(str(config.parent / "immuno.db"), default=None) as store:
         assert store.test_reads() == ()
+
+
+def test_other_fit_images_or_words_are_another_measurement(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = config.parent
+    (folder / "words.txt").write_text("axe\n")
+    config.write_text(CONFIG.replace('file = "bank.txt"', 'file = "bank.txt"\nwords = "words.txt"'))
+
+    def opened() -> int:
+        return len(json.loads(run(config, capsys, "--json")[1])["test_reads"])
+
+    assert (opened(), opened()) == (1, 1)
+    with np.load(folder / "fit.npz") as fit:
+        np.savez(folder / "fit.npz", features=-fit["features"][::-1], labels=fit["labels"])
+    assert (opened(), opened()) == (2, 2)
+    (folder / "words.txt").write_text("axe\nbarn\n")
+    assert (opened(), opened()) == (3, 3)
