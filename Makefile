@@ -44,5 +44,5 @@ check: lint test  ## lint and test
 lock:  ## Resolve requirements.lock again
 	@printf 'torch==2.13.0\ntorchvision==0.28.0\n' > $(VENV)/constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --universal --python-version 3.11 \
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --extra s3 --extra turbo --universal --python-version 3.11 \
 	  --no-header --no-annotate --generate-hashes --quiet -c $(VENV)/constraints.txt -o requirements.lock > /dev/null
