@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from agents.boundary import Boundary, Scores
@@ -42,6 +43,8 @@ def draft_generation(
 ) -> GenerationDraft:
     """A generation that went through the whole graph."""
     memory, decision, candidate = state["memory"], state["decision"], state["candidate"]
+    turned_down = tuple(_never_embedded(one) for one in state["turned_down"])
+    originals = {(one.text, one.guards): one.id for one in turned_down}
     bank = candidate if decision.accepted else memory.bank
     return GenerationDraft(
         session_id=session_id,
@@ -61,8 +64,8 @@ def draft_generation(
             "problems": [*state["problems"], *state["reflection_problems"]],
         },
         antibodies=(
-            *(_antibody(key, one, state) for key, one in zip(state["ids"], state["screened"], strict=True)),
-            *(_never_embedded(one) for one in state["turned_down"]),
+            *(_antibody(key, one, state, originals) for key, one in zip(state["ids"], state["screened"], strict=True)),
+            *turned_down,
         ),
         effects=(
             *(EffectDraft(effect=one.effect, antibody_id=one.antibody_id) for one in state["effects"]),
@@ -86,7 +89,10 @@ def _prompts(guideline: str) -> dict[str, str]:
     return {"propose": prompt_template("propose"), "reflect": prompt_template("reflect"), "guideline": guideline}
 
 
-def _antibody(key: str, one: Screened, state: GenerationState) -> AntibodyDraft:
+def _antibody(
+    key: str, one: Screened, state: GenerationState, originals: Mapping[tuple[str, str], str]
+) -> AntibodyDraft:
+    parent = originals.get((one.proposal.edited_from, one.proposal.guards))
     kept = one.accepted and state["decision"].accepted
     turned_down = one.reason if not one.accepted else f"its generation was not accepted: {state['decision'].reason}"
     return AntibodyDraft(
@@ -99,6 +105,8 @@ def _antibody(key: str, one: Screened, state: GenerationState) -> AntibodyDraft:
         reason="" if kept else turned_down,
         cosine=one.cosine,
         vector=one.vector,
+        parent_id=parent,
+        relation=None if parent is None else "edited",
     )
 
 
