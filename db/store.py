@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import URL, Engine, make_url
 
@@ -31,6 +32,9 @@ from db.values import from_json, to_json
 from db.writing import check_session_name, insert_new, new_id, now, result_rows, write_generation
 from immuno.errors import SetupError, did_you_mean
 from immuno.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, ResultRow, Verdict
+
+if TYPE_CHECKING:
+    from db.claims import HeldClaim
 
 __all__ = ["AntibodyStore", "new_id", "open_store"]
 
@@ -115,12 +119,7 @@ class AntibodyStore:
         self._url = make_url(url)
         self._engine = make_engine(self._url, read_only=self._read_only)
 
-    # Encoders and data sets
-
-    def ensure_encoder(self, encoder: EncoderInfo) -> None:
-        """Record an encoder."""
-        with writing(self._engine) as transaction:
-            insert_new(transaction, m.Encoder, [_encoder_row(encoder)])
+    # Data sets
 
     def ensure_dataset(self, images: ImageSet) -> None:
         """Record an image set: its name, split, role, digest and number of images."""
@@ -198,6 +197,23 @@ class AntibodyStore:
                 raise SetupError(f"there is no session with the id {session_id!r}")
             session.status, session.updated_at = status, now()
 
+    @contextmanager
+    def claim_session(self, session_id: str) -> Iterator[HeldClaim]:
+        """Have a session to this process alone while the context lasts, and say all the while that it is at work.
+
+        Raises SetupError where another process is running the session, naming machine and process id; one that died is
+        taken over from (db.claims says when). Call `check` of what is yielded between two pieces of the work.
+        """
+        from db.claims import held, session_work
+
+        with reading(self._engine) as transaction:
+            session = transaction.get(m.Session, session_id)
+            if session is None:
+                raise SetupError(f"there is no session with the id {session_id!r}")
+            what = f"session '{session.name}'"
+        with held(self._engine, session_work(session_id), what) as claim:
+            yield claim
+
     # Calls of the chat model
 
     def record_llm_call(
@@ -263,8 +279,8 @@ class AntibodyStore:
         with reading(self._engine) as transaction:
             return queries.cached_call(transaction, cache_key)
 
-    def llm_calls(self, session_id: str) -> tuple[LlmCallRecord, ...]:
-        """Return a session's calls."""
+    def llm_calls(self, session_id: str | None = None) -> tuple[LlmCallRecord, ...]:
+        """Return the calls for a session, or for all, oldest first."""
         with reading(self._engine) as transaction:
             return queries.llm_calls(transaction, session_id)
 
@@ -275,15 +291,8 @@ class AntibodyStore:
 
         Raises SetupError for a draft that contradicts itself or the database (db.drafts says what holds).
         """
-        return self._save(draft, renumber=False)
-
-    def append_generation(self, draft: GenerationDraft) -> GenerationRecord:
-        """Write a generation under the next number that is free in its session, whatever number the draft has."""
-        return self._save(draft, renumber=True)
-
-    def _save(self, draft: GenerationDraft, *, renumber: bool) -> GenerationRecord:
         with writing(self._engine) as transaction:
-            number = write_generation(transaction, draft, renumber=renumber)
+            number = write_generation(transaction, draft)
             return queries.generations(transaction, session_id=draft.session_id, number=number)[0]
 
     def generations(self, session_id: str | None = None) -> tuple[GenerationRecord, ...]:
@@ -392,10 +401,10 @@ class AntibodyStore:
                 raise SetupError(f"there is no run with the id {run_id!r}")
             run.status, run.finished_at = status, now()
 
-    def find_run(self, config_digest: str, *, status: RunStatus | None = "finished") -> RunRecord | None:
-        """Return the newest run of a configuration with that status (None: any)."""
+    def runs(self) -> tuple[RunRecord, ...]:
+        """Return all runs."""
         with reading(self._engine) as transaction:
-            return next(reversed(queries.runs(transaction, config_digest=config_digest, status=status)), None)
+            return queries.runs(transaction)
 
     def save_results(self, run_id: str, rows: Iterable[ResultRow]) -> int:
         """Record a run's lines; return how many were new."""
@@ -403,8 +412,10 @@ class AntibodyStore:
             return insert_new(transaction, m.Result, result_rows(run_id, rows))
 
     def results(self, run_id: str) -> tuple[ResultRow, ...]:
-        """Return a run's lines."""
+        """Return a run's lines. Raises SetupError for an unknown run."""
         with reading(self._engine) as transaction:
+            if transaction.get(m.Run, run_id) is None:
+                raise SetupError(f"there is no run with the id {run_id!r}")
             return queries.results(transaction, run_id)
 
     def record_test_read(self, run_id: str, sets: Sequence[str], reason: str) -> TestReadRecord:
