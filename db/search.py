@@ -66,7 +66,7 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
     """Return the antibodies nearest to a stored one (its id, or its whole text; of several the newest), nearest first.
 
     Itself is left out; equal texts of other generations are not. Raises SetupError for a text or an id that is not
-    stored, and for an antibody that was turned down before it was embedded: no model is loaded here.
+    stored, and for an antibody without an embedding: no model is loaded here.
     """
     with reading(store.engine) as transaction:
         embedded = transaction.execute(_asked(), {"ids": [name]}).first()
@@ -82,7 +82,7 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
             if embedded is None:
                 raise SetupError(
                     f"the antibody {name!r} is stored without an embedding ({found[0].reason or found[0].status});"
-                    " 'immuno db' loads no model: name another, or hand its vector to db.search.nearest_to_vector"
+                    f" give it one with: immuno db embed {found[0].session} --config CONFIG"
                 )
         own_id, raw, dim, encoder = embedded
         vector = from_bytes([raw], dim)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,17 +21,15 @@ from db.records import (
     GenerationRecord,
     LlmCallRecord,
     PromptRecord,
-    RunRecord,
-    RunStatus,
     SessionRecord,
     SessionStatus,
     StoredBank,
-    TestReadRecord,
 )
-from db.values import from_json, to_json
-from db.writing import check_session_name, insert_new, new_id, now, result_rows, write_generation
+from db.run_book import RunBook
+from db.values import to_json
+from db.writing import check_session_name, insert_new, new_id, now, write_generation
 from immuno.errors import SetupError, did_you_mean
-from immuno.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, ResultRow, Verdict
+from immuno.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, Verdict
 
 if TYPE_CHECKING:
     from db.claims import HeldClaim
@@ -56,7 +54,7 @@ def open_store(url: str | None = None, *, default: Path | None = None, read_only
     return AntibodyStore(engine, resolved, read_only=read_only)
 
 
-class AntibodyStore:
+class AntibodyStore(RunBook):
     """What the loop and the benchmark write down, and what everybody reads. This docstring is the storage contract.
 
     *Atomic.* Every method is one transaction, committed when it returns; one that raises has changed nothing. A
@@ -363,72 +361,6 @@ class AntibodyStore:
         """Return the bank in force after a generation, vectors (A, d) float32. SetupError for an unknown generation."""
         with reading(self._engine) as transaction:
             return queries.bank(transaction, generation_id)
-
-    # Benchmark runs and the sealed split
-
-    def start_run(
-        self,
-        *,
-        config: Mapping[str, Any],
-        config_digest: str,
-        seed: int,
-        git_sha: str | None,
-        versions: Mapping[str, str],
-        session_id: str | None = None,
-    ) -> RunRecord:
-        """Begin a run (status running); `session_id` where it measures a session's bank."""
-        run = RunRecord(
-            id=new_id(),
-            config=from_json(to_json(config, "config")),
-            config_digest=config_digest,
-            seed=seed,
-            git_sha=git_sha,
-            versions=dict(versions),
-            status="running",
-            session_id=session_id,
-            started_at=now(),
-            finished_at=None,
-        )
-        with writing(self._engine) as transaction:
-            transaction.add(m.Run(**{name: getattr(run, name) for name in RunRecord.__slots__}))
-        return run
-
-    def finish_run(self, run_id: str, status: RunStatus = "finished") -> None:
-        """Record that a run has ended, and how."""
-        with writing(self._engine) as transaction:
-            run = transaction.get(m.Run, run_id)
-            if run is None:
-                raise SetupError(f"there is no run with the id {run_id!r}")
-            run.status, run.finished_at = status, now()
-
-    def runs(self) -> tuple[RunRecord, ...]:
-        """Return all runs."""
-        with reading(self._engine) as transaction:
-            return queries.runs(transaction)
-
-    def save_results(self, run_id: str, rows: Iterable[ResultRow]) -> int:
-        """Record a run's lines; return how many were new."""
-        with writing(self._engine) as transaction:
-            return insert_new(transaction, m.Result, result_rows(run_id, rows))
-
-    def results(self, run_id: str) -> tuple[ResultRow, ...]:
-        """Return a run's lines. Raises SetupError for an unknown run."""
-        with reading(self._engine) as transaction:
-            if transaction.get(m.Run, run_id) is None:
-                raise SetupError(f"there is no run with the id {run_id!r}")
-            return queries.results(transaction, run_id)
-
-    def record_test_read(self, run_id: str, sets: Sequence[str], reason: str) -> TestReadRecord:
-        """Record that a run opens the sealed split: which sets, and why."""
-        read = TestReadRecord(id=new_id(), run_id=run_id, sets=tuple(sets), reason=reason, at=now())
-        with writing(self._engine) as transaction:
-            transaction.add(m.TestRead(id=read.id, run_id=run_id, sets=list(sets), reason=reason, at=read.at))
-        return read
-
-    def test_reads(self) -> tuple[TestReadRecord, ...]:
-        """Return every opening of the sealed split."""
-        with reading(self._engine) as transaction:
-            return queries.test_reads(transaction)
 
 
 def _encoder_row(encoder: EncoderInfo) -> dict[str, Any]:

@@ -100,14 +100,14 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     antibodies = _without_repeats(draft.antibodies)
     _check_parents(transaction, antibodies, what)
     known = {antibody.id for antibody in antibodies} | _stored_antibodies(transaction, draft)
-    _insert(transaction, m.Antibody, _antibody_rows(antibodies, generation_id, time))
+    insert_rows(transaction, m.Antibody, _antibody_rows(antibodies, generation_id, time))
     in_force = _write_embeddings(transaction, draft, antibodies, generation_id, parent_id, session.encoder_digest, dim)
     _check_known(known, (effect.antibody_id for effect in draft.effects), f"{what}: an effect")
-    _insert(transaction, m.Effect, _effect_rows(draft, generation_id))
+    insert_rows(transaction, m.Effect, _effect_rows(draft, generation_id))
     _check_known(known, (verdict.nearest_antibody for verdict in draft.verdicts), f"{what}: a verdict")
-    _insert(transaction, m.Verdict, _verdict_rows(draft, generation_id))
+    insert_rows(transaction, m.Verdict, _verdict_rows(draft, generation_id))
     _check_known(set(in_force), draft.bank, f"{what}: its bank", "an antibody with an embedding")
-    _insert(
+    insert_rows(
         transaction,
         m.BankMember,
         [{"generation_id": generation_id, "antibody_id": key, "embedding_id": in_force[key]} for key in draft.bank],
@@ -115,7 +115,8 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     return draft.number
 
 
-def _insert(transaction: Transaction, model: type[m.Base], rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_rows(transaction: Transaction, model: type[m.Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows whose unique keys are free."""
     if rows:  # into the table: the ORM would send rows with a NULL elsewhere one by one
         transaction.execute(insert(model.metadata.tables[model.__tablename__]), list(rows))
 
@@ -160,7 +161,7 @@ def _write_prompts(transaction: Transaction, draft: GenerationDraft, what: str, 
         for step, text in draft.prompts.items()
         if step not in stored
     ]
-    _insert(transaction, m.Prompt, rows)
+    insert_rows(transaction, m.Prompt, rows)
 
 
 def _prompt_texts(transaction: Transaction, session_id: str, version: int) -> dict[str, str]:
@@ -193,11 +194,11 @@ def _stored_antibodies(transaction: Transaction, draft: GenerationDraft) -> set[
     named = {one.antibody_id for one in draft.effects} | {one.nearest_antibody for one in draft.verdicts}
     query = select(m.Antibody.id).join(m.Generation, m.Generation.id == m.Antibody.generation_id)
     query = query.where(m.Generation.session_id == draft.session_id)
-    return {key for some in _batches(named) for key in transaction.scalars(query.where(m.Antibody.id.in_(some)))}
+    return {key for some in batches(named) for key in transaction.scalars(query.where(m.Antibody.id.in_(some)))}
 
 
-def _batches(keys: Iterable[str | None]) -> Iterator[tuple[str, ...]]:
-    """The keys, as many at once as a statement takes."""
+def batches(keys: Iterable[str | None]) -> Iterator[tuple[str, ...]]:
+    """Yield the distinct keys, as many at once as a statement takes."""
     source = iter(sorted({key for key in keys if key is not None}))
     while some := tuple(islice(source, _AT_ONCE)):
         yield some
@@ -218,7 +219,7 @@ def _check_parents(transaction: Transaction, antibodies: Sequence[AntibodyDraft]
     own = {one.id for one in antibodies}
     parents = {one.parent_id for one in antibodies} - own
     query = select(m.Antibody.id)
-    stored = {key for some in _batches(parents) for key in transaction.scalars(query.where(m.Antibody.id.in_(some)))}
+    stored = {key for some in batches(parents) for key in transaction.scalars(query.where(m.Antibody.id.in_(some)))}
     _check_known(own | stored, parents, f"{what}: a parent", "a stored antibody")
 
 
@@ -279,7 +280,7 @@ def _write_embeddings(
         for antibody in antibodies
         if antibody.vector is not None
     ]
-    _insert(transaction, m.Embedding, proposed)
+    insert_rows(transaction, m.Embedding, proposed)
     wanted = {*draft.bank, *(one.antibody_id for one in draft.matured)}
     before = _embeddings_before(transaction, draft.session_id, parent_id, encoder_digest, wanted)
     _check_known(set(before), (one.antibody_id for one in draft.matured), "a matured embedding", "an embedded antibody")
@@ -294,7 +295,7 @@ def _write_embeddings(
         }
         for one in draft.matured
     ]
-    _insert(transaction, m.Embedding, matured)
+    insert_rows(transaction, m.Embedding, matured)
     return before | {row["antibody_id"]: row["id"] for row in matured}
 
 
@@ -313,7 +314,7 @@ def _embeddings_before(
     )
     banked = select(m.BankMember.antibody_id, m.BankMember.embedding_id).where(m.BankMember.generation_id == parent_id)
     found: dict[str, str] = {}
-    for some in _batches(wanted):
+    for some in batches(wanted):
         found |= _pairs(transaction, proposed.where(m.Embedding.antibody_id.in_(some)))
         found |= _pairs(transaction, banked.where(m.BankMember.antibody_id.in_(some)))
     return found
