@@ -110,7 +110,9 @@ def _with_vectors() -> Select[m.Antibody, int, str, bytes]:
         .order_by(None)
         .join(m.Embedding, m.Embedding.antibody_id == m.Antibody.id)
         .where(
+            # Said of both tables: PostgreSQL's planner would read all embeddings for the join.
             m.Antibody.id.in_(bindparam("ids", expanding=True)),
+            m.Embedding.antibody_id.in_(bindparam("ids", expanding=True)),
             m.Embedding.kind == "proposed",
             m.Embedding.encoder_digest == bindparam("encoder"),
         )
@@ -173,7 +175,7 @@ def _candidates(
     if not is_sqlite(connection.engine.url):
         from db.halves import likely
 
-        query = _embeddings(encoder_digest, among)
+        query = _embeddings(encoder_digest, among).with_only_columns(m.Embedding.antibody_id)
         return list(transaction.scalars(likely(transaction, query, encoder_digest, asked, most)))
     if among == Among():
         from db.vector_file import mapped
