@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 from agents.boundary import Boundary, Scores
 from agents.feedback import FeedbackData
-from agents.graph import GenerationState, generation_metrics
+from agents.graph import GenerationState, TurnedDown, generation_metrics
 from agents.templates import prompt_template
 from db.drafts import AntibodyDraft, EffectDraft, GenerationDraft
+from db.store import new_id
 from evaluation.bank import Bank
 from evaluation.effects import bank_effects
 from evaluation.features import FeatureSet
@@ -59,7 +60,10 @@ def draft_generation(
             "focus": state["focus"],
             "problems": [*state["problems"], *state["reflection_problems"]],
         },
-        antibodies=tuple(_antibody(key, one, state) for key, one in zip(state["ids"], state["screened"], strict=True)),
+        antibodies=(
+            *(_antibody(key, one, state) for key, one in zip(state["ids"], state["screened"], strict=True)),
+            *(_never_embedded(one) for one in state["turned_down"]),
+        ),
         effects=(
             *(EffectDraft(effect=one.effect, antibody_id=one.antibody_id) for one in state["effects"]),
             *(
@@ -95,6 +99,19 @@ def _antibody(key: str, one: Screened, state: GenerationState) -> AntibodyDraft:
         reason="" if kept else turned_down,
         cosine=one.cosine,
         vector=one.vector,
+    )
+
+
+def _never_embedded(one: TurnedDown) -> AntibodyDraft:
+    proposal = one.proposal
+    return AntibodyDraft(
+        id=new_id(),
+        text=proposal.text,
+        kind=proposal.kind,
+        guards=proposal.guards,
+        status="rejected",
+        rationale=proposal.rationale,
+        reason=one.reason,
     )
 
 

@@ -19,12 +19,12 @@ from langgraph.graph.state import CompiledStateGraph
 
 from agents.boundary import Boundary, Scores, measure
 from agents.briefing import ClassBriefing, ReflectionBriefing, render
-from agents.calls import Caller
+from agents.calls import Caller, Request
 from agents.feedback import FeedbackData
 from agents.inspection import Inspector, mis_accepted_by_class
 from agents.memory import Memory
 from agents.policies import Decision, choose_classes, decide
-from agents.schemas import Focus, Reflection, proposals_of
+from agents.schemas import Focus, Proposals, Reflection, proposals_of
 from agents.templates import fill, prompt_template
 from agents.text import clean_text, without_markup
 from db.store import new_id
@@ -36,6 +36,14 @@ from immuno.config import RefineConfig
 from immuno.records import AntibodyKind, ProposedAntibody
 
 
+@dataclass(frozen=True, slots=True)
+class TurnedDown:
+    """A proposal that was turned down before it was embedded, and why ("category: detail")."""
+
+    proposal: ProposedAntibody
+    reason: str
+
+
 class GenerationState(TypedDict, total=False):
     """What the nodes hand on. Each key is written by one node only."""
 
@@ -43,6 +51,7 @@ class GenerationState(TypedDict, total=False):
     before: Boundary
     briefings: dict[str, ClassBriefing]
     proposals: tuple[ProposedAntibody, ...]
+    turned_down: tuple[TurnedDown, ...]
     problems: tuple[str, ...]
     vectors: FloatArray
     screened: tuple[Screened, ...]
@@ -99,26 +108,36 @@ class Loop:
         return {"before": before, "briefings": briefings}
 
     def propose(self, state: GenerationState) -> GenerationState:
-        """Ask the model for antibodies, one class at a time; a class whose reply cannot be read costs only itself."""
+        """Ask the model for antibodies of all classes at once; a reply that cannot be had or read costs its class only."""
         memory = state["memory"]
+        names = tuple(state["briefings"])
+        replies = self.caller.ask_all(memory.number, (self._request(name, state) for name in names))
         proposals: list[ProposedAntibody] = []
+        turned_down: list[TurnedDown] = []
         problems: list[str] = []
-        for name, briefing in state["briefings"].items():
-            prompt = fill(
-                prompt_template("propose"),
-                class_name=clean_text(without_markup(name)),
-                guideline=memory.guideline,
-                briefing=render(briefing),
-                wanted=briefing.wanted,
+        for name, reply in zip(names, replies, strict=True):
+            problems.extend(f"{name}: {problem}" for problem in reply.problems)
+            turned_down.extend(
+                TurnedDown(ProposedAntibody(text=one.text, kind=one.kind, guards=name), one.reason)
+                for one in reply.refused
             )
-            answer = self.caller.ask(memory.number, "propose", name, prompt, proposals_of(briefing.wanted))
-            problems.extend(f"{name}: {problem}" for problem in answer.problems)
-            if answer.parsed is not None:
+            if reply.parsed is not None:
                 proposals.extend(
                     ProposedAntibody(text=p.text, kind=p.kind, guards=name, rationale=p.rationale)
-                    for p in answer.parsed.antibodies
+                    for p in reply.parsed.antibodies
                 )
-        return {"proposals": tuple(proposals), "problems": tuple(problems)}
+        return {"proposals": tuple(proposals), "turned_down": tuple(turned_down), "problems": tuple(problems)}
+
+    def _request(self, name: str, state: GenerationState) -> Request[Proposals]:
+        briefing = state["briefings"][name]
+        prompt = fill(
+            prompt_template("propose"),
+            class_name=clean_text(without_markup(name)),
+            guideline=state["memory"].guideline,
+            briefing=render(briefing),
+            wanted=briefing.wanted,
+        )
+        return Request("propose", name, prompt, proposals_of(briefing.wanted))
 
     def embed(self, state: GenerationState) -> GenerationState:
         """Embed the proposals, all at once."""
@@ -170,7 +189,7 @@ class Loop:
             guideline=memory.guideline,
             briefing=render(self._reflection_briefing(state)),
         )
-        answer = self.caller.ask(memory.number, "reflect", "", prompt, Reflection)
+        answer = self.caller.ask(memory.number, Request("reflect", "", prompt, Reflection))
         revised = answer.parsed
         return {
             "guideline": revised.guideline if revised is not None else memory.guideline,

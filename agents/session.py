@@ -15,7 +15,7 @@ from langchain_core.language_models import BaseChatModel
 
 from agents.boundary import measure
 from agents.calls import RecordedCaller
-from agents.chat import make_chat_model
+from agents.chat import Chat, make_chat_model
 from agents.drafting import draft_first_generation, draft_generation
 from agents.feedback import FeedbackData
 from agents.graph import GenerationState, Loop
@@ -48,6 +48,7 @@ def _chat_model(config: RefineConfig, vocabulary: Vocabulary, *, seed: int) -> B
         max_tokens=config.max_tokens,
         seed=seed,
         vocabulary=vocabulary,
+        timeout=config.timeout,
     )
 
 
@@ -115,7 +116,9 @@ class RefinementSession:
             data=self.data,
             embedder=self.embedder,
             inspector=Inspector(self.data, self.embedder, vocabulary),
-            caller=RecordedCaller(model, self.config.llm, self.store, self.record.id),
+            caller=RecordedCaller(
+                Chat(model, self.config.structured), self.config, self.record.seed, self.store, self.record.id
+            ),
             config=self.config,
             class_prototypes=mu,
         )

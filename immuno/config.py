@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from immuno.errors import SetupError, did_you_mean
 
 _LOCAL = "local-dir:"
+_REPLAY = "replay:"
 
 
 class _Section(BaseModel):
@@ -180,15 +181,35 @@ MethodEntry = Annotated[
 ]
 
 
+class PriceConfig(_Section):
+    """What the chat model costs, per million tokens. No price is assumed: without one, only tokens are counted."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
 class RefineConfig(_Section):
     """The refinement loop."""
 
     llm: str = "lexicon"
-    """lexicon (a deterministic word combiner, not an LLM), or what LangChain's init_chat_model takes: "openai:NAME"."""
+    """lexicon (a deterministic word combiner, not an LLM), what LangChain's init_chat_model takes ("openai:NAME"), or
+    replay:FILE (the recorded calls of a session, see docs/llm.md)."""
     base_url: str | None = None
     """Address of an OpenAI-compatible server (vLLM, Ollama, ...)."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     max_tokens: Annotated[int, Field(ge=64)] = 2048
+    structured: Literal["json_schema", "tool", "words"] = "json_schema"
+    """How the form of a reply is asked for: by constrained decoding, as a tool's arguments, or in words."""
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Requests under way at once."""
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds for each try of a request."""
+    retries: Annotated[int, Field(ge=0, le=20)] = 5
+    """Tries of a request after the first, with growing pauses; where the server says how long to wait, it is obeyed."""
+    reuse: bool | None = None
+    """Whether a recorded reply to the very same request, in any session of the database, is taken instead of asking.
+    Default: at temperature 0 only, where asking again should bring nothing else."""
+    price: PriceConfig | None = None
     generations: Annotated[int, Field(ge=1)] = 5
     classes_per_generation: Annotated[int, Field(ge=1)] = 16
     proposals_per_class: Annotated[int, Field(ge=1, le=50)] = 12
@@ -241,6 +262,10 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     if model.startswith(_LOCAL) and not Path(model.removeprefix(_LOCAL)).is_absolute():
         encoder = resolved.encoder.model_copy(update={"model": f"{_LOCAL}{folder / model.removeprefix(_LOCAL)}"})
         resolved = resolved.model_copy(update={"encoder": encoder})
+    llm = resolved.refine.llm
+    if llm.startswith(_REPLAY) and not Path(llm.removeprefix(_REPLAY)).is_absolute():
+        refine = resolved.refine.model_copy(update={"llm": f"{_REPLAY}{folder / llm.removeprefix(_REPLAY)}"})
+        resolved = resolved.model_copy(update={"refine": refine})
     return resolved
 
 

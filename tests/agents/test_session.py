@@ -66,7 +66,8 @@ def content(store: AntibodyStore, session_id: str) -> list[Any]:
             for g in store.generations(session_id)
         ],
         [(p.version, p.step, p.text) for p in store.prompts(session_id)],
-        [(c.generation, c.step, c.subject, c.request_text, c.reply_text) for c in store.llm_calls(session_id)],
+        # Recorded as they come, and several are under way at once.
+        sorted((c.generation, c.step, c.subject, c.request_text, c.reply_text) for c in store.llm_calls(session_id)),
     ]
 
 
