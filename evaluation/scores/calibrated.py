@@ -60,6 +60,13 @@ class Exceedance(NamedTuple):
     base: Floats
 
 
+class Closest(NamedTuple):
+    """The row in the bank of an antibody, and d_j - r_j of one image: below 0 by what it lacks to fire."""
+
+    antibody: int
+    exceedance: float
+
+
 @dataclass(frozen=True, config=PARAMETERS)
 class Calibrated(Score):
     """Self-calibrated antibodies. `eps`, `class_eps` in (0, 1); `beta` >= 0; `alpha`, `w` in [0, 1]; `xi` in [0, pi],
@@ -145,6 +152,15 @@ class FittedCalibrated(FittedScore):
             for whole, part in zip(found, block, strict=True):
                 whole[rows] = part
         return found
+
+    def closest(self, feature: FloatArray) -> Closest | None:
+        """Return which antibody comes closest to firing on one image (d,); None where none may fire on it."""
+        if not len(self.antibodies):
+            return None
+        images = self._repelled(feature[None].astype(np.float64))
+        beyond = self._beyond(images)[0] - images.near[0]
+        best = int(beyond.argmax())
+        return Closest(best, float(beyond[best])) if np.isfinite(beyond[best]) else None
 
     @property
     def form(self) -> RepulsionForm:
