@@ -76,6 +76,7 @@ def _session(transaction: Transaction, name: str, url: str) -> m.Session:
     time = now()
     insert_new(transaction, m.Encoder, [asdict(NO_ENCODER) | {"digest": NO_ENCODER.digest, "created_at": time}])
     row = {"id": new_id(), "name": name, "status": "finished", "config": CONFIG, "seed": 0, "git_sha": None}
+    row |= {"llm": None, "parent_generation_id": None}
     more = {"versions": {}, "encoder_digest": NO_ENCODER.digest, "created_at": time, "updated_at": time}
     insert_new(transaction, m.Session, [row | more])
     # Locked, where a database has more than one writer: the same file may be imported twice at the same time.
@@ -101,7 +102,12 @@ def _draft(
         finished_at=time,
         metrics={"source": asdict(source)},
         antibodies=tuple(
-            AntibodyDraft(new_id(), one.text, one.kind, one.guards, status="accepted", rationale=one.rationale)
+            AntibodyDraft(
+                *(new_id(), one.text, one.kind, one.guards),
+                status="accepted",
+                rationale=one.rationale,
+                origin=source.file,
+            )
             for one in antibodies
         ),
     )

@@ -46,7 +46,7 @@ def claim(store: AntibodyStore, work: str, owner: str, *, silence: timedelta = S
     """
     with writing(store.engine) as transaction:
         time = _time(transaction)
-        row = {"work": work, "owner": owner, "claimed_at": time, "beat_at": time}
+        row = {"work": work, "owner": owner, "host": "", "pid": 0, "boot": "", "claimed_at": time, "beat_at": time}
         while not insert_new(transaction, Claim, [row]):
             held = transaction.get(Claim, work, with_for_update=True)
             if held is None:  # given back at this moment

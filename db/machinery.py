@@ -25,6 +25,9 @@ class Claim(Machinery):
 
     work: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int]
+    boot: Mapped[str]
     claimed_at: Mapped[datetime]
     beat_at: Mapped[datetime]
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from db.records import RunStatus, SessionStatus
+from db.records import AntibodyRelation, RunStatus, SessionStatus
 from db.types import LosslessText, StrictJson, UtcDateTime
 from db.values import KINDS
 from immuno.records import AntibodyKind, AntibodyStatus, Split
@@ -116,7 +116,7 @@ class Dataset(Base):
 
 
 class Session(Base):
-    """A resumable refinement run."""
+    """A resumable refinement run. It may start from a generation of another session, which may be elsewhere: no key."""
 
     __tablename__ = "sessions"
     __table_args__ = (UniqueConstraint("name"), _one_of("status", get_args(SessionStatus)))
@@ -129,6 +129,8 @@ class Session(Base):
     git_sha: Mapped[str | None]
     versions: Mapped[dict[str, str]]
     encoder_digest: Mapped[Digest] = mapped_column(ForeignKey("encoders.digest"))
+    llm: Mapped[str | None]
+    parent_generation_id: Mapped[Key | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -150,6 +152,7 @@ class Prompt(Base):
     step: Mapped[str]
     text: Mapped[str]
     parent_version: Mapped[int | None]
+    reason: Mapped[str]
     created_at: Mapped[datetime]
 
 
@@ -168,19 +171,27 @@ class Generation(Base):
     reason: Mapped[str]
     guideline: Mapped[str]
     metrics: Mapped[dict[str, Any]]
+    random_state: Mapped[dict[str, Any]]
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime]
 
 
 class Antibody(Base):
-    """An antibody as proposed, kept or not. `digest` stands for (text, guards), which may be too long for an index."""
+    """An antibody as proposed, kept or not. `digest` stands for (text, guards), which may be too long for an index.
+
+    What it was made from may be an antibody of another session, and that in another database: hence no foreign key.
+    """
 
     __tablename__ = "antibodies"
     __table_args__ = (
         UniqueConstraint("generation_id", "digest"),
         UniqueConstraint("generation_id", "position"),
+        # By hash on PostgreSQL, where a B-tree takes no text above 2.7 kB.
+        Index(None, "text", postgresql_using="hash"),
         _one_of("kind", get_args(AntibodyKind)),
         _one_of("status", get_args(AntibodyStatus)),
+        _one_of("relation", get_args(AntibodyRelation)),
+        CheckConstraint("(relation IS NULL) = (parent_id IS NULL)", name="relation_to_a_parent"),
     )
 
     id: Mapped[PrimaryKey]
@@ -194,6 +205,9 @@ class Antibody(Base):
     status: Mapped[Word]
     reason: Mapped[str]
     cosine: Mapped[float | None]
+    origin: Mapped[str]
+    parent_id: Mapped[Key | None] = mapped_column(index=True)
+    relation: Mapped[Word | None]
     created_at: Mapped[datetime]
 
 
@@ -208,7 +222,7 @@ class Embedding(Base):
 
     id: Mapped[PrimaryKey]
     antibody_id: Mapped[Key] = mapped_column(ForeignKey("antibodies.id"))
-    generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"))
+    generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), index=True)
     encoder_digest: Mapped[Digest] = mapped_column(ForeignKey("encoders.digest"))
     kind: Mapped[Word]
     parent_id: Mapped[Key | None] = mapped_column(ForeignKey("embeddings.id"))
@@ -223,7 +237,7 @@ class BankMember(Base):
     __tablename__ = "bank_members"
 
     generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), primary_key=True)
-    antibody_id: Mapped[Key] = mapped_column(ForeignKey("antibodies.id"), primary_key=True)
+    antibody_id: Mapped[Key] = mapped_column(ForeignKey("antibodies.id"), primary_key=True, index=True)
     embedding_id: Mapped[Key] = mapped_column(ForeignKey("embeddings.id"))
 
 
@@ -277,7 +291,7 @@ class Verdict(Base):
 
     generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), primary_key=True)
     set_name: Mapped[str] = mapped_column(primary_key=True)
-    sample_id: Mapped[str] = mapped_column(primary_key=True)
+    sample_id: Mapped[str] = mapped_column(primary_key=True, index=True)
     score: Mapped[float | None]
     score_kind: Mapped[NumberKind]
     accepted: Mapped[bool]
@@ -286,7 +300,11 @@ class Verdict(Base):
 
 
 class LlmCall(Base):
-    """A call of the chat model, written before the generation that it belongs to: hence a number and no foreign key."""
+    """A call of the chat model, written before the generation that it belongs to: hence a number and no foreign key.
+
+    `cache_key` is equal where model, parameters and messages are; a call with `reused` took the reply of an earlier
+    one with its key, and cost nothing. `seconds` is how long the reply took.
+    """
 
     __tablename__ = "llm_calls"
     __table_args__ = (
@@ -304,8 +322,13 @@ class LlmCall(Base):
     reply_text: Mapped[str | None]
     error: Mapped[str | None]
     model: Mapped[str]
+    parameters: Mapped[dict[str, Any]]
+    cache_key: Mapped[Digest | None] = mapped_column(index=True)
+    reused: Mapped[bool]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
+    cost_usd: Mapped[float | None]
+    seconds: Mapped[float | None]
     created_at: Mapped[datetime]
 
 

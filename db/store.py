@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -138,8 +139,14 @@ class AntibodyStore:
         git_sha: str | None,
         versions: Mapping[str, str],
         encoder: EncoderInfo,
+        llm: str | None = None,
+        parent_generation_id: str | None = None,
     ) -> SessionRecord:
-        """Begin a session (status running). Raises SetupError for a name that is taken, empty, long or unprintable."""
+        """Begin a session (status running), with the name of its chat model.
+
+        A branch names the generation of another session that it starts from. Raises SetupError for a name that is
+        taken, empty, long or unprintable, and for a generation that is not stored.
+        """
         check_session_name(name)
         time = now()
         row = {
@@ -151,10 +158,14 @@ class AntibodyStore:
             "git_sha": git_sha,
             "versions": dict(versions),
             "encoder_digest": encoder.digest,
+            "llm": llm,
+            "parent_generation_id": parent_generation_id,
             "created_at": time,
             "updated_at": time,
         }
         with writing(self._engine) as transaction:
+            if parent_generation_id is not None and transaction.get(m.Generation, parent_generation_id) is None:
+                raise SetupError(f"there is no generation with the id {parent_generation_id!r} to branch from")
             insert_new(transaction, m.Encoder, [_encoder_row(encoder)])
             if not insert_new(transaction, m.Session, [row]):
                 raise SetupError(f"a session named '{name}' exists in {self.url}; resume it, or choose another name")
@@ -200,14 +211,24 @@ class AntibodyStore:
         request_text: str,
         reply_text: str | None,
         model: str,
+        parameters: Mapping[str, Any] | None = None,
+        cache_key: str | None = None,
+        reused: bool = False,
         error: str | None = None,
         prompt_tokens: int | None = None,
         completion_tokens: int | None = None,
+        cost_usd: float | None = None,
+        seconds: float | None = None,
     ) -> LlmCallRecord:
         """Record a call and return what is recorded: the first reply under this key, whoever wrote it.
 
-        A recorded error is replayed like a reply, so record only those that would come again.
+        A recorded error is replayed like a reply, so record only those that would come again. `cache_key`: a digest of
+        model, parameters and messages, by which `find_cached_call` finds the reply from any session; `reused`: the
+        reply came from there. Raises SetupError for a cost or a duration that is not a finite number.
         """
+        for name, number in (("cost", cost_usd), ("duration", seconds)):
+            if number is not None and not math.isfinite(number):
+                raise SetupError(f"the {name} of a call cannot be {number}; use None where it is unknown")
         row = {
             "id": new_id(),
             "session_id": session_id,
@@ -219,8 +240,13 @@ class AntibodyStore:
             "reply_text": reply_text,
             "error": error,
             "model": model,
+            "parameters": to_json(parameters or {}, "parameters"),
+            "cache_key": cache_key,
+            "reused": reused,
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
+            "cost_usd": cost_usd,
+            "seconds": seconds,
             "created_at": now(),
         }
         with writing(self._engine) as transaction:
@@ -231,6 +257,11 @@ class AntibodyStore:
         """Return the recorded call, to replay it. Its `request_digest` tells whether the same was asked."""
         with reading(self._engine) as transaction:
             return next(iter(queries.llm_calls(transaction, session_id, (generation, step, subject))), None)
+
+    def find_cached_call(self, cache_key: str) -> LlmCallRecord | None:
+        """Return the first call of any session with that cache key and a reply that it did not reuse itself."""
+        with reading(self._engine) as transaction:
+            return queries.cached_call(transaction, cache_key)
 
     def llm_calls(self, session_id: str) -> tuple[LlmCallRecord, ...]:
         """Return a session's calls."""

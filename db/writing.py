@@ -5,7 +5,7 @@ The functions take an ORM session within a write transaction (db.engine.writing)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -89,11 +89,13 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
             reason=draft.reason,
             guideline=draft.guideline,
             metrics=to_json(draft.metrics, "metrics"),
+            random_state=to_json(draft.random_state, "random_state"),
             started_at=draft.started_at,
             finished_at=draft.finished_at,
         )
     )
     antibodies = _without_repeats(draft.antibodies)
+    _check_parents(transaction, antibodies, what)
     known = _known_antibodies(transaction, draft.session_id) | {antibody.id for antibody in antibodies}
     _insert(transaction, m.Antibody, _antibody_rows(antibodies, generation_id, time))
     in_force = _write_embeddings(transaction, draft, antibodies, generation_id, parent_id, session.encoder_digest, dim)
@@ -149,6 +151,7 @@ def _write_prompts(transaction: Transaction, draft: GenerationDraft, what: str, 
             "step": step,
             "text": text,
             "parent_version": draft.prompt_parent if step in parents else None,
+            "reason": draft.prompt_reason,
             "created_at": time,
         }
         for step, text in draft.prompts.items()
@@ -188,11 +191,21 @@ def _known_antibodies(transaction: Transaction, session_id: str) -> set[str]:
 
 
 def _check_known(
-    known: set[str], ids: Iterable[str | None], what: str, expected: str = "an antibody of this session"
+    known: Set[str], ids: Iterable[str | None], what: str, expected: str = "an antibody of this session"
 ) -> None:
     for key in ids:
         if key is not None and key not in known:
             raise SetupError(f"{what} names {key!r}, which is not {expected}")
+
+
+def _check_parents(transaction: Transaction, antibodies: Sequence[AntibodyDraft], what: str) -> None:
+    for one in antibodies:
+        if (one.parent_id is None) != (one.relation is None) or one.parent_id == one.id:
+            raise SetupError(f"{what}: the antibody '{one.text}' needs a parent and a relation to it, or neither")
+    own = {one.id for one in antibodies}
+    parents = {one.parent_id for one in antibodies if one.parent_id is not None} - own
+    stored = {key for key in parents if transaction.scalar(select(m.Antibody.id).where(m.Antibody.id == key))}
+    _check_known(own | stored, parents, f"{what}: a parent", "a stored antibody")
 
 
 def _antibody_rows(antibodies: Sequence[AntibodyDraft], generation_id: str, time: datetime) -> list[dict[str, Any]]:
@@ -215,6 +228,9 @@ def _antibody_rows(antibodies: Sequence[AntibodyDraft], generation_id: str, time
                 "status": antibody.status,
                 "reason": antibody.reason,
                 "cosine": None if antibody.cosine is None else float(antibody.cosine),
+                "origin": antibody.origin,
+                "parent_id": antibody.parent_id,
+                "relation": antibody.relation,
                 "created_at": time,
             }
         )
