@@ -50,6 +50,7 @@ _REMEDIES = {
 _FOR_ALL = (401, 403, 404)
 _WORTH_ANOTHER_TRY = (408, 409, 425, 429)
 _QUOTA = "insufficient_quota"
+_CONNECTION_ERRORS = frozenset({"TransportError", "APIConnectionError", "APITimeoutError"})
 
 
 def failure_of(error: Exception) -> ModelUnavailable:
@@ -81,10 +82,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_connection_trouble(error: BaseException) -> bool:
-    """Time-outs, refused and dropped connections. By httpx's own classes: every provider's client is built on it."""
-    import httpx
+    """Time-outs, refused and dropped connections: Python's, LangChain's (is_retryable), and those of HTTP clients.
 
-    return isinstance(error, httpx.TransportError | ConnectionError | TimeoutError)
+    The last by name: the providers' packages bring httpx, httpx2 or one of their own.
+    """
+    if isinstance(error, ConnectionError | TimeoutError) or getattr(error, "is_retryable", False):
+        return True
+    return not _CONNECTION_ERRORS.isdisjoint(kind.__name__ for kind in type(error).__mro__)
 
 
 def _retry_after(headers: Mapping[str, str] | None) -> float | None:

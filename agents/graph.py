@@ -108,7 +108,7 @@ class Loop:
         return {"before": before, "briefings": briefings}
 
     def propose(self, state: GenerationState) -> GenerationState:
-        """Ask the model for antibodies of all classes at once; a reply that cannot be had or read costs its class only."""
+        """Ask the model for antibodies of all classes; a reply that cannot be had or read costs only its class."""
         memory = state["memory"]
         names = tuple(state["briefings"])
         replies = self.caller.ask_all(memory.number, (self._request(name, state) for name in names))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from pydantic_core import ErrorDetails
 
 from immuno.errors import SetupError, did_you_mean
+from immuno.llm_config import LLMServerConfig, require_chat_model
 
 _LOCAL = "local-dir:"
 _REPLAY = "replay:"
@@ -231,6 +232,13 @@ class RunConfig(_Section):
     antibodies: AntibodiesConfig = AntibodiesConfig()
     methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
     refine: RefineConfig = RefineConfig()
+    llm_server: LLMServerConfig | None = None
+    """A chat server for refine.llm, started with the run."""
+
+    @model_validator(mode="after")
+    def _server_fits(self) -> RunConfig:
+        require_chat_model(self.llm_server, self.refine.llm, self.refine.base_url)
+        return self
 
 
 def read_config(path: Path) -> RunConfig:
@@ -266,6 +274,10 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     if llm.startswith(_REPLAY) and not Path(llm.removeprefix(_REPLAY)).is_absolute():
         refine = resolved.refine.model_copy(update={"llm": f"{_REPLAY}{folder / llm.removeprefix(_REPLAY)}"})
         resolved = resolved.model_copy(update={"refine": refine})
+    server = resolved.llm_server
+    if server is not None and server.model is not None and server.model.startswith(("./", "../")):
+        server = server.model_copy(update={"model": str((folder / server.model).resolve())})
+        resolved = resolved.model_copy(update={"llm_server": server})
     return resolved
 
 
