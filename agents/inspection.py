@@ -81,7 +81,7 @@ class Inspector:
     def brief(
         self, found: MisAccepted, boundary: Boundary, memory: Memory, *, wanted: int, pictures: int
     ) -> ShownMistakes:
-        """Return what the model is shown when it is asked for antibodies of one class, with at most `pictures` images."""
+        """Return what the model is shown when it is asked for antibodies of one class; at most `pictures` images."""
         name = found.class_name
         shown = _spread(found.samples)
         images: list[str] = []

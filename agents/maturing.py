@@ -1,4 +1,4 @@
-"""Affinity maturation within the loop: antibodies move toward the outliers they came nearest to, if that is shown to help.
+"""Affinity maturation within the loop: antibodies move toward the outliers nearest to them, if that is shown to help.
 
 The texts' own embeddings are matured on the outliers of the first half of the feedback. Matured embeddings are
 antibodies of their own, beside their parents, and replace those matured in an earlier generation. They are kept when

@@ -25,6 +25,11 @@ Handled = NDArray[np.bool_]
 class ParentPolicy(Protocol):
     """Chooses the generation whose bank and guideline are continued."""
 
+    @property
+    def looks(self) -> bool:
+        """Whether it wants to know what was handled; else `handled` may be empty."""
+        ...
+
     def choose(self, handled: Mapping[int, Handled], *, best: int, generator: np.random.Generator) -> int:
         """Return a number among `handled`, which has (images,) per kept generation, in one order of the images."""
         ...
@@ -33,6 +38,8 @@ class ParentPolicy(Protocol):
 class Best:
     """Always the best generation."""
 
+    looks = False
+
     def choose(self, handled: Mapping[int, Handled], *, best: int, generator: np.random.Generator) -> int:  # noqa: ARG002
         """Return `best`; nothing is drawn."""
         return best
@@ -40,6 +47,8 @@ class Best:
 
 class ParetoFront:
     """One of the front, drawn by how many images it alone handles; the best where no generation stands out."""
+
+    looks = True
 
     def choose(self, handled: Mapping[int, Handled], *, best: int, generator: np.random.Generator) -> int:
         """Return the number of the parent. One number is drawn, whatever comes of it."""
@@ -66,3 +75,7 @@ def handled_by(verdicts: Sequence[Verdict], *, known_set: str) -> Handled:
     """Return (images,) whether each verdict is right, in the order of set and image."""
     ordered = sorted(verdicts, key=lambda verdict: (verdict.set_name, verdict.sample_id))
     return np.array([one.accepted == (one.set_name == known_set) for one in ordered], dtype=bool)
+
+
+PARENT_POLICIES: Mapping[str, ParentPolicy] = {"pareto": ParetoFront(), "best": Best()}
+"""By the name that refine.parents has for them."""

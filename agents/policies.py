@@ -65,7 +65,7 @@ class StopRule:
         minutes = sum((one.finished_at - one.started_at).total_seconds() for one in done) / 60
         if self.minutes is not None and minutes >= self.minutes:
             return f"the limit of {self.minutes:g} minutes is reached ({minutes:.1f})"
-        if self.plateau is not None and len(run) >= self.plateau:
-            if not any(one.accepted for one in run[-self.plateau :]):
-                return f"a plateau: {self.plateau} generation(s) in a row brought nothing that was kept"
+        plateau = self.plateau
+        if plateau is not None and len(run) >= plateau and not any(one.accepted for one in run[-plateau:]):
+            return f"a plateau: {plateau} generation(s) in a row brought nothing that was kept"
         return None

@@ -1,4 +1,4 @@
-"""How a session's prompt evolved: versions of the guideline, what each was made from, and what its generations measured.
+"""How a session's prompt evolved: versions of the guideline, what each was made from, and what it measured.
 
 Every generation tries one version. A version is *kept* when a generation that tried it was kept: better on the first
 half of the feedback and confirmed on the second. What reflection writes after such a generation is made from its
@@ -40,7 +40,7 @@ class Continued:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One generation that tried a version: whether it was kept, and the change of mean FPR95 it brought on each half."""
+    """One generation that tried a version: whether it was kept, and the change of mean FPR95 on each half."""
 
     generation: int
     kept: bool
@@ -124,10 +124,10 @@ def _trial(generation: GenerationRecord) -> Trial:
 
 def _diff(before: str, after: str) -> str:
     """The sentences that went (-), came (+) and stayed, one a line."""
-    return "\n".join(
-        line for line in difflib.ndiff(_sentences(before), _sentences(after)) if not line.startswith("?")
-    )
+    return "\n".join(line for line in difflib.ndiff(_sentences(before), _sentences(after)) if not line.startswith("?"))
 
 
 def _sentences(text: str) -> list[str]:
-    return [part.strip() for line in text.splitlines() for part in line.replace(". ", ".\n").splitlines() if part.strip()]
+    return [
+        part.strip() for line in text.splitlines() for part in line.replace(". ", ".\n").splitlines() if part.strip()
+    ]
