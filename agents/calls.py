@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from langchain_core.messages import HumanMessage
 from pydantic import BaseModel
@@ -33,7 +33,6 @@ _LOOKED_UP_AT_ONCE = 64
 _FEWEST_FAILURES = 8
 """So many requests in a row without an answer, and at least as many as run at once, mean that the server is gone."""
 _IMAGE = "data:image/"
-_NOTHING_SPENT = Usage(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +99,7 @@ class _Done(Generic[Schema]):
     seconds: float = 0.0
     failure: ModelUnavailable | None = None
     stored: bool = False
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class RecordedCaller:
                 if digest in known:
                     yield request, _Done(_read_again(known[digest], request.schema), digest, stored=True)
                 elif digest in elsewhere:
-                    yield request, _Done(_read_again(elsewhere[digest], request.schema, usage=_NOTHING_SPENT), digest)
+                    yield request, _Done(_read_again(elsewhere[digest], request.schema), digest, reused=True)
                 else:
                     yield request, None
 
@@ -190,10 +190,28 @@ class RecordedCaller:
 
         Not the server's address: a model that moved is the same model, and its replies are replayed.
         """
-        config = self.config
-        parameters = [config.llm, config.temperature, config.max_tokens, self.seed, config.structured]
         sent = [request.prompt, *request.images]
-        return text_digest(*(_canonical(part) for part in (parameters, sent, wire_schema(request.schema))))
+        return text_digest(
+            self.config.llm, *(_canonical(part) for part in (self._parameters, sent, wire_schema(request.schema)))
+        )
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        """What is asked for besides message and schema."""
+        config = self.config
+        return {
+            "temperature": config.temperature,
+            "max_tokens": config.max_tokens,
+            "seed": self.seed,
+            "structured": config.structured,
+        }
+
+    def _cost(self, usage: Usage) -> float | None:
+        """What a call cost, in dollars; None where no price was given or no tokens were counted."""
+        price = self.config.price
+        if price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        return (usage.prompt_tokens * price.input + usage.completion_tokens * price.output) / 1e6
 
     @property
     def _reuses(self) -> bool:
@@ -212,8 +230,12 @@ class RecordedCaller:
                 request_text=request_text(request.prompt, request.images),
                 reply_text=done.answer.raw_text,
                 model=self.config.llm,
+                parameters=self._parameters,
                 prompt_tokens=done.answer.usage.prompt_tokens,
                 completion_tokens=done.answer.usage.completion_tokens,
+                reused=done.reused,
+                cost_usd=None if done.reused else self._cost(done.answer.usage),
+                seconds=None if done.reused else round(done.seconds, 4),
             )
             for request, done in group
             if done.answer is not None and not done.stored
@@ -229,8 +251,8 @@ def _reply(done: _Done[Schema]) -> Reply[Schema]:
     return Reply(done.answer.parsed, done.answer.problems, done.answer.refused)
 
 
-def _read_again(stored: StoredReply, schema: type[Schema], *, usage: Usage | None = None) -> Answer[Schema]:
-    usage = usage or Usage(stored.prompt_tokens, stored.completion_tokens)
+def _read_again(stored: StoredReply, schema: type[Schema]) -> Answer[Schema]:
+    usage = Usage(stored.prompt_tokens, stored.completion_tokens)
     return answer_of(parse_reply(stored.reply_text, schema), stored.reply_text, usage)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import Row, Select, select
 
@@ -24,8 +25,12 @@ class CallDraft:
     request_text: str
     reply_text: str
     model: str
+    parameters: Mapping[str, Any]
     prompt_tokens: int | None
     completion_tokens: int | None
+    reused: bool = False
+    cost_usd: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,11 @@ def record_calls(store: AntibodyStore, session_id: str, calls: Sequence[CallDraf
     """Record calls in one transaction. Of two under one key (generation, step, subject) the first one stays."""
     time = now()
     rows = [
-        {"id": new_id(), "session_id": session_id, "error": None, "created_at": time} | asdict(call) for call in calls
+        {
+            **{"id": new_id(), "session_id": session_id, "error": None, "created_at": time},
+            **{"cache_key": call.request_digest, **asdict(call)},
+        }
+        for call in calls
     ]
     with writing(store.engine) as transaction:
         insert_new(transaction, m.LlmCall, rows)
@@ -62,7 +71,12 @@ def find_replies(store: AntibodyStore, digests: Sequence[str]) -> Mapping[str, S
     """Return digest -> the oldest reply recorded for it in any session, where there is one."""
     if not digests:
         return {}
-    query = _replies(digests).order_by(m.LlmCall.created_at.desc(), m.LlmCall.id.desc())
+    # By the cache key, which has an index; of several, the last one counts in the dictionary.
+    query = (
+        _replies(digests)
+        .where(m.LlmCall.cache_key.in_(digests), m.LlmCall.reused.is_(False))
+        .order_by(m.LlmCall.created_at.desc(), m.LlmCall.id.desc())
+    )
     with reading(store.engine) as transaction:
         return _by_digest(transaction.execute(query).all())
 

@@ -183,7 +183,7 @@ MethodEntry = Annotated[
 
 
 class PriceConfig(_Section):
-    """What the chat model costs, per million tokens. No price is assumed: without one, only tokens are counted."""
+    """What the chat model costs, in dollars per million tokens. None is assumed: without, only tokens are counted."""
 
     input: Annotated[float, Field(ge=0)]
     output: Annotated[float, Field(ge=0)]
