@@ -45,6 +45,11 @@ class Boundary:
         return max(self.fpr95.values())
 
     @property
+    def mean_auroc(self) -> float:
+        """The mean over the outlier sets."""
+        return float(np.mean(list(self.auroc.values())))
+
+    @property
     def id_accuracy(self) -> float:
         """The share of known images that are given their own class, accepted or not."""
         return float(np.mean(self.right))

@@ -192,7 +192,7 @@ class Loop:
         if not any(one.accepted for one in state["screened"]):
             return {"decision": Decision(False, "no proposal passed the screen")}
         rule = Acceptance(self.halves, self.seed, self.config.confirmation)
-        return {"decision": rule.decide(state["before"], state["after"], best=state["memory"].best_mean_fpr95)}
+        return {"decision": rule.decide(state["before"], state["after"], best=state["memory"].best_mean_auroc)}
 
     def mature(self, state: GenerationState) -> GenerationState:
         """Move antibodies of a bank that is kept toward the outliers nearest to them, where that is shown to help."""
@@ -223,7 +223,7 @@ class Loop:
             "bank": state["grown"],
             "final": state["weighed"],
         }
-        harmful = suspects(state["effects"]) if self.config.pruning and state["decision"].accepted else ()
+        harmful = self._suspects(state["weighed"]) if self.config.pruning and state["decision"].accepted else ()
         if not harmful:
             return unchanged
         gone = set(harmful)
@@ -253,6 +253,18 @@ class Loop:
             "focus": revised.focus if revised is not None else memory.focus,
             "reflection_problems": answer.problems,
         }
+
+    def _suspects(self, boundary: Boundary) -> tuple[str, ...]:
+        half = self.halves.first
+        return suspects(
+            antibody_effects(
+                boundary.fitted,
+                self.data.known.take(half.known),
+                self.data.known_labels[half.known],
+                {name: images.take(half.outliers[name]) for name, images in self.data.outliers.items()},
+                acceptance=self.config.acceptance,
+            )
+        )
 
     def _measure(self, bank: Bank) -> Boundary:
         return measure(self.data, bank, self.config.score, self.config.acceptance)

@@ -13,7 +13,7 @@ A session with a single outlier set has nothing unlike; then the first test deci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,19 +96,30 @@ class Maturation:
             judged = Half(self.halves.second.known, {one: np.arange(len(self.data.outliers[one])) for one in names})
             before[name], after[name] = _only(name, plain.on(judged)), _only(name, matured.on(judged))
         changes = [change(before[name], after[name], seed=self.seed) for name in names]
-        # The sets are different images: their errors are independent, but for the known images that they share.
-        error = float(np.sqrt(np.sum([one.error**2 for one in changes]))) / len(names)
-        return Change(float(np.mean([one.value for one in changes])), error)
+        return _mean(changes)
 
     def _decide(self, like: Change, unlike: Change | None, count: int) -> Decision:
         measured = {"antibodies": count, "like": like.as_metrics()}
+        said = f"outliers like those that matured them: {like}"
         if unlike is not None:
             measured["unlike"] = unlike.as_metrics()
-        said = f"{100 * like.value:+.1f} points on outliers like those that matured them"
-        if unlike is not None:
-            said += f", {100 * unlike.value:+.1f} on outliers unlike them"
-        helps = like.value < 0 and (unlike is None or unlike.value <= self.confirmation * unlike.error)
-        return Decision(helps, f"{count} matured embeddings {'kept' if helps else 'not kept'}: {said}", measured)
+            said += f"; unlike: {unlike}"
+        helps = like.better and (unlike is None or unlike.no_worse(self.confirmation))
+        return Decision(helps, f"{count} matured embeddings {'kept' if helps else 'not kept'}; {said}", measured)
+
+
+def _mean(changes: Sequence[Change]) -> Change:
+    """The mean over sets. Their images differ, so their errors are independent, but for the known images they share."""
+
+    def error(values: list[float]) -> float:
+        return float(np.sqrt(np.sum(np.square(values)))) / len(values)
+
+    return Change(
+        float(np.mean([one.auroc for one in changes])),
+        error([one.auroc_error for one in changes]),
+        float(np.mean([one.fpr95 for one in changes])),
+        error([one.fpr95_error for one in changes]),
+    )
 
 
 def _only(name: str, scores: MethodScores) -> MethodScores:

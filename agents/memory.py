@@ -48,8 +48,8 @@ class Memory:
     harmed: Mapping[str, Sequence[tuple[str, float]]]
     """Per class: texts with solo harm, worst first."""
     last_worked_on: Mapping[str, int]
-    best_mean_fpr95: float
-    """The lowest mean FPR95 of a generation that was kept."""
+    best_mean_auroc: float
+    """The highest mean AUROC of a generation that was kept."""
     history: Sequence[Mapping[str, Any]]
     """The metrics of every generation so far, the baseline first."""
     random_state: Mapping[str, Any]
@@ -141,7 +141,7 @@ def recall(
         helped=ranked(gains),
         harmed=ranked(harms),
         last_worked_on=last_worked_on,
-        best_mean_fpr95=min(generation.metrics["mean_fpr95"] for generation in accepted),
+        best_mean_auroc=max(float(np.mean(list(one.metrics["auroc"].values()))) for one in accepted),
         history=[generation.metrics for generation in generations],
         random_state=origin.random_state,
     )

@@ -117,7 +117,7 @@ def continue_prompt(
 def _trial(generation: GenerationRecord) -> Trial:
     def change(half: str) -> float | None:
         measured = generation.metrics.get(half)
-        return measured["change"] if isinstance(measured, dict) else None
+        return measured["fpr95"] if isinstance(measured, dict) else None
 
     return Trial(generation.number, generation.accepted, change("first_half"), change("second_half"))
 

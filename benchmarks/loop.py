@@ -252,7 +252,9 @@ def screened(proposals: Sequence[ProposedAntibody], world: World, config: RunCon
 
 def baselines() -> dict[str, MethodConfig]:
     """Every score that knows no antibodies (GL-MCM apart, which needs the patches of images), and ours without any."""
-    found = {name: MethodConfig(name=name) for name, score in SCORES.items() if not score.uses_bank and name != "gl_mcm"}
+    found = {
+        name: MethodConfig(name=name) for name, score in SCORES.items() if not score.uses_bank and name != "gl_mcm"
+    }
     found["mcm, T = 0.1"] = MethodConfig.model_validate({"name": "mcm", "temperature": 0.1})
     found["mcm, T = 0.01"] = MethodConfig.model_validate({"name": "mcm", "temperature": 0.01})
     return {**found, "ours, no antibodies": MethodConfig.model_validate({"name": "calibrated", "base": "prototype"})}
@@ -299,7 +301,9 @@ def print_world(found: dict[str, Any]) -> None:
     told = "  ".join(f"{name} {100 * one['told']:.1f}" for name, one in found["baselines"].items())
     print(f"  baselines (near + contextual): {told}")
     for method in found["loop"]:
-        print(f"  {method}: near + contextual | near, contextual, far, unseen near, unseen contextual | accuracy | bank")
+        print(
+            f"  {method}: near + contextual | near, contextual, far, unseen near, unseen contextual | accuracy | bank"
+        )
         for number, one in enumerate(found["loop"][method]):
             decided = found["generations"][number]
             print(f"    generation {number}  {line(one)}  {'kept' if decided['accepted'] else 'not kept'}")
@@ -319,7 +323,9 @@ def print_worlds(found: Sequence[dict[str, Any]]) -> None:
         print(f"  {method}")
         print(f"    loop, near + contextual          {interval([100 * one['told'] for one in last])}")
         ratios = [one["loop"][method][-1]["told"] / best_baseline(one)[1] for one in found]
-        print(f"    ... of the best baseline         {interval(ratios, digits=2)}   each {[round(r, 2) for r in ratios]}")
+        print(
+            f"    ... of the best baseline         {interval(ratios, digits=2)}   each {[round(r, 2) for r in ratios]}"
+        )
         for arm in ("at once", "random"):
             for key, what in (("told", "near + contextual"), *((name, name) for name in UNSEEN)):
                 gaps = [100 * (a[key] - mean_of(one[arm][method])[key]) for a, one in zip(last, found, strict=True)]
@@ -329,7 +335,9 @@ def print_worlds(found: Sequence[dict[str, Any]]) -> None:
             print(f"    loop minus no antibodies, {name:17} {interval(gaps)}")
         gaps = [100 * (b["id_accuracy"] - a["id_accuracy"]) for a, b in zip(first, last, strict=True)]
         print(f"    ID accuracy, change              {interval(gaps)}")
-        print(f"    generations with a fall          {[count_falls([g['told'] for g in one['loop'][method]]) for one in found]}")
+        print(
+            f"    generations with a fall          {[count_falls([g['told'] for g in one['loop'][method]]) for one in found]}"
+        )
 
 
 def best_baseline(found: dict[str, Any]) -> tuple[str, float]:
