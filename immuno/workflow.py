@@ -229,9 +229,7 @@ def refine(
             encoder=place.embedder.encoder,
             llm=place.config.refine.llm,
         )
-        run_until_stopped(
-            RefinementSession(record, settings, place.store, data, place.embedder, review), on_generation
-        )
+        run_until_stopped(RefinementSession(record, settings, place.store, data, place.embedder, review), on_generation)
     return RefineOutcome(place.store.session(session), place.store.generations(record.id))
 
 

@@ -110,7 +110,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: FeedbackData) ->
         return content(opened, session.record.id)
 
 
-@pytest.mark.parametrize("stop_at", ["inspect", "propose", "embed", "screen", "measure", "decide", "reflect"])
+@pytest.mark.parametrize(
+    "stop_at", ["inspect", "propose", "embed", "screen", "measure", "decide", "mature", "weigh", "prune", "reflect"]
+)
 def test_a_session_stopped_anywhere_goes_on_as_if_it_had_not_been(
     store: AntibodyStore, data: FeedbackData, undisturbed: list[Any], monkeypatch: pytest.MonkeyPatch, stop_at: str
 ) -> None:
