@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -67,12 +67,14 @@ class Reply(Generic[Schema]):
     """What came of a request: `parsed` is None where nothing could be used, and `problems` say why.
 
     `refused` are proposals that were not fit to be read as such. `answered` is False where no reply came at all.
+    `originals`: of the texts that a person has edited, what the model had written (agents.review).
     """
 
     parsed: Schema | None
     problems: tuple[str, ...] = ()
     refused: tuple[RefusedItem, ...] = ()
     answered: bool = True
+    originals: Mapping[str, str] = field(default_factory=dict)
 
 
 class Caller(Protocol):

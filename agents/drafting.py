@@ -11,7 +11,7 @@ import numpy as np
 from agents.boundary import Boundary, Scores
 from agents.feedback import FeedbackData
 from agents.graph import GenerationState, TurnedDown, generation_metrics
-from agents.memory import Memory
+from agents.memory import MATURATION, Memory
 from agents.templates import prompt_template
 from db.drafts import AntibodyDraft, EffectDraft, GenerationDraft
 from db.store import new_id
@@ -53,6 +53,8 @@ def draft_generation(
 ) -> GenerationDraft:
     """A generation that went through the whole graph; `mu` (K, d) are the prototypes, `origin` who proposed."""
     memory, decision = state["memory"], state["decision"]
+    turned_down = tuple(_never_embedded(one, origin) for one in state["turned_down"])
+    originals = {(one.text, one.guards): one.id for one in turned_down}
     return GenerationDraft(
         session_id=session_id,
         number=memory.number,
@@ -73,8 +75,11 @@ def draft_generation(
         },
         random_state=memory.random_state,
         antibodies=(
-            *(_antibody(key, one, state, origin) for key, one in zip(state["ids"], state["screened"], strict=True)),
-            *(_never_embedded(one, origin) for one in state["turned_down"]),
+            *(
+                _antibody(key, one, state, origin, originals)
+                for key, one in zip(state["ids"], state["screened"], strict=True)
+            ),
+            *turned_down,
             *_matured(data, state, mu),
         ),
         effects=(
@@ -105,7 +110,10 @@ def _prompt_reason(memory: Memory) -> str:
     return f"reflection after generation {memory.prompt.written_after}"
 
 
-def _antibody(key: str, one: Screened, state: GenerationState, origin: str) -> AntibodyDraft:
+def _antibody(
+    key: str, one: Screened, state: GenerationState, origin: str, originals: Mapping[tuple[str, str], str]
+) -> AntibodyDraft:
+    parent = originals.get((one.proposal.edited_from, one.proposal.guards))
     if not one.accepted:
         turned_down = one.reason
     elif not state["decision"].accepted:
@@ -123,6 +131,8 @@ def _antibody(key: str, one: Screened, state: GenerationState, origin: str) -> A
         cosine=one.cosine,
         vector=one.vector,
         origin=origin,
+        parent_id=parent,
+        relation=None if parent is None else "edited",
     )
 
 
@@ -162,7 +172,7 @@ def _matured(data: FeedbackData, state: GenerationState, mu: Scores) -> Iterator
             reason=turned_down,
             cosine=float(cosines[i, guarded[i]]) if guarded[i] >= 0 else float(cosines[i].max()),
             vector=antibodies.vectors[i],
-            origin="maturation",
+            origin=MATURATION,
             parent_id=matured.parents[key],
             relation="matured",
         )

@@ -139,7 +139,7 @@ class Loop:
             )
             if reply.parsed is not None:
                 proposals.extend(
-                    ProposedAntibody(text=p.text, kind=p.kind, guards=name, rationale=p.rationale)
+                    ProposedAntibody(p.text, p.kind, name, p.rationale, edited_from=reply.originals.get(p.text, ""))
                     for p in reply.parsed.antibodies
                 )
         return {"proposals": tuple(proposals), "turned_down": tuple(turned_down), "problems": tuple(problems)}

@@ -14,7 +14,7 @@ from typing import cast
 from langchain_core.language_models import BaseChatModel
 
 from agents.boundary import measure
-from agents.calls import RecordedCaller
+from agents.calls import Caller, RecordedCaller
 from agents.chat import Chat, make_chat_model
 from agents.drafting import draft_first_generation, draft_generation
 from agents.feedback import FeedbackData
@@ -25,6 +25,7 @@ from agents.memory import Memory, choose_origin, recall
 from agents.parents import PARENT_POLICIES, handled_by
 from agents.policies import StopRule
 from agents.randomness import new_generator, state_of
+from agents.review import Review, ReviewedCaller
 from agents.templates import prompt_template
 from agents.vocabulary import Vocabulary, load_vocabulary
 from db.records import GenerationRecord, SessionRecord
@@ -66,6 +67,8 @@ class RefinementSession:
     store: AntibodyStore
     data: FeedbackData
     embedder: TextEmbedder
+    review: Review | None = None
+    """Shows proposals to a person before anything is measured."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "record", replace(self.record, config={}))
@@ -145,15 +148,16 @@ class RefinementSession:
     def _loop(self) -> Loop:
         vocabulary = load_vocabulary()
         model = _chat_model(self.config, vocabulary, seed=self.record.seed)
+        caller: Caller = RecordedCaller(
+            Chat(model, self.config.structured), self.config, self.record.seed, self.store, self.record.id
+        )
         mu = prototypes(self.data.texts, self.data.fit.features, self.data.fit_labels).mu
         return Loop(
             data=self.data,
             halves=halve(self.data, seed=self.record.seed),
             embedder=self.embedder,
             inspector=Inspector(self.data, self.embedder, vocabulary),
-            caller=RecordedCaller(
-                Chat(model, self.config.structured), self.config, self.record.seed, self.store, self.record.id
-            ),
+            caller=caller if self.review is None else ReviewedCaller(caller, self.review, self.store, self.record.id),
             config=self.config,
             class_prototypes=mu,
             seed=self.record.seed,

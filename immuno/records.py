@@ -84,6 +84,8 @@ class ProposedAntibody:
     guards: str
     """The known class whose false positives it is meant to repel."""
     rationale: str = ""
+    edited_from: str = ""
+    """What the model had written, where a person has edited the text."""
 
 
 @dataclass(frozen=True, slots=True)
