@@ -11,14 +11,14 @@ import numpy as np
 from agents.boundary import Boundary, Scores
 from agents.feedback import FeedbackData
 from agents.graph import GenerationState, TurnedDown, generation_metrics
-from agents.memory import MATURATION, Memory
+from agents.memory import Memory
 from agents.templates import prompt_template
 from db.drafts import AntibodyDraft, EffectDraft, GenerationDraft
 from db.store import new_id
 from evaluation.effects import bank_effects
 from evaluation.features import FeatureSet
 from evaluation.selection import Screened, guarded_classes
-from immuno.records import Verdict
+from immuno.records import MATURATION, Verdict
 
 
 def draft_first_generation(

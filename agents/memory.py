@@ -18,12 +18,11 @@ from agents.randomness import generator_of, new_generator, state_of
 from agents.schemas import Focus
 from db.records import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord, StoredBank
 from evaluation.bank import Bank
+from immuno.records import MATURATION
 
 _EFFECTS_SHOWN = 12
 _REJECTED_SHOWN = 100
 """Of a class, the newest: a prompt must not grow without bound."""
-MATURATION = "maturation"
-"""The origin of antibodies that were matured, here or in the session that this one branched from."""
 
 
 @dataclass(frozen=True, slots=True)
