@@ -18,7 +18,7 @@ from db.store import new_id
 from evaluation.effects import bank_effects
 from evaluation.features import FeatureSet
 from evaluation.selection import Screened, guarded_classes
-from immuno.records import Verdict
+from immuno.records import MATURATION, Verdict
 
 
 def draft_first_generation(
@@ -172,7 +172,7 @@ def _matured(data: FeedbackData, state: GenerationState, mu: Scores) -> Iterator
             reason=turned_down,
             cosine=float(cosines[i, guarded[i]]) if guarded[i] >= 0 else float(cosines[i].max()),
             vector=antibodies.vectors[i],
-            origin="maturation",
+            origin=MATURATION,
             parent_id=matured.parents[key],
             relation="matured",
         )

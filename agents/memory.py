@@ -18,12 +18,11 @@ from agents.randomness import generator_of, new_generator, state_of
 from agents.schemas import Focus
 from db.records import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord, StoredBank
 from evaluation.bank import Bank
+from immuno.records import MATURATION
 
 _EFFECTS_SHOWN = 12
 _REJECTED_SHOWN = 100
 """Of a class, the newest: a prompt must not grow without bound."""
-MATURED = "matured"
-"""The relation of a matured antibody to its parent, as the database has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def recall(
     gains: dict[str, float] = {}
     harms: dict[str, float] = {}
     for effect in effects:
-        if effect.antibody_id is not None and effect.scope == "solo" and by_id[effect.antibody_id].relation != MATURED:
+        if effect.antibody_id is not None and effect.scope == "solo" and by_id[effect.antibody_id].origin != MATURATION:
             gains[effect.antibody_id] = max(effect.gain, gains.get(effect.antibody_id, 0.0))
             harms[effect.antibody_id] = max(effect.harm, harms.get(effect.antibody_id, 0.0))
 
@@ -123,7 +122,7 @@ def recall(
     rejected: dict[str, list[tuple[str, str]]] = {}
     last_worked_on: dict[str, int] = {}
     for antibody in antibodies:
-        if antibody.relation == MATURED:
+        if antibody.origin == MATURATION:
             continue
         last_worked_on[antibody.guards] = max(antibody.generation, last_worked_on.get(antibody.guards, 0))
         if antibody.status == "rejected" and antibody.generation in counted:
@@ -134,7 +133,7 @@ def recall(
         number=len(generations),
         parent=parent.number,
         bank=bank,
-        matured={key: by_id[key].parent_id or "" for key in bank.ids if by_id[key].relation == MATURED},
+        matured={key: by_id[key].parent_id or "" for key in bank.ids if by_id[key].origin == MATURATION},
         prompt=prompt,
         focus=generations[prompt.written_after].metrics.get("focus", "both"),
         rejected={name: pairs[-_REJECTED_SHOWN:] for name, pairs in rejected.items()},

@@ -1,23 +1,23 @@
-"""Does the refinement loop earn its keep? Its bank after every generation, against the same budget spent without feedback.
+"""Does the refinement loop earn its keep? Its bank after every generation, against the same budget without feedback.
 
     python benchmarks/loop.py [--seeds 0,1,2,3,4] [--draws 5] [--parents best] [--out FILE.json]
 
 On mini-worlds of the given seeds, as configs/miniworld.toml says (lexicon, six generations). Every bank is measured on
-the sealed test by the main method (immuno_vlm, which chooses its settings on fit and feedback for each bank anew) and by
-the score that the loop itself measures with. Per world, and over the worlds with 95 % intervals (t over the worlds):
+the sealed test by the main method (immuno_vlm, which chooses its settings on fit and feedback for each bank anew) and
+by the score that the loop itself measures with. Per world, and over the worlds with 95 % intervals (t over the worlds):
 
     loop      the bank in force after each generation
     at once   (a) as many proposals, all classes alike, from the same lexicon, all at once: nothing was measured
-    random    (b) as many texts drawn from the word list: half of them things, half things in places, for random classes
+    random    (b) as many texts drawn from the word list: half of them things, half things in places, for any class
 
-(a) and (b) go through the same screen; each is drawn `--draws` times, and the mean of its draws counts. The baselines are
-all scores without antibodies, of the same run. The first run on a world embeds its images (some 40 s); after that, a
-world takes some 30 s.
+(a) and (b) go through the same screen; each is drawn `--draws` times, and the mean of its draws counts. The baselines
+are all scores without antibodies, of the same run. The first run on a world draws and embeds its images.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -79,7 +79,7 @@ class World:
 
 @dataclass(frozen=True)
 class Figures:
-    """FPR95 by sealed set, and ID accuracy, of one bank under one method; `bank` antibodies, `accepted_right` of them."""
+    """FPR95 by sealed set, and ID accuracy, of one bank of `bank` antibodies under one method."""
 
     fpr95: dict[str, float]
     id_accuracy: float
@@ -335,9 +335,8 @@ def print_worlds(found: Sequence[dict[str, Any]]) -> None:
             print(f"    loop minus no antibodies, {name:17} {interval(gaps)}")
         gaps = [100 * (b["id_accuracy"] - a["id_accuracy"]) for a, b in zip(first, last, strict=True)]
         print(f"    ID accuracy, change              {interval(gaps)}")
-        print(
-            f"    generations with a fall          {[count_falls([g['told'] for g in one['loop'][method]]) for one in found]}"
-        )
+        falls = [count_falls([step["told"] for step in one["loop"][method]]) for one in found]
+        print(f"    generations with a fall          {falls}")
 
 
 def best_baseline(found: dict[str, Any]) -> tuple[str, float]:
@@ -348,7 +347,7 @@ def best_baseline(found: dict[str, Any]) -> tuple[str, float]:
 
 def count_falls(values: Sequence[float]) -> int:
     """How often a value is below the one before."""
-    return sum(after < before for before, after in zip(values[:-1], values[1:], strict=True))
+    return sum(after < before for before, after in itertools.pairwise(values))
 
 
 def mean_of(drawn: Sequence[dict[str, Any]]) -> dict[str, Any]:

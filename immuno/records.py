@@ -15,6 +15,9 @@ Split = Literal["fit", "feedback", "test"]
 AntibodyKind = Literal["look_alike", "contextual"]
 AntibodyStatus = Literal["accepted", "rejected"]
 
+MATURATION = "maturation"
+"""The origin of antibodies whose embeddings were matured: their texts stand for no embedding."""
+
 
 def text_digest(*parts: str) -> str:
     """Return the SHA-256 hex digest of the parts. Their boundaries count: ("ab", "c") differs from ("a", "bc")."""

@@ -37,17 +37,20 @@ for _query in (*db_lists.COMMANDS, *db_find.COMMANDS, *db_sql.COMMANDS, *db_exch
 @click.option("--generation", type=int, metavar="N", help="Default: the session's best generation.")
 @database_option
 def export(session: str, file: Path, generation: int | None, database: str | None, as_json: bool) -> None:
-    """Write the bank of SESSION into FILE, a .jsonl that `[antibodies] file` reads."""
+    """Write the bank of SESSION into FILE, a .jsonl that `[antibodies] file` reads.
+
+    A file holds texts, so the embeddings that matured stay behind: with feedback images, immuno_vlm matures its own.
+    """
     from db.generations import chosen_generation
     from evaluation.bank import write_bank_jsonl
     from immuno.errors import SetupError
-    from immuno.records import ProposedAntibody
+    from immuno.records import MATURATION, ProposedAntibody
 
     if file.suffix != ".jsonl":
         raise SetupError(f"{file}: a bank is exported as .jsonl; name a file that ends so")
     with open_database(database) as store:
         chosen = chosen_generation(store, store.session(session), generation)
-        found = store.bank(chosen.id).antibodies
+        found = [one for one in store.bank(chosen.id).antibodies if one.origin != MATURATION]
     write_bank_jsonl(file, [ProposedAntibody(one.text, one.kind, one.guards) for one in found])
     if as_json:
         print_json([{"file": str(file), "generation": chosen.number, "antibodies": len(found)}])
