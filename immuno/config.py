@@ -72,6 +72,8 @@ class ClassesConfig(_Section):
 
     names: Literal["dataset", "imagenet1k"] | Path
     """A text file with one class per line, "dataset" (the folders of data.fit, else data.id), or "imagenet1k"."""
+    synonyms: Path | None = None
+    """A text file of other names of the classes, "CLASS: NAME, NAME" on each line: no antibody may be one of them."""
     template: str = "a photo of a {}."
 
 

@@ -22,7 +22,7 @@ from cluster.progress import RichProgress
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore, open_store
 from evaluation.bank import Bank
-from evaluation.classes import fill_template, read_classes
+from evaluation.classes import fill_template, read_classes, read_synonyms
 from evaluation.data import hold_out, read_images
 from evaluation.features import Embedder, FeatureSet
 from evaluation.miniworld import build, default_root
@@ -292,4 +292,5 @@ def feedback_data(place: Workplace) -> FeedbackData:
         known=space.feedback.known,
         known_labels=space.feedback.labels,
         outliers=space.feedback.outliers,
+        synonyms=read_synonyms(place.config.classes.synonyms, space.classes),
     )

@@ -338,3 +338,30 @@ class TestRecordAndReplay:
         status, _, err = cli("start", str(config), "--session", "other")
         assert status == 2
         assert message in err
+
+
+class TestPrompts:
+    def test_the_family_tree_with_what_was_measured(self, cli: Cli, one: dict[str, Any]) -> None:
+        tree = said(cli, "prompts", "one")
+        assert tree[0]["parent"] is None
+        assert {trial["generation"] for version in tree for trial in version["trials"]} == {0, 1, 2}
+        changed = [version for version in tree if version["parent"] is not None]
+        assert changed
+        assert all(version["diff"] for version in changed)
+        status, out, _ = cli("prompts", "one")
+        assert status == 0
+        assert all(f"version {version['version']}: " in out for version in tree)
+
+
+def test_no_antibody_may_be_a_synonym(cli: Cli, config: Path, tmp_path: Path, store: AntibodyStore) -> None:
+    (tmp_path / "synonyms.txt").write_text("# other names\nfish: shark, eel\n")
+    config.write_text(
+        config.read_text().replace('names = "classes.txt"', 'names = "classes.txt"\nsynonyms = "synonyms.txt"')
+    )
+    said(cli, "start", str(config), "--session", "one")
+    texts = {each.text: each.reason for each in store.antibodies(store.session("one").id)}
+    assert texts["a photo of a shark."] == "names a known class: 'fish'"
+    (tmp_path / "synonyms.txt").write_text("fihs: shark\n")
+    status, _, err = cli("start", str(config), "--session", "two")
+    assert status == 2
+    assert "synonyms.txt, line 1: 'fihs' is no known class; did you mean 'fish'" in err
