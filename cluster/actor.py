@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from cluster.images import EmbeddedImages
 from cluster.local import write_local
 from cluster.shards import Shard, write_shard
 from cluster.spec import EncoderSpec, require_same
+from cluster.stats import ShardStats
 from cluster.store import EmbeddingStore
 from evaluation.features import FloatArray, LocalRequest
 from evaluation.locations import containing_file
@@ -60,6 +62,8 @@ class ShardReceipt(NamedTuple):
     key: str
     embedded: EmbeddedImages | None
     """None where the actor has stored them; else the driver, whose store it cannot reach, does."""
+    stats: ShardStats
+    """Measured again when the shard is embedded again; everything else of two receipts for one shard is the same."""
 
 
 class EmbeddingActor:
@@ -89,7 +93,10 @@ class EmbeddingActor:
         Raises OtherEncoderError if this actor's weights are others; SetupError if it sees none of the files although
         the driver did, and if the store cannot be written.
         """
-        embedded = self._loaded(encoder).embed_image_files(shard.paths)
+        model = self._loaded(encoder)
+        started = time.perf_counter()
+        embedded = model.embed_image_files(shard.paths)
+        stats = ShardStats(len(shard.paths), len(embedded.failures), time.perf_counter() - started)
         unseen = [failure for failure in embedded.failures if failure.transient and failure.row not in shard.absent]
         if len(unseen) == len(shard.paths) and not any(Path(containing_file(path)).exists() for path in shard.paths):
             raise SetupError(
@@ -97,9 +104,9 @@ class EmbeddingActor:
                 "folder that all machines of the cluster share"
             )
         if not Path(self._settings.mark).exists():
-            return ShardReceipt(shard.key, embedded)
+            return ShardReceipt(shard.key, embedded, stats)
         write_shard(self._store, encoder, shard, embedded)
-        return ShardReceipt(shard.key, None)
+        return ShardReceipt(shard.key, None, stats)
 
     def match_patches(self, shard: Shard, encoder: EncoderInfo, request: LocalRequest) -> NDArray[np.float64] | None:
         """Answer a request about the patches of a shard's images: (n,), or None where the actor has stored it.

@@ -44,7 +44,10 @@ def test_an_actor_stores_what_the_driver_can_see_and_sends_the_rest(
     (shard,) = cut_shards(image_set(write_images(tmp_path / "images", {"cat": 3})), encoder, 4)
     sent = stranger.embed_shard(shard, encoder)
     assert read_shard(store, encoder, shard) is None
-    assert actor.embed_shard(shard, encoder) == (shard.key, None)
+    receipt = actor.embed_shard(shard, encoder)
+    assert (receipt.key, receipt.embedded) == (shard.key, None)
+    assert (receipt.stats.images, receipt.stats.failures) == (3, 0)
+    assert receipt.stats.seconds > 0
     stored = read_shard(store, encoder, shard)
     assert stored is not None
     assert sent.embedded is not None
