@@ -1,18 +1,19 @@
 """The Ray actor that embeds: it holds one encoder, on the CPU cores or the GPU that Ray gave it.
 
 A plain class, so that it can be tried without Ray; `cluster.pool` turns it into an actor. Its methods are idempotent:
-a shard embedded twice is stored twice under one key with the same content.
+a shard embedded twice is stored twice under one key with the same content. Several may run at a time (Ray's
+`max_concurrency`): then the images of one shard are decoded while the model is at work on another.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import time
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from cluster.stats import ShardStats
 from cluster.store import EmbeddingStore
 from evaluation.features import FloatArray, LocalRequest
 from evaluation.locations import containing_file
+from immuno.config import ClusterConfig
 from immuno.errors import SetupError
 from immuno.records import EncoderInfo
 
@@ -37,7 +39,7 @@ class ActorSettings:
     """What an embedding actor is started with."""
 
     spec: EncoderSpec
-    batch_size: int
+    batch_size: int | Literal["auto"]
     threads: int
     """Of torch, in this actor."""
     use_gpu: bool
@@ -45,6 +47,19 @@ class ActorSettings:
     store: str
     mark: str
     """A file in the store that the driver left: an actor that sees it writes shards there by itself."""
+    decode_threads: int = 1
+    """That read and preprocess images ahead of the model."""
+
+
+def plan_decode_threads(cluster: ClusterConfig, num_gpus: float, nodes: Sequence[dict[str, float]]) -> int:
+    """Return how many threads each actor decodes with, for actors with `num_gpus` on machines with these resources.
+
+    By default one beside a CPU's model, which leaves it little to do; beside a GPU's its share of the CPU cores.
+    """
+    if cluster.decode_threads is not None:
+        return cluster.decode_threads
+    shares = [node.get("CPU", 0.0) * num_gpus / node["GPU"] for node in nodes if node.get("GPU", 0.0) >= num_gpus > 0]
+    return max(1, int(min(shares, default=1)))
 
 
 class ActorPlace(NamedTuple):
@@ -73,6 +88,7 @@ class EmbeddingActor:
         self._settings = settings
         self._store = EmbeddingStore(Path(settings.store))
         self._encoder: Encoder | None = None
+        self._loading = threading.Lock()
 
     def place(self) -> ActorPlace:
         """Return where this actor runs; needs no model."""
@@ -93,10 +109,7 @@ class EmbeddingActor:
         Raises OtherEncoderError if this actor's weights are others; SetupError if it sees none of the files although
         the driver did, and if the store cannot be written.
         """
-        model = self._loaded(encoder)
-        started = time.perf_counter()
-        embedded = model.embed_image_files(shard.paths)
-        stats = ShardStats(len(shard.paths), len(embedded.failures), time.perf_counter() - started)
+        embedded, stats = self._loaded(encoder).measure_image_files(shard.paths)
         unseen = [failure for failure in embedded.failures if failure.transient and failure.row not in shard.absent]
         if len(unseen) == len(shard.paths) and not any(Path(containing_file(path)).exists() for path in shard.paths):
             raise SetupError(
@@ -107,6 +120,13 @@ class EmbeddingActor:
             return ShardReceipt(shard.key, embedded, stats)
         write_shard(self._store, encoder, shard, embedded)
         return ShardReceipt(shard.key, None, stats)
+
+    def embed_paths(self, paths: Sequence[str], encoder: EncoderInfo) -> EmbeddedImages:
+        """Embed some image files and store nothing: so a driver finds the one over which actors die.
+
+        Raises OtherEncoderError if this actor's weights are others.
+        """
+        return self._loaded(encoder).embed_image_files(paths)
 
     def match_patches(self, shard: Shard, encoder: EncoderInfo, request: LocalRequest) -> NDArray[np.float64] | None:
         """Answer a request about the patches of a shard's images: (n,), or None where the actor has stored it.
@@ -125,16 +145,19 @@ class EmbeddingActor:
         return self._loaded(encoder).embed_texts(texts)
 
     def _loaded(self, expected: EncoderInfo | None = None) -> Encoder:
-        if self._encoder is None:
-            import torch
+        with self._loading:
+            if self._encoder is None:
+                import torch
 
-            from cluster.encoder import load_encoder
+                from cluster.encoder import load_encoder
 
-            torch.set_num_threads(self._settings.threads)
-            spec = self._settings.spec
-            if spec.device == "auto" and not self._settings.use_gpu:
-                spec = replace(spec, device="cpu")
-            self._encoder = load_encoder(spec, batch_size=self._settings.batch_size)
+                torch.set_num_threads(self._settings.threads)
+                spec = self._settings.spec
+                if spec.device == "auto" and not self._settings.use_gpu:
+                    spec = replace(spec, device="cpu")
+                self._encoder = load_encoder(
+                    spec, batch_size=self._settings.batch_size, decode_threads=self._settings.decode_threads
+                )
         if expected is not None:
             require_same(self._encoder.info, expected)
         return self._encoder

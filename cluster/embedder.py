@@ -18,12 +18,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.actor import ActorSettings, ShardReceipt
+from cluster.actor import ActorSettings, ShardReceipt, plan_decode_threads
 from cluster.images import EmbeddedImages
 from cluster.local import read_local, write_local
 from cluster.pool import EmbeddingPool, Work, plan_actors
@@ -277,7 +277,8 @@ class RayEmbedder(_StoredEmbedder):
                 stack.enter_context(connect(self._ray_address))
                 mark = self.store.leave_mark()
                 stack.callback(mark.unlink, missing_ok=True)
-                plan = plan_actors(self._cluster, self.spec.device, node_resources())
+                nodes = node_resources()
+                plan = plan_actors(self._cluster, self.spec.device, nodes)
                 settings = ActorSettings(
                     spec=self.spec,
                     batch_size=self._batch_size,
@@ -285,6 +286,7 @@ class RayEmbedder(_StoredEmbedder):
                     use_gpu=plan.num_gpus > 0,
                     store=str(self.store.root),
                     mark=str(mark),
+                    decode_threads=plan_decode_threads(self._cluster, plan.num_gpus, nodes),
                 )
                 self._pool = EmbeddingPool(plan, settings)
                 stack.callback(self._pool.close)
@@ -300,7 +302,7 @@ class LocalEmbedder(_StoredEmbedder):
         spec: EncoderSpec,
         store: Path | None = None,
         *,
-        batch_size: int = 64,
+        batch_size: int | Literal["auto"] = "auto",
         shard_size: int = 256,
         progress: ProgressReport | None = None,
     ) -> None:

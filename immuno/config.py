@@ -33,7 +33,12 @@ class EncoderConfig(_Section):
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     device: str = "auto"
     """auto (a GPU where the actor has one), cpu, cuda, or cuda:0."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Images that the model is given at once. auto: as many as fit well into a GPU's free memory, 64 without a GPU."""
+    fast_decode: bool = False
+    """Decode and resize faster, within a stated tolerance of open_clip's own preprocessing: docs/embedding.md."""
+    compile: bool = False
+    """Compile the image tower with torch.compile: a minute or more at the start of each actor, faster from then on."""
     texts: Path | None = None
     """For "precomputed": the table of texts, see evaluation.precomputed."""
     logit_scale: Annotated[float, Field(gt=0)] | None = None
@@ -59,6 +64,9 @@ class ClusterConfig(_Section):
     num_gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs of each actor (fractions allowed); default: 1 where the cluster has GPUs, else 0."""
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
+    decode_threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of each actor that decode images ahead of its model; default: one, or its GPU's share of the machine's
+    CPU cores."""
     shard_size: Annotated[int, Field(ge=1)] = 256
     """Images in a shard: the unit of work, of storage and of resumption."""
     store: Path | None = None
