@@ -85,7 +85,8 @@ class EmbeddingPool:
         import ray
 
         actor: Any = ray.remote(EmbeddingActor)
-        self._actor = actor.options(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus)
+        # One more than are in flight, so that a question about the encoder or a few texts need not wait for shards.
+        self._actor = actor.options(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus, max_concurrency=_IN_FLIGHT + 1)
         self._plan = plan
         self._settings = settings
         self._slots: list[_Slot] = []
