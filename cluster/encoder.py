@@ -71,7 +71,7 @@ class Encoder:
         self._model: Any = loaded.model
         self._tokenizer = loaded.tokenizer
         self._dtype = _DTYPES[info.precision]
-        self._encode_image = self._model.encode_image
+        self._encode_image: Step = self._model.encode_image
         self._padded = spec.compile
         self._decoder = Decoder(
             self.preprocessing, self.image_shape, threads=decode_threads, pinned=device.type == "cuda"
@@ -102,7 +102,8 @@ class Encoder:
     def measure_image_files(self, paths: Sequence[str]) -> MeasuredImages:
         """Do what `embed_image_files` does, and say what it took."""
         started = time.perf_counter()
-        parts, failures = [self._none()], []
+        parts: list[FloatArray] = [self._none()]
+        failures: list[ImageFailure] = []
         decode_seconds = wait_seconds = model_seconds = 0.0
         halvings = 0
         with contextlib.closing(self._through_model(paths, self._image_rows)) as batches:
