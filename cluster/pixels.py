@@ -30,6 +30,9 @@ Pixels = NDArray[np.uint8]
 FAST_DECODE_VERSION: Final = 1
 """Goes into the encoder's digest where fast_decode is on: to be raised when the fast way gives other pixels."""
 
+_DEEP_GREY: Final = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+"""Pillow's modes of 16 or 32 bits a pixel."""
+
 _DRAFT_MARGIN: Final = 2
 """A JPEG is decoded at a reduced size only where that stays this many times the size it is then resized to."""
 
@@ -58,7 +61,15 @@ class Preprocessing:
             self._resize, self._crops = steps[0], steps[1:-3]
 
     def pixels(self, image: Image.Image) -> Pixels:
-        """Resize, crop and convert an opened image; decodes it. Raises whatever Pillow raises for a broken one."""
+        """Resize, crop and convert an opened image; decodes it.
+
+        Raises whatever Pillow raises for a broken one, and ValueError for grey values of more than 8 bits.
+        """
+        if image.mode in _DEEP_GREY:
+            raise ValueError(
+                f"its grey values have more than 8 bits (Pillow's mode {image.mode}), which open_clip's preprocessing "
+                "would cut off at white; convert it to 8 bits"
+            )
         if self._resize is not None:
             image.draft(None, _draft_size(image.size, self._resize))
             if image.mode == "RGB":
