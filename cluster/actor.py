@@ -20,7 +20,7 @@ from cluster.images import EmbeddedImages
 from cluster.local import write_local
 from cluster.shards import Shard, write_shard
 from cluster.spec import EncoderSpec, require_same
-from cluster.store import EmbeddingStore
+from cluster.store import EmbeddingStore, StoreDtype
 from evaluation.features import FloatArray, LocalRequest
 from evaluation.locations import containing_file
 from immuno.errors import SetupError
@@ -43,6 +43,7 @@ class ActorSettings:
     store: str
     mark: str
     """A file in the store that the driver left: an actor that sees it writes shards there by itself."""
+    store_dtype: StoreDtype = "float32"
 
 
 class ActorPlace(NamedTuple):
@@ -67,7 +68,7 @@ class EmbeddingActor:
 
     def __init__(self, settings: ActorSettings) -> None:
         self._settings = settings
-        self._store = EmbeddingStore(Path(settings.store))
+        self._store = EmbeddingStore(settings.store, dtype=settings.store_dtype)
         self._encoder: Encoder | None = None
 
     def place(self) -> ActorPlace:
@@ -96,7 +97,7 @@ class EmbeddingActor:
                 f"the images are not visible on {socket.gethostname()} (first: {shard.paths[0]}); put them into a "
                 "folder that all machines of the cluster share"
             )
-        if not Path(self._settings.mark).exists():
+        if not self._store.sees(self._settings.mark):
             return ShardReceipt(shard.key, embedded)
         write_shard(self._store, encoder, shard, embedded)
         return ShardReceipt(shard.key, None)
@@ -108,7 +109,7 @@ class EmbeddingActor:
         the store cannot be written.
         """
         values = self._loaded(encoder).match_patches(shard.paths, request)
-        if not Path(self._settings.mark).exists():
+        if not self._store.sees(self._settings.mark):
             return values
         write_local(self._store, encoder, shard, request, values)
         return None
