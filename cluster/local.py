@@ -19,7 +19,7 @@ def write_local(
 ) -> None:
     """Store the answer (n,) for a shard of n images. Raises SetupError where the store refuses it."""
     key = _key(shard, request)
-    store.write_values(_name(store, encoder, key), values, {"key": key, **_belongs(encoder, shard)})
+    store.write_values(_name(store, encoder, key), values, {"key": key, "encoder": encoder.digest})
 
 
 def read_local(
@@ -28,17 +28,13 @@ def read_local(
     """Return the stored answer (n,) for a shard; None where there is none, or not a whole one."""
     key = _key(shard, request)
     stored = store.read_values(_name(store, encoder, key))
-    if stored is None or stored.metadata != {"key": key, **_belongs(encoder, shard)}:
+    if stored is None or stored.metadata != {"key": key, "encoder": encoder.digest}:
         return None
     return stored.values if len(stored.values) == len(shard.paths) else None
 
 
 def _key(shard: Shard, request: LocalRequest) -> str:
     return text_digest("local", shard.key, request.key)
-
-
-def _belongs(encoder: EncoderInfo, shard: Shard) -> dict[str, str]:
-    return {"encoder": encoder.digest, "shard": shard.key}
 
 
 def _name(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> str:
