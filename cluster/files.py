@@ -219,8 +219,6 @@ class RemoteFiles(Files):
     def _explained(self, what: str) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError:
-            raise
         except Exception as error:  # noqa: BLE001 - each driver raises errors of its own library
             raise _refused(what, self.place, error) from None
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.images import EmbeddedImages, ImageFailure
-from cluster.shards import cut_shards, is_final, read_shard, shard_name, write_shard
+from cluster.shards import cut, cut_shards, is_final, read_shard, shard_name, write_shard
 from cluster.store import EmbeddingStore, default_store_root
 from cluster.texts import TextCache
 from evaluation.features import FloatArray
@@ -135,6 +135,78 @@ def test_a_truncated_shard_counts_as_absent(tmp_path_factory: pytest.TempPathFac
     assert store.read_rows(name, ENCODER.dim) is None
 
 
+def test_one_changed_bit_is_noticed_and_told(
+    store: EmbeddingStore, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (shard,) = cut_shards(image_set(folder), ENCODER, 7)
+    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    path = store.root / shard_name(store, ENCODER, shard.key)
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1  # a bit of the last but two number: still a unit vector
+    path.write_bytes(content)
+    assert read_shard(store, ENCODER, shard) is None
+    assert caplog.messages == [
+        f"damaged in the embedding store: {store.place}/{shard_name(store, ENCODER, shard.key)} "
+        "(its checksum does not agree); it is computed again"
+    ]
+    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    assert read_shard(store, ENCODER, shard) is not None
+
+
+def test_what_a_file_says_of_itself_is_verified_too(store: EmbeddingStore, folder: Path) -> None:
+    (shard,) = cut_shards(image_set(folder), ENCODER, 7)
+    failures = (ImageFailure(2, shard.paths[2], "not an image"),)
+    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(6), failures))
+    path = store.root / shard_name(store, ENCODER, shard.key)
+    path.write_bytes(path.read_bytes().replace(b"not an image", b"not an imago"))
+    assert read_shard(store, ENCODER, shard) is None
+
+
+def test_half_precision_has_files_of_its_own_and_is_read_as_unit_rows(tmp_path: Path, folder: Path) -> None:
+    whole, half = EmbeddingStore(tmp_path / "s"), EmbeddingStore(tmp_path / "s", dtype="float16")
+    (shard,) = cut_shards(image_set(folder), ENCODER, 7)
+    written = write_shard(half, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    assert read_shard(whole, ENCODER, shard) is None
+    write_shard(whole, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    read = read_shard(half, ENCODER, shard)
+    assert read is not None
+    assert read.features.dtype == np.float32
+    np.testing.assert_array_equal(read.features, written.features)
+    np.testing.assert_allclose(np.linalg.norm(read.features, axis=1), 1, atol=2e-7)
+    assert 0 < np.abs(read.features - unit_rows(7)).max() < 5e-4
+    cosines = np.einsum("ij,ij->i", read.features.astype(np.float64), unit_rows(7))
+    assert np.all(cosines > 1 - 6e-5)
+    sizes = [(tmp_path / "s" / shard_name(one, ENCODER, shard.key)).stat().st_size for one in (whole, half)]
+    assert sizes[0] - sizes[1] == 7 * ENCODER.dim * 2
+    full = read_shard(whole, ENCODER, shard)
+    assert full is not None
+    np.testing.assert_array_equal(full.features, unit_rows(7))
+
+
+def test_by_content_an_image_may_be_moved_and_its_time_may_change(folder: Path, tmp_path: Path) -> None:
+    before = cut_shards(image_set(folder), ENCODER, 3, identity="content")
+    os.utime(folder / "cat" / "004.png", ns=(1, 1))
+    moved = folder.rename(tmp_path / "elsewhere")
+    after = cut_shards(image_set(moved), ENCODER, 3, identity="content")
+    assert [shard.key for shard in after] == [shard.key for shard in before]
+    assert after[0].paths != before[0].paths
+    assert not {shard.key for shard in cut_shards(image_set(moved), ENCODER, 3)} & {shard.key for shard in before}
+    first, second = moved / "cat" / "001.png", moved / "cat" / "002.png"
+    first.write_bytes(second.read_bytes())
+    changed = cut_shards(image_set(moved), ENCODER, 3, identity="content")
+    assert [old.key == new.key for old, new in zip(after, changed, strict=True)] == [False, True, True]
+    second.unlink()
+    (absent, *_) = cut([str(first), str(second)], ENCODER, 3, identity="content").shards
+    assert absent.absent == {1}
+
+
+def test_a_dataset_is_known_by_its_files_whatever_the_shards(folder: Path) -> None:
+    paths = [sample.path for sample in image_set(folder).samples]
+    digest = cut(paths, ENCODER, 3).dataset
+    assert cut(paths, replace(ENCODER, precision="fp16"), 5).dataset == digest
+    assert cut(paths[::-1], ENCODER, 3).dataset != digest
+
+
 @pytest.mark.parametrize(
     "rows",
     [
@@ -213,6 +285,40 @@ def test_a_broken_text_file_costs_its_own_texts_only(store: EmbeddingStore) -> N
     (broken,) = set(store.root.rglob("*.safetensors")) - before
     broken.write_bytes(broken.read_bytes()[:-1])
     assert TextCache(store, ENCODER).missing(["a cat", "a dog", "a cow"]) == ["a dog", "a cow"]
+
+
+def test_many_small_files_of_texts_become_one(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = unit_rows(70)
+    writer = TextCache(store, ENCODER)
+    for i in range(70):
+        writer.add([f"text {i}"], rows[i : i + 1])
+    listed = list(store.files.entries())
+    assert len(listed) == 70
+    reader = TextCache(store, ENCODER)
+    assert reader.missing([f"text {i}" for i in range(70)]) == []
+    assert len(list(store.files.entries())) == 1
+    np.testing.assert_array_equal(reader.rows(["text 3", "text 69"]), rows[[3, 69]])
+    assert TextCache(store, ENCODER).missing(["text 0", "text 69", "text 70"]) == ["text 70"]
+
+    # Another program that had listed the small files before they went looks again.
+    entries, late = store.files.entries, [listed]
+    monkeypatch.setattr(store.files, "entries", lambda under="": late.pop() if late else entries(under))
+    assert TextCache(store, ENCODER).missing([f"text {i}" for i in range(70)]) == []
+
+
+def test_small_files_stay_where_the_store_may_not_be_written(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = TextCache(store, ENCODER)
+    for i in range(70):
+        writer.add([f"text {i}"], unit_rows(1))
+
+    def refuse(name: str, content: bytes) -> None:
+        raise SetupError("read-only")
+
+    monkeypatch.setattr(store.files, "write", refuse)
+    assert TextCache(store, ENCODER).missing(["text 0", "text 69"]) == []
+    assert len(list(store.files.entries())) == 70
 
 
 # --- what is on record
