@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import open_clip
 import torch
-from PIL import Image
 from pictures import write_pictures
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from cluster import RayEmbedder

@@ -23,7 +23,7 @@ from cluster.local import write_local
 from cluster.shards import Shard, write_shard
 from cluster.spec import EncoderSpec, require_same
 from cluster.stats import ShardStats
-from cluster.store import EmbeddingStore
+from cluster.store import EmbeddingStore, StoreDtype
 from evaluation.features import FloatArray, LocalRequest
 from evaluation.locations import containing_file
 from immuno.config import ClusterConfig
@@ -49,6 +49,7 @@ class ActorSettings:
     """A file in the store that the driver left: an actor that sees it writes shards there by itself."""
     decode_threads: int = 1
     """That read and preprocess images ahead of the model."""
+    store_dtype: StoreDtype = "float32"
 
 
 def plan_decode_threads(cluster: ClusterConfig, num_gpus: float, nodes: Sequence[dict[str, float]]) -> int:
@@ -86,7 +87,7 @@ class EmbeddingActor:
 
     def __init__(self, settings: ActorSettings) -> None:
         self._settings = settings
-        self._store = EmbeddingStore(Path(settings.store))
+        self._store = EmbeddingStore(settings.store, dtype=settings.store_dtype)
         self._encoder: Encoder | None = None
         self._loading = threading.Lock()
 
@@ -116,7 +117,7 @@ class EmbeddingActor:
                 f"the images are not visible on {socket.gethostname()} (first: {shard.paths[0]}); put them into a "
                 "folder that all machines of the cluster share"
             )
-        if not Path(self._settings.mark).exists():
+        if not self._store.sees(self._settings.mark):
             return ShardReceipt(shard.key, embedded, stats)
         write_shard(self._store, encoder, shard, embedded)
         return ShardReceipt(shard.key, None, stats)
@@ -135,7 +136,7 @@ class EmbeddingActor:
         the store cannot be written.
         """
         values = self._loaded(encoder).match_patches(shard.paths, request)
-        if not Path(self._settings.mark).exists():
+        if not self._store.sees(self._settings.mark):
             return values
         write_local(self._store, encoder, shard, request, values)
         return None

@@ -14,7 +14,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class Encoder:
         self._model: Any = loaded.model
         self._tokenizer = loaded.tokenizer
         self._dtype = _DTYPES[info.precision]
-        self._encode_image: Step = self._model.encode_image
+        self._encode_image = cast(Step, self._model.encode_image)
         self._padded = spec.compile
         self._decoder = Decoder(
             self.preprocessing, self.image_shape, threads=decode_threads, pinned=device.type == "cuda"
@@ -83,7 +83,7 @@ class Encoder:
             )
         if spec.compile:
             # Not the tower itself: `match_patches` looks into that one. One shape, since each costs a compilation.
-            self._encode_image = torch.compile(self._model.encode_image, dynamic=False)
+            self._encode_image = torch.compile(self._encode_image, dynamic=False)
 
     @property
     def batch_size(self) -> int:

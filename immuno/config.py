@@ -9,8 +9,18 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from immuno.errors import SetupError, did_you_mean
@@ -56,8 +66,25 @@ class EncoderConfig(_Section):
         return self
 
 
+def store_place(value: Any) -> Any:
+    """Return a place of files as a URL that fsspec takes, where it is one, else as a Path; other values as they are.
+
+    Raises ValueError for a URL that holds a user or a password: configurations are stored and shown.
+    """
+    if not isinstance(value, str):
+        return value
+    if "://" not in value:
+        return Path(value)
+    if "@" in urlsplit(value).netloc or "?" in value:
+        raise ValueError(
+            "give the bare URL (s3://bucket/folder); keys and passwords come from the environment (AWS_ACCESS_KEY_ID, "
+            "AWS_PROFILE, ...), because configurations are stored"
+        )
+    return value
+
+
 class ClusterConfig(_Section):
-    """The embedding actors."""
+    """The embedding actors, and where embeddings are stored."""
 
     actors: Annotated[int, Field(ge=1)] | None = None
     """How many; default: one per GPU, or one per CPU core (at most 8) where there is no GPU."""
@@ -69,8 +96,14 @@ class ClusterConfig(_Section):
     CPU cores."""
     shard_size: Annotated[int, Field(ge=1)] = 256
     """Images in a shard: the unit of work, of storage and of resumption."""
-    store: Path | None = None
-    """Folder of the embedding store; default: $IMMUNO_CACHE (or the user's cache folder) / embeddings."""
+    store: Annotated[Path | str | None, BeforeValidator(store_place)] = None
+    """The embedding store: a folder, or a URL that fsspec takes ("s3://bucket/folder"), see docs/store.md; default:
+    $IMMUNO_CACHE (or the user's cache folder) / embeddings."""
+    store_dtype: Literal["float32", "float16"] = "float32"
+    """How image embeddings are stored. float16 takes half the room and costs up to 6e-5 in cosine."""
+    file_identity: Literal["mtime", "content"] = "mtime"
+    """What tells that an image is the one already embedded: its path, size and time, or the bytes themselves (which
+    are then read in every run, but images may be moved or copied)."""
 
 
 class ClassesConfig(_Section):

@@ -65,7 +65,7 @@ class Workplace:
         """Embed the class texts, the fit split and the feedback split; without `data.fit` only the texts."""
         config, classes = self.config, self.classes()
         encoder = self.embedder.encoder
-        images = self._fit_and_known(classes)
+        images = _fit_and_known(config, classes)
         fit = self.embed(images[0]) if images else None
         return Space(
             classes=classes,
@@ -79,27 +79,35 @@ class Workplace:
 
     def _feedback(self, known_images: ImageSet, classes: tuple[str, ...]) -> Feedback:
         known = self.embed(known_images)
-        outliers = {images.name: self.embed(images) for images in self._feedback_outliers()}
+        outliers = {images.name: self.embed(images) for images in _feedback_outliers(self.config)}
         return Feedback(known, known.labels(classes), outliers)
 
     def open_digest(self) -> str:
         """Return what tells whether the images of fit and feedback are still the same. Embeds nothing."""
-        images = self._fit_and_known(self.classes())
-        return text_digest(*(one.digest for one in (*images, *self._feedback_outliers()))) if images else ""
+        images = open_sets(self.config, self.classes())
+        return text_digest(*(one.digest for one in images)) if images else ""
 
-    def _feedback_outliers(self) -> Iterator[ImageSet]:
-        for source in self.config.data.feedback:
-            yield read_images(source, name=source.name or "", role="outlier", split="feedback", seed=self.config.seed)
 
-    def _fit_and_known(self, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet] | None:
-        """Return the fit images and the known feedback images; None where the configuration has no `data.fit`."""
-        data, seed = self.config.data, self.config.seed
-        if data.fit is None:
-            return None
-        fit = read_images(data.fit, name="id", role="id", split="fit", seed=seed, classes=classes)
-        if data.feedback_id is None:
-            return hold_out(fit, seed=seed)
-        return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed, classes=classes)
+def open_sets(config: RunConfig, classes: tuple[str, ...]) -> tuple[ImageSet, ...]:
+    """Return the sets of fit and feedback, as they are embedded; none where the configuration has no `data.fit`."""
+    images = _fit_and_known(config, classes)
+    return (*images, *_feedback_outliers(config)) if images else ()
+
+
+def _feedback_outliers(config: RunConfig) -> Iterator[ImageSet]:
+    for source in config.data.feedback:
+        yield read_images(source, name=source.name or "", role="outlier", split="feedback", seed=config.seed)
+
+
+def _fit_and_known(config: RunConfig, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet] | None:
+    """Return the fit images and the known feedback images; None where the configuration has no `data.fit`."""
+    data, seed = config.data, config.seed
+    if data.fit is None:
+        return None
+    fit = read_images(data.fit, name="id", role="id", split="fit", seed=seed, classes=classes)
+    if data.feedback_id is None:
+        return hold_out(fit, seed=seed)
+    return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed, classes=classes)
 
 
 def uses_miniworld(data: DataConfig) -> bool:
