@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.images import EmbeddedImages
+from cluster.images import EmbeddedImages, with_reason
 from cluster.local import write_local
+from cluster.poison import KILLED
 from cluster.shards import Shard, write_shard
 from cluster.spec import EncoderSpec, require_same
 from cluster.stats import ShardStats
@@ -104,13 +105,17 @@ class EmbeddingActor:
         """Return what the encoder is."""
         return self._loaded().info
 
-    def embed_shard(self, shard: Shard, encoder: EncoderInfo) -> ShardReceipt:
+    def embed_shard(self, shard: Shard, encoder: EncoderInfo, *, lethal: frozenset[int] = frozenset()) -> ShardReceipt:
         """Embed a shard with the encoder the driver means, and store it where the store is within reach.
 
+        Rows in `lethal` are known to kill the process that embeds them: they are not touched, and stored as failures.
         Raises OtherEncoderError if this actor's weights are others; SetupError if it sees none of the files although
         the driver did, and if the store cannot be written.
         """
-        embedded, stats = self._loaded(encoder).measure_image_files(shard.paths)
+        # What is no regular file is never opened, and is a failure in its own row and batch.
+        paths = [os.devnull if row in lethal else path for row, path in enumerate(shard.paths)]
+        embedded, stats = self._loaded(encoder).measure_image_files(paths)
+        embedded = with_reason(embedded, shard.paths, lethal, KILLED)
         unseen = [failure for failure in embedded.failures if failure.transient and failure.row not in shard.absent]
         if len(unseen) == len(shard.paths) and not any(Path(containing_file(path)).exists() for path in shard.paths):
             raise SetupError(

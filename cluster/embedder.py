@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cluster.actor import ActorSettings, ShardReceipt, plan_decode_threads
 from cluster.images import EmbeddedImages
+from cluster.journal import Journal
 from cluster.local import read_local, write_local
 from cluster.pool import EmbeddingPool, Work, plan_actors
 from cluster.progress import ProgressReport
@@ -44,7 +45,7 @@ class RayEmbedder(StoredEmbedder):
         cluster: ClusterConfig,
         *,
         ray_address: str | None = None,
-        progress: ProgressReport | None = None,
+        progress: ProgressReport | Journal | None = None,
     ) -> None:
         """`ray_address` as `cluster.runtime.connect` takes it: None means $RAY_ADDRESS, else a private cluster."""
         store = EmbeddingStore(cluster.store or default_store_root(), dtype=cluster.store_dtype)
@@ -82,7 +83,10 @@ class RayEmbedder(StoredEmbedder):
 
     def _run_shards(self, shards: Sequence[Shard]) -> Generator[tuple[int, EmbeddedImages], None, None]:
         encoder = self.encoder
-        work = [Work("embed_shard", (shard, encoder), f"the images from {shard.paths[0]} on") for shard in shards]
+        work = [
+            Work("embed_shard", (shard, encoder), f"the images from {shard.paths[0]} on", images=shard.paths)
+            for shard in shards
+        ]
         with contextlib.closing(self.started().run(work)) as run:
             for index, receipt in run:
                 yield index, self._collect(shards[index], receipt)
@@ -136,7 +140,7 @@ class RayEmbedder(StoredEmbedder):
                     mark=mark,
                     store_dtype=self.store.dtype,
                 )
-                self._pool = EmbeddingPool(plan, settings)
+                self._pool = EmbeddingPool(plan, settings, self.journal, hung_seconds=self._cluster.hung_seconds)
                 stack.callback(self._pool.close)
                 self._resources = stack.pop_all()
         return self._pool

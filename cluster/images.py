@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from cluster.retries import reading_again
 from evaluation.features import FloatArray, IntArray
 from evaluation.locations import open_image, tar_member
 
@@ -46,11 +47,24 @@ class EmbeddedImages(NamedTuple):
         return np.array([row for row in range(count) if row not in failed], dtype=np.int64)
 
 
+def with_reason(embedded: EmbeddedImages, paths: Sequence[str], rows: Container[int], reason: str) -> EmbeddedImages:
+    """Return it with the failures at `rows` under the paths of the list, for this reason."""
+    failures = (
+        failure._replace(path=paths[failure.row], reason=reason) if failure.row in rows else failure
+        for failure in embedded.failures
+    )
+    return embedded._replace(failures=tuple(failures))
+
+
 def read_image(path: str, preprocess: Callable[[Image.Image], T]) -> T:
     """Open an image file or a tar's member and return what `preprocess` makes of it. Any thread may call it.
 
-    Raises whatever the system or a decoder raises: `failure_of` puts that into words.
+    Where the file system refuses the file in passing, it is tried again (`cluster.retries`). Raises whatever the system or a decoder raises: `failure_of` puts that into words.
     """
+    return reading_again(lambda: _read(path, preprocess))
+
+
+def _read(path: str, preprocess: Callable[[Image.Image], T]) -> T:
     member = tar_member(path)
     file = Path(path if member is None else member.file)
     # A pipe or a device would block for ever, so only regular files are opened.

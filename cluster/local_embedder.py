@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.images import EmbeddedImages
+from cluster.journal import Journal
 from cluster.local import write_local
 from cluster.progress import ProgressReport
 from cluster.shards import FileIdentity, Shard, write_shard
@@ -38,7 +39,7 @@ class LocalEmbedder(StoredEmbedder):
         shard_size: int = 256,
         store_dtype: StoreDtype = "float32",
         file_identity: FileIdentity = "mtime",
-        progress: ProgressReport | None = None,
+        progress: ProgressReport | Journal | None = None,
     ) -> None:
         """Without a `store`, what is embedded is kept in a temporary folder as long as this object lives."""
         if store is None:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from cluster.assembly import Assembly
 from cluster.images import EmbeddedImages, ImageFailure
+from cluster.journal import Journal
 from cluster.local import read_local
 from cluster.manifest import Manifest, Quarantined, describe_encoder, manifest_name, write_manifest
-from cluster.progress import ProgressReport, SilentProgress
+from cluster.progress import ProgressReport
 from cluster.shards import Cut, FileIdentity, Shard, cut, cut_paths, is_final, read_shard, shard_record
 from cluster.spec import EncoderSpec, OtherEncoderError, fingerprint, with_absolute_paths
 from cluster.store import EmbeddingStore
@@ -50,14 +51,14 @@ class StoredEmbedder(ABC):
         spec: EncoderSpec,
         store: EmbeddingStore,
         shard_size: int,
-        progress: ProgressReport | None,
+        progress: ProgressReport | Journal | None,
         identity: FileIdentity = "mtime",
     ) -> None:
         self.spec = with_absolute_paths(spec)
         self.store = store
         self._shard_size = shard_size
         self._identity: FileIdentity = identity
-        self._progress = progress or SilentProgress()
+        self.journal = Journal.around(progress)
         self._info: EncoderInfo | None = None
         self._texts: TextCache | None = None
 
@@ -93,7 +94,7 @@ class StoredEmbedder(ABC):
             with self._reporting(len(missing), "embedding texts"), contextlib.closing(self._run_texts(batches)) as run:
                 for index, features in run:
                     self._texts.add(batches[index], features)
-                    self._progress.advance(len(batches[index]))
+                    self.journal.advance(len(batches[index]))
         return self._texts.rows(texts)
 
     def embed_images(self, images: ImageSet) -> FeatureSet:
@@ -160,7 +161,7 @@ class StoredEmbedder(ABC):
             ):
                 for index, values in run:
                     parts[todo[index]] = values
-                    self._progress.advance(len(missing[index].paths))
+                    self.journal.advance(len(missing[index].paths))
         return np.concatenate([np.empty(0), *(parts[i] for i in range(len(shards)))])
 
     def _cut(self, images: ImageSet) -> Cut:
@@ -196,13 +197,14 @@ class StoredEmbedder(ABC):
             ):
                 for index, embedded in run:
                     take(todo[index], embedded)
-                    self._progress.advance(len(missing[index].paths))
+                    self.journal.advance(len(missing[index].paths), failed=len(embedded.failures))
         found = [failure for index in sorted(failures) for failure in failures[index]]
         if found and len(found) == len(images.samples):
             raise SetupError(
                 f"none of the {len(found)} images of '{images.name}' can be read "
                 f"(first: {found[0].path}: {found[0].reason})"
             )
+        self.journal.finished(images, found, tried=total)
         return found, total
 
     def _manifest(self, images: ImageSet, pieces: Cut, failures: Sequence[ImageFailure]) -> Manifest:
@@ -232,7 +234,7 @@ class StoredEmbedder(ABC):
 
     @contextlib.contextmanager
     def _reporting(self, total: int, description: str) -> Iterator[None]:
-        self._progress.start(total, description)
+        self.journal.start(total, description)
         try:
             yield
         except OtherEncoderError:
@@ -240,7 +242,7 @@ class StoredEmbedder(ABC):
             self.store.forget_encoder(fingerprint(self.spec))
             raise
         finally:
-            self._progress.stop()
+            self.journal.stop()
 
     @abstractmethod
     def close(self) -> None:

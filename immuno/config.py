@@ -104,6 +104,8 @@ class ClusterConfig(_Section):
     file_identity: Literal["mtime", "content"] = "mtime"
     """What tells that an image is the one already embedded: its path, size and time, or the bytes themselves (which
     are then read in every run, but images may be moved or copied)."""
+    hung_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """An actor that has work and finishes none of it for so long is taken for hung, and replaced."""
 
 
 class ClassesConfig(_Section):
