@@ -33,7 +33,8 @@ class Journal:
     """The record of one embedder, from its making to its end. Not for several threads."""
 
     def __init__(self, progress: ProgressReport | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._progress = progress or SilentProgress()
+        self.progress = progress or SilentProgress()
+        """Where it is shown how far something has come; free for other work than embedding."""
         self._clock = clock
         self._metrics: EmbeddingMetrics | None = None
         self._pace = Pace(clock)
@@ -61,7 +62,7 @@ class Journal:
         """Something begins, of `total` images or texts."""
         self._began, self._seconds_of_last, self._failed_of_last = self._clock(), 0.0, 0
         self._pace, self._actors = Pace(self._clock), {name: Pace(self._clock) for name in self._actors}
-        self._progress.start(total, description)
+        self.progress.start(total, description)
 
     def advance(self, count: int, *, failed: int = 0) -> None:
         """`count` of them are done and stored, `failed` of these without an embedding."""
@@ -69,12 +70,12 @@ class Journal:
         self._failed += failed
         if failed:
             self._tell()
-        self._progress.advance(count)
+        self.progress.advance(count)
 
     def stop(self) -> None:
         """It is over, finished or not."""
         self._seconds_of_last = self._clock() - self._began
-        self._progress.stop()
+        self.progress.stop()
 
     def finished(self, images: ImageSet, failures: Sequence[ImageFailure], *, tried: int) -> None:
         """All that can be embedded of a set is stored; `tried` of its images went to a model since the last `start`.
@@ -158,7 +159,7 @@ class Journal:
         )
 
     def _tell(self) -> None:
-        self._progress.tell(
+        self.progress.tell(
             ProgressState(
                 actors={name: pace.per_second() for name, pace in self._actors.items()},
                 retries=self._retries,

@@ -87,8 +87,8 @@ class EmbeddingSummary:
 
     @property
     def is_worth_telling(self) -> bool:
-        """Whether anything was embedded, left out, or went wrong."""
-        return bool(self.embedded or self.quarantined or self.deaths or self.retries)
+        """Whether anything was embedded or went wrong in this run."""
+        return bool(self.embedded or self.deaths or self.retries)
 
     def as_dict(self) -> dict[str, Any]:
         """Return strict JSON values, the `embedding` of `results.json`."""
@@ -109,8 +109,11 @@ class EmbeddingSummary:
         }
 
     def lines(self) -> list[str]:
-        """Return what a person is told at the end: what was done, then a line for each thing that went wrong."""
-        return [*self._work(), *self._troubles(), *self._left_out()]
+        """Return what a person is told at the end: what was done, then a line for each thing that went wrong.
+
+        What a terminal would obey, or cannot show, is written out: file names may hold anything.
+        """
+        return [_shown(line) for line in (*self._work(), *self._troubles(), *self._left_out())]
 
     def _work(self) -> list[str]:
         if not self.embedded:
@@ -132,7 +135,7 @@ class EmbeddingSummary:
         if self.retries:
             found.append(f"{count(self.retries, 'piece')} of work done again")
         if self.batches_halved:
-            found.append(f"batches halved {self.batches_halved} times, for want of memory")
+            found.append(f"batches halved {count(self.batches_halved, 'time')}, for want of memory")
         return found
 
     def _left_out(self) -> list[str]:
@@ -168,3 +171,7 @@ def _death(one: ActorDeath) -> str:
 
 def _more(things: Sequence[object]) -> list[str]:
     return [f"  and {len(things) - _MOST_NAMED:,} more"] if len(things) > _MOST_NAMED else []
+
+
+def _shown(text: str) -> str:
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import click
 from agents.feedback import FeedbackData
 from agents.session import OnGeneration, RefinementSession, check_settings
 from cluster.factory import make_embedder
-from cluster.progress import RichProgress
+from cluster.journal import Journal
+from cluster.progress import ProgressReport
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore, open_store
 from evaluation.bank import Bank
@@ -28,6 +29,7 @@ from evaluation.space import Feedback, Space
 from immuno.config import DataConfig, RunConfig, parse_config
 from immuno.errors import SetupError
 from immuno.paths import DEFAULT_DATABASE
+from immuno.progress import watched
 from immuno.provenance import config_as_dict, git_sha, versions
 from immuno.records import ImageSet, text_digest
 
@@ -39,18 +41,26 @@ class Workplace:
     config: RunConfig
     store: AntibodyStore
     embedder: Embedder
+    journal: Journal = field(default_factory=Journal)
+    """What embedding did, and the progress that is shown meanwhile."""
 
     @classmethod
     @contextmanager
-    def open(cls, config: RunConfig, *, database: str | None, ray_address: str | None) -> Iterator[Workplace]:
-        """Open the database and the (lazy) embedder; both are closed at the end, whatever happens."""
+    def open(
+        cls, config: RunConfig, *, database: str | None, ray_address: str | None, progress: str | None = None
+    ) -> Iterator[Workplace]:
+        """Open the database and the (lazy) embedder; both are closed at the end, whatever happens.
+
+        `progress` is the value of `--progress`. At the end standard error says what embedding came to.
+        """
         with (
+            watched(progress) as journal,
             open_store(database, default=DEFAULT_DATABASE) as store,
-            make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder,
+            make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal) as embedder,
         ):
             if uses_miniworld(config.data):
-                draw_miniworld(config.seed)
-            yield cls(config, store, embedder)
+                draw_miniworld(config.seed, journal.progress)
+            yield cls(config, store, embedder, journal)
 
     def embed(self, images: ImageSet) -> FeatureSet:
         """Record an image set and return its embeddings."""
@@ -116,9 +126,8 @@ def uses_miniworld(data: DataConfig) -> bool:
     return any(source is not None and source.builtin is not None for source in sources)
 
 
-def draw_miniworld(seed: int) -> None:
+def draw_miniworld(seed: int, bar: ProgressReport) -> None:
     """Draw what is missing of the mini-world of a seed, showing how far it has come."""
-    bar = RichProgress()
     drawn = 0
 
     def progress(done: int, total: int) -> None:

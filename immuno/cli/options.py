@@ -33,6 +33,19 @@ def ray_option(command: Command) -> Command:
     )(command)
 
 
+def progress_option(command: Command) -> Command:
+    """Add `--progress MODE` and `--quiet` (progress). Of the two the last one counts."""
+    mode = click.option(
+        "--progress",
+        type=click.Choice(["rich", "plain", "json", "quiet"]),
+        envvar="IMMUNO_PROGRESS",
+        help="How progress is shown on stderr: a bar, lines, a JSON object per line, or not at all. "
+        "Default: $IMMUNO_PROGRESS, else rich on a terminal and plain elsewhere.",
+    )
+    quiet = click.option("--quiet", "-q", "progress", flag_value="quiet", help="The same as --progress quiet.")
+    return mode(quiet(command))
+
+
 def json_option(command: Command) -> Command:
     """Add `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")(

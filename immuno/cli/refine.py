@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from immuno.cli.options import database_option, json_option, print_json, ray_option
+from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option
 
 if TYPE_CHECKING:
     from immuno.workflow import RefineOutcome
@@ -30,6 +30,7 @@ def command() -> None:
 @click.option("--generations", type=click.IntRange(min=1), help="Overrides refine.generations.")
 @database_option
 @ray_option
+@progress_option
 @json_option
 def start(
     config: Path,
@@ -38,6 +39,7 @@ def start(
     generations: int | None,
     database: str | None,
     ray_address: str | None,
+    progress: str | None,
     as_json: bool,
 ) -> None:
     """Start session NAME as CONFIG says."""
@@ -45,7 +47,7 @@ def start(
     from immuno.workflow import Workplace, refine, with_overrides
 
     chosen = with_overrides(read_config(config), seed=seed, generations=generations)
-    with Workplace.open(chosen, database=database, ray_address=ray_address) as place:
+    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
         _show(refine(place, session=session, resume=False), as_json)
 
 
@@ -54,13 +56,21 @@ def start(
 @click.option("--generations", type=click.IntRange(min=1), help="Go on to this many generations in all.")
 @database_option
 @ray_option
+@progress_option
 @json_option
-def resume(session: str, generations: int | None, database: str | None, ray_address: str | None, as_json: bool) -> None:
+def resume(
+    session: str,
+    generations: int | None,
+    database: str | None,
+    ray_address: str | None,
+    progress: str | None,
+    as_json: bool,
+) -> None:
     """Go on with SESSION where it stopped, with the configuration it was started with."""
     from immuno.workflow import Workplace, refine, stored_config, with_overrides
 
     chosen = with_overrides(stored_config(session, database=database), generations=generations)
-    with Workplace.open(chosen, database=database, ray_address=ray_address) as place:
+    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
         _show(refine(place, session=session, resume=True), as_json)
 
 
