@@ -59,7 +59,8 @@ def with_reason(embedded: EmbeddedImages, paths: Sequence[str], rows: Container[
 def read_image(path: str, preprocess: Callable[[Image.Image], T]) -> T:
     """Open an image file or a tar's member and return what `preprocess` makes of it. Any thread may call it.
 
-    Where the file system refuses the file in passing, it is tried again (`cluster.retries`). Raises whatever the system or a decoder raises: `failure_of` puts that into words.
+    Where the file system refuses the file in passing, it is tried again (`cluster.retries`). Raises whatever the system
+    or a decoder raises: `failure_of` puts that into words.
     """
     return reading_again(lambda: _read(path, preprocess))
 

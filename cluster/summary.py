@@ -87,8 +87,8 @@ class EmbeddingSummary:
 
     @property
     def is_worth_telling(self) -> bool:
-        """Whether anything was embedded or went wrong in this run."""
-        return bool(self.embedded or self.deaths or self.retries)
+        """Whether anything was embedded, is left out, or went wrong."""
+        return bool(self.embedded or self.quarantined or self.deaths or self.retries)
 
     def as_dict(self) -> dict[str, Any]:
         """Return strict JSON values, the `embedding` of `results.json`."""

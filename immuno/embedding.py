@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.embedder import RayEmbedder
 from cluster.manifest import Quarantined
-from cluster.progress import RichProgress
+from cluster.progress import ProgressReport, SilentProgress
 from cluster.shards import cut
 from cluster.spec import EncoderSpec, fingerprint, with_absolute_paths
 from cluster.store import EmbeddingStore, default_store_root
@@ -26,6 +26,7 @@ from evaluation.sealed import SealedTest
 from immuno.config import RunConfig
 from immuno.errors import SetupError
 from immuno.paths import DEFAULT_DATABASE
+from immuno.progress import watched
 from immuno.provenance import config_as_dict, digest_of, git_sha, versions
 from immuno.records import EncoderInfo, ImageSet, Split
 from immuno.workflow import draw_miniworld, open_sets, uses_miniworld
@@ -67,21 +68,27 @@ class _Listed:
     paths: tuple[str, ...]
 
 
-def fill(config: RunConfig, *, test: bool, database: str | None, ray_address: str | None) -> Iterator[FilledSet]:
+def fill(
+    config: RunConfig, *, test: bool, database: str | None, ray_address: str | None, progress: str | None = None
+) -> Iterator[FilledSet]:
     """Embed what is missing of the sets of fit and feedback, and with `test` of the sealed ones; yields each when done.
 
     Opening the sealed sets is recorded first, in the database, as a benchmark's is. Starts neither a model nor Ray
-    where nothing is missing. Raises SetupError as reading sources and embedding do, and where there is no set at all.
+    where nothing is missing. `progress` is the value of `--progress`; at the end standard error says what embedding
+    came to. Raises SetupError as reading sources and embedding do, and where there is no set at all.
     """
     _check_encoder(config)
-    classes = _classes(config)
-    sets = _with_images(open_sets(config, classes))
-    if not sets and not test:
-        raise SetupError(
-            "there is nothing to embed: the configuration has no [data.fit] with images; the sealed test sets are "
-            "embedded with --test"
-        )
-    with RayEmbedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder:
+    with (
+        watched(progress) as journal,
+        RayEmbedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal) as embedder,
+    ):
+        classes = _classes(config, journal.progress)
+        sets = _with_images(open_sets(config, classes))
+        if not sets and not test:
+            raise SetupError(
+                "there is nothing to embed: the configuration has no [data.fit] with images; the sealed test sets are "
+                "embedded with --test"
+            )
         for images in sets:
             yield _filled(embedder, images)
         if test:
@@ -164,9 +171,9 @@ def _check_encoder(config: RunConfig) -> None:
         raise SetupError('there is nothing to embed: the encoder is of kind = "precomputed"')
 
 
-def _classes(config: RunConfig) -> tuple[str, ...]:
+def _classes(config: RunConfig, bar: ProgressReport | None = None) -> tuple[str, ...]:
     if uses_miniworld(config.data):
-        draw_miniworld(config.seed)
+        draw_miniworld(config.seed, bar or SilentProgress())
     return read_classes(config.classes, config.data, seed=config.seed)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from immuno.cli.options import database_option, json_option, print_json, ray_option
+from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option
 from immuno.errors import SetupError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ _MOST_SHOWN = 10
 @click.option("--seed", type=click.IntRange(min=0), help="Overrides the configuration's seed.")
 @database_option
 @ray_option
+@progress_option
 @json_option
 def command(
     configs: tuple[Path, ...],
@@ -43,6 +44,7 @@ def command(
     seed: int | None,
     database: str | None,
     ray_address: str | None,
+    progress: str | None,
     as_json: bool,
 ) -> int:
     """Embed the images of CONFIG's fit and feedback sets into the embedding store (docs/store.md).
@@ -59,7 +61,7 @@ def command(
         return _prune([config for _, config in read], store, dry_run=dry_run, yes=yes, as_json=as_json)
     if check:
         return _check(read, as_json) if read else _check_store(store, as_json)
-    return _fill(read, test, database, ray_address, as_json)
+    return _fill(read, test, database, ray_address, progress, as_json)
 
 
 def _agree(configs: Sequence[Path], *, test: bool, check: bool, gc: bool, only_gc: bool, store: str | None) -> None:
@@ -76,20 +78,19 @@ def _agree(configs: Sequence[Path], *, test: bool, check: bool, gc: bool, only_g
 
 
 def _fill(
-    read: Sequence[tuple[Path, RunConfig]], test: bool, database: str | None, ray_address: str | None, as_json: bool
+    read: Sequence[tuple[Path, RunConfig]],
+    test: bool,
+    database: str | None,
+    ray_address: str | None,
+    progress: str | None,
+    as_json: bool,
 ) -> int:
     from immuno.embedding import fill
 
     sets = []
     for path, config in read:
-        for one in fill(config, test=test, database=database, ray_address=ray_address):
-            sets.append((path, one))
-            for image in one.quarantined[:_MOST_SHOWN]:
-                click.echo(f"quarantined: {image.path}: {image.reason}", err=True)
-            if len(one.quarantined) > _MOST_SHOWN:
-                click.echo(
-                    f"... and {len(one.quarantined) - _MOST_SHOWN} more of '{one.name}' (--json has all)", err=True
-                )
+        filled = fill(config, test=test, database=database, ray_address=ray_address, progress=progress)
+        sets += [(path, one) for one in filled]
     embedded = sum(one.embedded for _, one in sets)
     if as_json:
         rows = [

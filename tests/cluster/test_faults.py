@@ -69,9 +69,7 @@ class Lab:
             path.unlink()
 
     def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
+        self.process.communicate(timeout=120)  # the end of its input ends it
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
