@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from immuno.errors import SetupError, did_you_mean
 
 _LOCAL = "local-dir:"
-_SECRET: Final = "secret_in_url"
+_HIDDEN: Final = "hidden_value"
 """The type of an error whose message must not show the value."""
 
 
@@ -79,7 +79,7 @@ def store_place(value: Any) -> Any:
         return Path(value)
     if "@" in urlsplit(value).netloc or "?" in value:
         raise PydanticCustomError(
-            _SECRET,
+            _HIDDEN,
             "give the bare URL (s3://bucket/folder); keys and passwords come from the environment (AWS_ACCESS_KEY_ID, "
             "AWS_PROFILE, ...), because configurations are stored",
         )
@@ -313,7 +313,7 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "literal_error":
         valid = re.findall("'([^']*)'", str(error["ctx"]["expected"]))
         return f"{where} = {given!r}{did_you_mean(str(given), valid)}"
-    value = f" = {given!r}" if isinstance(given, str | int | float) and error["type"] != _SECRET else ""
+    value = f" = {given!r}" if isinstance(given, str | int | float) and error["type"] != _HIDDEN else ""
     return f"{where or 'configuration'}{value}: {error['msg'].removeprefix('Value error, ')}"
 
 
