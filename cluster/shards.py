@@ -20,7 +20,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from cluster.images import EmbeddedImages, ImageFailure
-from cluster.store import EmbeddingStore, as_read
+from cluster.store import EmbeddingStore, as_read, encoder_folder
 from evaluation.locations import containing_file, open_image
 from immuno.records import EncoderInfo, ImageSet, text_digest
 
@@ -87,6 +87,11 @@ def cut(files: Sequence[str], encoder: EncoderInfo, shard_size: int, *, identity
         absent = frozenset(row for row, state in enumerate(states) if state is None)
         shards.append(Shard(text_digest(_FORMAT, encoder.digest, *digests), paths, absent))
     return Cut(tuple(shards), dataset.hexdigest())
+
+
+def shard_folder(store: EmbeddingStore, encoder: EncoderInfo) -> str:
+    """Return the folder of an encoder's shards."""
+    return f"{encoder_folder(encoder)}/{store.kind('images')}"
 
 
 def shard_name(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -21,11 +21,13 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from immuno.errors import SetupError, did_you_mean
 
 _LOCAL = "local-dir:"
+_HIDDEN: Final = "hidden_value"
+"""The type of an error whose message must not show the value."""
 
 
 class _Section(BaseModel):
@@ -76,9 +78,10 @@ def store_place(value: Any) -> Any:
     if "://" not in value:
         return Path(value)
     if "@" in urlsplit(value).netloc or "?" in value:
-        raise ValueError(
+        raise PydanticCustomError(
+            _HIDDEN,
             "give the bare URL (s3://bucket/folder); keys and passwords come from the environment (AWS_ACCESS_KEY_ID, "
-            "AWS_PROFILE, ...), because configurations are stored"
+            "AWS_PROFILE, ...), because configurations are stored",
         )
     return value
 
@@ -312,7 +315,7 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "literal_error":
         valid = re.findall("'([^']*)'", str(error["ctx"]["expected"]))
         return f"{where} = {given!r}{did_you_mean(str(given), valid)}"
-    value = f" = {given!r}" if isinstance(given, str | int | float) else ""
+    value = f" = {given!r}" if isinstance(given, str | int | float) and error["type"] != _HIDDEN else ""
     return f"{where or 'configuration'}{value}: {error['msg'].removeprefix('Value error, ')}"
 
 
