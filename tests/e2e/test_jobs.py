@@ -41,7 +41,7 @@ path = "{world}/test/near"
 name = "mcm"
 """
 
-SMALL = replace(Sizes(*[1] * len(fields(Sizes))), test_id=16, test_near=8)
+SMALL = replace(Sizes(*[1] * len(fields(Sizes))), fit_per_class=2, test_id=16, test_near=8)
 
 
 @pytest.fixture(scope="module")
