@@ -32,7 +32,6 @@ class Submission:
     working_dir: Path
     env_vars: dict[str, str] = field(default_factory=dict)
     upload_bytes: int = 0
-    """Before compression."""
 
     @property
     def command(self) -> tuple[str, ...]:

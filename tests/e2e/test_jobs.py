@@ -104,7 +104,7 @@ def test_immuno_submit_runs_refuses_and_passes_on_the_exit_status(cluster: JobCl
     assert (out / "own" / "results.json").exists()
     assert (out / "other.db").exists()
 
-    failed = submit(checkout, ("db", "show", "--db", "/no/such.db"), cluster.environment(), *options[:2])
+    failed = submit(checkout, ("db", "sessions", "--db", "/no/such.db"), cluster.environment(), *options[:2])
     assert failed.returncode == 2
     assert "error: " in failed.stdout  # the job's own line
     assert "FAILED" in failed.stderr
