@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from immuno.errors import SetupError, did_you_mean
+from immuno.llm_config import LLMServerConfig, require_chat_model
 
 _LOCAL = "local-dir:"
 _HIDDEN: Final = "hidden_value"
@@ -256,6 +257,13 @@ class RunConfig(_Section):
     antibodies: AntibodiesConfig = AntibodiesConfig()
     methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
     refine: RefineConfig = RefineConfig()
+    llm_server: LLMServerConfig | None = None
+    """A chat server for refine.llm, started with the run."""
+
+    @model_validator(mode="after")
+    def _server_fits(self) -> RunConfig:
+        require_chat_model(self.llm_server, self.refine.llm, self.refine.base_url)
+        return self
 
 
 def read_config(path: Path) -> RunConfig:
@@ -287,6 +295,10 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     if model.startswith(_LOCAL) and not Path(model.removeprefix(_LOCAL)).is_absolute():
         encoder = resolved.encoder.model_copy(update={"model": f"{_LOCAL}{folder / model.removeprefix(_LOCAL)}"})
         resolved = resolved.model_copy(update={"encoder": encoder})
+    server = resolved.llm_server
+    if server is not None and server.model is not None and server.model.startswith(("./", "../")):
+        server = server.model_copy(update={"model": str((folder / server.model).resolve())})
+        resolved = resolved.model_copy(update={"llm_server": server})
     return resolved
 
 

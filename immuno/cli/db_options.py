@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from immuno.cli.options import json_option
-from immuno.paths import DEFAULT_DATABASE
+from immuno.paths import DEFAULT_DATABASE, RUNS
 
 if TYPE_CHECKING:  # SQLAlchemy and rich are loaded by the commands: `--help` is immediate
     from db.store import AntibodyStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-DEMO_DATABASE = Path("runs") / "demo" / "immuno.db"
+DEMO_DATABASE = RUNS / "demo" / "immuno.db"
 
 _database = click.option(
     "--db",
