@@ -62,11 +62,11 @@ def default_database() -> Path:
     return DEFAULT_DATABASE if DEFAULT_DATABASE.exists() else DEMO_DATABASE
 
 
-def open_database(database: str | None) -> AntibodyStore:
-    """Open the database that is meant, to read it."""
+def open_database(database: str | None, *, read_only: bool = True) -> AntibodyStore:
+    """Open the database that is meant."""
     from db.store import open_store
 
-    return open_store(database, default=default_database(), read_only=True)
+    return open_store(database, default=default_database(), read_only=read_only)
 
 
 def session_id(store: AntibodyStore, name: str | None) -> str | None:

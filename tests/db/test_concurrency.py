@@ -28,14 +28,19 @@ WORKS = 40
 WRITER = """
 import json, pickle, sys
 from db.claims import claim
+from db.engine import writing
+from db.writing import write_generation
 from tests.db.build import draft
 
 store, transactions, works = pickle.load(sys.stdin.buffer)
 me = sys.argv[1]
 session = store.session("alpha")
 bare = {"antibodies": (), "effects": (), "verdicts": (), "bank": (), "parent": None}
-numbers = [store.append_generation(draft(session.id, reason=f"{me}.{i}", **bare)).number for i in range(transactions)]
-mine = [work for work in works if claim(store, work, me).owner == me]
+numbers = []
+for i in range(transactions):
+    with writing(store.engine) as transaction:
+        numbers.append(write_generation(transaction, draft(session.id, reason=f"{me}.{i}", **bare), renumber=True))
+mine = [work for work in works if claim(store.engine, work, me).owner == me]
 print(json.dumps({"numbers": numbers, "works": mine}))
 """
 
@@ -94,9 +99,11 @@ from tests.db.build import draft
 
 with open_store(sys.argv[1]) as store:
     session = store.session("alpha")
+    number = session.generations
     print("ready", flush=True)
     while True:
-        print(store.append_generation(draft(session.id)).number, flush=True)
+        print(store.save_generation(draft(session.id, number)).number, flush=True)
+        number += 1
 """
 
 
