@@ -1,7 +1,7 @@
 """A program with a Ray cluster of three machines and an embedder on it, for the tests of faults to command.
 
 A process of its own, because the tests' process is connected to the shared cluster. It answers each line of JSON on
-standard input with one on standard output; see `Driver.embed`.
+standard input with one on standard output: `{"do": "embed", ...}` and `{"do": "scrape"}`, see `Driver`.
 
     python -m tests.cluster.fault_driver MODEL STORE
 """
@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class Driver:
     """The cluster: a head that takes no actors, and two machines with room for four small ones each."""
 
     def __init__(self, model: str, store: Path) -> None:
-        fast = {"health_check_period_ms": 500, "health_check_timeout_ms": 2000, "health_check_failure_threshold": 3}
+        fast = {"metrics_report_interval_ms": 500, "health_check_period_ms": 500}
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": OBJECTS, "_system_config": fast}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.add_node(), self.add_node()]
@@ -88,6 +89,18 @@ class Driver:
             "deaths": [one._asdict() for one in now.deaths[len(before.deaths) :]],
         }
 
+    def scrape(self) -> dict[str, float]:
+        """Read our metrics as Prometheus does, from every machine that is alive."""
+        found: dict[str, float] = {}
+        for node in ray.nodes():
+            if node["Alive"]:
+                url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+                with urllib.request.urlopen(url, timeout=30) as answer:
+                    lines = answer.read().decode().splitlines()
+                ours = (line.rsplit(" ", 1) for line in lines if line.startswith("ray_immuno_"))
+                found |= {name.split("{")[0]: float(value) for name, value in ours}
+        return found
+
     def _kill_actor(self) -> None:
         os.kill(self.embedder.started().places[0].pid, signal.SIGKILL)
 
@@ -117,7 +130,7 @@ def main() -> None:
     try:
         for line in sys.stdin:
             command = json.loads(line)
-            print(json.dumps(driver.embed(**command)), flush=True)
+            print(json.dumps(getattr(driver, command.pop("do"))(**command)), flush=True)
     finally:
         driver.close()
 

@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,14 +53,19 @@ class Lab:
         (self.images / "dog/021.png").write_bytes(huge_png())
         command = [sys.executable, "-m", "tests.cluster.fault_driver", f"local-dir:{model}", str(self.store)]
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.answers: list[Answer] = []
         self.address: str = self._read()["address"]
 
     def embed(self, **fault: Any) -> Answer:
+        said = self.ask(do="embed", images=str(self.images), out=str(self._out), **fault)
+        self.answers.append(Answer(said, np.load(self._out)))
+        return self.answers[-1]
+
+    def ask(self, **command: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
-        command = {"images": str(self.images), "out": str(self._out), **fault}
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
-        return Answer(self._read(), np.load(self._out))
+        return self._read()
 
     def shards(self) -> list[Path]:
         return sorted(self.store.glob("*/images/*/*.safetensors"))
@@ -191,3 +197,20 @@ def test_the_driver_is_killed_and_started_again(lab: Lab, undisturbed: Answer) -
     # Its actors may have finished what they had in hand: that counts too.
     assert again.tried <= 60 - SHARD * len(finished)
     assert {path: path.stat().st_ino for path in finished} == finished
+
+
+def test_metrics_reach_whoever_scrapes_them(lab: Lab, undisturbed: Answer) -> None:
+    deaths = sum(len(answer.deaths) for answer in lab.answers)
+    wanted = {
+        "ray_immuno_images_embedded_total": sum(answer.embedded for answer in lab.answers),
+        "ray_immuno_images_quarantined_total": sum(answer.tried - answer.embedded for answer in lab.answers),
+        "ray_immuno_shards_finished_total": sum(answer.shards for answer in lab.answers),
+        # What was never counted is not there.
+        **({"ray_immuno_actor_deaths_total": deaths} if deaths else {}),
+    }
+    deadline = time.monotonic() + 60  # Ray exports what it was told a moment later
+    while not wanted.items() <= (found := lab.ask(do="scrape")).items():
+        assert time.monotonic() < deadline, (found, wanted)
+        time.sleep(0.2)
+    assert found["ray_immuno_actors"] >= 1
+    assert found["ray_immuno_images_per_second"] > 0
