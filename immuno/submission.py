@@ -98,9 +98,9 @@ def _configs(arguments: Sequence[str], root: Path) -> Iterator[Path]:
             if context is outer and name == "submit":
                 raise SetupError("a job that submits jobs: leave out the inner 'submit'")
             context, command = inner.make_context(name, rest, parent=context), inner
-        config = context.params.get("config")
-        if isinstance(config, Path):
-            yield config if config.is_absolute() else root / config
+        for config in (context.params.get("config"), *context.params.get("configs", ())):
+            if isinstance(config, Path):
+                yield config if config.is_absolute() else root / config
 
 
 _EXAMPLE = "immuno submit -- bench configs/miniworld.toml"
