@@ -89,7 +89,8 @@ def _configs(arguments: Sequence[str], root: Path) -> Iterator[Path]:
     if not arguments:
         raise SetupError(f"the job has no command; write it behind --, as in: {_EXAMPLE}")
     with cli.make_context("immuno", list(arguments), resilient_parsing=False) as outer:
-        context, command = outer, cli
+        context: click.Context = outer
+        command: click.Command = cli
         while isinstance(command, click.Group):
             rest = [*context._protected_args, *context.args]
             name, inner, rest = command.resolve_command(context, rest)
