@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ class _OutputFolder(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        return lasting(Path(super().convert(value, param, ctx)))
+        return lasting(Path(os.fsdecode(super().convert(value, param, ctx))))
 
 
 OUTPUT_FOLDER = _OutputFolder()

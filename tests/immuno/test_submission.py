@@ -88,6 +88,7 @@ def test_a_command_that_is_well_is_sent_as_it_is(checkout: Path, monkeypatch: py
         ("bench runs/mine.toml", "the configuration runs/mine.toml would not go with the job (.gitignore says so)"),
         ("bench configs/data.toml", "data.id data would not go with the job (.rayignore says so)"),
         ("bench configs/own.toml --seeds 1", "--seeds 1: give two or more"),
+        ("embed configs/own.toml runs/mine.toml", "the configuration runs/mine.toml would not go with the job"),
     ],
 )
 def test_a_command_that_would_fail_there_is_refused_here(checkout: Path, arguments: str, message: str) -> None:
