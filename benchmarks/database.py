@@ -376,7 +376,8 @@ def main() -> None:
 def soak() -> None:
     """Run the tests of concurrency with the issue's full figures."""
     tests = "tests/db/test_concurrency.py"
-    environment = os.environ | {"IMMUNO_TEST_TRANSACTIONS": "200", "IMMUNO_TEST_KILLS": "50"}
+    figures = {"IMMUNO_TEST_PROCESSES": "8", "IMMUNO_TEST_TRANSACTIONS": "200", "IMMUNO_TEST_KILLS": "50"}
+    environment = os.environ | figures
     command = [
         sys.executable,
         "-m",

@@ -1,14 +1,13 @@
 """What Ray would upload of a working folder with a job, and whether it may: looked at before anything is sent.
 
-Ray takes at most 100 MiB, and leaves out what .gitignore and .rayignore name: a configuration that git ignores is
-silently missing on the cluster.
+Ray's dashboard takes at most 100 MiB, not compressed, and what .gitignore and .rayignore name is left out: a
+configuration that git ignores is silently missing on the cluster.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,8 +15,7 @@ from typing import Any, Final, NamedTuple
 from immuno.errors import SetupError
 
 _MIB: Final = 2**20
-_HOPELESS: Final = 10
-"""A folder of so many times the limit is not compressed to see whether it would fit."""
+_ENTRY_BYTES: Final = 76
 _SHOWN: Final = 5
 
 _quiet = logging.getLogger("immuno.ray-packaging")
@@ -64,19 +62,20 @@ class WorkingDir:
             )
 
     def check_size(self) -> int:
-        """Return how many bytes go, uncompressed. Raise SetupError if Ray would refuse them, naming the largest."""
-        from ray._private.runtime_env.packaging import GCS_STORAGE_MAX_SIZE
+        """Return how many bytes go. Raise SetupError if Ray's dashboard would refuse them, naming the largest."""
+        from ray._private import ray_constants
 
-        limit = int(GCS_STORAGE_MAX_SIZE)
-        total = sum(file.size for file in self.files)
-        if total <= limit or (total <= _HOPELESS * limit and self._compressed_size() <= limit):
+        limit = int(getattr(ray_constants, "DASHBOARD_CLIENT_MAX_SIZE", 100 * _MIB))
+        # Ray's zip files are not compressed; each entry takes two headers and twice its name.
+        total = sum(file.size + _ENTRY_BYTES + 2 * len(str(file.path).encode()) for file in self.files)
+        if total < limit:
             return total
         largest = sorted(self.files, key=lambda file: -file.size)[:_SHOWN]
         named = ", ".join(f"{file.path} ({file.size / _MIB:.1f} MiB)" for file in largest)
         folders = sorted(self._folder_sizes().items(), key=lambda item: -item[1])[:_SHOWN]
         inner = ", ".join(f"{name}/ ({size / _MIB:.1f} MiB)" for name, size in folders)
         raise SetupError(
-            f"{self.root} has {total / _MIB:.0f} MiB in {len(self.files)} files to upload, and Ray takes "
+            f"{self.root} has {total / _MIB:.1f} MiB in {len(self.files)} files to upload, and Ray takes "
             f"{limit / _MIB:.0f} MiB; the largest: {named}; by folder: {inner or 'none'}. Add what the job does not "
             f"need to {self.root / '.rayignore'}, one name a line, and put data and weights where the cluster sees them"
         )
@@ -87,16 +86,6 @@ class WorkingDir:
             if len(file.path.parts) > 1:
                 sizes[file.path.parts[0]] = sizes.get(file.path.parts[0], 0) + file.size
         return sizes
-
-    def _compressed_size(self) -> int:
-        from ray._private.ray_constants import get_runtime_env_default_excludes
-        from ray._private.runtime_env.packaging import create_package
-
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "package.zip"
-            excludes = get_runtime_env_default_excludes()
-            create_package(str(self.root), target, _heeds_git(), excludes=excludes, logger=_quiet)
-            return target.stat().st_size
 
     def _ignored_by(self, inner: Path) -> str | None:
         """The ignore file that leaves a path out."""

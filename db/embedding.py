@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session as Transaction
 
 from db import models as m
 from db import queries
+from db.bank_files import EmbeddedBank
 from db.engine import reading, writing
-from db.records import AntibodyRecord
+from db.records import AntibodyRecord, GenerationRecord
 from db.store import AntibodyStore
 from db.vectors import DTYPE, to_bytes
 from db.writing import batches, insert_new, insert_rows, new_id, now
@@ -69,6 +70,14 @@ def add_embeddings(store: AntibodyStore, encoder: EncoderInfo, vectors: Mapping[
         ]
         insert_rows(transaction, m.Embedding, rows)
         return len(rows)
+
+
+def add_bank_embeddings(store: AntibodyStore, generation: GenerationRecord, bank: EmbeddedBank) -> int:
+    """Store the embeddings that an imported bank brought; return how many were added."""
+    stored = store.antibodies(generation.session_id, generation=generation.number)
+    keys = {(one.text, one.guards): one.id for one in stored}
+    named = ((keys[one.text, one.guards], vector) for one, vector in zip(bank.antibodies, bank.vectors, strict=True))
+    return add_embeddings(store, bank.encoder, dict(named))
 
 
 def _generations(transaction: Transaction, keys: list[str]) -> dict[str, str]:

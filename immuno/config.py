@@ -8,16 +8,28 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from immuno.errors import SetupError, did_you_mean
 from immuno.llm_config import LLMServerConfig, require_chat_model
 
 _LOCAL = "local-dir:"
 _REPLAY = "replay:"
+_HIDDEN: Final = "hidden_value"
+"""The type of an error whose message must not show the value."""
 
 
 class _Section(BaseModel):
@@ -35,7 +47,12 @@ class EncoderConfig(_Section):
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     device: str = "auto"
     """auto (a GPU where the actor has one), cpu, cuda, or cuda:0."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Images that the model is given at once. auto: as many as fit well into a GPU's free memory, 64 without a GPU."""
+    fast_decode: bool = False
+    """Decode and resize faster, within a stated tolerance of open_clip's own preprocessing: docs/embedding.md."""
+    compile: bool = False
+    """Compile the image tower with torch.compile: a minute or more at the start of each actor, faster from then on."""
     texts: Path | None = None
     """For "precomputed": the table of texts, see evaluation.precomputed."""
     logit_scale: Annotated[float, Field(gt=0)] | None = None
@@ -53,18 +70,47 @@ class EncoderConfig(_Section):
         return self
 
 
+def store_place(value: Any) -> Any:
+    """Return a place of files as a URL that fsspec takes, where it is one, else as a Path; other values as they are.
+
+    Raises ValueError for a URL that holds a user or a password: configurations are stored and shown.
+    """
+    if not isinstance(value, str):
+        return value
+    if "://" not in value:
+        return Path(value)
+    if "@" in urlsplit(value).netloc or "?" in value:
+        raise PydanticCustomError(
+            _HIDDEN,
+            "give the bare URL (s3://bucket/folder); keys and passwords come from the environment (AWS_ACCESS_KEY_ID, "
+            "AWS_PROFILE, ...), because configurations are stored",
+        )
+    return value
+
+
 class ClusterConfig(_Section):
-    """The embedding actors."""
+    """The embedding actors, and where embeddings are stored."""
 
     actors: Annotated[int, Field(ge=1)] | None = None
     """How many; default: one per GPU, or one per CPU core (at most 8) where there is no GPU."""
     num_gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs of each actor (fractions allowed); default: 1 where the cluster has GPUs, else 0."""
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
+    decode_threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of each actor that decode images ahead of its model; default: one, or its GPU's share of the machine's
+    CPU cores."""
     shard_size: Annotated[int, Field(ge=1)] = 256
     """Images in a shard: the unit of work, of storage and of resumption."""
-    store: Path | None = None
-    """Folder of the embedding store; default: $IMMUNO_CACHE (or the user's cache folder) / embeddings."""
+    store: Annotated[Path | str | None, BeforeValidator(store_place)] = None
+    """The embedding store: a folder, or a URL that fsspec takes ("s3://bucket/folder"), see docs/store.md; default:
+    $IMMUNO_CACHE (or the user's cache folder) / embeddings."""
+    store_dtype: Literal["float32", "float16"] = "float32"
+    """How image embeddings are stored. float16 takes half the room and costs up to 6e-5 in cosine."""
+    file_identity: Literal["mtime", "content"] = "mtime"
+    """What tells that an image is the one already embedded: its path, size and time, or the bytes themselves (which
+    are then read in every run, but images may be moved or copied)."""
+    hung_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """An actor that has work and finishes none of it for so long is taken for hung, and replaced."""
 
 
 class ClassesConfig(_Section):
@@ -329,7 +375,7 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "literal_error":
         valid = re.findall("'([^']*)'", str(error["ctx"]["expected"]))
         return f"{where} = {given!r}{did_you_mean(str(given), valid)}"
-    value = f" = {given!r}" if isinstance(given, str | int | float) else ""
+    value = f" = {given!r}" if isinstance(given, str | int | float) and error["type"] != _HIDDEN else ""
     return f"{where or 'configuration'}{value}: {error['msg'].removeprefix('Value error, ')}"
 
 

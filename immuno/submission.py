@@ -32,7 +32,6 @@ class Submission:
     working_dir: Path
     env_vars: dict[str, str] = field(default_factory=dict)
     upload_bytes: int = 0
-    """Before compression."""
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -90,7 +89,8 @@ def _configs(arguments: Sequence[str], root: Path) -> Iterator[Path]:
     if not arguments:
         raise SetupError(f"the job has no command; write it behind --, as in: {_EXAMPLE}")
     with cli.make_context("immuno", list(arguments), resilient_parsing=False) as outer:
-        context, command = outer, cli
+        context: click.Context = outer
+        command: click.Command = cli
         while isinstance(command, click.Group):
             rest = [*context._protected_args, *context.args]
             name, inner, rest = command.resolve_command(context, rest)
@@ -99,9 +99,9 @@ def _configs(arguments: Sequence[str], root: Path) -> Iterator[Path]:
             if context is outer and name == "submit":
                 raise SetupError("a job that submits jobs: leave out the inner 'submit'")
             context, command = inner.make_context(name, rest, parent=context), inner
-        config = context.params.get("config")
-        if isinstance(config, Path):
-            yield config if config.is_absolute() else root / config
+        for config in (context.params.get("config"), *context.params.get("configs", ())):
+            if isinstance(config, Path):
+                yield config if config.is_absolute() else root / config
 
 
 _EXAMPLE = "immuno submit -- bench configs/miniworld.toml"

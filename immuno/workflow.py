@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from agents.feedback import FeedbackData
 from agents.review import Review
 from agents.session import OnGeneration, RefinementSession, check_settings
 from cluster.factory import make_embedder
+from cluster.journal import Journal
 from cluster.llm_server import serve_llm
-from cluster.progress import RichProgress
+from cluster.progress import ProgressReport
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore, open_store
 from evaluation.bank import Bank
@@ -30,6 +31,7 @@ from evaluation.space import Feedback, Space
 from immuno.config import DataConfig, RefineConfig, RunConfig, parse_config
 from immuno.errors import SetupError
 from immuno.paths import DEFAULT_DATABASE
+from immuno.progress import watched
 from immuno.provenance import config_as_dict, git_sha, versions
 from immuno.records import ImageSet, text_digest
 from immuno.stopping import run_until_stopped
@@ -42,19 +44,27 @@ class Workplace:
     config: RunConfig
     store: AntibodyStore
     embedder: Embedder
+    journal: Journal = field(default_factory=Journal)
+    """What embedding did, and the progress that is shown meanwhile."""
     ray_address: str | None = None
 
     @classmethod
     @contextmanager
-    def open(cls, config: RunConfig, *, database: str | None, ray_address: str | None) -> Iterator[Workplace]:
-        """Open the database and the (lazy) embedder; both are closed at the end, whatever happens."""
+    def open(
+        cls, config: RunConfig, *, database: str | None, ray_address: str | None, progress: str | None = None
+    ) -> Iterator[Workplace]:
+        """Open the database and the (lazy) embedder; both are closed at the end, whatever happens.
+
+        `progress` is the value of `--progress`. At the end standard error says what embedding came to.
+        """
         with (
+            watched(progress) as journal,
             open_store(database, default=DEFAULT_DATABASE) as store,
-            make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder,
+            make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal) as embedder,
         ):
             if uses_miniworld(config.data):
-                draw_miniworld(config.seed)
-            yield cls(config, store, embedder, ray_address)
+                draw_miniworld(config.seed, journal.progress)
+            yield cls(config, store, embedder, journal, ray_address)
 
     def embed(self, images: ImageSet) -> FeatureSet:
         """Record an image set and return its embeddings."""
@@ -69,7 +79,7 @@ class Workplace:
         """Embed the class texts, the fit split and the feedback split; without `data.fit` only the texts."""
         config, classes = self.config, self.classes()
         encoder = self.embedder.encoder
-        images = self._fit_and_known(classes)
+        images = _fit_and_known(config, classes)
         fit = self.embed(images[0]) if images else None
         return Space(
             classes=classes,
@@ -83,27 +93,35 @@ class Workplace:
 
     def _feedback(self, known_images: ImageSet, classes: tuple[str, ...]) -> Feedback:
         known = self.embed(known_images)
-        outliers = {images.name: self.embed(images) for images in self._feedback_outliers()}
+        outliers = {images.name: self.embed(images) for images in _feedback_outliers(self.config)}
         return Feedback(known, known.labels(classes), outliers)
 
     def open_digest(self) -> str:
         """Return what tells whether the images of fit and feedback are still the same. Embeds nothing."""
-        images = self._fit_and_known(self.classes())
-        return text_digest(*(one.digest for one in (*images, *self._feedback_outliers()))) if images else ""
+        images = open_sets(self.config, self.classes())
+        return text_digest(*(one.digest for one in images)) if images else ""
 
-    def _feedback_outliers(self) -> Iterator[ImageSet]:
-        for source in self.config.data.feedback:
-            yield read_images(source, name=source.name or "", role="outlier", split="feedback", seed=self.config.seed)
 
-    def _fit_and_known(self, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet] | None:
-        """Return the fit images and the known feedback images; None where the configuration has no `data.fit`."""
-        data, seed = self.config.data, self.config.seed
-        if data.fit is None:
-            return None
-        fit = read_images(data.fit, name="id", role="id", split="fit", seed=seed, classes=classes)
-        if data.feedback_id is None:
-            return hold_out(fit, seed=seed)
-        return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed, classes=classes)
+def open_sets(config: RunConfig, classes: tuple[str, ...]) -> tuple[ImageSet, ...]:
+    """Return the sets of fit and feedback, as they are embedded; none where the configuration has no `data.fit`."""
+    images = _fit_and_known(config, classes)
+    return (*images, *_feedback_outliers(config)) if images else ()
+
+
+def _feedback_outliers(config: RunConfig) -> Iterator[ImageSet]:
+    for source in config.data.feedback:
+        yield read_images(source, name=source.name or "", role="outlier", split="feedback", seed=config.seed)
+
+
+def _fit_and_known(config: RunConfig, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet] | None:
+    """Return the fit images and the known feedback images; None where the configuration has no `data.fit`."""
+    data, seed = config.data, config.seed
+    if data.fit is None:
+        return None
+    fit = read_images(data.fit, name="id", role="id", split="fit", seed=seed, classes=classes)
+    if data.feedback_id is None:
+        return hold_out(fit, seed=seed)
+    return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed, classes=classes)
 
 
 def uses_miniworld(data: DataConfig) -> bool:
@@ -112,9 +130,8 @@ def uses_miniworld(data: DataConfig) -> bool:
     return any(source is not None and source.builtin is not None for source in sources)
 
 
-def draw_miniworld(seed: int) -> None:
+def draw_miniworld(seed: int, bar: ProgressReport) -> None:
     """Draw what is missing of the mini-world of a seed, showing how far it has come."""
-    bar = RichProgress()
     drawn = 0
 
     def progress(done: int, total: int) -> None:

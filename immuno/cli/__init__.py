@@ -22,6 +22,7 @@ STOPPED = 130
 _COMMANDS = {
     "demo": "The whole system on the embedded mini-world, in minutes.",
     "bench": "Measure methods on sealed test sets, as a configuration says.",
+    "embed": "Fill the embedding store for a configuration; check and prune it.",
     "refine": "Run or resume a session of the refinement loop.",
     "db": "Query the antibody database.",
     "submit": "Run a command as a job of a Ray cluster.",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from immuno.cli.options import OUTPUT_FOLDER, database_option, json_option, print_json, ray_option
+from immuno.cli.options import OUTPUT_FOLDER, database_option, json_option, print_json, progress_option, ray_option
 from immuno.errors import SetupError
 from immuno.paths import RUNS
 
@@ -25,6 +25,7 @@ from immuno.paths import RUNS
 @click.option("--session", metavar="NAME", help="Overrides antibodies.session: the bank of this session is measured.")
 @database_option
 @ray_option
+@progress_option
 @json_option
 def command(
     config: Path,
@@ -35,6 +36,7 @@ def command(
     session: str | None,
     database: str | None,
     ray_address: str | None,
+    progress: str | None,
     as_json: bool,
 ) -> None:
     """Measure the methods of CONFIG on its sealed test sets; write results.json, results.csv and report.html.
@@ -53,7 +55,14 @@ def command(
     chosen, folder = read_config(config), out or RUNS / config.stem
     if seeds is not None:
         several = bench_seeds(
-            chosen, seeds, session=session, out=folder, to_settle=settle, database=database, ray_address=ray_address
+            chosen,
+            seeds,
+            session=session,
+            out=folder,
+            to_settle=settle,
+            database=database,
+            ray_address=ray_address,
+            progress=progress,
         )
         if as_json:
             print_json({**several.summary, "verdicts": several.verdicts})
@@ -65,7 +74,7 @@ def command(
         click.echo(f"summary: {several.path}", err=True)
         return
     chosen = with_overrides(chosen, seed=seed, session=session)
-    with Workplace.open(chosen, database=database, ray_address=ray_address) as place:
+    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
         outcome = bench(place, out=folder, to_settle=settle)
     if as_json:
         print_json(outcome.results)

@@ -22,19 +22,21 @@ if TYPE_CHECKING:
 @click.command(name="export-session")
 @click.argument("session")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--parquet", "form", flag_value="parquet", help="Write .parquet files, which pandas and DuckDB read.")
 @database_option
-def export_session(session: str, folder: Path, database: str | None, as_json: bool) -> None:
+def export_session(session: str, folder: Path, form: Any, database: str | None, as_json: bool) -> None:
     """Write all of SESSION into the new FOLDER.
 
     One .jsonl file per table, the embeddings as .safetensors, and a manifest with the digests of all of them.
+    `import-session` reads both forms.
     """
     from db.exchange import export_session as export
 
     with open_database(database) as store:
-        files = export(store, session, folder)
+        files = export(store, session, folder, form=form or "jsonl")
     if as_json:
         return print_json([{"folder": str(folder), "files": files}])
-    rows = sum(count for name, count in files.items() if name.endswith(".jsonl"))
+    rows = sum(count for name, count in files.items() if not name.endswith(".safetensors"))
     return click.echo(printable(f"session '{session}': {rows} rows written to {folder}"))
 
 
@@ -73,23 +75,28 @@ def import_bank(
 ) -> None:
     """Add the texts in FILE as a generation of their own.
 
-    FILE is a .jsonl of `immuno db export`, a .json of EOE, or a .txt with a text per line (NegLabel). The generation
-    says which file they came from. Without --config they have no embeddings, and `nearest` does not find them;
-    `embed` gives them some later. Importing again adds nothing.
+    FILE is a .jsonl or .parquet of `immuno db export`, a .json of EOE, or a .txt with a text per line (NegLabel). The
+    generation says which file they came from. A .parquet brings its embeddings; other texts have none without
+    --config, and `nearest` does not find them; `embed` gives them some later. Importing again adds nothing.
     """
+    from db.bank_files import read_bank_parquet
     from db.bank_import import BankSource
     from db.bank_import import import_bank as import_
+    from db.embedding import add_bank_embeddings
     from evaluation.bank import read_bank_file
     from immuno.config import read_config
 
-    antibodies = read_bank_file(file)
+    embedded_bank = read_bank_parquet(file) if file.suffix == ".parquet" else None
+    antibodies = read_bank_file(file) if embedded_bank is None else embedded_bank.antibodies
     source = BankSource(file.name, hashlib.sha256(file.read_bytes()).hexdigest())
     name = file.stem if session is None else session
     if config is not None:
         read_config(config)  # before anything is stored
     with _to_write(database) as store:
         bank = import_(store, name, antibodies, source)
-        embedded = None if config is None else _embed(store, name, config, ray_address)
+        embedded = None if embedded_bank is None else add_bank_embeddings(store, bank.generation, embedded_bank)
+        if config is not None:
+            embedded = (embedded or 0) + _embed(store, name, config, ray_address)
     generation = bank.generation
     if as_json:
         found = {"session": name, "generation": generation.number, "antibodies": generation.proposed}

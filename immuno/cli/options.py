@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ class _OutputFolder(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        return lasting(Path(super().convert(value, param, ctx)))
+        return lasting(Path(os.fsdecode(super().convert(value, param, ctx))))
 
 
 OUTPUT_FOLDER = _OutputFolder()
@@ -58,6 +59,19 @@ def ray_option(command: Command) -> Command:
         envvar="RAY_ADDRESS",
         help="Ray cluster to join: host:port, ray://host:port, auto. Default: $RAY_ADDRESS, else a private local one.",
     )(command)
+
+
+def progress_option(command: Command) -> Command:
+    """Add `--progress MODE` and `--quiet` (progress). Of the two the last one counts."""
+    mode = click.option(
+        "--progress",
+        type=click.Choice(["rich", "plain", "json", "quiet"]),
+        envvar="IMMUNO_PROGRESS",
+        help="How progress is shown on stderr: a bar, lines, a JSON object per line, or not at all. "
+        "Default: $IMMUNO_PROGRESS, else rich on a terminal and plain elsewhere.",
+    )
+    quiet = click.option("--quiet", "-q", "progress", flag_value="quiet", help="The same as --progress quiet.")
+    return mode(quiet(command))
 
 
 def json_option(command: Command) -> Command:

@@ -72,7 +72,6 @@ def command(
     client = JobClient(dashboard)
     job = client.submit(submission.command, runtime_env=submission.runtime_env)
     commands = client.commands(job)
-    click.echo(f"job {job} at {dashboard}; stop it with: {commands['stop']}", err=True)
     if no_wait:
         if as_json:
             print_json({"job": job, "address": dashboard, "commands": commands})
@@ -80,6 +79,7 @@ def command(
             click.echo(job)
         return 0
     try:
+        click.echo(f"job {job} at {dashboard}; stop it with: {commands['stop']}", err=True)
         outcome = client.follow(job, lambda text: click.echo(text, nl=False, err=as_json))
     except KeyboardInterrupt:
         click.echo(f"\nthe job goes on; follow it: {commands['follow']}\n  stop it:   {commands['stop']}", err=True)

@@ -41,7 +41,7 @@ path = "{world}/test/near"
 name = "mcm"
 """
 
-SMALL = replace(Sizes(*[1] * len(fields(Sizes))), test_id=16, test_near=8)
+SMALL = replace(Sizes(*[1] * len(fields(Sizes))), fit_per_class=2, test_id=16, test_near=8)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_immuno_submit_runs_refuses_and_passes_on_the_exit_status(cluster: JobCl
     assert (out / "own" / "results.json").exists()
     assert (out / "other.db").exists()
 
-    failed = submit(checkout, ("db", "show", "--db", "/no/such.db"), cluster.environment(), *options[:2])
+    failed = submit(checkout, ("db", "sessions", "--db", "/no/such.db"), cluster.environment(), *options[:2])
     assert failed.returncode == 2
     assert "error: " in failed.stdout  # the job's own line
     assert "FAILED" in failed.stderr
@@ -112,7 +112,7 @@ def test_immuno_submit_runs_refuses_and_passes_on_the_exit_status(cluster: JobCl
 
 
 def test_ctrl_c_leaves_the_job_running(cluster: JobCluster, checkout: Path) -> None:
-    command = [sys.executable, "-m", "immuno", "submit", "--address", cluster.address, "--", "doctor"]
+    command = [sys.executable, "-m", "immuno", "submit", "--address", cluster.address, "--", "db", "--help"]
     with subprocess.Popen(
         command, cwd=checkout, env=cluster.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_the_job_running(cluster: JobCluster, checkout: Path) -> N
     done = subprocess.run(
         follow, env=cluster.environment(), capture_output=True, text=True, timeout=120, check=True
     )  # fmt: skip
-    assert "mini-world model" in done.stdout
+    assert "lineage" in done.stdout
     status = [BIN / "ray", "job", "status", "--address", cluster.address, job]
     done = subprocess.run(status, env=cluster.environment(), capture_output=True, text=True, timeout=60, check=True)
     assert "succeeded" in done.stdout.lower()
