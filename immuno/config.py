@@ -15,9 +15,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
     model_validator,
 )
@@ -25,6 +23,28 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from immuno.errors import SetupError, did_you_mean
 from immuno.llm_config import LLMServerConfig, require_chat_model
+from immuno.method_config import Arm, MethodConfig, MethodEntry, PresetConfig
+from immuno.refine_config import PriceConfig, RefineConfig
+
+__all__ = [
+    "AntibodiesConfig",
+    "Arm",
+    "ClassesConfig",
+    "ClusterConfig",
+    "DataConfig",
+    "EncoderConfig",
+    "LLMServerConfig",
+    "MethodConfig",
+    "MethodEntry",
+    "PresetConfig",
+    "PriceConfig",
+    "RefineConfig",
+    "RunConfig",
+    "SourceConfig",
+    "parse_config",
+    "read_config",
+    "store_place",
+]
 
 _LOCAL = "local-dir:"
 _REPLAY = "replay:"
@@ -193,101 +213,6 @@ class AntibodiesConfig(_Section):
         if self.file is not None and self.session is not None:
             raise ValueError("give file or session, not both")
         return self
-
-
-Arm = Literal["bank", "none", "noise", "random_words", "shuffled", "neglabel", "csp"]
-"""Which antibodies a method is given: the configured bank, or a control. See evaluation.arms."""
-
-
-class MethodConfig(BaseModel):
-    """A score by name; every other key is a parameter of that score (checked when the score is made)."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
-    label: str | None = None
-    """How the row is called; default: the name."""
-    arm: Arm | None = None
-    """Default: the score's own (the configured bank; mined words for neglabel and csp)."""
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """Every key but `name`, `label` and `arm`."""
-        return dict(self.model_extra or {})
-
-
-class PresetConfig(_Section):
-    """Several methods at once: every score, the controls, or the ablations. See evaluation.presets."""
-
-    preset: Literal["scores", "controls", "ablations"]
-
-
-def _entry_kind(entry: Any) -> str:
-    return "preset" if isinstance(entry, PresetConfig) or (isinstance(entry, dict) and "preset" in entry) else "method"
-
-
-MethodEntry = Annotated[
-    Annotated[MethodConfig, Tag("method")] | Annotated[PresetConfig, Tag("preset")], Discriminator(_entry_kind)
-]
-
-
-class PriceConfig(_Section):
-    """What the chat model costs, in dollars per million tokens. None is assumed: without, only tokens are counted."""
-
-    input: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
-
-
-class RefineConfig(_Section):
-    """The refinement loop."""
-
-    llm: str = "lexicon"
-    """lexicon (a deterministic word combiner, not an LLM), what LangChain's init_chat_model takes ("openai:NAME"), or
-    replay:FILE (the recorded calls of a session, see docs/llm.md)."""
-    base_url: str | None = None
-    """Address of an OpenAI-compatible server (vLLM, Ollama, ...)."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    max_tokens: Annotated[int, Field(ge=64)] = 2048
-    structured: Literal["json_schema", "tool", "words"] = "json_schema"
-    """How the form of a reply is asked for: by constrained decoding, as a tool's arguments, or in words."""
-    concurrency: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Requests under way at once."""
-    timeout: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds for each try of a request."""
-    retries: Annotated[int, Field(ge=0, le=20)] = 5
-    """Tries of a request after the first, with growing pauses; where the server says how long to wait, it is obeyed."""
-    reuse: bool | None = None
-    """Whether a recorded reply to the very same request, in any session of the database, is taken instead of asking.
-    Default: at temperature 0 only, where asking again should bring nothing else."""
-    price: PriceConfig | None = None
-    generations: Annotated[int, Field(ge=1)] = 6
-    """After the baseline. A session may end earlier: see stop_after_*."""
-    classes_per_generation: Annotated[int, Field(ge=1)] = 8
-    """Half of them those that accept most outliers, half those that have waited longest."""
-    proposals_per_class: Annotated[int, Field(ge=1, le=50)] = 12
-    """Few at a time: what the next ones should be is measured in between (benchmarks/loop.py)."""
-    pictures_per_class: Annotated[int, Field(ge=0, le=6)] = 0
-    """Thumbnails of mis-accepted images that go with a request; for chat models that take images."""
-    parents: Literal["pareto", "best"] = "pareto"
-    """Which generation is continued: one of the Pareto front over the feedback images, or always the best."""
-    confirmation: Annotated[float, Field(ge=0, le=5)] = 1.0
-    """Standard errors by which the second half of the feedback may seem worse and still confirm a change."""
-    maturation: bool = True
-    """Whether embeddings mature on feedback outliers, where that is shown to help."""
-    pruning: bool = True
-    """Whether antibodies leave a bank that is shown to be better without them."""
-    stop_after_tokens: Annotated[int, Field(ge=1)] | None = None
-    """No new generation once so many tokens were spent; those of requests and replies together."""
-    stop_after_cost: Annotated[float, Field(gt=0)] | None = None
-    """The same in USD, by `price`."""
-    stop_after_minutes: Annotated[float, Field(gt=0)] | None = None
-    """The same for the time that generations took; pauses do not count."""
-    stop_after_plateau: Annotated[int, Field(ge=1)] | None = None
-    """The same after so many generations in a row of which none was kept."""
-    band: tuple[float, float] = (0.0, 1.0)
-    """Band-pass on cosine(antibody, mu_k), as quantiles of the proposals for each class."""
-    score: MethodConfig = MethodConfig(name="calibrated")
-    acceptance: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Share of known feedback samples that the threshold accepts."""
 
 
 class RunConfig(_Section):

@@ -92,23 +92,26 @@ def test_a_whole_session(store: AntibodyStore, data: FeedbackData, vllm: LLMServ
 def test_a_server_that_is_killed_and_comes_back(store: AntibodyStore, data: FeedbackData, vllm: LLMServer) -> None:
     running = session(store, data, vllm, "json_schema", retries=0)
 
+    killed: list[int] = []
+
     def kill(one: GenerationRecord) -> None:
         if one.number == 1:
-            os.kill(vllm.status().pid, signal.SIGKILL)
+            killed.append(vllm.status().pid)
+            os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(ModelUnavailable, match="chat model"):
         running.run(kill)
     assert store.session("json_schema").status == "paused"
     recorded = {call.id for call in store.llm_calls(running.record.id)}
-    _wait_until_up(vllm)
+    _wait_until_up_again(vllm, killed[0])
     assert [one.number for one in running.run()] == [0, 1, 2]
     check_replies(store, running)
     assert recorded < {call.id for call in store.llm_calls(running.record.id)}
 
 
-def _wait_until_up(server: LLMServer) -> None:
-    """The launcher starts it again, at the same address."""
-    until = time.monotonic() + 600
-    while server.status().state != "up":
-        assert time.monotonic() < until, server.status()
+def _wait_until_up_again(server: LLMServer, killed: int) -> None:
+    """The launcher notices, and starts it again at the same address."""
+    until = time.monotonic() + 900
+    while (status := server.status()).state != "up" or status.pid == killed:
+        assert time.monotonic() < until, status
         time.sleep(0.5)
