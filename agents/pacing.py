@@ -20,6 +20,8 @@ from immuno.errors import ImmunoError
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
+_GATHER_SECONDS = 0.02
+"""After the first of a group, for others: a group costs its caller one transaction, however large it is."""
 _JITTER = secrets.SystemRandom()
 
 T = TypeVar("T")
@@ -117,7 +119,8 @@ def side_by_side(
                 running[executor.submit(work, item)] = (index, item)
             if not running:
                 return
-            done = wait(running, return_when=FIRST_COMPLETED).done
+            wait(running, return_when=FIRST_COMPLETED)
+            done = wait(running, timeout=_GATHER_SECONDS).done
             yield [(*running.pop(one), one.result()) for one in done]
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
