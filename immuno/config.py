@@ -219,7 +219,7 @@ class RefineConfig(_Section):
     """Few at a time: what the next ones should be is measured in between (benchmarks/loop.py)."""
     pictures_per_class: Annotated[int, Field(ge=0, le=6)] = 0
     """Thumbnails of mis-accepted images that go with a request; for chat models that take images."""
-    parents: Literal["pareto", "best"] = "pareto"
+    parents: Literal["pareto", "best"] = "best"
     """Which generation is continued: one of the Pareto front over the feedback images, or always the best."""
     confirmation: Annotated[float, Field(ge=0, le=5)] = 1.0
     """Standard errors by which the second half of the feedback may seem worse and still confirm a change."""

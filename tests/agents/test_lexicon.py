@@ -198,7 +198,7 @@ class TestProposals:
         texts = said(class_briefing(rejected=rejected, wanted=30, focus="look_alikes"))
         assert not [text for text in texts if text.endswith((" shark.", " eel."))]
 
-    @pytest.mark.parametrize(("focus", "look_alikes"), [("look_alikes", 12), ("both", 10), ("contexts", 8)])
+    @pytest.mark.parametrize(("focus", "look_alikes"), [("look_alikes", 14), ("both", 13), ("contexts", 12)])
     def test_the_focus_shifts_the_shares(self, focus, look_alikes):
         found = proposals(class_briefing(focus=focus, wanted=20))
         assert abs(sum(proposal.kind == "look_alike" for proposal in found) - look_alikes) <= 1
