@@ -33,8 +33,8 @@ from immuno.records import AntibodyKind, text_digest
 _EXPLORE = 3
 """One antibody in so many explores."""
 _LOOK_ALIKE_SHARE: dict[Focus, float] = {"look_alikes": 0.7, "both": 0.65, "contexts": 0.6}
-"""A focus shifts the shares a little: a bank that follows the feedback all the way is narrow. More than half are things:
-they act on every class, contexts on one only, and breadth of things is what unseen look-alikes are met with."""
+"""A focus shifts the shares a little: a bank that follows the feedback all the way is narrow. More than half are
+things: they act on every class, contexts on one only, and breadth of things is what unseen look-alikes are met with."""
 _CLEARLY_MORE = 1.25
 _WORDS_NAMED = 8
 _PUNCTUATION = re.compile(r"[^\w'-]")
