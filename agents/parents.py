@@ -4,9 +4,9 @@ A generation *handles* an outlier that it rejects (of the known images each acce
 It is on the front when it alone handles some image; the others have nothing that one of these lacks. The parent is
 drawn from the front, each generation by the number of images that it alone handles, with the stored random state.
 
-On development mini-worlds (1000 to 1003, six generations) always taking the best did better: banks grow by what was kept,
-so a generation that goes back to an older one mostly repeats what has been done since. So that is the default; with
-dozens of generations, or a model whose proposals contradict one another, the front may be worth its price.
+On development mini-worlds (1000 to 1003, six generations) always taking the best did better: banks grow by what is
+kept, so a generation that goes back to an older one mostly repeats what has been done since. So that is the default;
+with dozens of generations, or a model whose proposals contradict one another, the front may be worth its price.
 
 GEPA (Agrawal et al., arXiv 2507.19457, and gepa-ai/gepa) counts the images where a candidate is among the best. Banks
 grow by what was kept, so nearly every image is handled by nearly all of them, and that count tells little here.

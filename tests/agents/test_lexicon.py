@@ -174,7 +174,7 @@ class TestProposals:
     def test_exploration_fills_up_where_nothing_was_accepted(self):
         found = proposals(class_briefing(accepted_outliers=0, samples=[], places=[]))
         assert len(found) == 12
-        assert sum(proposal.kind == "look_alike" for proposal in found) == 6
+        assert sum(proposal.kind == "look_alike" for proposal in found) == 8
 
     def test_nothing_is_ever_repeated(self):
         bank, rejected, helped = [], [], []
@@ -189,7 +189,7 @@ class TestProposals:
 
     def test_generations_spread_over_the_places(self):
         bank = []
-        for _ in range(12):
+        for _ in range(16):
             bank += said(class_briefing(bank=bank, focus="contexts", wanted=20))
         assert {f"a photo of a fish {place}." for place in VOCABULARY.places} <= set(bank)
 

@@ -34,6 +34,7 @@ CONFIG = RefineConfig(
     generations=GENERATIONS,
     classes_per_generation=4,
     proposals_per_class=8,
+    parents="pareto",  # the policy that draws
     score=MethodConfig.model_validate({"name": "calibrated", "base": "max_cosine", "eps": 0.02}),
 )
 
