@@ -8,7 +8,7 @@ feedback are: what the second half confirms must not have been looked at.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -133,7 +133,7 @@ class Inspector:
 
     def _most_near(self, samples: Sequence[tuple[str, int]], kind: str, *, of_each: int, most: int) -> list[str]:
         """The words most often among the nearest of all the mis-accepted images; the nearest counts 1, a second 1/2."""
-        votes: Counter[str] = Counter()
+        votes: defaultdict[str, float] = defaultdict(float)
         for set_name, row in samples:
             vector = self._data.outliers[set_name].features[row]
             for rank, hit in enumerate(self._nearest(vector, kind, of_each), start=1):
