@@ -49,11 +49,12 @@ def test_rows_come_in_the_order_of_the_batch_however_it_is_cut() -> None:
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: not enough memory: you tried to ..."),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"),
         MemoryError(),
     ],
-    ids=["gpu", "cpu", "linux", "python"],
+    ids=["gpu", "driver", "cpu", "linux", "python"],
 )
 def test_a_batch_too_large_is_halved_and_so_are_later_ones(error: Exception) -> None:
     model = Model(lambda batch: error if len(batch) > 2 else None)
