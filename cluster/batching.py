@@ -76,7 +76,7 @@ class BatchRunner:
                 self._askers -= 1
 
     def submit(self, step: Step, batch: torch.Tensor) -> Call:
-        """Have the model do a batch, (n, ...) on the CPU. Returns at once."""
+        """Have the model do a batch, (n, ...) on the CPU. Returns at once. Call it within `asked`."""
         return Call(self._thread.submit(self._run, step, batch), self._clock)
 
     def run(self, step: Step, batch: torch.Tensor) -> Answer:
@@ -161,6 +161,10 @@ class Call:
             wait_seconds=self._clock.seconds(work.idle_since, work.began),
             halvings=work.halvings,
         )
+
+    def drop(self) -> None:
+        """Take the batch back if it has not been begun."""
+        self._launched.cancel()
 
 
 @dataclass(slots=True)

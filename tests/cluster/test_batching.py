@@ -128,6 +128,25 @@ def test_many_may_ask_and_one_thread_does_it() -> None:
     assert len(threads) == 1
 
 
+def test_a_batch_that_nobody_wants_any_more_is_not_begun() -> None:
+    run, gate, begun = runner(), threading.Event(), threading.Event()
+
+    def slow(batch: torch.Tensor) -> torch.Tensor:
+        begun.set()
+        gate.wait(60)
+        return batch
+
+    waiting = Model()
+    with run.asked():
+        first, second = run.submit(slow, NUMBERS[:1]), run.submit(waiting, NUMBERS)
+        begun.wait(60)
+        second.drop()
+        gate.set()
+        assert first.answer().rows.tolist() == [0.0]
+    assert run.run(Model(), NUMBERS[:1]).rows.tolist() == [0.0]
+    assert waiting.given == []
+
+
 def test_only_a_model_that_somebody_asks_can_be_kept_waiting() -> None:
     run, resting = runner(), threading.Event()
     run.run(Model(), NUMBERS)
