@@ -40,6 +40,7 @@ def test_the_locks_name_no_registry(name: str, package: str) -> None:
         (["--help"], {"torch", "ray", "langchain_core", "sqlalchemy", "numpy"}),
         (["db", "--help"], {"torch", "ray", "langchain_core"}),
         (["bench", "--help"], {"torch", "ray", "langchain_core"}),
+        (["embed", "--help"], {"torch", "ray", "langchain_core", "numpy"}),
     ],
     ids=" ".join,
 )

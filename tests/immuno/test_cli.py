@@ -46,7 +46,7 @@ def test_a_mistake_is_one_line_and_status_2(
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    for command in ("demo", "bench", "refine", "db", "report", "doctor"):
+    for command in ("demo", "bench", "embed", "refine", "db", "report", "doctor"):
         assert command in out
 
 
