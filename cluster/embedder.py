@@ -21,6 +21,7 @@ from cluster.images import EmbeddedImages
 from cluster.journal import Journal
 from cluster.local import read_local, write_local
 from cluster.pool import EmbeddingPool, Work, plan_actors
+from cluster.preflight import check_machines
 from cluster.progress import ProgressReport
 from cluster.runtime import connect, node_resources
 from cluster.shards import Shard, read_shard, write_shard
@@ -130,6 +131,7 @@ class RayEmbedder(StoredEmbedder):
                 stack.callback(self.store.remove_mark, mark)
                 nodes = node_resources()
                 plan = plan_actors(self._cluster, self.spec.device, nodes)
+                check_machines(self.spec, num_cpus=plan.num_cpus, num_gpus=plan.num_gpus, store=self.store.place)
                 settings = ActorSettings(
                     spec=self.spec,
                     batch_size=self._batch_size,

@@ -16,7 +16,8 @@ import re
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,7 +26,8 @@ from immuno.config import store_place
 from immuno.errors import SetupError
 from immuno.paths import cache_root
 
-_TEMPORARY: Final = ".tmp"
+_TEMPORARY: Final = re.compile(r"(.*/)?\.[^/]+\.[0-9a-f]{32}\.tmp")
+_DOWNLOADS: Final = 16
 _QUERY: Final = re.compile(r"\?\S*")
 
 
@@ -58,6 +60,10 @@ class Files(ABC):
 
         `again`: not from the local copy, which turned out to be damaged.
         """
+
+    @abstractmethod
+    def available(self, under: str, names: Sequence[str]) -> Collection[str]:
+        """Return those of the names, all below the folder `under`, that it makes sense to `fetch`."""
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
@@ -107,12 +113,19 @@ class LocalFiles(Files):
     def fetch(self, name: str, *, again: bool = False) -> Path | None:
         """Return the file itself; `again` finds nothing else."""
         path = self.folder / name
-        return path if not again and path.exists() else None
+        try:
+            return path if not again and path.exists() else None
+        except OSError as error:
+            raise _refused("read", self.place, error) from None
+
+    def available(self, under: str, names: Sequence[str]) -> Collection[str]:  # noqa: ARG002
+        """Return the names: looking is as cheap later."""
+        return names
 
     def write(self, name: str, content: bytes) -> None:
         """Write beside the file's place, then rename."""
         path = self.folder / name
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -124,21 +137,22 @@ class LocalFiles(Files):
             raise _refused("write to", self.place, error) from None
 
     def delete(self, name: str) -> None:
-        """Delete the file, and the folders that hold nothing else."""
-        path = self.folder / name
+        """Delete the file. Its folder stays: another program may be about to write there."""
         try:
-            path.unlink(missing_ok=True)
+            (self.folder / name).unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
         except OSError as error:
             raise _refused("delete from", self.place, error) from None
-        with contextlib.suppress(OSError):  # not empty
-            for parent in path.parents:
-                if parent == self.folder:
-                    break
-                parent.rmdir()
 
     def entries(self, under: str = "") -> Iterator[Entry]:
         """Yield the files below a folder; one that vanishes meanwhile is passed over."""
-        for parent, folders, files in os.walk(self.folder / under):
+
+        def refuse(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise _refused("list", self.place, error) from None
+
+        for parent, folders, files in os.walk(self.folder / under, onerror=refuse):
             folders.sort()
             for name in sorted(files):
                 path = Path(parent, name)
@@ -179,6 +193,17 @@ class RemoteFiles(Files):
             return None
         self._copies.write(name, content)
         return self._copies.fetch(name)
+
+    def available(self, under: str, names: Sequence[str]) -> Collection[str]:
+        """Return the names that are there, with a local copy of each: one listing, and several downloads at a time."""
+        copied = {entry.name for entry in self._copies.entries(under)}
+        wanted = set(names) - copied
+        if wanted:
+            wanted &= {entry.name for entry in self.entries(under)}
+            with ThreadPoolExecutor(_DOWNLOADS) as pool:
+                for _ in pool.map(self.fetch, wanted):
+                    pass
+        return copied | wanted
 
     def write(self, name: str, content: bytes) -> None:
         """Upload a file. No copy is kept here: an actor never reads what it wrote."""
@@ -225,8 +250,7 @@ class RemoteFiles(Files):
 
 def is_temporary(name: str) -> bool:
     """Whether a file is one that a writer had not yet renamed into its place."""
-    base = name.rpartition("/")[2]
-    return base.startswith(".") and base.endswith(_TEMPORARY)
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def _file_system(url: str) -> tuple[Any, str]:

@@ -46,18 +46,59 @@ def connect(address: str | None = None, *, num_cpus: int | None = None) -> Itera
     with contextlib.ExitStack() as stack:
         if address == "local":
             _start_private(stack, num_cpus)
+            stack.enter_context(_being_private())
         else:
             _join(address)
         stack.callback(ray.shutdown)
         yield ray.get_runtime_context().gcs_address
 
 
+_private = False
+
+
+def is_private() -> bool:
+    """Whether the cluster that is joined was started by this program, on this machine and for itself alone."""
+    return _private
+
+
+@contextlib.contextmanager
+def _being_private() -> Iterator[None]:
+    global _private
+    _private = True
+    try:
+        yield
+    finally:
+        _private = False
+
+
 def node_resources() -> list[dict[str, float]]:
-    """Return the resources (CPU, GPU, ...) of each machine of the cluster that is joined."""
+    """Return the resources (CPU, GPU, ...) of each machine of the cluster that is joined, less what is `set_aside`."""
     import ray
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [dict(node["Resources"]) for node in nodes if node["Alive"]]
+    return [
+        {name: amount - _aside(node["NodeID"], name) for name, amount in node["Resources"].items()}
+        for node in nodes
+        if node["Alive"]
+    ]
+
+
+_set_aside: list[tuple[str, dict[str, float]]] = []
+
+
+@contextlib.contextmanager
+def set_aside(node_id: str, resources: dict[str, float]) -> Iterator[None]:
+    """Leave resources of a machine out of `node_resources` within the block: this program has given them away."""
+    entry = (node_id, resources)
+    _set_aside.append(entry)
+    try:
+        yield
+    finally:
+        _set_aside.remove(entry)
+
+
+def _aside(node_id: str, name: str) -> float:
+    return sum(resources.get(name, 0.0) for node, resources in _set_aside if node == node_id)
 
 
 def _start_private(stack: contextlib.ExitStack, num_cpus: int | None) -> None:

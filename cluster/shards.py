@@ -20,11 +20,13 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from cluster.images import EmbeddedImages, ImageFailure
-from cluster.store import EmbeddingStore, as_read
+from cluster.store import EmbeddingStore, as_read, encoder_folder
 from evaluation.locations import containing_file, open_image
 from immuno.records import EncoderInfo, ImageSet, text_digest
 
 FileIdentity = Literal["mtime", "content"]
+_State = tuple[str, str, str]
+"""What an image file is, in three fields."""
 
 _FORMAT: Final = "images 2"
 """Changes with the form of the files: those of another are never looked at."""
@@ -82,11 +84,19 @@ def cut(files: Sequence[str], encoder: EncoderInfo, shard_size: int, *, identity
     for start in range(0, len(files), shard_size):
         paths = tuple(_absolute(file) for file in files[start : start + shard_size])
         states = _contents(paths) if identity == "content" else _states(paths)
-        digests = [text_digest(*(state or (path, "absent"))) for path, state in zip(paths, states, strict=True)]
-        dataset.update("".join(digests).encode())
+        # Three fields for each image, each ended by a character that no path holds: nothing can be read in two ways.
+        fields = (state or (path, "absent", "") for path, state in zip(paths, states, strict=True))
+        listed = "".join(f"{a}\0{b}\0{c}\0" for a, b, c in fields).encode("utf-8", "surrogatepass")
+        dataset.update(listed)
         absent = frozenset(row for row, state in enumerate(states) if state is None)
-        shards.append(Shard(text_digest(_FORMAT, encoder.digest, *digests), paths, absent))
+        key = text_digest(_FORMAT, encoder.digest, hashlib.sha256(listed).hexdigest())
+        shards.append(Shard(key, paths, absent))
     return Cut(tuple(shards), dataset.hexdigest())
+
+
+def shard_folder(store: EmbeddingStore, encoder: EncoderInfo) -> str:
+    """Return the folder of an encoder's shards."""
+    return f"{encoder_folder(encoder)}/{store.kind('images')}"
 
 
 def shard_name(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> str:
@@ -149,12 +159,12 @@ def is_final(shard: Shard, embedded: EmbeddedImages) -> bool:
 
 
 def _absolute(file: str) -> str:
-    return file if os.path.isabs(file) else str(Path(file).absolute())  # noqa: PTH117 - of a million strings
+    return file if file.startswith("/") else str(Path(file).absolute())
 
 
-def _states(paths: Sequence[str]) -> list[tuple[str, ...] | None]:
+def _states(paths: Sequence[str]) -> list[_State | None]:
     """Path, size and time of each image's file; None where it is absent."""
-    states: list[tuple[str, ...] | None] = []
+    states: list[_State | None] = []
     seen: tuple[str, tuple[str, str] | None] = ("", None)
     for path in paths:
         holder = containing_file(path)
@@ -172,13 +182,13 @@ def _size_and_time(path: str) -> tuple[str, str] | None:
     return str(state.st_size), str(state.st_mtime_ns)
 
 
-def _contents(paths: Sequence[str]) -> list[tuple[str, ...] | None]:
+def _contents(paths: Sequence[str]) -> list[_State | None]:
     """A digest of each image's bytes; None where they cannot be read."""
     with ThreadPoolExecutor(_READERS) as readers:
         return list(readers.map(_content, paths))
 
 
-def _content(path: str) -> tuple[str, ...] | None:
+def _content(path: str) -> _State | None:
     # A pipe or a device would block for ever.
     if not os.path.isfile(containing_file(path)):  # noqa: PTH113 - as above
         return None
@@ -187,6 +197,6 @@ def _content(path: str) -> tuple[str, ...] | None:
             digest = hashlib.blake2b(digest_size=32)
             while block := stream.read(_BLOCK):
                 digest.update(block)
-            return ("content", digest.hexdigest())
+            return ("content", digest.hexdigest(), "")
     except (OSError, ValueError):
         return None

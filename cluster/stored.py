@@ -20,7 +20,18 @@ from cluster.journal import Journal
 from cluster.local import read_local
 from cluster.manifest import Manifest, Quarantined, describe_encoder, manifest_name, write_manifest
 from cluster.progress import ProgressReport
-from cluster.shards import Cut, FileIdentity, Shard, cut, cut_paths, is_final, read_shard, shard_record
+from cluster.shards import (
+    Cut,
+    FileIdentity,
+    Shard,
+    cut,
+    cut_paths,
+    is_final,
+    read_shard,
+    shard_folder,
+    shard_name,
+    shard_record,
+)
 from cluster.spec import EncoderSpec, OtherEncoderError, fingerprint, with_absolute_paths
 from cluster.store import EmbeddingStore
 from cluster.texts import TextCache
@@ -182,8 +193,10 @@ class StoredEmbedder(ABC):
             if assembly is not None:
                 assembly.put(start, part.features)
 
+        names = [shard_name(self.store, self.encoder, shard.key) for shard in pieces.shards]
+        available = set(self.store.files.available(shard_folder(self.store, self.encoder), names))
         for index, shard in enumerate(pieces.shards):
-            part = read_shard(self.store, self.encoder, shard)
+            part = read_shard(self.store, self.encoder, shard) if names[index] in available else None
             if part is None or not is_final(shard, part):
                 todo.append(index)
             else:

@@ -95,10 +95,10 @@ def needed(store: EmbeddingStore, encoder: EncoderInfo, fingerprint: str, sets: 
 
 
 def waste(store: EmbeddingStore, keep: Collection[str] | None) -> Iterator[Waste]:
-    """Yield what may be deleted: everything but `keep` (as `needed` returns it); None keeps all that is whole.
+    """Yield what may be deleted: all embeddings but `keep` (as `needed` returns it); None keeps all that is whole.
 
     In both cases: what dead writers left, and damaged files of texts (a damaged shard is replaced where it lies).
-    Of a remote store the local copies too, but for those to keep.
+    Of a remote store the local copies too, but for those to keep. A file that no store would write is left alone.
     """
     folders = tuple(name for name in keep if name.endswith("/")) if keep is not None else ()
 
@@ -112,6 +112,8 @@ def waste(store: EmbeddingStore, keep: Collection[str] | None) -> Iterator[Waste
         elif entry.name.startswith(MARK):
             if _driver_at_work(store, entry) is None:
                 yield Waste(entry.name, entry.size, "unfinished")
+        elif not _is_ours(entry.name):
+            continue
         elif keep is not None and not kept(entry.name):
             yield Waste(entry.name, entry.size, "not needed")
         elif "/texts/" in entry.name and _is_damaged(store, entry.name):
@@ -147,6 +149,11 @@ def _checked(store: EmbeddingStore, names: Iterable[str]) -> Checked:
             files += 1
             size += found.array.nbytes
     return Checked(files, size, tuple(problems))
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a store may have written a file of this name: another one in its folder is somebody's."""
+    return any(form.fullmatch(name) for form in (_ARRAY, _MANIFEST, _RECORD))
 
 
 def _is_damaged(store: EmbeddingStore, name: str) -> bool:

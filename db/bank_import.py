@@ -12,7 +12,7 @@ from db import models as m
 from db import queries
 from db.drafts import AntibodyDraft, GenerationDraft
 from db.engine import writing
-from db.records import GenerationRecord
+from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore
 from db.writing import check_session_name, insert_new, new_id, now, write_generation
 from immuno.errors import SetupError
@@ -33,6 +33,11 @@ NO_ENCODER = EncoderInfo(
 
 CONFIG = {"imported": True}
 """The configuration of a session that holds imported banks."""
+
+
+def is_imported(session: SessionRecord) -> bool:
+    """Whether a session holds imported banks."""
+    return session.config == CONFIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ def _session(transaction: Transaction, name: str, url: str) -> m.Session:
     time = now()
     insert_new(transaction, m.Encoder, [asdict(NO_ENCODER) | {"digest": NO_ENCODER.digest, "created_at": time}])
     row = {"id": new_id(), "name": name, "status": "finished", "config": CONFIG, "seed": 0, "git_sha": None}
+    row |= {"llm": None, "parent_generation_id": None}
     more = {"versions": {}, "encoder_digest": NO_ENCODER.digest, "created_at": time, "updated_at": time}
     insert_new(transaction, m.Session, [row | more])
     # Locked, where a database has more than one writer: the same file may be imported twice at the same time.
@@ -101,7 +107,12 @@ def _draft(
         finished_at=time,
         metrics={"source": asdict(source)},
         antibodies=tuple(
-            AntibodyDraft(new_id(), one.text, one.kind, one.guards, status="accepted", rationale=one.rationale)
+            AntibodyDraft(
+                *(new_id(), one.text, one.kind, one.guards),
+                status="accepted",
+                rationale=one.rationale,
+                origin=source.file,
+            )
             for one in antibodies
         ),
     )

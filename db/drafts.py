@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from db.records import AntibodyRelation
 from immuno.records import AntibodyKind, AntibodyStatus, Effect, Split, Verdict
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ class AntibodyDraft:
     """Cosine to mu_k; None where it was turned down before it was embedded."""
     vector: NDArray[np.float32] | None = None
     """(d,) its text embedding, d the encoder's; None where it was turned down before it was embedded."""
+    origin: str = ""
+    """Who or what proposed it: a model, a lexicon, a file, a person."""
+    parent_id: str | None = None
+    """The antibody that it was made from, of this generation or stored, in any session; with it goes its `relation`."""
+    relation: AntibodyRelation | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,9 +84,13 @@ class GenerationDraft:
     """Times need a time zone."""
     prompt_parent: int | None = None
     """The version that this version was made from."""
+    prompt_reason: str = ""
+    """Why this version was made."""
     guideline: str = ""
     """What reflection wrote for the next generation."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    random_state: Mapping[str, Any] = field(default_factory=dict)
+    """What fixes its random choices: seeds, states of generators."""
     antibodies: tuple[AntibodyDraft, ...] = ()
     matured: tuple[MaturedDraft, ...] = ()
     effects: tuple[EffectDraft, ...] = ()

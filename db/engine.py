@@ -29,6 +29,7 @@ from immuno.errors import ImmunoError, SetupError, did_you_mean
 BUSY_SECONDS = 30
 _DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 _WRITES = "immuno_writes"
+_MIGRATES = "immuno_migrates"
 
 
 def resolve_url(url: str | None, default: Path | None = None) -> URL:
@@ -129,7 +130,6 @@ def _set_up_sqlite(engine: Engine, *, read_only: bool) -> None:
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA synchronous=FULL")
         if read_only:
             connection.execute("PRAGMA query_only=ON")
@@ -138,8 +138,10 @@ def _set_up_sqlite(engine: Engine, *, read_only: bool) -> None:
     def _on_begin(connection: Connection) -> None:
         # IMMEDIATE takes the write lock before the first read: with a plain BEGIN, of two processes that read and then
         # write, one would fail or (in separate transactions) overwrite the other.
-        writes = connection.get_execution_options().get(_WRITES, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        # SQLite alters a table by making it anew, which foreign keys forbid; they cannot be switched in a transaction.
+        connection.exec_driver_sql(f"PRAGMA foreign_keys={'OFF' if options.get(_MIGRATES) else 'ON'}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITES) else "BEGIN")
 
 
 def _set_up_postgresql(engine: Engine, *, read_only: bool) -> None:
@@ -168,6 +170,20 @@ def writing(engine: Engine) -> Iterator[Session]:
     """A write transaction: committed at the end, undone by any exception. On SQLite there is one at a time."""
     with plain_errors(engine.url), Session(engine.execution_options(**{_WRITES: True})) as session, session.begin():
         yield session
+
+
+@contextmanager
+def migrating(engine: Engine) -> Iterator[Connection]:
+    """A write transaction for changes of the schema. On SQLite foreign keys are checked at its end, all at once."""
+    with writing(engine.execution_options(**{_MIGRATES: True})) as session:
+        yield session.connection()
+        if is_sqlite(engine.url):
+            broken = session.connection().exec_driver_sql("PRAGMA foreign_key_check").first()
+            if broken is not None:
+                raise ImmunoError(
+                    f"{shown(engine.url)}: row {broken[1]} of '{broken[0]}' refers to a row of '{broken[2]}' that is "
+                    "missing; the schema was left as it was"
+                )
 
 
 @contextmanager

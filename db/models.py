@@ -9,74 +9,22 @@ be NULL.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
-    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    MetaData,
-    String,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-from db.records import RunStatus, SessionStatus
-from db.types import LosslessText, StrictJson, UtcDateTime
-from db.values import KINDS
+from db.columns import Base as Base
+from db.columns import Digest, Key, NumberKind, PrimaryKey, Seed, Word, numbers_of, one_of
+from db.records import AntibodyRelation, RunStatus, SessionStatus
 from immuno.records import AntibodyKind, AntibodyStatus, Split
-
-Key = Annotated[str, mapped_column(String(36))]
-PrimaryKey = Annotated[str, mapped_column(String(36), primary_key=True)]
-Digest = Annotated[str, mapped_column(String(64))]
-Word = Annotated[str, mapped_column(String(32))]
-"""One of a few words fixed by the program."""
-Seed = Annotated[int, mapped_column(BigInteger)]
-NumberKind = Annotated[str, mapped_column(String(6))]
-
-
-class Base(DeclarativeBase):
-    """The base of every table: one naming convention, one mapping from Python types to columns."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it as a plain class attribute)
-        str: LosslessText(),
-        float: Double(),
-        datetime: UtcDateTime(),
-        dict[str, Any]: StrictJson(),
-        dict[str, str]: StrictJson(),
-        list[str]: StrictJson(),
-    }
-
-
-def _one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
-    """The column holds one of the words."""
-    return CheckConstraint(f"{column} IN ({', '.join(repr(word) for word in words)})", name=column)
-
-
-def _numbers(*columns: str, optional: bool = False) -> tuple[CheckConstraint, ...]:
-    """Each column has a value exactly where its kind is finite. Without a kind (`optional`) nothing was measured."""
-    kind = "coalesce({}_kind, '')" if optional else "{}_kind"
-    return tuple(
-        constraint
-        for column in columns
-        for constraint in (
-            _one_of(f"{column}_kind", KINDS),
-            CheckConstraint(f"({kind.format(column)} = 'finite') = ({column} IS NOT NULL)", name=f"{column}_finite"),
-        )
-    )
 
 
 class Encoder(Base):
@@ -102,8 +50,8 @@ class Dataset(Base):
     __tablename__ = "datasets"
     __table_args__ = (
         UniqueConstraint("digest", "name", "split", "role"),
-        _one_of("split", get_args(Split)),
-        _one_of("role", ("id", "outlier")),
+        one_of("split", get_args(Split)),
+        one_of("role", ("id", "outlier")),
     )
 
     id: Mapped[PrimaryKey]
@@ -116,10 +64,10 @@ class Dataset(Base):
 
 
 class Session(Base):
-    """A resumable refinement run."""
+    """A resumable refinement run. It may start from a generation of another session, which may be elsewhere: no key."""
 
     __tablename__ = "sessions"
-    __table_args__ = (UniqueConstraint("name"), _one_of("status", get_args(SessionStatus)))
+    __table_args__ = (UniqueConstraint("name"), one_of("status", get_args(SessionStatus)))
 
     id: Mapped[PrimaryKey]
     name: Mapped[str]
@@ -129,6 +77,8 @@ class Session(Base):
     git_sha: Mapped[str | None]
     versions: Mapped[dict[str, str]]
     encoder_digest: Mapped[Digest] = mapped_column(ForeignKey("encoders.digest"))
+    llm: Mapped[str | None]
+    parent_generation_id: Mapped[Key | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -150,6 +100,7 @@ class Prompt(Base):
     step: Mapped[str]
     text: Mapped[str]
     parent_version: Mapped[int | None]
+    reason: Mapped[str]
     created_at: Mapped[datetime]
 
 
@@ -168,19 +119,27 @@ class Generation(Base):
     reason: Mapped[str]
     guideline: Mapped[str]
     metrics: Mapped[dict[str, Any]]
+    random_state: Mapped[dict[str, Any]]
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime]
 
 
 class Antibody(Base):
-    """An antibody as proposed, kept or not. `digest` stands for (text, guards), which may be too long for an index."""
+    """An antibody as proposed, kept or not. `digest` stands for (text, guards), which may be too long for an index.
+
+    What it was made from may be an antibody of another session, and that in another database: hence no foreign key.
+    """
 
     __tablename__ = "antibodies"
     __table_args__ = (
         UniqueConstraint("generation_id", "digest"),
         UniqueConstraint("generation_id", "position"),
-        _one_of("kind", get_args(AntibodyKind)),
-        _one_of("status", get_args(AntibodyStatus)),
+        # By hash on PostgreSQL, where a B-tree takes no text above 2.7 kB.
+        Index(None, "text", postgresql_using="hash"),
+        one_of("kind", get_args(AntibodyKind)),
+        one_of("status", get_args(AntibodyStatus)),
+        one_of("relation", get_args(AntibodyRelation)),
+        CheckConstraint("(relation IS NULL) = (parent_id IS NULL)", name="relation_to_a_parent"),
     )
 
     id: Mapped[PrimaryKey]
@@ -194,6 +153,9 @@ class Antibody(Base):
     status: Mapped[Word]
     reason: Mapped[str]
     cosine: Mapped[float | None]
+    origin: Mapped[str]
+    parent_id: Mapped[Key | None] = mapped_column(index=True)
+    relation: Mapped[Word | None]
     created_at: Mapped[datetime]
 
 
@@ -203,12 +165,12 @@ class Embedding(Base):
     __tablename__ = "embeddings"
     __table_args__ = (
         UniqueConstraint("antibody_id", "generation_id", "kind", "encoder_digest"),
-        _one_of("kind", ("proposed", "matured")),
+        one_of("kind", ("proposed", "matured")),
     )
 
     id: Mapped[PrimaryKey]
     antibody_id: Mapped[Key] = mapped_column(ForeignKey("antibodies.id"))
-    generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"))
+    generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), index=True)
     encoder_digest: Mapped[Digest] = mapped_column(ForeignKey("encoders.digest"))
     kind: Mapped[Word]
     parent_id: Mapped[Key | None] = mapped_column(ForeignKey("embeddings.id"))
@@ -223,7 +185,7 @@ class BankMember(Base):
     __tablename__ = "bank_members"
 
     generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), primary_key=True)
-    antibody_id: Mapped[Key] = mapped_column(ForeignKey("antibodies.id"), primary_key=True)
+    antibody_id: Mapped[Key] = mapped_column(ForeignKey("antibodies.id"), primary_key=True, index=True)
     embedding_id: Mapped[Key] = mapped_column(ForeignKey("embeddings.id"))
 
 
@@ -243,10 +205,10 @@ class Effect(Base):
             sqlite_where=text("antibody_id IS NULL"),
             postgresql_where=text("antibody_id IS NULL"),
         ),
-        _one_of("scope", ("solo", "leave_one_out", "bank")),
-        _one_of("split", get_args(Split)),
+        one_of("scope", ("solo", "leave_one_out", "bank")),
+        one_of("split", get_args(Split)),
         CheckConstraint("(scope = 'bank') = (antibody_id IS NULL)", name="bank_has_no_antibody"),
-        *_numbers("gain", "harm", "d_fpr95", "d_auroc", "d_id_accuracy"),
+        *numbers_of("gain", "harm", "d_fpr95", "d_auroc", "d_id_accuracy"),
     )
 
     id: Mapped[PrimaryKey]
@@ -273,11 +235,11 @@ class Verdict(Base):
     """What a generation's boundary said of one feedback sample (immuno.records.Verdict)."""
 
     __tablename__ = "verdicts"
-    __table_args__ = _numbers("score")
+    __table_args__ = numbers_of("score")
 
     generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), primary_key=True)
     set_name: Mapped[str] = mapped_column(primary_key=True)
-    sample_id: Mapped[str] = mapped_column(primary_key=True)
+    sample_id: Mapped[str] = mapped_column(primary_key=True, index=True)
     score: Mapped[float | None]
     score_kind: Mapped[NumberKind]
     accepted: Mapped[bool]
@@ -286,7 +248,11 @@ class Verdict(Base):
 
 
 class LlmCall(Base):
-    """A call of the chat model, written before the generation that it belongs to: hence a number and no foreign key."""
+    """A call of the chat model, written before the generation that it belongs to: hence a number and no foreign key.
+
+    `cache_key` is equal where model, parameters and messages are; a call with `reused` took the reply of an earlier
+    one with its key, and cost nothing. `seconds` is how long the reply took.
+    """
 
     __tablename__ = "llm_calls"
     __table_args__ = (
@@ -304,8 +270,13 @@ class LlmCall(Base):
     reply_text: Mapped[str | None]
     error: Mapped[str | None]
     model: Mapped[str]
+    parameters: Mapped[dict[str, Any]]
+    cache_key: Mapped[Digest | None] = mapped_column(index=True)
+    reused: Mapped[bool]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
+    cost_usd: Mapped[float | None]
+    seconds: Mapped[float | None]
     created_at: Mapped[datetime]
 
 
@@ -313,7 +284,7 @@ class Run(Base):
     """A run of a benchmark."""
 
     __tablename__ = "runs"
-    __table_args__ = (_one_of("status", get_args(RunStatus)),)
+    __table_args__ = (one_of("status", get_args(RunStatus)),)
 
     id: Mapped[PrimaryKey]
     config: Mapped[dict[str, Any]]
@@ -333,8 +304,8 @@ class Result(Base):
     __tablename__ = "results"
     __table_args__ = (
         UniqueConstraint("run_id", "method", "seed", "ood"),
-        *_numbers("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"),
-        *_numbers("h_score", "oscr", "threshold", "acceptance", "rejection", "accepted_accuracy", optional=True),
+        *numbers_of("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"),
+        *numbers_of("h_score", "oscr", "threshold", "acceptance", "rejection", "accepted_accuracy", optional=True),
     )
 
     id: Mapped[PrimaryKey]

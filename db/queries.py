@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Select, func, select
@@ -43,7 +44,13 @@ def sessions(transaction: Transaction, name: str | None = None) -> tuple[Session
         .where(m.Generation.session_id == m.Session.id, m.Generation.accepted)
         .scalar_subquery()
     )
-    query = select(m.Session, m.Encoder, count, best).join(m.Encoder, m.Encoder.digest == m.Session.encoder_digest)
+    branched, origin = aliased(m.Generation), aliased(m.Session)
+    query = (
+        select(m.Session, m.Encoder, count, best, origin.name, branched.number)
+        .join(m.Encoder, m.Encoder.digest == m.Session.encoder_digest)
+        .outerjoin(branched, branched.id == m.Session.parent_generation_id)
+        .outerjoin(origin, origin.id == branched.session_id)
+    )
     if name is not None:
         query = query.where(m.Session.name == name)
     return tuple(
@@ -52,8 +59,9 @@ def sessions(transaction: Transaction, name: str | None = None) -> tuple[Session
             encoder=EncoderInfo(**_columns(encoder, "digest", "created_at")),
             generations=generations,
             best=best_number,
+            parent=None if parent is None else f"{parent}:{parent_number}",
         )
-        for session, encoder, generations, best_number in transaction.execute(
+        for session, encoder, generations, best_number, parent, parent_number in transaction.execute(
             query.order_by(m.Session.created_at, m.Session.id)
         )
     )
@@ -69,19 +77,8 @@ def generations(
 ) -> tuple[GenerationRecord, ...]:
     """Return generations by session and number."""
     parent = aliased(m.Generation)
-
-    def counted(*conditions: Any) -> Any:
-        return select(func.count()).where(*conditions).scalar_subquery()
-
     query = (
-        select(
-            m.Generation,
-            m.Session.name,
-            parent.number,
-            counted(m.Antibody.generation_id == m.Generation.id),
-            counted(m.Antibody.generation_id == m.Generation.id, m.Antibody.status == "accepted"),
-            counted(m.BankMember.generation_id == m.Generation.id),
-        )
+        select(m.Generation, m.Session.name.label("session"), parent.number.label("parent"), *_counts())
         .join(m.Session, m.Session.id == m.Generation.session_id)
         .outerjoin(parent, parent.id == m.Generation.parent_id)
         .order_by(m.Session.created_at, m.Session.id, m.Generation.number)
@@ -94,17 +91,33 @@ def generations(
         query = query.where(m.Generation.number == number)
     if accepted is not None:
         query = query.where(m.Generation.accepted == accepted)
-    return tuple(
-        GenerationRecord(
-            **_columns(generation, "parent_id"),
-            session=name,
-            parent=parent_number,
-            proposed=proposed,
-            kept=kept,
-            bank=bank,
-        )
-        for generation, name, parent_number, proposed, kept, bank in transaction.execute(query)
-    )
+    found = []
+    for row in transaction.execute(query):
+        values = dict(row._mapping)
+        own = _columns(values.pop("Generation"), "parent_id")
+        found.append(GenerationRecord(**own, **values))
+    return tuple(found)
+
+
+def _counts() -> Iterator[Any]:
+    """What a generation proposed, kept and left in force, and what its calls of the chat model cost."""
+
+    def counted(name: str, *conditions: Any) -> Any:
+        return select(func.count()).where(*conditions).scalar_subquery().label(name)
+
+    def spent(column: Any, nothing: float) -> Any:
+        total = func.coalesce(func.sum(column), nothing)
+        return select(total).where(*called, m.LlmCall.reused.is_(False)).scalar_subquery().label(column.key)
+
+    called = m.LlmCall.session_id == m.Generation.session_id, m.LlmCall.generation == m.Generation.number
+    proposed = m.Antibody.generation_id == m.Generation.id
+    yield counted("proposed", proposed)
+    yield counted("kept", proposed, m.Antibody.status == "accepted")
+    yield counted("bank", m.BankMember.generation_id == m.Generation.id)
+    yield counted("calls", *called)
+    yield spent(m.LlmCall.prompt_tokens, 0)
+    yield spent(m.LlmCall.completion_tokens, 0)
+    yield spent(m.LlmCall.cost_usd, 0.0)
 
 
 def antibodies(
@@ -230,25 +243,33 @@ def bank(transaction: Transaction, generation_id: str) -> StoredBank:
 
 
 def llm_calls(
-    transaction: Transaction, session_id: str, key: tuple[int, str, str] | None = None
+    transaction: Transaction, session_id: str | None, key: tuple[int, str, str] | None = None
 ) -> tuple[LlmCallRecord, ...]:
     """Return a session's calls (or that of one generation, step and subject), in the order in which they were made."""
-    query = select(m.LlmCall).where(m.LlmCall.session_id == session_id).order_by(m.LlmCall.created_at, m.LlmCall.id)
+    query = select(m.LlmCall).order_by(m.LlmCall.created_at, m.LlmCall.id)
+    if session_id is not None:
+        query = query.where(m.LlmCall.session_id == session_id)
     if key is not None:
         generation, step, subject = key
         query = query.where(m.LlmCall.generation == generation, m.LlmCall.step == step, m.LlmCall.subject == subject)
     return tuple(LlmCallRecord(**_columns(call)) for call in transaction.scalars(query))
 
 
-def runs(
-    transaction: Transaction, *, config_digest: str | None = None, status: str | None = None
-) -> tuple[RunRecord, ...]:
+def cached_call(transaction: Transaction, cache_key: str) -> LlmCallRecord | None:
+    """Return the first call with that key that has a reply of its own."""
+    query = (
+        select(m.LlmCall)
+        .where(m.LlmCall.cache_key == cache_key, m.LlmCall.reply_text.is_not(None), m.LlmCall.reused.is_(False))
+        .order_by(m.LlmCall.created_at, m.LlmCall.id)
+        .limit(1)
+    )
+    found = transaction.scalars(query).first()
+    return None if found is None else LlmCallRecord(**_columns(found))
+
+
+def runs(transaction: Transaction) -> tuple[RunRecord, ...]:
     """Return runs, oldest first."""
     query = select(m.Run).order_by(m.Run.started_at, m.Run.id)
-    if config_digest is not None:
-        query = query.where(m.Run.config_digest == config_digest)
-    if status is not None:
-        query = query.where(m.Run.status == status)
     return tuple(RunRecord(**_columns(run)) for run in transaction.scalars(query))
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SessionStatus = Literal["running", "paused", "finished", "failed"]
 RunStatus = Literal["running", "finished", "failed"]
+AntibodyRelation = Literal["matured", "edited", "copied"]
+"""How an antibody was made from its parent: its embedding moved, its text changed, or taken over as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,12 @@ class SessionRecord:
     versions: dict[str, str]
     encoder: EncoderInfo
     """Every embedding of the session is this encoder's."""
+    llm: str | None
+    """The chat model that it asks; None where it asks none, or where that was not recorded (before schema 0004)."""
+    parent_generation_id: str | None
+    """Of a branch: the generation of another session that it started from."""
+    parent: str | None
+    """The same as SESSION:NUMBER; None also where that generation is not in this database."""
     created_at: datetime
     updated_at: datetime
     generations: int
@@ -54,12 +62,19 @@ class GenerationRecord:
     reason: str
     guideline: str
     metrics: dict[str, Any]
+    random_state: dict[str, Any]
+    """What fixes its random choices; empty where that was not recorded."""
     started_at: datetime
     finished_at: datetime
     proposed: int
     """How many antibodies it proposed, of which `kept` passed the screen; `bank` are in force after it."""
     kept: int
     bank: int
+    calls: int
+    """Recorded calls of the chat model, and what those reported that did not reuse an earlier reply."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +97,11 @@ class AntibodyRecord:
     reason: str
     cosine: float | None
     """Cosine to mu_k of the class it guards; None where it was turned down before it was measured."""
+    origin: str
+    """Who or what proposed it; empty where that was not recorded."""
+    parent_id: str | None
+    """The antibody that it was made from, possibly of another session or database, and how."""
+    relation: AntibodyRelation | None
     created_at: datetime
 
 
@@ -108,6 +128,8 @@ class PromptRecord:
     step: str
     text: str
     parent_version: int | None
+    reason: str
+    """Why it was changed; empty for a first version."""
     created_at: datetime
 
 
@@ -125,8 +147,17 @@ class LlmCallRecord:
     reply_text: str | None
     error: str | None
     model: str
+    parameters: dict[str, Any]
+    """What was asked for besides the messages: temperature, most tokens, seed, and the like."""
+    cache_key: str | None
+    """Equal where model, parameters and messages are; None where it was not recorded."""
+    reused: bool
+    """Whether the reply is that of an earlier call with the same key, which cost nothing."""
     prompt_tokens: int | None
     completion_tokens: int | None
+    cost_usd: float | None
+    seconds: float | None
+    """How long the reply took."""
     created_at: datetime
 
 

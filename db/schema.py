@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from sqlalchemy import Connection, Engine, inspect, text
 
 from db import migrations
-from db.engine import is_sqlite, plain_errors, reading, shown, writing
+from db.engine import is_sqlite, migrating, plain_errors, reading, shown
 from immuno.errors import SetupError
 
 _LOCK = int.from_bytes(b"immuno", "big")
@@ -80,11 +80,11 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
 
 @contextmanager
 def _migrating(engine: Engine) -> Iterator[Connection]:
-    """A write transaction that one process has at a time: on SQLite each is so, on PostgreSQL by an agreed lock."""
-    with writing(engine) as session:
+    """A transaction that one process has at a time: on SQLite each is so, on PostgreSQL by an agreed lock."""
+    with migrating(engine) as connection:
         if not is_sqlite(engine.url):
-            session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        yield session.connection()
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        yield connection
 
 
 def _use_write_ahead_log(engine: Engine) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -21,11 +21,14 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from immuno.errors import SetupError, did_you_mean
+from immuno.llm_config import LLMServerConfig, require_chat_model
 
 _LOCAL = "local-dir:"
+_HIDDEN: Final = "hidden_value"
+"""The type of an error whose message must not show the value."""
 
 
 class _Section(BaseModel):
@@ -76,9 +79,10 @@ def store_place(value: Any) -> Any:
     if "://" not in value:
         return Path(value)
     if "@" in urlsplit(value).netloc or "?" in value:
-        raise ValueError(
+        raise PydanticCustomError(
+            _HIDDEN,
             "give the bare URL (s3://bucket/folder); keys and passwords come from the environment (AWS_ACCESS_KEY_ID, "
-            "AWS_PROFILE, ...), because configurations are stored"
+            "AWS_PROFILE, ...), because configurations are stored",
         )
     return value
 
@@ -253,6 +257,13 @@ class RunConfig(_Section):
     antibodies: AntibodiesConfig = AntibodiesConfig()
     methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
     refine: RefineConfig = RefineConfig()
+    llm_server: LLMServerConfig | None = None
+    """A chat server for refine.llm, started with the run."""
+
+    @model_validator(mode="after")
+    def _server_fits(self) -> RunConfig:
+        require_chat_model(self.llm_server, self.refine.llm, self.refine.base_url)
+        return self
 
 
 def read_config(path: Path) -> RunConfig:
@@ -284,6 +295,10 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     if model.startswith(_LOCAL) and not Path(model.removeprefix(_LOCAL)).is_absolute():
         encoder = resolved.encoder.model_copy(update={"model": f"{_LOCAL}{folder / model.removeprefix(_LOCAL)}"})
         resolved = resolved.model_copy(update={"encoder": encoder})
+    server = resolved.llm_server
+    if server is not None and server.model is not None and server.model.startswith(("./", "../")):
+        server = server.model_copy(update={"model": str((folder / server.model).resolve())})
+        resolved = resolved.model_copy(update={"llm_server": server})
     return resolved
 
 
@@ -312,7 +327,7 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "literal_error":
         valid = re.findall("'([^']*)'", str(error["ctx"]["expected"]))
         return f"{where} = {given!r}{did_you_mean(str(given), valid)}"
-    value = f" = {given!r}" if isinstance(given, str | int | float) else ""
+    value = f" = {given!r}" if isinstance(given, str | int | float) and error["type"] != _HIDDEN else ""
     return f"{where or 'configuration'}{value}: {error['msg'].removeprefix('Value error, ')}"
 
 

@@ -17,6 +17,7 @@ from agents.feedback import FeedbackData
 from agents.session import OnGeneration, RefinementSession, check_settings
 from cluster.factory import make_embedder
 from cluster.journal import Journal
+from cluster.llm_server import serve_llm
 from cluster.progress import ProgressReport
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore, open_store
@@ -26,7 +27,7 @@ from evaluation.data import hold_out, read_images
 from evaluation.features import Embedder, FeatureSet
 from evaluation.miniworld import build, default_root
 from evaluation.space import Feedback, Space
-from immuno.config import DataConfig, RunConfig, parse_config
+from immuno.config import DataConfig, RefineConfig, RunConfig, parse_config
 from immuno.errors import SetupError
 from immuno.paths import DEFAULT_DATABASE
 from immuno.progress import watched
@@ -43,6 +44,7 @@ class Workplace:
     embedder: Embedder
     journal: Journal = field(default_factory=Journal)
     """What embedding did, and the progress that is shown meanwhile."""
+    ray_address: str | None = None
 
     @classmethod
     @contextmanager
@@ -60,7 +62,7 @@ class Workplace:
         ):
             if uses_miniworld(config.data):
                 draw_miniworld(config.seed, journal.progress)
-            yield cls(config, store, embedder, journal)
+            yield cls(config, store, embedder, journal, ray_address)
 
     def embed(self, images: ImageSet) -> FeatureSet:
         """Record an image set and return its embeddings."""
@@ -212,19 +214,43 @@ def refine(
     """
     known = _known_session(place, session, resume)
     # Whatever can be wrong with a configuration is found before a new session takes its name.
-    check_settings(place.config.refine, seed=place.config.seed)
-    data = feedback_data(place)
-    record = known or place.store.create_session(
-        session,
-        config=config_as_dict(place.config),
-        seed=place.config.seed,
-        git_sha=git_sha(),
-        versions=versions(),
-        encoder=place.embedder.encoder,
-    )
-    loop = RefinementSession(record, place.config.refine, place.store, data, place.embedder)
-    generations = loop.run(on_generation)
+    check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
+    # The server first: the embedding actors take what GPUs it leaves.
+    with chat_server(place) as settings:
+        data = feedback_data(place)
+        record = known or place.store.create_session(
+            session,
+            config=config_as_dict(place.config),
+            seed=place.config.seed,
+            git_sha=git_sha(),
+            versions=versions(),
+            encoder=place.embedder.encoder,
+        )
+        loop = RefinementSession(record, settings, place.store, data, place.embedder)
+        generations = loop.run(on_generation)
     return RefineOutcome(place.store.session(session), generations)
+
+
+@contextmanager
+def chat_server(place: Workplace) -> Iterator[RefineConfig]:
+    """Have the server of [llm_server] up, if there is one; yields the section [refine] with its address."""
+    server = place.config.llm_server
+    if server is None:
+        yield place.config.refine
+        return
+
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    with serve_llm(server, place.config.refine.llm, ray_address=place.ray_address, tell=tell) as base_url:
+        yield with_server_address(place.config, base_url)
+
+
+def with_server_address(config: RunConfig, base_url: str) -> RefineConfig:
+    """Return the section [refine], with the address of the server where the configuration has one started."""
+    if config.llm_server is None:
+        return config.refine
+    return config.refine.model_copy(update={"base_url": base_url})
 
 
 def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionRecord | None:

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import click
 
-from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option
+from immuno.cli.options import OUTPUT_FOLDER, database_option, json_option, print_json, progress_option, ray_option
 from immuno.errors import SetupError
+from immuno.paths import RUNS
 
 
 @click.command(name="bench")
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for results.json and report.html. Default: runs/NAME."
-)
+@click.option("--out", type=OUTPUT_FOLDER, help="Folder for results.json and report.html. Default: runs/NAME.")
 @click.option("--seed", type=click.IntRange(min=0), help="Overrides the configuration's seed.")
 @click.option(
     "--seeds",
@@ -53,7 +52,7 @@ def command(
 
     if seed is not None and seeds is not None:
         raise SetupError("give --seed or --seeds, not both")
-    chosen, folder = read_config(config), out or Path("runs") / config.stem
+    chosen, folder = read_config(config), out or RUNS / config.stem
     if seeds is not None:
         several = bench_seeds(
             chosen,

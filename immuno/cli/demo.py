@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 import immuno
-from immuno.cli.options import json_option, print_json, progress_option, ray_option
+from immuno.cli.options import OUTPUT_FOLDER, json_option, print_json, progress_option, ray_option
+from immuno.paths import RUNS
 
 CONFIG = Path(immuno.__file__).resolve().parent.parent / "configs" / "miniworld.toml"
 
@@ -16,8 +17,8 @@ CONFIG = Path(immuno.__file__).resolve().parent.parent / "configs" / "miniworld.
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the world and of the loop.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs/demo"),
+    type=OUTPUT_FOLDER,
+    default=RUNS / "demo",
     show_default=True,
     help="Folder for immuno.db, results.json and report.html.",
 )

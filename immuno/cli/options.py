@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from immuno.paths import lasting
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SQLITE = "sqlite:///"
+
+
+class _OutputFolder(click.Path):
+    """A folder that is written: in a Ray job not within the copy of the checkout, which Ray deletes."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return lasting(Path(os.fsdecode(super().convert(value, param, ctx))))
+
+
+OUTPUT_FOLDER = _OutputFolder()
 
 
 def database_option(command: Command) -> Command:
@@ -18,8 +37,17 @@ def database_option(command: Command) -> Command:
         "database",
         metavar="URL",
         envvar="IMMUNO_DB",
+        callback=lambda _context, _parameter, url: _lasting_database(url),
         help="Database: an SQLAlchemy URL or an SQLite file. Default: $IMMUNO_DB, else runs/immuno.db.",
     )(command)
+
+
+def _lasting_database(url: str | None) -> str | None:
+    """The URL, an SQLite file's path so that it outlives a Ray job."""
+    if url is None or ("://" in url and not url.startswith(_SQLITE)):
+        return url
+    path = lasting(Path(url.removeprefix(_SQLITE)))
+    return f"{_SQLITE}{path}" if url.startswith(_SQLITE) else str(path)
 
 
 def ray_option(command: Command) -> Command:

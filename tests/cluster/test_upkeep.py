@@ -147,9 +147,11 @@ def test_what_dead_programs_left_is_waste_and_what_living_ones_write_is_not(
     embedder: LocalEmbedder, manifest: Manifest
 ) -> None:
     store, root = embedder.store, embedder.store.root
-    for name in (".old.tmp", ".new.tmp"):
+    old, new, mine = f".x.json.{'a' * 32}.tmp", f".x.json.{'b' * 32}.tmp", ".somebody.tmp"
+    for name in (old, new, mine):
         (root / name).write_bytes(b"half")
-    os.utime(root / ".old.tmp", (0, 0))
+    os.utime(root / old, (0, 0))
+    os.utime(root / mine, (0, 0))
     (text,) = root.glob("*/texts/*/*")
     text.write_bytes(text.read_bytes()[:-1])
     dead = {"host": socket.gethostname(), "process": 2**22 + 1, "since": 0}
@@ -159,7 +161,7 @@ def test_what_dead_programs_left_is_waste_and_what_living_ones_write_is_not(
     assert sorted(names(found)) == [
         (".driver-dead", "unfinished"),
         (".driver-far-away-and-long-ago", "unfinished"),
-        (".old.tmp", "unfinished"),
+        (old, "unfinished"),
         (text.relative_to(root).as_posix(), "damaged"),
     ]
     mark = store.leave_mark()
@@ -169,7 +171,19 @@ def test_what_dead_programs_left_is_waste_and_what_living_ones_write_is_not(
     store.remove_mark(mark)
     delete(store, found)
     assert list(waste(store, None)) == []
-    assert (root / ".new.tmp").exists()
+    assert (root / new).exists()
+    assert (root / mine).exists()
+
+
+def test_files_that_no_store_wrote_are_nobody_s_to_delete(
+    embedder: LocalEmbedder, images: ImageSet, manifest: Manifest
+) -> None:
+    root = embedder.store.root
+    for name in ("thesis.tex", "encoders/notes.txt", f"{'a' * 16}/images/ab/holiday.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("mine")
+    assert list(waste(embedder.store, keep(embedder, images))) == []
+    assert len(check_store(embedder.store).problems) == 3
 
 
 def test_a_store_that_is_not_there_holds_nothing(tmp_path: Path) -> None:

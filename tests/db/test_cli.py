@@ -274,7 +274,7 @@ def test_upgrade_of_what_is_new_already(path: Path) -> None:
 
 def test_check_finds_a_sound_database_sound(filled: Path) -> None:
     assert all(line.startswith("ok") for line in table("check", path=filled).splitlines())
-    names = ["revision", "integrity", "foreign keys", "embeddings", "banks", "prompts"]
+    names = ["revision", "integrity", "foreign keys", "embeddings", "banks", "prompts", "search stamps"]
     assert [(row["name"], row["ok"]) for row in rows("check", path=filled)] == [(name, True) for name in names]
 
 

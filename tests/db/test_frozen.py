@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from db import migrations
-from db.engine import make_engine, resolve_url, writing
+from db.engine import make_engine, migrating, resolve_url
 from db.maintenance import check_database, upgrade_database
 from db.store import open_store
 from immuno.cli.db import group
@@ -87,8 +87,8 @@ def test_going_back_keeps_what_the_old_schema_can_hold(old: Path) -> None:
         (revision,) = connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()  # noqa: S608
     upgrade_database(str(old), old)
     engine = make_engine(resolve_url(str(old)))
-    with writing(engine) as transaction:
-        migrations.downgrade(transaction.connection(), revision)
+    with migrating(engine) as connection:
+        migrations.downgrade(connection, revision)
     engine.dispose()
     assert (contents(old), schema_of(old)) == (before, schema)
 
@@ -105,8 +105,7 @@ def test_the_store_reads_and_writes_an_upgraded_database(old: Path) -> None:
         np.testing.assert_array_equal(bank.vectors, [vector(9), vector(1)])
         assert store.verdicts(generation.id)[0].sample_id == "odd \x00 name.png"
         assert math.isnan(store.effects(session_id=session.id, generation=1, scope="bank")[0].d_auroc)
-        run = store.find_run("c" * 64)
-        assert run is not None
+        run = next(one for one in store.runs() if one.config_digest == "c" * 64)
         near, far, calibrated = store.results(run.id)
         assert near == result()
         assert (near.arm, near.intervals, near.h_score, near.threshold) == ("", {}, None, None)

@@ -27,7 +27,7 @@ def counts(store: AntibodyStore) -> dict[str, int]:
 
 
 def test_a_generation_comes_back_as_it_was_saved(store: AntibodyStore, session: SessionRecord) -> None:
-    given = draft(session.id, metrics={"fpr95": {"near": 0.5}}, guideline="Name materials.")
+    given = draft(session.id, metrics={"fpr95": {"near": 0.5}}, guideline="Name materials.", random_state={"torch": 7})
     saved = store.save_generation(given)
     assert asdict(saved) == {
         "id": saved.id,
@@ -40,11 +40,16 @@ def test_a_generation_comes_back_as_it_was_saved(store: AntibodyStore, session: 
         "reason": "mean FPR95 fell",
         "guideline": "Name materials.",
         "metrics": {"fpr95": {"near": 0.5}},
+        "random_state": {"torch": 7},
         "started_at": STARTED,
         "finished_at": FINISHED,
         "proposed": 2,
         "kept": 1,
         "bank": 1,
+        "calls": 0,
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "cost_usd": 0.0,
     }
     assert store.generations(session.id) == (saved,) == store.generations()
     kept, turned_down = store.antibodies(session.id)

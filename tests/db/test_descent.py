@@ -1,0 +1,113 @@
+"""Where things come from (branches, parents of antibodies, changed prompts), and what the calls of a model cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from db.records import SessionRecord
+from db.store import AntibodyStore
+from immuno.errors import SetupError
+
+from .build import antibody, draft, make_session
+
+CALL: dict[str, Any] = {"request_digest": "r" * 64, "request_text": "Propose.", "model": "m"}
+KEY = "k" * 64
+
+
+def test_a_branch_names_the_generation_that_it_starts_from(store: AntibodyStore, session: SessionRecord) -> None:
+    start = store.save_generation(draft(session.id))
+    branch = make_session(store, "beta", llm="openai:gpt", parent_generation_id=start.id)
+    assert (branch.llm, branch.parent_generation_id, branch.parent) == ("openai:gpt", start.id, "alpha:0")
+    assert (session.llm, session.parent_generation_id, session.parent) == (None, None, None)
+    assert store.session("beta") == branch
+
+
+def test_a_branch_of_nothing_is_refused(store: AntibodyStore) -> None:
+    with pytest.raises(SetupError, match="no generation with the id 'nothing' to branch from"):
+        make_session(store, parent_generation_id="nothing")
+    assert store.sessions() == ()
+
+
+def test_an_antibody_may_come_from_another_of_any_session(store: AntibodyStore, session: SessionRecord) -> None:
+    first = draft(session.id)
+    store.save_generation(first)
+    parent = first.antibodies[0]
+    other = make_session(store, "beta")
+    copied = antibody("robot dog 0", parent_id=parent.id, relation="copied", origin="alpha:0")
+    edited = antibody("steel robot dog", parent_id=copied.id, relation="edited", origin="openai:gpt")
+    store.save_generation(draft(other.id, antibodies=(copied, edited), effects=(), verdicts=(), bank=(edited.id,)))
+    found = store.antibodies(other.id)
+    assert [(one.parent_id, one.relation, one.origin) for one in found] == [
+        (parent.id, "copied", "alpha:0"),
+        (copied.id, "edited", "openai:gpt"),
+    ]
+    (plain, _) = store.antibodies(session.id)
+    assert (plain.parent_id, plain.relation, plain.origin) == (None, None, "")
+
+
+@pytest.mark.parametrize(
+    ("descent", "says"),
+    [
+        ({"parent_id": "nothing", "relation": "edited"}, "names 'nothing', which is not a stored antibody"),
+        ({"parent_id": "nothing"}, "a parent and a relation to it, or neither"),
+        ({"relation": "copied"}, "a parent and a relation to it, or neither"),
+        ({"id": "itself", "parent_id": "itself", "relation": "edited"}, "a parent and a relation to it, or neither"),
+    ],
+    ids=["unknown", "no relation", "no parent", "itself"],
+)
+def test_a_descent_that_cannot_be_is_refused(
+    store: AntibodyStore, session: SessionRecord, descent: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(SetupError, match=says):
+        store.save_generation(
+            draft(session.id, antibodies=(antibody("x", **descent),), effects=(), verdicts=(), bank=())
+        )
+    assert store.generations() == ()
+
+
+def test_a_changed_prompt_says_why(store: AntibodyStore, session: SessionRecord) -> None:
+    store.save_generation(draft(session.id))
+    changed = {
+        "prompt_version": 1,
+        "prompt_parent": 0,
+        "prompts": {"propose": "Be bold."},
+        "prompt_reason": "too timid",
+    }
+    store.save_generation(draft(session.id, 1, **changed))
+    assert [(one.version, one.reason) for one in store.prompts()] == [(0, ""), (1, "too timid")]
+
+
+def test_a_reply_is_found_again_from_any_session(store: AntibodyStore, session: SessionRecord) -> None:
+    """Not one without a reply, and not one that was itself taken from an earlier call."""
+    assert store.find_cached_call(KEY) is None
+    store.record_llm_call(session.id, 0, "propose", "cat", reply_text=None, error="length", cache_key=KEY, **CALL)
+    assert store.find_cached_call(KEY) is None
+    paid = store.record_llm_call(
+        session.id, 0, "propose", "dog", reply_text="paid", cache_key=KEY, parameters={"temperature": 0.5}, **CALL
+    )
+    other = make_session(store, "beta")
+    store.record_llm_call(other.id, 0, "propose", "dog", reply_text="paid", cache_key=KEY, reused=True, **CALL)
+    store.record_llm_call(other.id, 1, "propose", "dog", reply_text="later", cache_key=KEY, **CALL)
+    assert store.find_cached_call(KEY) == paid
+    assert (paid.cache_key, paid.parameters, paid.reused) == (KEY, {"temperature": 0.5}, False)
+    assert store.find_cached_call("j" * 64) is None
+
+
+def test_a_generation_sums_up_its_calls_but_not_what_was_reused(store: AntibodyStore, session: SessionRecord) -> None:
+    costs: dict[str, Any] = {"prompt_tokens": 10, "completion_tokens": 4, "cost_usd": 0.25, "seconds": 1.5}
+    for generation, subject in ((0, "dog"), (0, "cat"), (1, "dog")):
+        call = store.record_llm_call(session.id, generation, "propose", subject, reply_text="r", **costs, **CALL)
+        assert (call.cost_usd, call.seconds) == (0.25, 1.5)
+    store.record_llm_call(session.id, 0, "propose", "ox", reply_text="r", reused=True, **costs, **CALL)
+    store.record_llm_call(session.id, 0, "reflect", "", reply_text="r", **CALL)  # of a model that does not count
+    saved = store.save_generation(draft(session.id))
+    assert (saved.calls, saved.prompt_tokens, saved.completion_tokens, saved.cost_usd) == (4, 20, 8, 0.5)
+
+
+@pytest.mark.parametrize("number", [{"cost_usd": math.nan}, {"seconds": math.inf}], ids=str)
+def test_a_cost_is_a_number_or_unknown(store: AntibodyStore, session: SessionRecord, number: dict[str, Any]) -> None:
+    with pytest.raises(SetupError, match=r"of a call cannot be (nan|inf); use None where it is unknown"):
+        store.record_llm_call(session.id, 0, "propose", "dog", reply_text="r", **number, **CALL)
