@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agents.chat import make_chat_model
+from agents.vocabulary import load_vocabulary
 from cluster import llm_actor
 from cluster.llm_actor import LLMServerActor, LLMStatus, server_command
 from cluster.llm_process import ServerProcess, log_tail, served_models
@@ -23,6 +25,7 @@ from cluster.runtime import node_resources
 from immuno.config import parse_config
 from immuno.errors import SetupError
 from immuno.llm_config import LLMServerConfig
+from immuno.workflow import Workplace, chat_server
 
 from .scripts import start_script
 
@@ -326,3 +329,32 @@ def wait_for_file(path: Path) -> None:
     while not path.exists() or not path.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.ray
+def test_a_refinement_has_the_server_for_as_long_as_it_runs(ray_cluster: str, tmp_path: Path) -> None:
+    """The address is filled in for the loop; what is stored with the session stays as it was configured."""
+    config = parse_config(
+        BASE | {"llm_server": stand_in(tmp_path).model_dump(mode="json", exclude={"base_url", "port"})},
+        origin="x.toml",
+        folder=tmp_path,
+    )
+    # Of the workplace, only the configuration and the cluster count here.
+    place = Workplace(config, None, None, ray_address=ray_cluster)  # type: ignore[arg-type]
+    with chat_server(place) as settings:
+        assert settings.base_url is not None
+        assert served_models(settings.base_url) == [NAME]
+        model = make_chat_model(
+            settings.llm,
+            base_url=settings.base_url,
+            temperature=0.5,
+            max_tokens=100,
+            seed=0,
+            vocabulary=load_vocabulary(),
+        )
+        assert model.invoke("Hello?").text == "{}"
+    assert served_models(settings.base_url) is None
+    assert config.refine.base_url is None
+    plain = parse_config(BASE, origin="x.toml", folder=tmp_path)
+    with chat_server(Workplace(plain, None, None)) as settings:  # type: ignore[arg-type]
+        assert settings is plain.refine
