@@ -14,6 +14,7 @@ from cluster import preflight
 from cluster.preflight import Machine, Question, code_digest, differences, look, question_for, same_release
 from cluster.runtime import is_private
 from cluster.spec import EncoderSpec
+from immuno.errors import SetupError
 
 from .scripts import ROOT, run_script
 
@@ -52,6 +53,7 @@ def test_each_machine_of_a_cluster_is_looked_at(tmp_path: Path) -> None:
         from cluster.preflight import check_machines
         from cluster.runtime import connect
         from cluster.spec import EncoderSpec
+from immuno.errors import SetupError
         from immuno.errors import SetupError
 
         folder = Path(sys.argv[1])
@@ -176,3 +178,13 @@ def test_a_store_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(preflight.os, "access", lambda path, mode: False)
         (problem,) = look(Question(store=folder)).problems
     assert f"the embedding store {folder} is not writable: let Ray's user write there" in problem
+
+
+def test_a_machine_without_this_checkout_is_named() -> None:
+    error = RuntimeError("ray::look() (pid=1)\n\nModuleNotFoundError: No module named 'cluster.preflight'\n")
+    with pytest.raises(
+        SetupError, match=r"^on n7 this checkout cannot be imported .*: run the command there, as immuno sub"
+    ):
+        preflight._broken("n7", error)
+    with pytest.raises(SetupError, match=r"^on n7 nothing can be run: OSError: no space"):
+        preflight._broken("n7", RuntimeError("ray::look()\nOSError: no space"))

@@ -62,6 +62,24 @@ def test_the_doctor_finds_this_installation_well(capsys: pytest.CaptureFixture[s
     assert {"room cluster", "room agents", "room evaluation", "room db", "mini-world model"} <= set(findings)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "state", "message"),
+    [
+        ("RAY_AUTH_TOKEN_PATH", "/no/such/token", "FAIL", "RAY_AUTH_TOKEN_PATH names /no/such/token, which is no file"),
+        ("RAY_ADDRESS", "http://head:8265", "warn", "is a dashboard: immuno submit goes there"),
+        ("RAY_ADDRESS", "head:6379", "ok", "RAY_ADDRESS=head:6379"),
+    ],
+)
+def test_the_doctor_looks_at_what_leads_to_a_cluster(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str, state: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    _, out, _ = run(capsys, "doctor")
+    (line,) = [line for line in out.splitlines() if line.split()[1:2] == ["ray"]]
+    assert line.split()[0] == state
+    assert message in line
+
+
 def test_the_doctor_reports_a_broken_database(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "broken.db").write_text("this is no database, however long it may be" * 100)
     status, out, _ = run(capsys, "doctor", "--db", str(tmp_path / "broken.db"))
