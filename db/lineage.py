@@ -15,6 +15,7 @@ from db.engine import reading
 from db.naming import antibodies_named, generation_named, similar_texts
 from db.records import AntibodyRecord, GenerationRecord
 from db.store import AntibodyStore
+from db.writing import is_id
 from immuno.errors import SetupError
 
 Key = TypeVar("Key", bound=Hashable)
@@ -46,9 +47,9 @@ def lineage(store: AntibodyStore, name: str) -> tuple[Relative, ...]:
     Raises SetupError for what is not stored, and for a text that several antibodies have.
     """
     with reading(store.engine) as transaction:
-        if (generation := transaction.get(m.Generation, name)) is not None:
+        if is_id(name) and (generation := transaction.get(m.Generation, name)) is not None:
             return tuple(_of_generation(transaction, generation.id, generation.session_id))
-        if (prompt := transaction.get(m.Prompt, name)) is not None:
+        if is_id(name) and (prompt := transaction.get(m.Prompt, name)) is not None:
             return tuple(_of_prompt(transaction, prompt))
         found = antibodies_named(transaction, name)
         if len(found) > 1:
