@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.feedback import FeedbackData
+from agents.halves import Half
 from evaluation import metrics
 from evaluation.bank import Bank
+from evaluation.bootstrap import MethodScores
 from evaluation.scores import FittedCalibrated, make_score
 from immuno.config import MethodConfig
 from immuno.errors import SetupError
@@ -26,10 +28,11 @@ class Boundary:
     fitted: FittedCalibrated
     threshold: float
     known_scores: Scores
+    right: NDArray[np.bool_]
+    """Whether a known image is given its own class."""
     outlier_scores: Mapping[str, Scores]
     fpr95: Mapping[str, float]
     auroc: Mapping[str, float]
-    id_accuracy: float
 
     @property
     def mean_fpr95(self) -> float:
@@ -40,6 +43,16 @@ class Boundary:
     def worst_fpr95(self) -> float:
         """That of the outlier set which the boundary accepts most of."""
         return max(self.fpr95.values())
+
+    @property
+    def mean_auroc(self) -> float:
+        """The mean over the outlier sets."""
+        return float(np.mean(list(self.auroc.values())))
+
+    @property
+    def id_accuracy(self) -> float:
+        """The share of known images that are given their own class, accepted or not."""
+        return float(np.mean(self.right))
 
     def as_metrics(self) -> dict[str, Any]:
         """Return the measured shares as plain JSON values."""
@@ -52,11 +65,19 @@ class Boundary:
             "threshold": self.threshold,
         }
 
-    def mis_accepted(self, name: str) -> NDArray[np.int64]:
-        """Return the rows of an outlier set that the boundary wrongly accepts, highest score first."""
-        scores = self.outlier_scores[name]
-        rows = np.flatnonzero(scores >= self.threshold)
-        return rows[np.argsort(-scores[rows], kind="stable")]
+    def on(self, half: Half) -> MethodScores:
+        """Return the scores of a half's images."""
+        return MethodScores(
+            self.known_scores[half.known],
+            self.right[half.known],
+            {name: scores[half.outliers[name]] for name, scores in self.outlier_scores.items()},
+        )
+
+    def mis_accepted(self, name: str, half: Half) -> NDArray[np.int64]:
+        """Return the rows of an outlier set, of one half, that the boundary wrongly accepts, highest score first."""
+        rows, scores = half.outliers[name], self.outlier_scores[name]
+        accepted = rows[scores[rows] >= self.threshold]
+        return accepted[np.argsort(-scores[accepted], kind="stable")]
 
 
 def measure(data: FeedbackData, bank: Bank, score: MethodConfig, acceptance: float) -> Boundary:
@@ -70,8 +91,8 @@ def measure(data: FeedbackData, bank: Bank, score: MethodConfig, acceptance: flo
         fitted=fitted,
         threshold=metrics.threshold_at(known, acceptance),
         known_scores=known,
+        right=fitted.predict(data.known.features) == data.known_labels,
         outlier_scores=outliers,
         fpr95={name: metrics.fpr95_id(known, scores) for name, scores in outliers.items()},
         auroc={name: metrics.auroc(known, scores) for name, scores in outliers.items()},
-        id_accuracy=float(np.mean(fitted.predict(data.known.features) == data.known_labels)),
     )

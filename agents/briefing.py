@@ -52,11 +52,17 @@ class WordHit(_Record):
 
 
 class SampleBriefing(_Record):
-    """One mis-accepted image, told in words; `score` is above the threshold, higher = more in-distribution."""
+    """One mis-accepted image, told in words; `score` is above the threshold, higher = more in-distribution.
+
+    `nearest_antibody` came closest to firing: `missing` is the cosine that it lacked. `image` is the number of the
+    picture of it that goes with the prompt, from 1; None where none does.
+    """
 
     score: Measured
     nearest_words: tuple[WordHit, ...]
     nearest_antibody: Shown | None
+    missing: Measured | None = None
+    image: Annotated[int, Field(ge=1)] | None = None
 
 
 class _Pair(_Record):
@@ -96,6 +102,8 @@ class ClassBriefing(_Record):
     task: Literal["propose"] = "propose"
     class_name: Shown
     accepted_outliers: Annotated[int, Field(ge=0)]
+    threshold: Measured = 0.0
+    """What scores at least this much is accepted."""
     samples: tuple[SampleBriefing, ...]
     bank: tuple[Shown, ...]
     """Texts that guard the class already."""
@@ -123,6 +131,9 @@ class ReflectionBriefing(_Record):
     rejected: dict[Shown, int]
     """How many texts were turned down, by reason."""
     guideline: Annotated[str, _cleaned(_LONGEST_GUIDELINE)]
+    """The one to improve: the last that measured well."""
+    dropped: tuple[Annotated[str, _cleaned(_LONGEST_GUIDELINE)], ...] = ()
+    """Guidelines made from it before, whose generations were not kept."""
 
 
 Briefing = ClassBriefing | ReflectionBriefing

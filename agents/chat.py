@@ -1,7 +1,7 @@
 """Chat models: one is made from its name, and asked for a structured reply; whatever comes back is read with tolerance.
 
 Keys come from the environment alone. What a server says is untrusted: it can fail to answer (ModelUnavailable) or
-answer badly (`Answer.problems`), and nothing else.
+answer badly (`Answer.problems`), and nothing else. One call is one try; agents.pacing decides about another.
 """
 
 from __future__ import annotations
@@ -9,31 +9,33 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from langchain_core.runnables import Runnable, RunnableSequence
-from pydantic import BaseModel, ValidationError
+from langchain_core.runnables import Runnable, RunnableParallel, RunnableSequence
+from pydantic import BaseModel
 
+from agents.failures import ModelUnavailable, explain_setup, failure_of
 from agents.lexicon import LexiconChatModel
-from agents.schemas import MOST_CHARACTERS, parse_reply, wire_schema
+from agents.recordings import REPLAY, ReplayChatModel
+from agents.schemas import MOST_CHARACTERS, ParsedReply, RefusedItem, parse_reply, wire_schema
 from agents.text import clean_text, storable_text
 from agents.vocabulary import Vocabulary
-from immuno.errors import ImmunoError, SetupError, did_you_mean
+from immuno.errors import ImmunoError, SetupError
+
+__all__ = ["LEXICON", "Answer", "Chat", "ModelUnavailable", "Structured", "Usage", "answer_of", "make_chat_model"]
 
 LEXICON = "lexicon"
 _FORM = f"write '{LEXICON}', or provider:NAME as in openai:NAME"
-# For the hint only: LangChain knows more, and decides.
-_USUAL_PROVIDERS = ("anthropic", "azure_openai", "deepseek", "google_genai", "groq", "mistralai", "ollama", "openai")
-_LONGEST_MESSAGE = 300
+
+Structured = Literal["json_schema", "tool", "words"]
+"""How the schema reaches the model: constrained decoding, as the arguments of a tool, or described in the prompt."""
+_METHODS: dict[str, str] = {"json_schema": "json_schema", "tool": "function_calling"}
 
 T = TypeVar("T", bound=BaseModel)
-
-
-class ModelUnavailable(ImmunoError):  # noqa: N818 - what the loop has to decide about is that there is no model
-    """The chat model could not be reached, refused the request, or timed out, after the client's own retries."""
 
 
 class Usage(NamedTuple):
@@ -51,6 +53,7 @@ class Answer(Generic[T]):
     raw_text: str
     problems: tuple[str, ...]
     usage: Usage
+    refused: tuple[RefusedItem, ...] = ()
 
 
 def make_chat_model(
@@ -71,14 +74,16 @@ def make_chat_model(
     """
     if spec == LEXICON:
         return LexiconChatModel(seed=seed, vocabulary=vocabulary)
+    provider, colon, name = spec.partition(":")
+    if provider == REPLAY and colon:
+        return ReplayChatModel.read(name)
     options: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens, "timeout": timeout}
     if base_url is not None:
-        if not base_url.startswith(("http://", "https://")):
-            raise SetupError(f"'{base_url}' is not the address of a server; write it as in http://127.0.0.1:8000/v1")
-        options["base_url"] = base_url
-    provider, colon, name = spec.partition(":")
+        options["base_url"] = _checked_address(base_url)
     if colon and not name:
         raise SetupError(f"the chat model '{spec}' has no name; {_FORM}")
+    # Tries are counted in one place, agents.pacing, which also knows what the other threads were told.
+    options["max_retries"] = 0
     if provider == "openai" and colon:
         # The Responses API is OpenAI's own: other servers, vLLM among them, speak chat completions.
         options["use_responses_api"] = False
@@ -91,49 +96,95 @@ def make_chat_model(
         model: BaseChatModel = init_chat_model(spec, **options)
     except Exception as error:
         # Every provider raises its own errors; here all of them mean that the set-up is wrong.
-        raise SetupError(_explain_setup(spec, provider if colon else None, error)) from error
+        why = explain_setup(spec, provider if colon else None, (LEXICON, REPLAY), _FORM, error)
+        raise SetupError(why) from error
     if "seed" in type(model).model_fields:
         model = model.model_copy(update={"seed": seed})
     return model
 
 
-def ask(model: BaseChatModel, messages: Sequence[BaseMessage], schema: type[T]) -> Answer[T]:
-    """Ask for a reply of the given schema and read it, item by item, whatever the model made of it.
+def _checked_address(base_url: str) -> str:
+    """Return the address. Raises SetupError for what is none, and for one with a password: it would be stored."""
+    if not base_url.startswith(("http://", "https://")):
+        raise SetupError(f"'{base_url}' is not the address of a server; write it as in http://127.0.0.1:8000/v1")
+    parts = urlsplit(base_url)
+    if parts.username or parts.password or parts.query:
+        raise SetupError(
+            f"base_url (at {parts.hostname}) holds a user, password or query; it is stored with the session, so leave "
+            "them out: keys come from the environment (OPENAI_API_KEY)"
+        )
+    return base_url
 
-    A model that knows no structured output is told the schema in words instead. A reply that was cut off at max_tokens
-    is read as far as it goes. Raises ModelUnavailable when no reply came.
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A chat model that is asked for structured replies, from any number of threads.
+
+    A model that knows no structured output, and `structured` "words", is told the schema in words instead.
     """
-    wire = wire_schema(schema)
-    step: Runnable[Any, Any]
-    try:
-        step = _without_parser(model.with_structured_output(wire, method="json_schema", strict=True, include_raw=True))
+
+    model: BaseChatModel
+    structured: Structured = "json_schema"
+    _steps: dict[type[BaseModel], Runnable[Any, Any] | None] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.structured not in get_args(Structured):
+            raise SetupError(f"structured = '{self.structured}'; known: {', '.join(get_args(Structured))}")
+
+    def ask(self, messages: Sequence[BaseMessage], schema: type[T]) -> Answer[T]:
+        """Ask once for a reply of the given schema and read it, item by item, whatever the model made of it.
+
+        A reply that was cut off at max_tokens is read as far as it goes. Raises ModelUnavailable when no reply came.
+        """
+        step = self._step(schema)
         prompt = list(messages)
-    except (NotImplementedError, ValueError, TypeError):
-        step = model
-        prompt = [*messages, HumanMessage(f"Answer with JSON alone, of this schema:\n{json.dumps(wire)}")]
-    try:
-        said = step.invoke(prompt)
-    except ImmunoError:
-        raise
-    except Exception as error:
-        # Unfinished replies are raised as errors that carry the completion (openai's LengthFinishReasonError).
-        completion = getattr(error, "completion", None)
-        if completion is None:
-            raise ModelUnavailable(_explain_failure(error)) from error
-        return _read_unfinished(completion, schema)
-    message = said["raw"] if isinstance(said, dict) else said
-    counted = message.usage_metadata or {}
-    usage = Usage(counted.get("input_tokens"), counted.get("output_tokens"))
-    return _read(_said_text(message), schema, usage, refusal=message.additional_kwargs.get("refusal"))
+        if step is None:
+            step = self.model
+            prompt += [HumanMessage(f"Answer with JSON alone, of this schema:\n{json.dumps(wire_schema(schema))}")]
+        try:
+            said = step.invoke(prompt)
+        except ImmunoError:
+            raise
+        except Exception as error:
+            # Unfinished replies are raised as errors that carry the completion (openai's LengthFinishReasonError).
+            completion = getattr(error, "completion", None)
+            if completion is None:
+                raise failure_of(error) from error
+            return _read_unfinished(completion, schema)
+        message = said["raw"] if isinstance(said, dict) else said
+        counted = message.usage_metadata or {}
+        usage = Usage(counted.get("input_tokens"), counted.get("output_tokens"))
+        return _read(_said_text(message), schema, usage, refusal=message.additional_kwargs.get("refusal"))
+
+    def _step(self, schema: type[BaseModel]) -> Runnable[Any, Any] | None:
+        """Return what asks for the schema, made once; None where the model has to be told in words."""
+        if schema not in self._steps:
+            self._steps[schema] = self._structured(schema)
+        return self._steps[schema]
+
+    def _structured(self, schema: type[BaseModel]) -> Runnable[Any, Any] | None:
+        if self.structured not in _METHODS:
+            return None
+        try:
+            found = self.model.with_structured_output(
+                wire_schema(schema), method=_METHODS[self.structured], strict=True, include_raw=True
+            )
+        except (NotImplementedError, ValueError, TypeError):
+            return None
+        return _without_parser(found)
 
 
 def _without_parser(structured: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """Return the step of LangChain's structured-output chain that calls the model, without the parser behind it.
 
     That parser mends partial JSON in time quadratic in the reply (100 kB of prose take minutes), and completes a string
-    that was cut off as if it were whole; parse_reply does neither.
+    that was cut off as if it were whole; parse_reply does neither. The parallel around the model is left out as well:
+    it starts a thread for each call.
     """
-    return structured.first if isinstance(structured, RunnableSequence) else structured
+    first = structured.first if isinstance(structured, RunnableSequence) else structured
+    if isinstance(first, RunnableParallel) and set(first.steps__) == {"raw"}:
+        return first.steps__["raw"]
+    return first
 
 
 def _said_text(message: AIMessage) -> str:
@@ -159,45 +210,9 @@ def _read(
     if refusal and not text:
         text, before = refusal, (f"the model refused: {clean_text(refusal, 200)}",)
     reply = parse_reply(text, schema)
-    return Answer(reply.parsed, storable_text(text, MOST_CHARACTERS), (*before, *reply.problems), usage)
+    return answer_of(reply, storable_text(text, MOST_CHARACTERS), usage, before=before)
 
 
-def _explain_setup(spec: str, provider: str | None, error: Exception) -> str:
-    said = _one_line(error)
-    if isinstance(error, ImportError):
-        return f"the chat model '{spec}' cannot be used: {said}"
-    if "infer model provider" in said:
-        known = [LEXICON, *_USUAL_PROVIDERS]
-        hint = did_you_mean(provider or spec, known) if provider or spec not in known else ""
-        return f"'{spec}' names no chat model{hint}; {_FORM}"
-    if "credentials" in said.lower() or "api_key" in said.lower():
-        variable = "OPENAI_API_KEY" if provider in (None, "openai") else "its API key"
-        return f"the chat model '{spec}' needs a key; set {variable} in the environment ({said})"
-    return f"the chat model '{spec}' cannot be set up: {said}"
-
-
-_REMEDIES = {
-    400: "the server takes neither this request nor, perhaps, structured output",
-    401: "set the server's key in the environment (OPENAI_API_KEY)",
-    403: "the key has no right to this model",
-    404: "check the model's name, and that base_url ends as the server wants it (often /v1)",
-    429: "the server's limit is reached; wait, or lower classes_per_generation",
-}
-
-
-def _explain_failure(error: Exception) -> str:
-    status = getattr(error, "status_code", None)
-    said = f"{type(error).__name__}: {_one_line(error)}"
-    if status is None:
-        return f"no usable reply from the chat model ({said}); check that base_url is right and its server is up"
-    remedy = _REMEDIES.get(status, "the server failed; its log says why")
-    return f"the chat model answered HTTP {status}: {remedy} ({said})"
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        # Its own text repeats the input, which may hold a key.
-        said = "; ".join(str(problem["msg"]) for problem in error.errors(include_input=False))
-    else:
-        said = str(error).split("\n\n", 1)[0]
-    return clean_text(said, _LONGEST_MESSAGE)
+def answer_of(reply: ParsedReply[T], text: str, usage: Usage, *, before: tuple[str, ...] = ()) -> Answer[T]:
+    """Return the answer that a reply is, once read; `before` are problems of the call itself."""
+    return Answer(reply.parsed, text, (*before, *reply.problems), usage, reply.refused)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
 
 from agents.boundary import Boundary, Scores
 from agents.feedback import FeedbackData
-from agents.graph import GenerationState, generation_metrics
+from agents.graph import GenerationState, TurnedDown, generation_metrics
+from agents.memory import Memory
 from agents.templates import prompt_template
 from db.drafts import AntibodyDraft, EffectDraft, GenerationDraft
-from evaluation.bank import Bank
+from db.store import new_id
 from evaluation.effects import bank_effects
 from evaluation.features import FeatureSet
-from evaluation.selection import Screened
-from immuno.records import Verdict
+from evaluation.selection import Screened, guarded_classes
+from immuno.records import MATURATION, Verdict
 
 
 def draft_first_generation(
-    session_id: str, data: FeedbackData, boundary: Boundary, *, guideline: str, started: datetime
+    session_id: str,
+    data: FeedbackData,
+    boundary: Boundary,
+    *,
+    guideline: str,
+    random_state: Mapping[str, Any],
+    started: datetime,
 ) -> GenerationDraft:
     """The baseline: no antibodies, accepted as the state that everything starts from."""
     return GenerationDraft(
@@ -32,23 +43,26 @@ def draft_first_generation(
         finished_at=datetime.now(UTC),
         guideline=guideline,
         metrics=boundary.as_metrics(),
-        verdicts=_verdicts(data, boundary, Bank.empty(data.texts.shape[1])),
+        random_state=random_state,
+        verdicts=_verdicts(data, boundary),
     )
 
 
 def draft_generation(
-    session_id: str, data: FeedbackData, state: GenerationState, *, started: datetime
+    session_id: str, data: FeedbackData, state: GenerationState, *, mu: Scores, origin: str, started: datetime
 ) -> GenerationDraft:
-    """A generation that went through the whole graph."""
-    memory, decision, candidate = state["memory"], state["decision"], state["candidate"]
-    bank = candidate if decision.accepted else memory.bank
+    """A generation that went through the whole graph; `mu` (K, d) are the prototypes, `origin` who proposed."""
+    memory, decision = state["memory"], state["decision"]
+    turned_down = tuple(_never_embedded(one, origin) for one in state["turned_down"])
+    originals = {(one.text, one.guards): one.id for one in turned_down}
     return GenerationDraft(
         session_id=session_id,
         number=memory.number,
         parent=memory.parent,
-        prompt_version=memory.prompt_version,
+        prompt_version=memory.prompt.version,
         prompts=_prompts(memory.guideline),
-        prompt_parent=memory.prompt_version - 1 if memory.prompt_version else None,
+        prompt_parent=memory.prompt.parent,
+        prompt_reason=_prompt_reason(memory),
         accepted=decision.accepted,
         reason=decision.reason,
         started_at=started,
@@ -59,22 +73,30 @@ def draft_generation(
             "focus": state["focus"],
             "problems": [*state["problems"], *state["reflection_problems"]],
         },
-        antibodies=tuple(_antibody(key, one, state) for key, one in zip(state["ids"], state["screened"], strict=True)),
+        random_state=memory.random_state,
+        antibodies=(
+            *(
+                _antibody(key, one, state, origin, originals)
+                for key, one in zip(state["ids"], state["screened"], strict=True)
+            ),
+            *turned_down,
+            *_matured(data, state, mu),
+        ),
         effects=(
             *(EffectDraft(effect=one.effect, antibody_id=one.antibody_id) for one in state["effects"]),
             *(
                 EffectDraft(effect=effect)
                 for effect in bank_effects(
                     before=state["before"].fitted,
-                    after=state["after"].fitted,
+                    after=state["final"].fitted,
                     known=data.known,
                     known_labels=data.known_labels,
                     outliers=data.outliers,
                 )
             ),
         ),
-        verdicts=_verdicts(data, state["after"], candidate),
-        bank=bank.ids,
+        verdicts=_verdicts(data, state["final"]),
+        bank=state["bank"].ids if decision.accepted else memory.bank.ids,
     )
 
 
@@ -82,32 +104,88 @@ def _prompts(guideline: str) -> dict[str, str]:
     return {"propose": prompt_template("propose"), "reflect": prompt_template("reflect"), "guideline": guideline}
 
 
-def _antibody(key: str, one: Screened, state: GenerationState) -> AntibodyDraft:
-    kept = one.accepted and state["decision"].accepted
-    turned_down = one.reason if not one.accepted else f"its generation was not accepted: {state['decision'].reason}"
+def _prompt_reason(memory: Memory) -> str:
+    if memory.prompt.parent is None:
+        return ""
+    return f"reflection after generation {memory.prompt.written_after}"
+
+
+def _antibody(
+    key: str, one: Screened, state: GenerationState, origin: str, originals: Mapping[tuple[str, str], str]
+) -> AntibodyDraft:
+    parent = originals.get((one.proposal.edited_from, one.proposal.guards))
+    if not one.accepted:
+        turned_down = one.reason
+    elif not state["decision"].accepted:
+        turned_down = f"its generation was not accepted: {state['decision'].reason}"
+    else:
+        turned_down = "pruned: the bank is better without it" if key in state["pruned"] else ""
     return AntibodyDraft(
         id=key,
         text=one.proposal.text,
         kind=one.proposal.kind,
         guards=one.proposal.guards,
-        status="accepted" if kept else "rejected",
+        status="rejected" if turned_down else "accepted",
         rationale=one.proposal.rationale,
-        reason="" if kept else turned_down,
+        reason=turned_down,
         cosine=one.cosine,
         vector=one.vector,
+        origin=origin,
+        parent_id=parent,
+        relation=None if parent is None else "edited",
     )
 
 
-def _verdicts(data: FeedbackData, boundary: Boundary, bank: Bank) -> tuple[Verdict, ...]:
+def _never_embedded(one: TurnedDown, origin: str) -> AntibodyDraft:
+    proposal = one.proposal
+    return AntibodyDraft(
+        id=new_id(),
+        text=proposal.text,
+        kind=proposal.kind,
+        guards=proposal.guards,
+        status="rejected",
+        rationale=proposal.rationale,
+        reason=one.reason,
+        origin=origin,
+    )
+
+
+def _matured(data: FeedbackData, state: GenerationState, mu: Scores) -> Iterator[AntibodyDraft]:
+    """The matured antibodies, each with its parent; none where maturing was not tried."""
+    matured = state["matured"]
+    if matured is None:
+        return
+    decision, antibodies = matured.decision, matured.antibodies
+    guarded = guarded_classes(antibodies.guards, data.classes)
+    cosines = antibodies.vectors.astype(np.float64) @ mu.T
+    for i, key in enumerate(antibodies.ids):
+        turned_down = "" if decision.accepted else decision.reason
+        if key in state["pruned"]:
+            turned_down = "pruned: the bank is better without it"
+        yield AntibodyDraft(
+            id=key,
+            text=antibodies.texts[i],
+            kind=antibodies.kinds[i],
+            guards=antibodies.guards[i],
+            status="rejected" if turned_down else "accepted",
+            rationale="moved toward the outliers nearest to its parent",
+            reason=turned_down,
+            cosine=float(cosines[i, guarded[i]]) if guarded[i] >= 0 else float(cosines[i].max()),
+            vector=antibodies.vectors[i],
+            origin=MATURATION,
+            parent_id=matured.parents[key],
+            relation="matured",
+        )
+
+
+def _verdicts(data: FeedbackData, boundary: Boundary) -> tuple[Verdict, ...]:
     scored = ((data.known, boundary.known_scores), *((s, boundary.outlier_scores[n]) for n, s in data.outliers.items()))
-    return tuple(verdict for images, scores in scored for verdict in _verdicts_of(images, scores, data, boundary, bank))
+    return tuple(verdict for images, scores in scored for verdict in _verdicts_of(images, scores, data, boundary))
 
 
-def _verdicts_of(
-    images: FeatureSet, scores: Scores, data: FeedbackData, boundary: Boundary, bank: Bank
-) -> list[Verdict]:
+def _verdicts_of(images: FeatureSet, scores: Scores, data: FeedbackData, boundary: Boundary) -> list[Verdict]:
     classes = boundary.fitted.predict(images.features)
-    nearest = boundary.fitted.exceedance(images.features).antibody
+    nearest, ids = boundary.fitted.exceedance(images.features).antibody, boundary.fitted.bank.ids
     return [
         Verdict(
             set_name=images.name,
@@ -115,7 +193,7 @@ def _verdicts_of(
             score=float(scores[i]),
             accepted=bool(scores[i] >= boundary.threshold),
             nearest_class=data.classes[classes[i]],
-            nearest_antibody=bank.ids[nearest[i]] if nearest[i] >= 0 else None,
+            nearest_antibody=ids[nearest[i]] if nearest[i] >= 0 else None,
         )
         for i in range(len(images))
     ]

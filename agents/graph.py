@@ -1,6 +1,6 @@
 """One generation of the loop, as a LangGraph graph:
 
-    inspect -> propose -> embed -> screen -> measure -> decide -> reflect
+    inspect -> propose -> embed -> screen -> measure -> decide -> mature -> weigh -> prune -> reflect
 
 Each node takes the state and returns what it adds. The graph keeps nothing between generations: what a generation
 starts from is read from the database (agents.memory), and an interrupted run leaves nothing but its recorded calls.
@@ -17,14 +17,18 @@ import numpy as np
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
+from agents.acceptance import Acceptance, Decision
 from agents.boundary import Boundary, Scores, measure
-from agents.briefing import ClassBriefing, ReflectionBriefing, render
-from agents.calls import Caller
+from agents.briefing import ReflectionBriefing, render
+from agents.calls import Caller, Request
 from agents.feedback import FeedbackData
-from agents.inspection import Inspector, mis_accepted_by_class
+from agents.halves import Halves
+from agents.inspection import Inspector, ShownMistakes, mis_accepted_by_class
+from agents.maturing import Maturation, Matured
 from agents.memory import Memory
-from agents.policies import Decision, choose_classes, decide
-from agents.schemas import Focus, Reflection, proposals_of
+from agents.policies import WorstFirst
+from agents.pruning import decide_pruning, suspects
+from agents.schemas import Focus, Proposals, Reflection, proposals_of
 from agents.templates import fill, prompt_template
 from agents.text import clean_text, without_markup
 from db.store import new_id
@@ -36,27 +40,44 @@ from immuno.config import RefineConfig
 from immuno.records import AntibodyKind, ProposedAntibody
 
 
+@dataclass(frozen=True, slots=True)
+class TurnedDown:
+    """A proposal that was turned down before it was embedded, and why ("category: detail")."""
+
+    proposal: ProposedAntibody
+    reason: str
+
+
 class GenerationState(TypedDict, total=False):
     """What the nodes hand on. Each key is written by one node only."""
 
     memory: Memory
     before: Boundary
-    briefings: dict[str, ClassBriefing]
+    shown: dict[str, ShownMistakes]
     proposals: tuple[ProposedAntibody, ...]
+    turned_down: tuple[TurnedDown, ...]
     problems: tuple[str, ...]
     vectors: FloatArray
     screened: tuple[Screened, ...]
     ids: tuple[str, ...]
     candidate: Bank
     after: Boundary
-    effects: tuple[AntibodyEffect, ...]
     decision: Decision
+    matured: Matured | None
+    grown: Bank
+    weighed: Boundary
+    effects: tuple[AntibodyEffect, ...]
+    pruned: tuple[str, ...]
+    pruning: Decision | None
+    bank: Bank
+    final: Boundary
     guideline: str
     focus: Focus
     reflection_problems: tuple[str, ...]
 
 
 _EFFECTS_SHOWN = 12
+_STEPS = ("inspect", "propose", "embed", "screen", "measure", "decide", "mature", "weigh", "prune", "reflect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,61 +85,75 @@ class Loop:
     """The nodes of the graph, and what they work with."""
 
     data: FeedbackData
+    halves: Halves
     embedder: TextEmbedder
     inspector: Inspector
     caller: Caller
     config: RefineConfig
     class_prototypes: Scores
     """mu_k (K, d): what the band-pass compares with."""
+    seed: int
 
     def compile(self) -> CompiledStateGraph[Any, Any, Any, Any]:
         """Return the runnable graph of one generation."""
         graph = StateGraph(GenerationState)
-        steps = ("inspect", "propose", "embed", "screen", "measure", "decide", "reflect")
-        for step in steps:
+        for step in _STEPS:
             graph.add_node(step, getattr(self, step))
-        for here, there in zip((START, *steps), (*steps, END), strict=True):
+        for here, there in zip((START, *_STEPS), (*_STEPS, END), strict=True):
             graph.add_edge(here, there)
         return graph.compile()
 
     def inspect(self, state: GenerationState) -> GenerationState:
-        """Find the mistakes of the bank in force, and tell those of the classes whose turn it is."""
+        """Find the mistakes of the bank that is continued from, and tell those of the classes whose turn it is."""
         memory = state["memory"]
-        before = measure(self.data, memory.bank, self.config.score, self.config.acceptance)
-        mistakes = mis_accepted_by_class(self.data, before)
-        chosen = choose_classes(
-            {name: len(found.samples) for name, found in mistakes.items()},
-            memory.last_worked_on,
-            self.data.classes,
-            self.config.classes_per_generation,
+        before = self._measure(memory.bank)
+        mistakes = mis_accepted_by_class(self.data, before, self.halves.first)
+        chosen = WorstFirst(self.config.classes_per_generation).choose(
+            {name: len(found.samples) for name, found in mistakes.items()}, memory.last_worked_on, self.data.classes
         )
-        briefings = {
-            name: self.inspector.brief(mistakes[name], before, memory, wanted=self.config.proposals_per_class)
+        shown = {
+            name: self.inspector.brief(
+                mistakes[name],
+                before,
+                memory,
+                wanted=self.config.proposals_per_class,
+                pictures=self.config.pictures_per_class,
+            )
             for name in chosen
         }
-        return {"before": before, "briefings": briefings}
+        return {"before": before, "shown": shown}
 
     def propose(self, state: GenerationState) -> GenerationState:
-        """Ask the model for antibodies, one class at a time; a class whose reply cannot be read costs only itself."""
+        """Ask the model for antibodies of all classes; a reply that cannot be had or read costs only its class."""
         memory = state["memory"]
+        names = tuple(state["shown"])
+        replies = self.caller.ask_all(memory.number, (self._request(name, state) for name in names))
         proposals: list[ProposedAntibody] = []
+        turned_down: list[TurnedDown] = []
         problems: list[str] = []
-        for name, briefing in state["briefings"].items():
-            prompt = fill(
-                prompt_template("propose"),
-                class_name=clean_text(without_markup(name)),
-                guideline=memory.guideline,
-                briefing=render(briefing),
-                wanted=briefing.wanted,
+        for name, reply in zip(names, replies, strict=True):
+            problems.extend(f"{name}: {problem}" for problem in reply.problems)
+            turned_down.extend(
+                TurnedDown(ProposedAntibody(text=one.text, kind=one.kind, guards=name), one.reason)
+                for one in reply.refused
             )
-            answer = self.caller.ask(memory.number, "propose", name, prompt, proposals_of(briefing.wanted))
-            problems.extend(f"{name}: {problem}" for problem in answer.problems)
-            if answer.parsed is not None:
+            if reply.parsed is not None:
                 proposals.extend(
-                    ProposedAntibody(text=p.text, kind=p.kind, guards=name, rationale=p.rationale)
-                    for p in answer.parsed.antibodies
+                    ProposedAntibody(p.text, p.kind, name, p.rationale, edited_from=reply.originals.get(p.text, ""))
+                    for p in reply.parsed.antibodies
                 )
-        return {"proposals": tuple(proposals), "problems": tuple(problems)}
+        return {"proposals": tuple(proposals), "turned_down": tuple(turned_down), "problems": tuple(problems)}
+
+    def _request(self, name: str, state: GenerationState) -> Request[Proposals]:
+        briefing, images = state["shown"][name]
+        prompt = fill(
+            prompt_template("propose"),
+            class_name=clean_text(without_markup(name)),
+            guideline=state["memory"].guideline,
+            briefing=render(briefing),
+            wanted=briefing.wanted,
+        )
+        return Request("propose", name, prompt, proposals_of(briefing.wanted), images)
 
     def embed(self, state: GenerationState) -> GenerationState:
         """Embed the proposals, all at once."""
@@ -132,7 +167,7 @@ class Loop:
             state["proposals"],
             state["vectors"],
             classes=self.data.classes,
-            synonyms={},
+            synonyms=self.data.synonyms,
             mu=self.class_prototypes,
             bank=state["memory"].bank,
             rules=SelectionRules(band=self.config.band),
@@ -140,7 +175,7 @@ class Loop:
         return {"screened": tuple(screened), "ids": tuple(new_id() for _ in screened)}
 
     def measure(self, state: GenerationState) -> GenerationState:
-        """Measure the bank with the new antibodies, and what each of its antibodies does."""
+        """Measure the bank with the new antibodies."""
         kept = [i for i, one in enumerate(state["screened"]) if one.accepted]
         newcomers = Bank(
             ids=tuple(state["ids"][i] for i in kept),
@@ -150,55 +185,112 @@ class Loop:
             vectors=state["vectors"][kept],
         )
         candidate = state["memory"].bank.concat(newcomers)
-        after = measure(self.data, candidate, self.config.score, self.config.acceptance)
-        effects = antibody_effects(
-            after.fitted, self.data.known, self.data.known_labels, self.data.outliers, acceptance=self.config.acceptance
-        )
-        return {"candidate": candidate, "after": after, "effects": tuple(effects)}
+        return {"candidate": candidate, "after": self._measure(candidate)}
 
     def decide(self, state: GenerationState) -> GenerationState:
-        """Accept the bank, or keep the one in force."""
+        """Keep the bank, or go back to the one it was made from."""
         if not any(one.accepted for one in state["screened"]):
             return {"decision": Decision(False, "no proposal passed the screen")}
-        return {"decision": decide(state["before"], state["after"], best=state["memory"].best_mean_fpr95)}
+        rule = Acceptance(self.halves, self.seed, self.config.confirmation)
+        return {"decision": rule.decide(state["before"], state["after"], best=state["memory"].best_mean_auroc)}
+
+    def mature(self, state: GenerationState) -> GenerationState:
+        """Move antibodies of a bank that is kept toward the outliers nearest to them, where that is shown to help."""
+        matured = None
+        if self.config.maturation and state["decision"].accepted:
+            attempt = Maturation(self.data, self.halves, self._measure, self.seed, self.config.confirmation)
+            matured = attempt.try_on(state["candidate"], state["after"], state["memory"].matured)
+        if matured is None or not matured.decision.accepted:
+            return {"matured": matured, "grown": state["candidate"], "weighed": state["after"]}
+        return {"matured": matured, "grown": matured.bank, "weighed": matured.boundary}
+
+    def weigh(self, state: GenerationState) -> GenerationState:
+        """Measure what each antibody does."""
+        effects = antibody_effects(
+            state["weighed"].fitted,
+            self.data.known,
+            self.data.known_labels,
+            self.data.outliers,
+            acceptance=self.config.acceptance,
+        )
+        return {"effects": tuple(effects)}
+
+    def prune(self, state: GenerationState) -> GenerationState:
+        """Take out of a bank that is kept what harms it, where that is shown to help."""
+        unchanged: GenerationState = {
+            "pruned": (),
+            "pruning": None,
+            "bank": state["grown"],
+            "final": state["weighed"],
+        }
+        harmful = self._suspects(state["weighed"]) if self.config.pruning and state["decision"].accepted else ()
+        if not harmful:
+            return unchanged
+        gone = set(harmful)
+        bank = state["grown"].take(
+            np.array([i for i, key in enumerate(state["grown"].ids) if key not in gone], np.int64)
+        )
+        final = self._measure(bank)
+        decision = decide_pruning(self.halves, state["weighed"], final, len(harmful), seed=self.seed)
+        if not decision.accepted:
+            return {**unchanged, "pruning": decision}
+        return {"pruned": harmful, "pruning": decision, "bank": bank, "final": final}
 
     def reflect(self, state: GenerationState) -> GenerationState:
-        """Let the model revise its guideline from what was measured. Without a readable reply the old one stays."""
+        """Let the model revise the guideline from what was measured: the one just tried if it did well, else the last
+        that did. Without a readable reply that one stays."""
         memory = state["memory"]
+        guideline = memory.guideline if state["decision"].accepted else memory.prompt.kept_guideline
         prompt = fill(
             prompt_template("reflect"),
-            guideline=memory.guideline,
-            briefing=render(self._reflection_briefing(state)),
+            guideline=guideline,
+            briefing=render(self._reflection_briefing(state, guideline)),
         )
-        answer = self.caller.ask(memory.number, "reflect", "", prompt, Reflection)
+        answer = self.caller.ask(memory.number, Request("reflect", "", prompt, Reflection))
         revised = answer.parsed
         return {
-            "guideline": revised.guideline if revised is not None else memory.guideline,
+            "guideline": revised.guideline if revised is not None else guideline,
             "focus": revised.focus if revised is not None else memory.focus,
             "reflection_problems": answer.problems,
         }
 
-    def _reflection_briefing(self, state: GenerationState) -> ReflectionBriefing:
-        candidate = state["candidate"]
+    def _suspects(self, boundary: Boundary) -> tuple[str, ...]:
+        half = self.halves.first
+        return suspects(
+            antibody_effects(
+                boundary.fitted,
+                self.data.known.take(half.known),
+                self.data.known_labels[half.known],
+                {name: images.take(half.outliers[name]) for name, images in self.data.outliers.items()},
+                acceptance=self.config.acceptance,
+            )
+        )
+
+    def _measure(self, bank: Bank) -> Boundary:
+        return measure(self.data, bank, self.config.score, self.config.acceptance)
+
+    def _reflection_briefing(self, state: GenerationState, guideline: str) -> ReflectionBriefing:
+        memory, bank = state["memory"], state["grown"]
         solo = [effect for effect in state["effects"] if effect.effect.scope == "solo"]
-        texts = dict(zip(candidate.ids, candidate.texts, strict=True))
-        gain = _largest((effect.antibody_id, effect.effect.gain) for effect in solo)
-        harm = _largest((effect.antibody_id, effect.effect.harm) for effect in solo)
+        texts = dict(zip(bank.ids, bank.texts, strict=True))
+        gain = _largest((texts[effect.antibody_id], effect.effect.gain) for effect in solo)
+        harm = _largest((texts[effect.antibody_id], effect.effect.harm) for effect in solo)
+        failed = () if state["decision"].accepted or memory.prompt.parent is None else (memory.guideline,)
         return ReflectionBriefing(
-            history=[_shown(metrics) for metrics in (*state["memory"].history, generation_metrics(state))],
-            worth={kind: self._worth(state, kind) for kind in sorted(set(candidate.kinds))},
-            helped=[(texts[key], value) for key, value in gain[:_EFFECTS_SHOWN]],
-            harmed=[(texts[key], value) for key, value in harm[:_EFFECTS_SHOWN]],
+            history=[_shown(metrics) for metrics in (*memory.history, generation_metrics(state))],
+            worth={kind: self._worth(state, kind) for kind in sorted(set(bank.kinds))},
+            helped=gain[:_EFFECTS_SHOWN],
+            harmed=harm[:_EFFECTS_SHOWN],
             rejected=Counter(one.reason.partition(":")[0] for one in state["screened"] if not one.accepted),
-            guideline=state["memory"].guideline,
+            guideline=guideline,
+            dropped=() if state["decision"].accepted else tuple(dict.fromkeys((*memory.prompt.dropped, *failed))),
         )
 
     def _worth(self, state: GenerationState, kind: AntibodyKind) -> float:
         """By how much the mean FPR95 would rise without the antibodies of a kind."""
-        others = [i for i, one in enumerate(state["candidate"].kinds) if one != kind]
-        without = state["candidate"].take(np.array(others, dtype=np.int64))
-        left = measure(self.data, without, self.config.score, self.config.acceptance)
-        return left.mean_fpr95 - state["after"].mean_fpr95
+        others = [i for i, one in enumerate(state["grown"].kinds) if one != kind]
+        without = state["grown"].take(np.array(others, dtype=np.int64))
+        return self._measure(without).mean_fpr95 - state["weighed"].mean_fpr95
 
 
 def _shown(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,12 +299,23 @@ def _shown(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def generation_metrics(state: GenerationState) -> dict[str, Any]:
-    """Return what a generation measured, as it is stored and as the model is shown it."""
-    return {**state["after"].as_metrics(), "decision": state["decision"].reason}
+    """Return what a generation measured, as it is stored: of the bank it ends with, or of the one it turned down."""
+    matured, pruning = state["matured"], state["pruning"]
+    return {
+        **state["final"].as_metrics(),
+        "decision": state["decision"].reason,
+        **state["decision"].measured,
+        "maturation": None if matured is None else _told(matured.decision),
+        "pruning": None if pruning is None else _told(pruning),
+    }
+
+
+def _told(decision: Decision) -> dict[str, Any]:
+    return {"kept": decision.accepted, "reason": decision.reason, **decision.measured}
 
 
 def _largest(values: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
-    """The largest value above 0 of each antibody over its outlier sets, largest first."""
+    """The largest value above 0 of each text over its outlier sets, largest first."""
     best: dict[str, float] = {}
     for key, value in values:
         if value > best.get(key, 0.0):

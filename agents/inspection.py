@@ -2,7 +2,8 @@
 
 Per image: the class that accepted it, its score, and the words of a vocabulary nearest to it in the image-text space. A
 word counts as near by how much nearer it is to this image than to known images on average: raw cosines favour the same
-few words for every image. File names and outlier categories are never shown.
+few words for every image. File names and outlier categories are never shown. Only images of the first half of the
+feedback are: what the second half confirms must not have been looked at.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,9 @@ from numpy.typing import NDArray
 from agents.boundary import Boundary
 from agents.briefing import ClassBriefing, SampleBriefing, WordHit
 from agents.feedback import FeedbackData
+from agents.halves import Half
 from agents.memory import Memory
+from agents.thumbnails import thumbnail
 from agents.vocabulary import Vocabulary
 from evaluation.bank import Bank
 from evaluation.features import FloatArray, TextEmbedder
@@ -34,11 +38,11 @@ class MisAccepted:
     samples: tuple[tuple[str, int], ...]
 
 
-def mis_accepted_by_class(data: FeedbackData, boundary: Boundary) -> dict[str, MisAccepted]:
-    """Group the mis-accepted outliers by the class that accepts them."""
+def mis_accepted_by_class(data: FeedbackData, boundary: Boundary, half: Half) -> dict[str, MisAccepted]:
+    """Group the mis-accepted outliers of a half by the class that accepts them."""
     grouped: dict[str, list[tuple[float, str, int]]] = {name: [] for name in data.classes}
     for set_name, images in data.outliers.items():
-        rows = boundary.mis_accepted(set_name)
+        rows = boundary.mis_accepted(set_name, half)
         if len(rows):
             predicted = boundary.fitted.predict(images.features[rows])
             for row, k in zip(rows, predicted, strict=True):
@@ -47,6 +51,13 @@ def mis_accepted_by_class(data: FeedbackData, boundary: Boundary) -> dict[str, M
         name: MisAccepted(name, tuple((s, row) for _, s, row in sorted(found, key=lambda f: (-f[0], f[1], f[2]))))
         for name, found in grouped.items()
     }
+
+
+class ShownMistakes(NamedTuple):
+    """What the model is shown of one class: the briefing, and pictures that its samples refer to (data URLs)."""
+
+    briefing: ClassBriefing
+    images: tuple[str, ...]
 
 
 class Inspector:
@@ -67,14 +78,25 @@ class Inspector:
         }
         self._usual = {kind: data.fit.features.mean(axis=0) @ vectors.T for kind, vectors in self._vectors.items()}
 
-    def brief(self, found: MisAccepted, boundary: Boundary, memory: Memory, *, wanted: int) -> ClassBriefing:
-        """Return what the model is shown when it is asked for antibodies of one class."""
+    def brief(
+        self, found: MisAccepted, boundary: Boundary, memory: Memory, *, wanted: int, pictures: int
+    ) -> ShownMistakes:
+        """Return what the model is shown when it is asked for antibodies of one class; at most `pictures` images."""
         name = found.class_name
-        return ClassBriefing(
+        shown = _spread(found.samples)
+        images: list[str] = []
+        samples = []
+        for set_name, row in shown:
+            picture = thumbnail(self._data.outliers[set_name].paths[row]) if len(images) < pictures else None
+            if picture is not None:
+                images.append(picture)
+            samples.append(self._sample(set_name, row, boundary, image=None if picture is None else len(images)))
+        briefing = ClassBriefing(
             class_name=name,
             accepted_outliers=len(found.samples),
-            samples=[self._sample(set_name, row, boundary, memory.bank) for set_name, row in _spread(found.samples)],
-            bank=_texts_to_avoid(memory.bank, name),
+            threshold=boundary.threshold,
+            samples=samples,
+            bank=_texts_to_avoid(memory.texts, name),
             rejected=list(memory.rejected.get(name, ())),
             helped=list(memory.helped.get(name, ())),
             harmed=list(memory.harmed.get(name, ())),
@@ -83,18 +105,22 @@ class Inspector:
             focus=memory.focus,
             wanted=wanted,
         )
+        return ShownMistakes(briefing, tuple(images))
 
-    def _sample(self, set_name: str, row: int, boundary: Boundary, bank: Bank) -> SampleBriefing:
+    def _sample(self, set_name: str, row: int, boundary: Boundary, *, image: int | None) -> SampleBriefing:
         vector = self._data.outliers[set_name].features[row]
         hits = [
             hit
             for kind, most in (("noun", 5), ("place", 2), ("attribute", 2))
             for hit in self._nearest(vector, kind, most)
         ]
+        closest = boundary.fitted.closest(vector)
         return SampleBriefing(
             score=round(float(boundary.outlier_scores[set_name][row]), 4),
             nearest_words=hits,
-            nearest_antibody=bank.texts[int(np.argmax(bank.vectors @ vector))] if len(bank.texts) else None,
+            nearest_antibody=None if closest is None else boundary.fitted.bank.texts[closest.antibody],
+            missing=None if closest is None else max(0.0, -closest.exceedance),
+            image=image,
         )
 
     def _nearest(self, vector: NDArray[np.float32], kind: str, most: int) -> list[WordHit]:

@@ -1,6 +1,7 @@
-"""What a generation starts from: the bank in force, what was tried before, and how it measured.
+"""What a generation starts from: its parent's bank and guideline, what was tried before, and how it measured.
 
-It is read from the database alone, so that a resumed session goes on exactly as an uninterrupted one would.
+It is read from the database alone, so that a resumed session goes on exactly as an uninterrupted one would; the random
+state is too.
 """
 
 from __future__ import annotations
@@ -9,9 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from agents.parents import Handled, ParentPolicy
+from agents.prompt_tree import Continued, continue_prompt
+from agents.randomness import generator_of, new_generator, state_of
 from agents.schemas import Focus
-from db.records import AntibodyRecord, EffectRecord, GenerationRecord, StoredBank
+from db.records import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord, StoredBank
 from evaluation.bank import Bank
+from immuno.records import MATURATION
 
 _EFFECTS_SHOWN = 12
 _REJECTED_SHOWN = 100
@@ -24,13 +31,15 @@ class Memory:
 
     number: int
     """Of the generation about to run."""
-    parent: int | None
-    """The generation whose bank is in force."""
+    parent: int
+    """The generation that it continues from."""
     bank: Bank
-    guideline: str
+    """Its bank: text antibodies, and those matured from them."""
+    matured: Mapping[str, str]
+    """Ids of the matured ones, to the ids of their parents."""
+    prompt: Continued
+    """The guideline to be tried, and the kept one that it was made from."""
     focus: Focus
-    prompt_version: int
-    """Counts the guidelines, from 0."""
     rejected: Mapping[str, Sequence[tuple[str, str]]]
     """Per class: texts that were turned down, and why."""
     helped: Mapping[str, Sequence[tuple[str, float]]]
@@ -38,64 +47,102 @@ class Memory:
     harmed: Mapping[str, Sequence[tuple[str, float]]]
     """Per class: texts with solo harm, worst first."""
     last_worked_on: Mapping[str, int]
-    best_mean_fpr95: float
-    """The lowest mean FPR95 of an accepted generation."""
+    best_mean_auroc: float
+    """The highest mean AUROC of a generation that was kept."""
     history: Sequence[Mapping[str, Any]]
     """The metrics of every generation so far, the baseline first."""
+    random_state: Mapping[str, Any]
+    """To be stored with the generation: what the next one draws from."""
+
+    @property
+    def guideline(self) -> str:
+        """The guideline that proposals follow."""
+        return self.prompt.guideline
+
+    @property
+    def texts(self) -> Bank:
+        """The bank without what was matured."""
+        return self.bank.take(np.array([i for i, key in enumerate(self.bank.ids) if key not in self.matured], np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which generation is continued, and the random state after that was drawn."""
+
+    parent: GenerationRecord
+    random_state: Mapping[str, Any]
+
+
+def choose_origin(
+    generations: Sequence[GenerationRecord], handled: Mapping[int, Handled], policy: ParentPolicy, *, seed: int
+) -> Origin:
+    """Choose the parent of the next generation among those that were kept; `handled` as agents.parents wants it."""
+    last = generations[-1]
+    # A session of an older version stored no state: it begins one here.
+    generator = generator_of(last.random_state) if last.random_state else new_generator(seed)
+    best = next(one for one in reversed(generations) if one.accepted)  # the baseline always is
+    number = policy.choose(handled, best=best.number, generator=generator)
+    return Origin(generations[number], state_of(generator))
 
 
 def recall(
+    origin: Origin,
     generations: Sequence[GenerationRecord],
     antibodies: Sequence[AntibodyRecord],
     effects: Sequence[EffectRecord],
     stored: StoredBank,
+    prompts: Sequence[PromptRecord],
     *,
     dim: int,
 ) -> Memory:
     """Put a session's stored rows together into the state before its next generation.
 
-    `generations` are all of them in order, the baseline first; `effects` are those of the generation in force.
+    `generations` are all of them in order, the baseline first; `effects` and `stored` are those of the parent.
     """
-    last = generations[-1]
-    used = generations[-2].guideline if len(generations) > 1 else last.guideline
-    accepted = [generation for generation in generations if generation.accepted]
-    texts = {antibody.id: antibody for antibody in antibodies}
+    parent, last = origin.parent, generations[-1]
+    by_id = {antibody.id: antibody for antibody in antibodies}
     gains: dict[str, float] = {}
     harms: dict[str, float] = {}
     for effect in effects:
-        if effect.antibody_id is not None and effect.scope == "solo":
+        if effect.antibody_id is not None and effect.scope == "solo" and by_id[effect.antibody_id].origin != MATURATION:
             gains[effect.antibody_id] = max(effect.gain, gains.get(effect.antibody_id, 0.0))
             harms[effect.antibody_id] = max(effect.harm, harms.get(effect.antibody_id, 0.0))
 
     def ranked(values: Mapping[str, float]) -> dict[str, list[tuple[str, float]]]:
         found: dict[str, list[tuple[str, float]]] = {}
-        for key, value in sorted(values.items(), key=lambda item: (-item[1], texts[item[0]].text)):
+        for key, value in sorted(values.items(), key=lambda item: (-item[1], by_id[item[0]].text)):
             if value > 0:
-                found.setdefault(texts[key].guards, []).append((texts[key].text, round(value, 4)))
+                found.setdefault(by_id[key].guards, []).append((by_id[key].text, round(value, 4)))
         return {name: pairs[:_EFFECTS_SHOWN] for name, pairs in found.items()}
 
+    accepted = [generation for generation in generations if generation.accepted]
     # In a generation that was not accepted a text may have been turned down for its company. It may come back, but not
     # at once: the next generation would propose the same again.
     counted = {*(generation.number for generation in accepted), last.number}
     rejected: dict[str, list[tuple[str, str]]] = {}
     last_worked_on: dict[str, int] = {}
     for antibody in antibodies:
+        if antibody.origin == MATURATION:
+            continue
         last_worked_on[antibody.guards] = max(antibody.generation, last_worked_on.get(antibody.guards, 0))
         if antibody.status == "rejected" and antibody.generation in counted:
             rejected.setdefault(antibody.guards, []).append((antibody.text, antibody.reason))
+    bank = as_bank(stored) if len(stored) else Bank.empty(dim)
+    prompt = continue_prompt(parent, generations, prompts)
     return Memory(
         number=len(generations),
-        parent=accepted[-1].number if accepted else None,
-        bank=as_bank(stored) if len(stored) else Bank.empty(dim),
-        guideline=last.guideline,
-        focus=last.metrics.get("focus", "both"),
-        prompt_version=last.prompt_version + (last.guideline != used),
+        parent=parent.number,
+        bank=bank,
+        matured={key: by_id[key].parent_id or "" for key in bank.ids if by_id[key].origin == MATURATION},
+        prompt=prompt,
+        focus=generations[prompt.written_after].metrics.get("focus", "both"),
         rejected={name: pairs[-_REJECTED_SHOWN:] for name, pairs in rejected.items()},
         helped=ranked(gains),
         harmed=ranked(harms),
         last_worked_on=last_worked_on,
-        best_mean_fpr95=min(generation.metrics["mean_fpr95"] for generation in accepted),
+        best_mean_auroc=max(float(np.mean(list(one.metrics["auroc"].values()))) for one in accepted),
         history=[generation.metrics for generation in generations],
+        random_state=origin.random_state,
     )
 
 

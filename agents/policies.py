@@ -1,53 +1,71 @@
-"""Small decisions of the loop, each replaceable: which classes to work on, and whether to keep a generation."""
+"""Small decisions of the loop, each replaceable: which classes to work on, and when to stop.
+
+Which generation to continue from: agents.parents. When to keep a bank: agents.acceptance.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agents.boundary import Boundary
-
-
-def choose_classes(
-    mis_accepted: Mapping[str, int], last_worked_on: Mapping[str, int], classes: Sequence[str], budget: int
-) -> tuple[str, ...]:
-    """Return at most `budget` classes: half of them the worst, the rest those that have waited longest for their turn.
-
-    `mis_accepted` counts, per class, the outliers that it wrongly accepts; `last_worked_on` is the generation that last
-    proposed for a class (absent: never). Every class gets its turn however few outliers it accepts, because a bank that
-    only answers today's mistakes is narrow. Ties go by the order of `classes`.
-    """
-    order = {name: k for k, name in enumerate(classes)}
-    by_mistakes = sorted(classes, key=lambda name: (-mis_accepted.get(name, 0), order[name]))
-    worst = by_mistakes[: (budget + 1) // 2]
-    by_waiting = sorted(
-        (name for name in classes if name not in worst),
-        key=lambda name: (last_worked_on.get(name, -1), -mis_accepted.get(name, 0), order[name]),
-    )
-    return (*worst, *by_waiting[: budget - len(worst)])
+from db.records import GenerationRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """Whether a generation's bank replaces its parent's, and why."""
+class WorstFirst:
+    """Half of the classes of a generation are those that accept most outliers, the rest have waited longest."""
 
-    accepted: bool
-    reason: str
+    budget: int
+
+    def choose(
+        self, mis_accepted: Mapping[str, int], last_worked_on: Mapping[str, int], classes: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Return at most `budget` classes.
+
+        `mis_accepted` counts, per class, the outliers that it wrongly accepts; `last_worked_on` is the generation that
+        last proposed for a class (absent: never). Every class gets its turn however few outliers it accepts, because a
+        bank that only answers today's mistakes is narrow. Ties go by the order of `classes`.
+        """
+        order = {name: k for k, name in enumerate(classes)}
+        by_mistakes = sorted(classes, key=lambda name: (-mis_accepted.get(name, 0), order[name]))
+        worst = by_mistakes[: (self.budget + 1) // 2]
+        chosen = set(worst)
+        by_waiting = sorted(
+            (name for name in classes if name not in chosen),
+            key=lambda name: (last_worked_on.get(name, -1), -mis_accepted.get(name, 0), order[name]),
+        )
+        return (*worst, *by_waiting[: self.budget - len(worst)])
 
 
-def decide(before: Boundary, after: Boundary, *, best: float, tolerance: float = 0.01) -> Decision:
-    """Accept a bank whose mean FPR95 is within `tolerance` of the `best` so far, and which keeps ID accuracy within it.
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    """When a session is over. `generations` counts without the baseline; None: no such limit.
 
-    Not only banks that gain are accepted: antibodies that cost nothing measurable are breadth, and breadth is what
-    protects against outliers unlike the feedback. Comparing with the best, not with the last, keeps a session from
-    drifting away by one tolerance after another.
+    `minutes` counts the time that generations took, so that a pause costs nothing; `plateau` is how many generations in
+    a row may bring nothing that is kept.
     """
-    lost_accuracy = before.id_accuracy - after.id_accuracy
-    if lost_accuracy > tolerance:
-        return Decision(False, f"ID accuracy would fall by {100 * lost_accuracy:.1f} points")
-    gained = best - after.mean_fpr95
-    if gained < -tolerance:
-        return Decision(False, f"mean FPR95 would be {-100 * gained:.1f} points above the best so far")
-    if gained > 0:
-        return Decision(True, f"best so far: mean FPR95 fell by {100 * gained:.1f} points")
-    return Decision(True, "kept for breadth: mean FPR95 within a point of the best")
+
+    generations: int
+    tokens: int | None = None
+    cost: float | None = None
+    minutes: float | None = None
+    plateau: int | None = None
+
+    def reason(self, done: Sequence[GenerationRecord]) -> str | None:
+        """Return why no further generation runs after these, the baseline first; None where one does."""
+        run = done[1:]
+        if len(run) >= self.generations:
+            return f"all {self.generations} generations are done"
+        spent = sum(one.prompt_tokens + one.completion_tokens for one in done)
+        if self.tokens is not None and spent >= self.tokens:
+            return f"the limit of {self.tokens:,} tokens is reached ({spent:,})"
+        paid = sum(one.cost_usd for one in done)
+        if self.cost is not None and paid >= self.cost:
+            return f"the limit of {self.cost:g} USD is reached ({paid:.2f})"
+        minutes = sum((one.finished_at - one.started_at).total_seconds() for one in done) / 60
+        if self.minutes is not None and minutes >= self.minutes:
+            return f"the limit of {self.minutes:g} minutes is reached ({minutes:.1f})"
+        plateau = self.plateau
+        if plateau is not None and len(run) >= plateau and not any(one.accepted for one in run[-plateau:]):
+            return f"a plateau: {plateau} generation(s) in a row brought nothing that was kept"
+        return None

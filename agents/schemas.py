@@ -21,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
     create_model,
@@ -129,6 +130,7 @@ def proposals_of(most: int) -> type[Proposals]:
     return create_model("Proposals", __base__=Proposals, __doc__=Proposals.__doc__, antibodies=antibodies)
 
 
+@cache
 def wire_schema(schema: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schema that is sent to a server: named, every field required, every string and list bounded."""
     return {**schema.model_json_schema(), "title": schema.__name__}
@@ -138,11 +140,24 @@ T = TypeVar("T", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedItem:
+    """A proposal in a reply that is not fit to be an antibody: its text, cleaned and cut; why, "category: detail"."""
+
+    text: str
+    kind: AntibodyKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ParsedReply(Generic[T]):
-    """What a reply holds: `parsed` is None where nothing could be used; `problems` says what was left out, and why."""
+    """What a reply holds: `parsed` is None where nothing could be used; `problems` says what was left out, and why.
+
+    `refused` are the items among those that had a text, to be stored with their reasons.
+    """
 
     parsed: T | None
     problems: tuple[str, ...] = ()
+    refused: tuple[RefusedItem, ...] = ()
 
 
 MOST_CHARACTERS = 200_000
@@ -150,6 +165,7 @@ MOST_CHARACTERS = 200_000
 _MOST_FAILURES = 500
 _MOST_ITEMS = 500
 _MOST_PROBLEMS = 50
+_MOST_REFUSED = 2 * MOST_PROPOSALS
 _OPENING = re.compile(r"[{\[]")
 
 
@@ -169,7 +185,7 @@ def parse_reply(raw_text: str, schema: type[T]) -> ParsedReply[T]:
         return ParsedReply(None, (*problems, f"the reply {what}"))
     field = _list_field(schema)
     found = _one_value(values, schema) if field is None else _items(values, schema, field)
-    return ParsedReply(found.parsed, _bounded((*problems, *found.problems)))
+    return ParsedReply(found.parsed, _bounded((*problems, *found.problems)), found.refused)
 
 
 def _json_values(text: str) -> Iterator[Any]:
@@ -224,23 +240,47 @@ def _items(values: list[Any], schema: type[T], field: tuple[str, type[BaseModel]
     good: list[BaseModel] = []
     keys: set[str] = set()
     problems = [f"only the first {_MOST_ITEMS} items were read"] if len(raw_items) > _MOST_ITEMS else []
+    refused: list[RefusedItem] = []
+
+    def refuse(number: int, raw: Any, category: str, why: str) -> None:
+        problems.append(f"item {number} ({_excerpt(raw)}): {why}")
+        if len(refused) < _MOST_REFUSED and (item := _refused(raw, f"{category}: {why}")) is not None:
+            refused.append(item)
+
     for number, raw in enumerate(raw_items[:_MOST_ITEMS], start=1):
         try:
             item = item_type.model_validate(raw)
         except ValidationError as error:
-            problems.append(f"item {number} ({_excerpt(raw)}): {_reason(error)}")
+            refuse(number, raw, "malformed", _reason(error))
             continue
         key = text_key(str(getattr(item, next(iter(item_type.model_fields)))))
         if key in keys:
-            problems.append(f"item {number} ({_excerpt(raw)}): said before")
+            refuse(number, raw, "repeated", "said before")
         elif len(good) == most:
-            problems.append(f"item {number} ({_excerpt(raw)}): more than the {most} asked for")
+            refuse(number, raw, "surplus", f"more than the {most} asked for")
         else:
             keys.add(key)
             good.append(item)
     if not good:
-        return ParsedReply(None, tuple(problems) or ("the JSON in the reply is not what was asked for",))
-    return ParsedReply(schema.model_validate({name: tuple(good)}), tuple(problems))
+        why = tuple(problems) or ("the JSON in the reply is not what was asked for",)
+        return ParsedReply(None, why, tuple(refused))
+    return ParsedReply(schema.model_validate({name: tuple(good)}), tuple(problems), tuple(refused))
+
+
+_KIND: TypeAdapter[AntibodyKind] = TypeAdapter(Annotated[AntibodyKind, _respelt("look_alike", "contextual")])
+
+
+def _refused(raw: Any, reason: str) -> RefusedItem | None:
+    """The item as it can be stored; None where it has no text. A kind that is none counts as a look-alike."""
+    said = raw.get("text") if isinstance(raw, dict) else None
+    text = clean_text(said, LONGEST_TEXT) if isinstance(said, str) else ""
+    if not text:
+        return None
+    try:
+        kind = _KIND.validate_python(raw.get("kind"))
+    except ValidationError:
+        kind = "look_alike"
+    return RefusedItem(text, kind, reason)
 
 
 def _wrapped(value: Any, key: str, depth: int = 3) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ is written in one transaction; a stop in between costs that generation's work, b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import cast
@@ -14,13 +14,18 @@ from typing import cast
 from langchain_core.language_models import BaseChatModel
 
 from agents.boundary import measure
-from agents.calls import RecordedCaller
-from agents.chat import make_chat_model
+from agents.calls import Caller, RecordedCaller
+from agents.chat import Chat, make_chat_model
 from agents.drafting import draft_first_generation, draft_generation
 from agents.feedback import FeedbackData
 from agents.graph import GenerationState, Loop
+from agents.halves import halve
 from agents.inspection import Inspector
-from agents.memory import Memory, recall
+from agents.memory import Memory, choose_origin, recall
+from agents.parents import PARENT_POLICIES, handled_by
+from agents.policies import StopRule
+from agents.randomness import new_generator, state_of
+from agents.review import Review, ReviewedCaller
 from agents.templates import prompt_template
 from agents.vocabulary import Vocabulary, load_vocabulary
 from db.claims import ClaimLostError, HeldClaim
@@ -49,6 +54,7 @@ def _chat_model(config: RefineConfig, vocabulary: Vocabulary, *, seed: int) -> B
         max_tokens=config.max_tokens,
         seed=seed,
         vocabulary=vocabulary,
+        timeout=config.timeout,
     )
 
 
@@ -62,6 +68,8 @@ class RefinementSession:
     store: AntibodyStore
     data: FeedbackData
     embedder: TextEmbedder
+    review: Review | None = None
+    """Shows proposals to a person before anything is measured."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "record", replace(self.record, config={}))
@@ -77,7 +85,8 @@ class RefinementSession:
 
     def _run(self, on_generation: OnGeneration, claim: HeldClaim) -> tuple[GenerationRecord, ...]:
         done = self.store.generations(self.record.id)
-        if len(done) > self.config.generations:
+        if done and self._stop.reason(done) is not None:
+            self.store.set_session_status(self.record.id, "finished")
             return tuple(done)
         self.store.set_session_status(self.record.id, "running")
         try:
@@ -93,6 +102,23 @@ class RefinementSession:
         self.store.set_session_status(self.record.id, "finished")
         return tuple(self.store.generations(self.record.id))
 
+    @property
+    def stopped_because(self) -> str | None:
+        """Why no further generation runs; None while there is one to run."""
+        done = self.store.generations(self.record.id)
+        return self._stop.reason(done) if done else None
+
+    @property
+    def _stop(self) -> StopRule:
+        config = self.config
+        return StopRule(
+            generations=config.generations,
+            tokens=config.stop_after_tokens,
+            cost=config.stop_after_cost,
+            minutes=config.stop_after_minutes,
+            plateau=config.stop_after_plateau,
+        )
+
     def _first_generation(self) -> GenerationRecord:
         """Measure the classifier without antibodies: what every later generation is compared with."""
         started = datetime.now(UTC)
@@ -100,41 +126,66 @@ class RefinementSession:
         boundary = measure(self.data, empty, self.config.score, self.config.acceptance)
         return self.store.save_generation(
             draft_first_generation(
-                self.record.id, self.data, boundary, guideline=prompt_template("guideline"), started=started
+                self.record.id,
+                self.data,
+                boundary,
+                guideline=prompt_template("guideline"),
+                random_state=state_of(new_generator(self.record.seed)),
+                started=started,
             )
         )
 
     def _run_missing(self, on_generation: OnGeneration, claim: HeldClaim) -> None:
         loop = self._loop()
         graph = loop.compile()
-        while (memory := self._recall()).number <= self.config.generations:
+        while self._stop.reason(generations := self.store.generations(self.record.id)) is None:
             claim.check()
             started = datetime.now(UTC)
+            memory = self._recall(generations)
             state = cast(GenerationState, graph.invoke({"memory": memory}))
-            on_generation(
-                self.store.save_generation(draft_generation(self.record.id, self.data, state, started=started))
+            draft = draft_generation(
+                self.record.id,
+                self.data,
+                state,
+                mu=loop.class_prototypes,
+                origin=self.config.llm,
+                started=started,
             )
+            on_generation(self.store.save_generation(draft))
 
     def _loop(self) -> Loop:
         vocabulary = load_vocabulary()
         model = _chat_model(self.config, vocabulary, seed=self.record.seed)
+        caller: Caller = RecordedCaller(
+            Chat(model, self.config.structured), self.config, self.record.seed, self.store, self.record.id
+        )
         mu = prototypes(self.data.texts, self.data.fit.features, self.data.fit_labels).mu
         return Loop(
             data=self.data,
+            halves=halve(self.data, seed=self.record.seed),
             embedder=self.embedder,
             inspector=Inspector(self.data, self.embedder, vocabulary),
-            caller=RecordedCaller(model, self.config.llm, self.store, self.record.id),
+            caller=caller if self.review is None else ReviewedCaller(caller, self.review, self.store, self.record.id),
             config=self.config,
             class_prototypes=mu,
+            seed=self.record.seed,
         )
 
-    def _recall(self) -> Memory:
-        generations = self.store.generations(self.record.id)
-        best = next(one for one in reversed(generations) if one.accepted)  # the baseline always is
+    def _recall(self, generations: Sequence[GenerationRecord] | None = None) -> Memory:
+        generations = generations or self.store.generations(self.record.id)
+        policy = PARENT_POLICIES[self.config.parents]
+        handled = {
+            one.number: handled_by(self.store.verdicts(one.id), known_set=self.data.known.name)
+            for one in generations
+            if one.accepted and policy.looks
+        }
+        origin = choose_origin(generations, handled, policy, seed=self.record.seed)
         return recall(
+            origin,
             generations,
             self.store.antibodies(self.record.id),
-            self.store.effects(self.record.id, generation=best.number, scope="solo"),
-            self.store.bank(best.id),
+            self.store.effects(self.record.id, generation=origin.parent.number, scope="solo"),
+            self.store.bank(origin.parent.id),
+            self.store.prompts(self.record.id),
             dim=self.data.texts.shape[1],
         )

@@ -150,6 +150,7 @@ def _ablations() -> Iterator[MethodConfig]:
     yield _method("immuno_vlm")
     yield _method("immuno_vlm", "ours: max-cosine base", base="max_cosine")
     yield _method("immuno_vlm", "ours: no radii", radii=False)
+    yield _method("immuno_vlm", "ours: one radius for all classes", class_radii=False)
     yield _method("immuno_vlm", "ours: no maturation", maturation=False)
     yield _method("immuno_vlm", "ours: no antibodies", arm="none")
 

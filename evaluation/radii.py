@@ -10,18 +10,21 @@ would fire on known images gets a large radius and falls silent. The margin "top
 nearest classes in the place of the maximum.
 
 Without fit images every radius is 0: an antibody then fires on what is nearer to it than to every class text.
+
+An antibody that acts only on images nearest to one class can be calibrated on the fit images of those alone
+(`class_radii`), where there are enough of them to tell a share eps.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.blocks import blocks
-from evaluation.features import FloatArray
+from evaluation.features import FloatArray, IntArray
 
 Floats = NDArray[np.float64]
 
@@ -47,10 +50,55 @@ def self_radii(fit: FloatArray, texts: Floats, vectors: Floats, *, eps: float, m
     """Return r_j (A,) of antibodies (A, d), calibrated on fit images (n, d); 0 for each where n = 0."""
     if not len(fit):
         return np.zeros(len(vectors))
-    near = np.empty(len(fit))
+    near, _ = _near_and_nearest(fit, texts, margin)
+    return _quantiles(fit, near, vectors, eps)
+
+
+class ClassRadii(NamedTuple):
+    """`radii` (A,), and `calibrated` (A,) bool: those of them that come from the images of one class."""
+
+    radii: Floats
+    calibrated: NDArray[np.bool_]
+
+
+def class_radii(
+    fit: FloatArray,
+    texts: Floats,
+    vectors: Floats,
+    classes: IntArray,
+    radii: Floats,
+    *,
+    eps: float,
+    margin: Margin = "top1",
+) -> ClassRadii:
+    """Return `radii` (A,) with those of antibodies that act for one class calibrated on the fit images nearest to it.
+
+    `classes` (A,) is the row in `texts` (K, d) of that class, negative for none. A class that is the nearest of fewer
+    than 1 / eps fit images calibrates nothing: their largest margin bounds no share as small as eps.
+    """
+    found, calibrated = radii.copy(), np.zeros(len(vectors), dtype=bool)
+    if not len(fit):
+        return ClassRadii(found, calibrated)
+    near, nearest = _near_and_nearest(fit, texts, margin)
+    for k in np.unique(classes[classes >= 0]):
+        images, rows = np.flatnonzero(nearest == k), np.flatnonzero(classes == k)
+        if eps * len(images) >= 1 - 1e-9:
+            found[rows] = _quantiles(fit[images], near[images], vectors[rows], eps)
+            calibrated[rows] = True
+    return ClassRadii(found, calibrated)
+
+
+def _near_and_nearest(fit: FloatArray, texts: Floats, margin: Margin) -> tuple[Floats, IntArray]:
+    """(n,) the cosine to the nearest classes as `margin` says, and which class is the nearest."""
+    near, nearest = np.empty(len(fit)), np.empty(len(fit), dtype=np.int64)
     for rows in blocks(len(fit), len(texts) + fit.shape[1]):
-        near[rows] = near_classes(fit[rows].astype(np.float64) @ texts.T, margin)
-    # The order statistic that floor(eps n) of the n margins lie above.
+        cosines = fit[rows].astype(np.float64) @ texts.T
+        near[rows], nearest[rows] = near_classes(cosines, margin), cosines.argmax(axis=1)
+    return near, nearest
+
+
+def _quantiles(fit: FloatArray, near: Floats, vectors: Floats, eps: float) -> Floats:
+    """(A,) the order statistic that floor(eps n) of an antibody's n margins lie above."""
     rank = len(fit) - 1 - math.floor(eps * len(fit) + 1e-9)
     radii = np.empty(len(vectors))
     for some in blocks(len(vectors), len(fit)):

@@ -15,9 +15,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
     model_validator,
 )
@@ -25,8 +23,31 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from immuno.errors import SetupError, did_you_mean
 from immuno.llm_config import LLMServerConfig, require_chat_model
+from immuno.method_config import Arm, MethodConfig, MethodEntry, PresetConfig
+from immuno.refine_config import PriceConfig, RefineConfig
+
+__all__ = [
+    "AntibodiesConfig",
+    "Arm",
+    "ClassesConfig",
+    "ClusterConfig",
+    "DataConfig",
+    "EncoderConfig",
+    "LLMServerConfig",
+    "MethodConfig",
+    "MethodEntry",
+    "PresetConfig",
+    "PriceConfig",
+    "RefineConfig",
+    "RunConfig",
+    "SourceConfig",
+    "parse_config",
+    "read_config",
+    "store_place",
+]
 
 _LOCAL = "local-dir:"
+_REPLAY = "replay:"
 _HIDDEN: Final = "hidden_value"
 """The type of an error whose message must not show the value."""
 
@@ -123,6 +144,8 @@ class ClassesConfig(_Section):
 
     names: Literal["dataset", "imagenet1k"] | Path
     """A text file with one class per line, "dataset" (the folders of data.fit, else data.id), or "imagenet1k"."""
+    synonyms: Path | None = None
+    """A text file of other names of the classes, "CLASS: NAME, NAME" on each line: no antibody may be one of them."""
     template: str = "a photo of a {}."
 
 
@@ -198,60 +221,6 @@ class AntibodiesConfig(_Section):
         return self
 
 
-Arm = Literal["bank", "none", "noise", "random_words", "shuffled", "neglabel", "csp"]
-"""Which antibodies a method is given: the configured bank, or a control. See evaluation.arms."""
-
-
-class MethodConfig(BaseModel):
-    """A score by name; every other key is a parameter of that score (checked when the score is made)."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
-    label: str | None = None
-    """How the row is called; default: the name."""
-    arm: Arm | None = None
-    """Default: the score's own (the configured bank; mined words for neglabel and csp)."""
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """Every key but `name`, `label` and `arm`."""
-        return dict(self.model_extra or {})
-
-
-class PresetConfig(_Section):
-    """Several methods at once: every score, the controls, or the ablations. See evaluation.presets."""
-
-    preset: Literal["scores", "controls", "ablations"]
-
-
-def _entry_kind(entry: Any) -> str:
-    return "preset" if isinstance(entry, PresetConfig) or (isinstance(entry, dict) and "preset" in entry) else "method"
-
-
-MethodEntry = Annotated[
-    Annotated[MethodConfig, Tag("method")] | Annotated[PresetConfig, Tag("preset")], Discriminator(_entry_kind)
-]
-
-
-class RefineConfig(_Section):
-    """The refinement loop."""
-
-    llm: str = "lexicon"
-    """lexicon (a deterministic word combiner, not an LLM), or what LangChain's init_chat_model takes: "openai:NAME"."""
-    base_url: str | None = None
-    """Address of an OpenAI-compatible server (vLLM, Ollama, ...)."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    max_tokens: Annotated[int, Field(ge=64)] = 2048
-    generations: Annotated[int, Field(ge=1)] = 5
-    classes_per_generation: Annotated[int, Field(ge=1)] = 16
-    proposals_per_class: Annotated[int, Field(ge=1, le=50)] = 12
-    band: tuple[float, float] = (0.0, 1.0)
-    """Band-pass on cosine(antibody, mu_k), as quantiles of the proposals for each class."""
-    score: MethodConfig = MethodConfig(name="calibrated")
-    acceptance: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Share of known feedback samples that the threshold accepts."""
-
-
 class RunConfig(_Section):
     """A whole configuration file."""
 
@@ -301,6 +270,10 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     if model.startswith(_LOCAL) and not Path(model.removeprefix(_LOCAL)).is_absolute():
         encoder = resolved.encoder.model_copy(update={"model": f"{_LOCAL}{folder / model.removeprefix(_LOCAL)}"})
         resolved = resolved.model_copy(update={"encoder": encoder})
+    llm = resolved.refine.llm
+    if llm.startswith(_REPLAY) and not Path(llm.removeprefix(_REPLAY)).is_absolute():
+        refine = resolved.refine.model_copy(update={"llm": f"{_REPLAY}{folder / llm.removeprefix(_REPLAY)}"})
+        resolved = resolved.model_copy(update={"refine": refine})
     server = resolved.llm_server
     if server is not None and server.model is not None and server.model.startswith(("./", "../")):
         server = server.model_copy(update={"model": str((folder / server.model).resolve())})

@@ -15,6 +15,9 @@ Split = Literal["fit", "feedback", "test"]
 AntibodyKind = Literal["look_alike", "contextual"]
 AntibodyStatus = Literal["accepted", "rejected"]
 
+MATURATION = "maturation"
+"""The origin of antibodies whose embeddings were matured: their texts stand for no embedding."""
+
 
 def text_digest(*parts: str) -> str:
     """Return the SHA-256 hex digest of the parts. Their boundaries count: ("ab", "c") differs from ("a", "bc")."""
@@ -84,6 +87,8 @@ class ProposedAntibody:
     guards: str
     """The known class whose false positives it is meant to repel."""
     rationale: str = ""
+    edited_from: str = ""
+    """What the model had written, where a person has edited the text."""
 
 
 @dataclass(frozen=True, slots=True)

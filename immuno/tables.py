@@ -19,7 +19,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from db.records import GenerationRecord
 from evaluation.table_order import GROUP_TITLES, group_of, headline_sets, same_name
 from evaluation.table_order import Group as MethodGroup
 from immuno.headline import headline
@@ -364,24 +363,3 @@ def _estimate(estimate: Mapping[str, Any], *, signed: bool = False) -> str:
     value, interval = estimate.get("value"), estimate.get("interval")
     shown = "–" if value is None else f"{100 * value:{form}}"
     return f"{shown} [{100 * interval[0]:{form}}, {100 * interval[1]:{form}}]" if interval else shown
-
-
-def generations_table(generations: Sequence[GenerationRecord]) -> Table:
-    """One line per generation: what it proposed and kept, and FPR95 on each feedback set, in per cent."""
-    sets = list(generations[0].metrics.get("fpr95", {})) if generations else []
-    table = Table(title="Feedback split: FPR95 by generation, per cent", title_justify="left")
-    for column in ("generation", "proposed", "kept", "bank"):
-        table.add_column(column, justify="right")
-    for name in (*sets, "mean"):
-        table.add_column(escape(name), justify="right")
-    table.add_column("decision")
-    for generation in generations:
-        metrics = generation.metrics
-        table.add_row(
-            str(generation.number),
-            *(str(count) for count in (generation.proposed, generation.kept, generation.bank)),
-            *(f"{100 * metrics['fpr95'][name]:.1f}" for name in sets),
-            f"{100 * metrics['mean_fpr95']:.1f}",
-            escape(generation.reason),
-        )
-    return table

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from agents.feedback import FeedbackData
+from agents.review import Review
 from agents.session import OnGeneration, RefinementSession, check_settings
 from cluster.factory import make_embedder
 from cluster.journal import Journal
@@ -22,7 +23,7 @@ from cluster.progress import ProgressReport
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore, open_store
 from evaluation.bank import Bank
-from evaluation.classes import fill_template, read_classes
+from evaluation.classes import fill_template, read_classes, read_synonyms
 from evaluation.data import hold_out, read_images
 from evaluation.features import Embedder, FeatureSet
 from evaluation.miniworld import build, default_root
@@ -33,6 +34,7 @@ from immuno.paths import DEFAULT_DATABASE
 from immuno.progress import watched
 from immuno.provenance import config_as_dict, git_sha, versions
 from immuno.records import ImageSet, text_digest
+from immuno.stopping import run_until_stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +148,25 @@ def draw_miniworld(seed: int, bar: ProgressReport) -> None:
 
 
 def with_overrides(
-    config: RunConfig, *, seed: int | None = None, generations: int | None = None, session: str | None = None
+    config: RunConfig,
+    *,
+    seed: int | None = None,
+    generations: int | None = None,
+    session: str | None = None,
+    llm: str | None = None,
+    base_url: str | None = None,
 ) -> RunConfig:
-    """Return the configuration with what the command line overrides."""
+    """Return the configuration with what the command line overrides. With another `llm` goes another `base_url`."""
     changes: dict[str, Any] = {}
     if seed is not None:
         changes["seed"] = seed
-    if generations is not None:
-        changes["refine"] = config.refine.model_copy(update={"generations": generations})
+    loop: dict[str, Any] = {} if generations is None else {"generations": generations}
+    if llm is not None or base_url is not None:
+        loop |= {"llm": llm or config.refine.llm, "base_url": base_url, "price": None}
+        if config.llm_server is not None:
+            changes["llm_server"] = None if base_url is not None else config.llm_server
+    if loop:
+        changes["refine"] = config.refine.model_copy(update=loop)
     if session is not None:
         changes["antibodies"] = config.antibodies.model_copy(update={"session": session, "file": None})
     return config.model_copy(update=changes)
@@ -205,12 +218,18 @@ def tell_generation(one: GenerationRecord) -> None:
 
 
 def refine(
-    place: Workplace, *, session: str, resume: bool | None, on_generation: OnGeneration = tell_generation
+    place: Workplace,
+    *,
+    session: str,
+    resume: bool | None,
+    on_generation: OnGeneration = tell_generation,
+    review: Review | None = None,
 ) -> RefineOutcome:
     """Run the refinement session of this name; see agents.session.
 
-    `resume` False: the session must be new; True: it must exist; None: either. Raises SetupError otherwise, and when an
-    existing session was started with another encoder, seed or data.
+    `resume` False: the session must be new; True: it must exist; None: either. `review` shows proposals to a person.
+    A session that is asked to stop (immuno refine stop) ends, paused, after its generation. Raises SetupError for a
+    session that is not as `resume` says, and for one that was started with another encoder, seed or data.
     """
     known = _known_session(place, session, resume)
     # Whatever can be wrong with a configuration is found before a new session takes its name.
@@ -225,10 +244,10 @@ def refine(
             git_sha=git_sha(),
             versions=versions(),
             encoder=place.embedder.encoder,
+            llm=place.config.refine.llm,
         )
-        loop = RefinementSession(record, settings, place.store, data, place.embedder)
-        generations = loop.run(on_generation)
-    return RefineOutcome(place.store.session(session), generations)
+        run_until_stopped(RefinementSession(record, settings, place.store, data, place.embedder, review), on_generation)
+    return RefineOutcome(place.store.session(session), place.store.generations(record.id))
 
 
 @contextmanager
@@ -290,4 +309,5 @@ def feedback_data(place: Workplace) -> FeedbackData:
         known=space.feedback.known,
         known_labels=space.feedback.labels,
         outliers=space.feedback.outliers,
+        synonyms=read_synonyms(place.config.classes.synonyms, space.classes),
     )

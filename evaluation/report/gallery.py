@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
-
-from evaluation.locations import containing_file, open_image
+from evaluation.pictures import open_on_white
 from evaluation.report.model import GalleryItem
 
 MOST_PER_GROUP = 24
@@ -84,13 +81,8 @@ def _card(item: GalleryItem, folder: Path) -> Card:
 
 def _thumbnail(path: Path) -> Thumbnail | None:
     """Embed a picture, made small if it is large; None where the file is missing or no picture."""
-    try:
-        with warnings.catch_warnings():
-            # Odd metadata is none of the report's business; a size that could exhaust the memory is: it is not shown.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = _on_white(path)
-    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
+    picture = open_on_white(str(path), _LARGEST_SIDE)
+    if picture is None:
         return None
     tiny = max(picture.size) <= _TINY_SIDE
     buffer = io.BytesIO()
@@ -100,15 +92,3 @@ def _thumbnail(path: Path) -> Thumbnail | None:
         picture.save(buffer, "JPEG", quality=82, optimize=True)
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     return Thumbnail(f"data:image/{'png' if tiny else 'jpeg'};base64,{encoded}", tiny)
-
-
-def _on_white(path: Path) -> Image.Image:
-    if not Path(containing_file(str(path))).is_file():
-        raise FileNotFoundError(path)
-    with open_image(str(path)) as stream, Image.open(stream) as opened:
-        opened.draft("RGB", (2 * _LARGEST_SIDE, 2 * _LARGEST_SIDE))
-        upright = ImageOps.exif_transpose(opened).convert("RGBA")
-    if max(upright.size) > _TINY_SIDE:
-        upright.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
-    white = Image.new("RGBA", upright.size, "white")
-    return Image.alpha_composite(white, upright).convert("RGB")

@@ -49,7 +49,7 @@ class ImmunoVlm(Score):
     """Our pipeline. `w` in [0, 1], `beta` >= 0 and `maturation` may be "auto": chosen by the rule of the module.
 
     `eps` in (0, 1), `alpha` and `g` in [0, 1]. For ablations: another `base`, where w has no say; `radii` False takes 0
-    for each radius; `guarded` as in evaluation.scores.calibrated.
+    for each radius; `guarded`, `class_radii` and `class_eps` as in evaluation.scores.calibrated.
     """
 
     name: ClassVar[str] = "immuno_vlm"
@@ -64,6 +64,8 @@ class ImmunoVlm(Score):
     maturation: bool | Literal["auto"] = "auto"
     radii: bool = True
     guarded: bool = False
+    class_radii: bool = True
+    class_eps: Annotated[float, Field(gt=0, lt=1)] = 0.02
 
     def fit(self, space: Space) -> FittedScore:
         """Choose on the feedback, and fit the calibrated score with what was chosen."""
@@ -96,9 +98,16 @@ class ImmunoVlm(Score):
         return _WS if self.base == "fused" else _WS[-1:]
 
     def _calibrated(self, space: Space, w: float, beta: float) -> FittedCalibrated:
-        fitted = Calibrated(eps=self.eps, alpha=self.alpha, w=w, beta=beta, base=self.base, guarded=self.guarded).fit(
-            space
-        )
+        fitted = Calibrated(
+            eps=self.eps,
+            alpha=self.alpha,
+            w=w,
+            beta=beta,
+            base=self.base,
+            guarded=self.guarded,
+            class_radii=self.class_radii,
+            class_eps=self.class_eps,
+        ).fit(space)
         return fitted if self.radii else replace(fitted, radii=np.zeros_like(fitted.radii))
 
     def _trial(self, space: Space, feedback: Feedback) -> Trial:

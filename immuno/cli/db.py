@@ -40,14 +40,15 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
     """Write the bank of SESSION into FILE.
 
     A .jsonl holds its texts; `[antibodies] file` and `import-bank` read it. A .parquet holds the embeddings too, for
-    `import-bank`, pandas and DuckDB.
+    `import-bank`, pandas and DuckDB. What matured is in a .parquet only: with feedback images, immuno_vlm matures its
+    own.
     """
     from db.bank_files import EmbeddedBank, write_bank_parquet
     from db.bank_import import is_imported
     from db.generations import chosen_generation
     from evaluation.bank import write_bank_jsonl
     from immuno.errors import SetupError
-    from immuno.records import ProposedAntibody
+    from immuno.records import MATURATION, ProposedAntibody
 
     if file.suffix not in (".jsonl", ".parquet"):
         raise SetupError(f"{file}: a bank is exported as .jsonl or .parquet; name a file that ends so")
@@ -56,6 +57,8 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
         chosen = chosen_generation(store, owner, generation)
         stored, imported = store.bank(chosen.id), is_imported(owner)
         found = store.antibodies(owner.id, generation=chosen.number) if imported else stored.antibodies
+    if file.suffix == ".jsonl":
+        found = tuple(one for one in found if one.origin != MATURATION)
     texts = tuple(ProposedAntibody(one.text, one.kind, one.guards, one.rationale) for one in found)
     if file.suffix == ".jsonl":
         write_bank_jsonl(file, texts)

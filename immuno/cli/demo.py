@@ -32,7 +32,8 @@ def command(seed: int, out: Path, ray_address: str | None, progress: str | None,
     """
     from immuno.bench import bench
     from immuno.config import read_config
-    from immuno.tables import generations_table, print_bench, print_table
+    from immuno.session_tables import generations_table
+    from immuno.tables import print_bench, print_table
     from immuno.workflow import Workplace, refine, with_overrides
 
     session = f"demo-seed{seed}"

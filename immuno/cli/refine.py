@@ -1,16 +1,21 @@
-"""`immuno refine`: run or resume a session of the refinement loop."""
+"""`immuno refine`: run, branch and renew sessions of the refinement loop; refine_look holds what looks at them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from immuno.cli import refine_look
 from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option
 
 if TYPE_CHECKING:
+    from agents.review import Review
     from immuno.workflow import RefineOutcome
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @click.group(name="refine")
@@ -23,20 +28,34 @@ def command() -> None:
     """
 
 
+for _command in refine_look.COMMANDS:
+    command.add_command(_command)
+
+_approve = click.option("--approve", is_flag=True, help="Show proposals in the terminal, to keep, drop or edit each.")
+_new_session = click.option(
+    "--session", "new_session", required=True, metavar="NEW", help="What the new session is called."
+)
+_llm = click.option("--llm", metavar="MODEL", help="Another chat model: lexicon, openai:NAME, ...")
+_base_url = click.option("--base-url", metavar="URL", help="Address of an OpenAI-compatible server for --llm.")
+
+
+def _running(function: Command) -> Command:
+    """Add the options of every command that runs a session."""
+    return _approve(database_option(ray_option(progress_option(json_option(function)))))
+
+
 @command.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--session", required=True, metavar="NAME", help="What the session is called in the database.")
 @click.option("--seed", type=click.IntRange(min=0), help="Overrides the configuration's seed.")
 @click.option("--generations", type=click.IntRange(min=1), help="Overrides refine.generations.")
-@database_option
-@ray_option
-@progress_option
-@json_option
+@_running
 def start(
     config: Path,
     session: str,
     seed: int | None,
     generations: int | None,
+    approve: bool,
     database: str | None,
     ray_address: str | None,
     progress: str | None,
@@ -46,21 +65,20 @@ def start(
     from immuno.config import read_config
     from immuno.workflow import Workplace, refine, with_overrides
 
+    review = _review(approve)
     chosen = with_overrides(read_config(config), seed=seed, generations=generations)
     with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
-        _show(refine(place, session=session, resume=False), as_json)
+        _show(refine(place, session=session, resume=False, review=review), as_json)
 
 
 @command.command()
 @click.argument("session")
 @click.option("--generations", type=click.IntRange(min=1), help="Go on to this many generations in all.")
-@database_option
-@ray_option
-@progress_option
-@json_option
+@_running
 def resume(
     session: str,
     generations: int | None,
+    approve: bool,
     database: str | None,
     ray_address: str | None,
     progress: str | None,
@@ -69,13 +87,105 @@ def resume(
     """Go on with SESSION where it stopped, with the configuration it was started with."""
     from immuno.workflow import Workplace, refine, stored_config, with_overrides
 
+    review = _review(approve)
     chosen = with_overrides(stored_config(session, database=database), generations=generations)
     with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
-        _show(refine(place, session=session, resume=True), as_json)
+        _show(refine(place, session=session, resume=True, review=review), as_json)
+
+
+@command.command()
+@click.argument("session")
+@_new_session
+@click.option("--generation", type=click.IntRange(min=0), metavar="N", help="Default: the session's best generation.")
+@click.option("--generations", type=click.IntRange(min=1), help="How many to add; default: as configured.")
+@_llm
+@_base_url
+@click.option(
+    "--guideline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Another guideline to start with.",
+)
+@_running
+def branch(
+    session: str,
+    new_session: str,
+    generation: int | None,
+    generations: int | None,
+    llm: str | None,
+    base_url: str | None,
+    guideline: Path | None,
+    approve: bool,
+    database: str | None,
+    ray_address: str | None,
+    progress: str | None,
+    as_json: bool,
+) -> None:
+    """Start session NEW from a generation of SESSION.
+
+    It begins with that generation's bank, as it was measured, and goes on from there: with another chat model, another
+    guideline, or simply once more. SESSION stays as it is.
+    """
+    from immuno.descent import branch as run_branch
+    from immuno.descent import read_guideline
+    from immuno.workflow import Workplace, stored_config, with_overrides
+
+    review = _review(approve)
+    text = None if guideline is None else read_guideline(guideline)
+    stored = stored_config(session, database=database)
+    chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url)
+    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
+        outcome = run_branch(
+            place, source=session, generation=generation, session=new_session, guideline=text, review=review
+        )
+        _show(outcome, as_json)
+
+
+@command.command()
+@click.argument("session")
+@_new_session
+@click.option("--llm", required=True, metavar="MODEL", help="The chat model: lexicon, openai:NAME, ...")
+@_base_url
+@click.option("--generations", type=click.IntRange(min=1), help="Default: as many as SESSION has.")
+@_running
+def regenerate(
+    session: str,
+    new_session: str,
+    llm: str,
+    base_url: str | None,
+    generations: int | None,
+    approve: bool,
+    database: str | None,
+    ray_address: str | None,
+    progress: str | None,
+    as_json: bool,
+) -> None:
+    """Make the bank of SESSION anew with another chat model.
+
+    Session NEW begins without antibodies, on the same images, encoder and baseline, with the guideline that SESSION had
+    learned. No image is embedded again. `immuno refine compare SESSION NEW` says how alike the two banks are.
+    """
+    from immuno.descent import regenerate as run_regenerate
+    from immuno.workflow import Workplace, stored_config, with_overrides
+
+    review = _review(approve)
+    stored = stored_config(session, database=database)
+    chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url)
+    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
+        _show(run_regenerate(place, source=session, session=new_session, review=review), as_json)
+
+
+def _review(approve: bool) -> Review | None:
+    if not approve:
+        return None
+    from immuno.cli.approve import terminal_review
+
+    return terminal_review()
 
 
 def _show(outcome: RefineOutcome, as_json: bool) -> None:
-    from immuno.tables import generations_table, print_table
+    from immuno.session_tables import generations_table
+    from immuno.tables import print_table
 
     if as_json:
         print_json(outcome.as_dict())

@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 
 
 class Reply(NamedTuple):
-    """What the server sends back."""
+    """What the server sends back: after `delay` seconds, or nothing at all where it drops the connection half-way."""
 
     status: int
     body: bytes
     content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+    delay: float = 0.0
+    dropped: bool = False
 
 
 def completion(content: str | None, *, finish: str = "stop", **message: Any) -> Reply:
@@ -33,6 +36,12 @@ class ChatServer:
 
     address: str = ""
     reply: Reply | Callable[[], Reply] = field(default_factory=lambda: completion("{}"))
+    answer: Callable[[dict[str, Any]], Reply] | None = None
+    """Called with the request where the reply depends on it; else `reply` is sent."""
+    most_at_once: int = 0
+    """The most requests that were under way at the same moment."""
+    under_way: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -49,19 +58,36 @@ def chat_server() -> Iterator[ChatServer]:
     state = ChatServer()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # keep-alive, as real servers do
+        timeout = 30
+
         def log_message(self, *args: object) -> None:
             pass
 
         def do_POST(self) -> None:
-            state.headers.append({name.lower(): value for name, value in self.headers.items()})
-            state.requests.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            reply = state.reply() if callable(state.reply) else state.reply
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            with state.lock:
+                state.headers.append({name.lower(): value for name, value in self.headers.items()})
+                state.requests.append(asked)
+                state.under_way += 1
+                state.most_at_once = max(state.most_at_once, state.under_way)
+            if state.answer is not None:
+                reply = state.answer(asked)
+            else:
+                reply = state.reply() if callable(state.reply) else state.reply
+            if reply.delay:
+                state.closing.wait(reply.delay)
+            with state.lock:
+                state.under_way -= 1
             with suppress(ConnectionError):  # the client may have given up waiting
                 self.send_response(reply.status)
                 self.send_header("content-type", reply.content_type)
                 self.send_header("content-length", str(len(reply.body)))
+                for name, value in reply.headers:
+                    self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(reply.body)
+                self.wfile.write(reply.body[: len(reply.body) // 2] if reply.dropped else reply.body)
+            self.close_connection = self.close_connection or reply.dropped
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

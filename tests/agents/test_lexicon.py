@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
-from agents.chat import ask
+from agents.chat import Chat
 from agents.lexicon import LexiconChatModel
 from agents.schemas import Proposals, Reflection, proposals_of, wire_schema
 from agents.text import text_key
@@ -29,7 +29,7 @@ def lexicon(seed=0, vocabulary=VOCABULARY):
 
 
 def proposals(briefing, seed=0, vocabulary=VOCABULARY):
-    answer = ask(lexicon(seed, vocabulary), [HumanMessage(in_a_prompt(briefing))], proposals_of(briefing.wanted))
+    answer = Chat(lexicon(seed, vocabulary)).ask([HumanMessage(in_a_prompt(briefing))], proposals_of(briefing.wanted))
     assert answer.problems == ()
     return answer.parsed.antibodies
 
@@ -39,7 +39,7 @@ def said(briefing, **model):
 
 
 def reflection(briefing):
-    return ask(lexicon(), [HumanMessage(in_a_prompt(briefing))], Reflection).parsed
+    return Chat(lexicon()).ask([HumanMessage(in_a_prompt(briefing))], Reflection).parsed
 
 
 class TestLikeAnyChatModel:
@@ -73,12 +73,12 @@ class TestLikeAnyChatModel:
 
     def test_a_prompt_without_a_briefing_is_a_setup_error(self):
         with pytest.raises(SetupError, match=r"a prompt must hold \{briefing\}"):
-            ask(lexicon(), [HumanMessage("Hello?")], Proposals)
+            Chat(lexicon()).ask([HumanMessage("Hello?")], Proposals)
 
     def test_it_reads_the_last_human_message(self):
         messages = [HumanMessage(in_a_prompt(class_briefing(class_name="dog"))), AIMessage("?")]
         messages.append(HumanMessage(in_a_prompt(class_briefing(class_name="fish"))))
-        texts = [proposal.text for proposal in ask(lexicon(), messages, Proposals).parsed.antibodies]
+        texts = [proposal.text for proposal in Chat(lexicon()).ask(messages, Proposals).parsed.antibodies]
         assert "a photo of a fish in the desert." in texts
 
 
@@ -87,14 +87,14 @@ class TestSchema:
     @pytest.mark.parametrize("focus", ["look_alikes", "contexts", "both"])
     def test_every_reply_fits_the_wire_schema_and_has_as_many_as_wanted(self, wanted, focus):
         briefing = class_briefing(wanted=wanted, focus=focus)
-        text = ask(lexicon(), [HumanMessage(in_a_prompt(briefing))], proposals_of(wanted)).raw_text
+        text = Chat(lexicon()).ask([HumanMessage(in_a_prompt(briefing))], proposals_of(wanted)).raw_text
         jsonschema.validate(json.loads(text), wire_schema(proposals_of(wanted)))
         assert len(json.loads(text)["antibodies"]) == wanted
 
     @pytest.mark.parametrize("helped", [[], [(f"a photo of a {noun}.", 0.1) for noun in VOCABULARY.nouns[:300]]])
     def test_every_reflection_fits_the_wire_schema(self, helped):
         prompt = in_a_prompt(reflection_briefing(helped=helped, harmed=[("a photo of a cat in space.", 1.0)]))
-        answer = ask(lexicon(), [HumanMessage(prompt)], Reflection)
+        answer = Chat(lexicon()).ask([HumanMessage(prompt)], Reflection)
         jsonschema.validate(json.loads(answer.raw_text), wire_schema(Reflection))
 
     @pytest.mark.parametrize("hostile", INJECTIONS)
@@ -221,7 +221,7 @@ class TestProposals:
         briefing = class_briefing(samples=[], places=[])
         assert sorted(said(briefing, vocabulary=tiny)) == ["a photo of a fish in space.", "a photo of a robot."]
         spent = class_briefing(samples=[], places=[], bank=said(briefing, vocabulary=tiny))
-        answer = ask(lexicon(vocabulary=tiny), [HumanMessage(in_a_prompt(spent))], proposals_of(12))
+        answer = Chat(lexicon(vocabulary=tiny)).ask([HumanMessage(in_a_prompt(spent))], proposals_of(12))
         assert answer.parsed is None
         assert answer.problems
 

@@ -1,17 +1,21 @@
-"""Which classes the loop works on, and which generations it keeps."""
+"""Which classes the loop works on, and when it stops."""
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from agents.policies import choose_classes, decide
+import pytest
+
+from agents.policies import StopRule, WorstFirst
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox")
 
 
 def test_half_of_the_budget_goes_to_the_worst_classes() -> None:
-    chosen = choose_classes({"dog": 9, "eel": 7, "bee": 1}, {}, CLASSES, budget=4)
+    chosen = WorstFirst(4).choose({"dog": 9, "eel": 7, "bee": 1}, {}, CLASSES)
     assert chosen[:2] == ("dog", "eel")
 
 
@@ -19,48 +23,66 @@ def test_every_class_gets_its_turn_however_few_outliers_it_accepts() -> None:
     mistakes, last = {"dog": 9}, {}
     worked_on = set()
     for generation in range(1, 6):
-        chosen = choose_classes(mistakes, last, CLASSES, budget=2)
+        chosen = WorstFirst(2).choose(mistakes, last, CLASSES)
         last.update(dict.fromkeys(chosen, generation))
         worked_on.update(chosen)
     assert worked_on == set(CLASSES)
 
 
 def test_a_budget_above_the_number_of_classes_takes_all_once() -> None:
-    chosen = choose_classes({"fox": 3}, {}, CLASSES, budget=50)
+    chosen = WorstFirst(50).choose({"fox": 3}, {}, CLASSES)
     assert sorted(chosen) == sorted(CLASSES)
 
 
 def test_ties_go_by_the_order_of_the_classes() -> None:
-    assert choose_classes({}, {}, CLASSES, budget=3) == ("ant", "bee", "cat")
+    assert WorstFirst(3).choose({}, {}, CLASSES) == ("ant", "bee", "cat")
 
 
-def boundary(mean: float, accuracy: float = 0.9) -> Any:
-    return SimpleNamespace(mean_fpr95=mean, id_accuracy=accuracy)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_a_lower_mean_is_accepted() -> None:
-    decision = decide(boundary(0.5), boundary(0.45), best=0.5)
-    assert decision.accepted
-    assert "fell by 5.0 points" in decision.reason
+def generation(accepted: bool = True, *, tokens: int = 0, cost: float = 0.0, minutes: float = 1.0) -> Any:
+    """What a stop rule reads of a generation; half an hour passed before it, in which nothing ran."""
+    started = START + timedelta(minutes=30)
+    return SimpleNamespace(
+        accepted=accepted,
+        prompt_tokens=tokens,
+        completion_tokens=tokens,
+        cost_usd=cost,
+        started_at=started,
+        finished_at=started + timedelta(minutes=minutes),
+    )
 
 
-def test_what_costs_nothing_measurable_is_kept_for_breadth() -> None:
-    decision = decide(boundary(0.5), boundary(0.505), best=0.5)
-    assert decision.accepted
-    assert "breadth" in decision.reason
+def test_generations_are_counted_without_the_baseline() -> None:
+    rule = StopRule(generations=2)
+    assert rule.reason([generation()]) is None
+    assert rule.reason([generation()] * 2) is None
+    assert rule.reason([generation()] * 3) == "all 2 generations are done"
 
 
-def test_what_costs_more_than_the_tolerance_is_refused() -> None:
-    decision = decide(boundary(0.5), boundary(0.52), best=0.5)
-    assert not decision.accepted
-    assert "2.0 points above the best" in decision.reason
+@pytest.mark.parametrize(
+    ("rule", "spent", "reason"),
+    [
+        (StopRule(9, tokens=1_000), {"tokens": 300}, r"limit of 1,000 tokens is reached \(1,200\)"),
+        (StopRule(9, cost=0.25), {"cost": 0.15}, r"limit of 0.25 USD is reached \(0.30\)"),
+        (StopRule(9, minutes=5.0), {"minutes": 3.0}, r"limit of 5 minutes is reached \(6.0\)"),
+    ],
+)
+def test_what_is_spent_ends_a_session_before_the_next_generation(rule: StopRule, spent: Any, reason: str) -> None:
+    assert rule.reason([generation(**spent)]) is None
+    said = rule.reason([generation(**spent)] * 2)
+    assert said is not None
+    assert re.search(reason, said)
 
 
-def test_small_losses_do_not_add_up() -> None:
-    assert not decide(boundary(0.509), boundary(0.512), best=0.5).accepted
+def test_a_plateau_is_generations_in_a_row_of_which_none_was_kept() -> None:
+    rule = StopRule(9, plateau=2)
+    kept, lost = generation(True), generation(False)
+    assert rule.reason([kept, lost]) is None
+    assert rule.reason([kept, lost, kept, lost]) is None
+    assert "plateau" in str(rule.reason([kept, kept, lost, lost]))
 
 
-def test_id_accuracy_may_not_pay_for_outliers() -> None:
-    decision = decide(boundary(0.5, accuracy=0.95), boundary(0.1, accuracy=0.93), best=0.5)
-    assert not decision.accepted
-    assert "ID accuracy" in decision.reason
+def test_the_baseline_is_no_part_of_a_plateau() -> None:
+    assert StopRule(9, plateau=1).reason([generation(False)]) is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,13 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 
 from agents import session as sessions
+from agents.acceptance import Decision
+from agents.briefing import read_briefing
 from agents.chat import ModelUnavailable
 from agents.feedback import FeedbackData
+from agents.halves import halve
+from agents.prompt_tree import prompt_tree
+from agents.randomness import new_generator, state_of
 from agents.session import RefinementSession
 from db.store import AntibodyStore, open_store
 from immuno.config import MethodConfig, RefineConfig
@@ -65,8 +72,10 @@ def content(store: AntibodyStore, session_id: str) -> list[Any]:
             [replace(v, nearest_antibody=texts.get(v.nearest_antibody or "")) for v in store.verdicts(g.id)]
             for g in store.generations(session_id)
         ],
-        [(p.version, p.step, p.text) for p in store.prompts(session_id)],
-        [(c.generation, c.step, c.subject, c.request_text, c.reply_text) for c in store.llm_calls(session_id)],
+        [(p.version, p.step, p.text, p.parent_version, p.reason) for p in store.prompts(session_id)],
+        [g.random_state for g in store.generations(session_id)],
+        # Recorded as they come, and several are under way at once.
+        sorted((c.generation, c.step, c.subject, c.request_text, c.reply_text) for c in store.llm_calls(session_id)),
     ]
 
 
@@ -88,8 +97,10 @@ def test_everything_is_stored(store: AntibodyStore, data: FeedbackData) -> None:
     effects = store.effects(session.record.id, generation=best.number)
     assert len(bank) == best.bank > 0
     assert bank.vectors.shape == (best.bank, world.DIM)
+    gone = store.generations(session.record.id)[best.number].metrics["pruning"]
+    weighed = best.bank + (gone["antibodies"] if gone and gone["kept"] else 0)
     for scope in ("solo", "leave_one_out"):
-        assert len([e for e in effects if e.scope == scope]) == best.bank * len(data.outliers)
+        assert len([e for e in effects if e.scope == scope]) == weighed * len(data.outliers)
     assert {e.outlier_set for e in effects if e.scope == "bank"} == set(data.outliers)
     measured = len(data.known) + sum(len(images) for images in data.outliers.values())
     assert len(store.verdicts(best.id)) == measured
@@ -98,6 +109,89 @@ def test_everything_is_stored(store: AntibodyStore, data: FeedbackData) -> None:
     calls = store.llm_calls(session.record.id)
     assert {call.step for call in calls} == {"propose", "reflect"}
     assert store.session("one").status == "finished"
+
+
+def test_matured_antibodies_are_stored_with_their_parents(store: AntibodyStore, data: FeedbackData) -> None:
+    session = new_session(store, data)
+    generations = session.run()
+    by_id = {one.id: one for one in store.antibodies(session.record.id)}
+    matured = [one for one in by_id.values() if one.relation == "matured"]
+    assert matured
+    for one in matured:
+        parent = by_id[one.parent_id or ""]
+        assert parent.status == "accepted"
+        assert parent.relation is None
+        assert one.text == f"{parent.text} (matured)"
+        assert one.generation >= parent.generation
+        assert one.cosine is not None
+    kept = [g for g in generations if (g.metrics.get("maturation") or {}).get("kept")]
+    assert kept
+    # What was matured later replaces what was matured before.
+    for generation in kept:
+        bank = store.bank(generation.id).antibodies
+        assert {one.generation for one in bank if one.relation == "matured"} == {generation.number}
+        judged = generation.metrics["maturation"]
+        assert judged["like"]["auroc"] > 0
+        assert judged["unlike"]["auroc"] >= -judged["unlike"]["auroc_error"]
+
+
+def test_the_model_is_shown_no_matured_texts_and_only_the_first_half(store: AntibodyStore, data: FeedbackData) -> None:
+    session = new_session(store, data)
+    session.run()
+    shown = [c.request_text for c in store.llm_calls(session.record.id) if c.step == "propose"]
+    briefings = [read_briefing(text) for text in shown]
+    assert any(one.samples for one in briefings)
+    assert not [text for one in briefings for text in one.bank if "(matured)" in text]
+    first = halve(data, seed=session.record.seed).first
+    most = sum(len(rows) for rows in first.outliers.values())
+    assert 0 < sum(one.accepted_outliers for one in briefings[: len(world.CLASSES)]) <= most
+
+
+def test_each_generation_stores_the_random_state_it_left(store: AntibodyStore, data: FeedbackData) -> None:
+    generations = new_session(store, data).run()
+    states = [one.random_state for one in generations]
+    assert states[0] == state_of(new_generator(0))
+    assert all(one != other for one, other in pairwise(states))
+    drawn = new_generator(0)
+    drawn.random(GENERATIONS)
+    assert states[-1] == state_of(drawn)
+
+
+def test_a_session_stops_where_its_limits_say(store: AntibodyStore, data: FeedbackData) -> None:
+    config = CONFIG.model_copy(update={"stop_after_minutes": 1e-6})
+    session = new_session(store, data, config=config)
+    assert session.stopped_because is None
+    assert len(session.run()) == 1
+    assert "minutes is reached" in str(session.stopped_because)
+    assert store.session("one").status == "finished"
+    # A higher limit goes on from there.
+    assert len(RefinementSession(session.record, CONFIG, store, data, world.WordEmbedder()).run()) == GENERATIONS + 1
+
+
+def test_the_guideline_of_a_generation_that_failed_is_not_continued(
+    store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of three generations is turned down: the third tries another guideline, made from the same one."""
+    decide = sessions.Loop.decide
+
+    def failing(self: Any, state: Any) -> Any:
+        if state["memory"].number == 2:
+            return {"decision": Decision(False, "for the test")}
+        return decide(self, state)
+
+    monkeypatch.setattr(sessions.Loop, "decide", failing)
+    session = new_session(store, data)
+    generations = session.run()
+    tree = {one.version: one for one in prompt_tree(generations, store.prompts(session.record.id))}
+    second, third = generations[2], generations[3]
+    assert tree[second.prompt_version].parent == generations[1].prompt_version
+    assert not tree[second.prompt_version].kept
+    assert third.parent in (0, 1)
+    assert tree[third.prompt_version].parent in (generations[third.parent].prompt_version, None)
+    reflected = [c.request_text for c in store.llm_calls(session.record.id) if c.step == "reflect"]
+    assert json.dumps(tree[second.prompt_version].guideline)[1:-1] in next(
+        text for text in reflected if '"dropped":["' in text
+    )
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +203,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: FeedbackData) ->
         return content(opened, session.record.id)
 
 
-@pytest.mark.parametrize("stop_at", ["inspect", "propose", "embed", "screen", "measure", "decide", "reflect"])
+@pytest.mark.parametrize(
+    "stop_at", ["inspect", "propose", "embed", "screen", "measure", "decide", "mature", "weigh", "prune", "reflect"]
+)
 def test_a_session_stopped_anywhere_goes_on_as_if_it_had_not_been(
     store: AntibodyStore, data: FeedbackData, undisturbed: list[Any], monkeypatch: pytest.MonkeyPatch, stop_at: str
 ) -> None:

@@ -246,3 +246,56 @@ def test_guarding_an_unknown_class_is_refused_only_where_guards_count() -> None:
     fit(space)
     with pytest.raises(SetupError, match="guards 'clas 2', which is no known class; did you mean 'class"):
         fit(space, guarded=True)
+
+
+def contextual_space(seed: int, *, fit_images: int, guards: tuple[str, ...]) -> Any:
+    """Two classes, contextual antibodies anywhere."""
+    space = make_space(seed, classes=2, antibodies=len(guards), fit=fit_images, spread=0.5)
+    return replace(space, bank=replace(space.bank, kinds=("contextual",) * len(guards), guards=guards))
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from([0.05, 0.1, 0.3]))
+def test_a_contextual_antibody_is_calibrated_on_and_fires_on_the_images_of_its_class(seed: int, share: float) -> None:
+    space = contextual_space(seed, fit_images=120, guards=("class 0", "class 1", ""))
+    assert space.fit is not None
+    fitted = fit(space, class_eps=share)
+    nearest = np.array([int(np.argmax(reference.cosines(v, space.texts))) for v in space.fit.features])
+    for j, own in enumerate((0, 1)):
+        margins = [
+            reference.cos(v, space.bank.vectors[j]) - reference.max_logit(v, space.texts)
+            for v in space.fit.features[nearest == own]
+        ]
+        if share * len(margins) < 1:
+            continue
+        assert fitted.guards[j] == own
+        assert fitted.radii[j] == pytest.approx(sorted(margins, reverse=True)[int(share * len(margins) + 1e-9)])
+        alone = fit(replace(space, bank=space.bank.take(np.array([j]))), class_eps=share)
+        fired = alone.exceedance(space.fit.features).antibody >= 0
+        assert not fired[nearest != own].any()
+        assert fired[nearest == own].mean() <= share
+    # One that guards no class in particular is what it was without.
+    assert fitted.guards[2] == -1
+    assert fitted.radii[2] == fit(space, class_radii=False).radii[2]
+
+
+def test_too_few_images_of_a_class_calibrate_nothing() -> None:
+    space = contextual_space(3, fit_images=40, guards=("class 0", "class 1"))
+    x = outliers(space, 3, 60).features
+    np.testing.assert_array_equal(fit(space, class_eps=0.02).score(x), fit(space, class_radii=False).score(x))
+    assert (fit(space, class_eps=0.2).score(x) != fit(space, class_radii=False).score(x)).any()
+
+
+def test_the_radii_of_look_alikes_know_no_class() -> None:
+    space = make_space(0, classes=3, antibodies=6, fit=300)
+    x = outliers(space, 0, 60).features
+    np.testing.assert_array_equal(fit(space).score(x), fit(space, class_radii=False).score(x))
+
+
+def test_an_antibody_of_a_class_takes_nothing_from_the_images_of_another() -> None:
+    """What the bound on harm rests on, with everything in place: base, weight, and several antibodies."""
+    space = contextual_space(5, fit_images=400, guards=("class 0",) * 6)
+    bare = fit(space, beta=0.0)
+    x = outliers(space, 5, 200).features
+    others = np.array([int(np.argmax(reference.cosines(v, space.texts))) for v in x]) != 0
+    np.testing.assert_array_equal(fit(space).score(x)[others], bare.score(x)[others])

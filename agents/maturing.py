@@ -1,0 +1,126 @@
+"""Affinity maturation within the loop: antibodies move toward the outliers nearest to them, if that is shown to help.
+
+The texts' own embeddings are matured on the outliers of the first half of the feedback. Matured embeddings are
+antibodies of their own, beside their parents, and replace those matured in an earlier generation. They are kept when
+they are shown to help twice, on images that matured nothing:
+
+- *like* the outliers that matured them: the second half, against the bank as it was, must get better;
+- *unlike* them: each outlier set judges embeddings matured on the other sets alone, and these together must not get
+  worse by more than `confirmation` standard errors. This is the honest figure for outliers that nobody has seen.
+
+A session with a single outlier set has nothing unlike; then the first test decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from agents.acceptance import Change, Decision, change, change_on
+from agents.boundary import Boundary
+from agents.feedback import FeedbackData
+from agents.halves import Half, Halves
+from db.store import new_id
+from evaluation.bank import Bank
+from evaluation.bootstrap import MethodScores
+from evaluation.features import FloatArray
+from evaluation.maturation import DEFAULT_PULL, MATURED_ID, mature
+
+LEAST_OUTLIERS = 3
+"""Of the first half, to mature an antibody: half of what evaluation.maturation asks of the whole, rounded up."""
+
+Measure = Callable[[Bank], Boundary]
+
+
+@dataclass(frozen=True, slots=True)
+class Matured:
+    """`antibodies` alone, their `parents` by id, the `bank` with them, what that gives, and whether it is kept."""
+
+    antibodies: Bank
+    parents: Mapping[str, str]
+    bank: Bank
+    boundary: Boundary
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Maturation:
+    """Matures banks and judges what came of it."""
+
+    data: FeedbackData
+    halves: Halves
+    measure: Measure
+    seed: int
+    confirmation: float
+
+    def try_on(self, bank: Bank, before: Boundary, earlier: Mapping[str, str]) -> Matured | None:
+        """Return what maturing `bank` gives; None where no antibody has enough outliers.
+
+        `before` is the boundary of `bank`; `earlier` maps its antibodies that were matured before to their parents.
+        """
+        texts = bank.take(np.array([i for i, key in enumerate(bank.ids) if key not in earlier], dtype=np.int64))
+        antibodies, parents = self._mature(texts, self.data.outliers)
+        if not len(antibodies):
+            return None
+        grown = texts.concat(antibodies)
+        boundary = self.measure(grown)
+        like = change_on(self.halves.second, before, boundary, seed=self.seed)
+        unlike = self._unlike(texts)
+        return Matured(antibodies, parents, grown, boundary, self._decide(like, unlike, len(antibodies)))
+
+    def _mature(self, texts: Bank, sets: Iterable[str]) -> tuple[Bank, dict[str, str]]:
+        """Return antibodies matured on the first half of some outlier sets, under ids of their own."""
+        found = mature(texts, [self._shown(name) for name in sets], g=DEFAULT_PULL, least=LEAST_OUTLIERS)
+        ids = tuple(new_id() for _ in found.ids)
+        parents = {key: old.removesuffix(MATURED_ID) for key, old in zip(ids, found.ids, strict=True)}
+        return replace(found, ids=ids), parents
+
+    def _shown(self, name: str) -> FloatArray:
+        features: FloatArray = self.data.outliers[name].features[self.halves.first.outliers[name]]
+        return features
+
+    def _unlike(self, texts: Bank) -> Change | None:
+        """What outliers that matured nothing make of it: each set, by what the others matured; all in one figure."""
+        names = tuple(self.data.outliers)
+        if len(names) < 2:
+            return None
+        plain = self.measure(texts)
+        before: dict[str, MethodScores] = {}
+        after: dict[str, MethodScores] = {}
+        for name in names:
+            antibodies, _ = self._mature(texts, [other for other in names if other != name])
+            matured = self.measure(texts.concat(antibodies)) if len(antibodies) else plain
+            # The second half of the known images; all images of the set, none of which matured anything here.
+            judged = Half(self.halves.second.known, {one: np.arange(len(self.data.outliers[one])) for one in names})
+            before[name], after[name] = _only(name, plain.on(judged)), _only(name, matured.on(judged))
+        changes = [change(before[name], after[name], seed=self.seed) for name in names]
+        return _mean(changes)
+
+    def _decide(self, like: Change, unlike: Change | None, count: int) -> Decision:
+        measured = {"antibodies": count, "like": like.as_metrics()}
+        said = f"outliers like those that matured them: {like}"
+        if unlike is not None:
+            measured["unlike"] = unlike.as_metrics()
+            said += f"; unlike: {unlike}"
+        helps = like.better and (unlike is None or unlike.no_worse(self.confirmation))
+        return Decision(helps, f"{count} matured embeddings {'kept' if helps else 'not kept'}; {said}", measured)
+
+
+def _mean(changes: Sequence[Change]) -> Change:
+    """The mean over sets. Their images differ, so their errors are independent, but for the known images they share."""
+
+    def error(values: list[float]) -> float:
+        return float(np.sqrt(np.sum(np.square(values)))) / len(values)
+
+    return Change(
+        float(np.mean([one.auroc for one in changes])),
+        error([one.auroc_error for one in changes]),
+        float(np.mean([one.fpr95 for one in changes])),
+        error([one.fpr95_error for one in changes]),
+    )
+
+
+def _only(name: str, scores: MethodScores) -> MethodScores:
+    return scores._replace(outliers={name: scores.outliers[name]})

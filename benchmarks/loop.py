@@ -1,0 +1,372 @@
+"""Does the refinement loop earn its keep? Its bank after every generation, against the same budget without feedback.
+
+    python benchmarks/loop.py [--seeds 0,1,2,3,4] [--draws 5] [--parents best] [--out FILE.json]
+
+On mini-worlds of the given seeds, as configs/miniworld.toml says (lexicon, six generations). Every bank is measured on
+the sealed test by the main method (immuno_vlm, which chooses its settings on fit and feedback for each bank anew) and
+by the score that the loop itself measures with. Per world, and over the worlds with 95 % intervals (t over the worlds):
+
+    loop      the bank in force after each generation
+    at once   (a) as many proposals, all classes alike, from the same lexicon, all at once: nothing was measured
+    random    (b) as many texts drawn from the word list: half of them things, half things in places, for any class
+
+(a) and (b) go through the same screen; each is drawn `--draws` times, and the mean of its draws counts. The baselines
+are all scores without antibodies, of the same run. The first run on a world draws and embeds its images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from agents.briefing import ClassBriefing
+from agents.combine import propose
+from agents.english import with_article
+from agents.feedback import FeedbackData
+from agents.memory import as_bank
+from agents.session import RefinementSession
+from agents.templates import prompt_template
+from agents.vocabulary import Vocabulary, load_vocabulary
+from cluster import EncoderSpec, LocalEmbedder
+from db.store import AntibodyStore, open_store
+from evaluation.bank import Bank
+from evaluation.features import FeatureSet, IntArray
+from evaluation.metrics import fpr95_id
+from evaluation.prototypes import prototypes
+from evaluation.scores import SCORES, FittedScore, make_score
+from evaluation.sealed import SealedTest
+from evaluation.selection import SelectionRules, screen
+from evaluation.space import Space
+from immuno.config import MethodConfig, RefineConfig, RunConfig, read_config
+from immuno.paths import cache_root
+from immuno.provenance import config_as_dict, git_sha, versions
+from immuno.records import ProposedAntibody, text_digest
+from immuno.workflow import Workplace, draw_miniworld, feedback_data, with_overrides
+
+CONFIG = Path(__file__).resolve().parent.parent / "configs" / "miniworld.toml"
+TOLD = ("near", "contextual")
+"""The outlier sets whose mean is the figure; the loop sees sets of these kinds."""
+UNSEEN = ("near_unseen", "contextual_unseen")
+"""Outliers unlike any in the feedback."""
+MAIN = "immuno_vlm"
+_LARGEST_BRIEFING = 50
+
+
+@dataclass(frozen=True)
+class World:
+    """A mini-world, embedded: what the loop may see, and the sealed test."""
+
+    seed: int
+    data: FeedbackData
+    space: Space
+    known: FeatureSet
+    labels: IntArray
+    outliers: Mapping[str, FeatureSet]
+    embedder: LocalEmbedder
+
+
+@dataclass(frozen=True)
+class Figures:
+    """FPR95 by sealed set, and ID accuracy, of one bank of `bank` antibodies under one method."""
+
+    fpr95: dict[str, float]
+    id_accuracy: float
+    bank: int
+
+    @property
+    def told(self) -> float:
+        """The mean over near and contextual."""
+        return statistics.mean(self.fpr95[name] for name in TOLD)
+
+
+def main() -> None:
+    """Run the worlds, print the comparison, and write the figures where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--draws", type=int, default=5, help="of (a) and of (b), per world")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of [refine]")
+    parser.add_argument("--out", type=Path, help="write all figures here, as JSON")
+    given = parser.parse_args()
+    base = read_config(CONFIG)
+    changed = {key: json.loads(value) for key, value in (one.split("=", 1) for one in given.set)}
+    refine = RefineConfig.model_validate(base.refine.model_dump() | changed)
+    found = []
+    for seed in (int(one) for one in given.seeds.split(",")):
+        config = with_overrides(base, seed=seed).model_copy(update={"refine": refine})
+        found.append(run_world(config, draws=given.draws))
+        print_world(found[-1])
+    if len(found) > 1:
+        print_worlds(found)
+    if given.out is not None:
+        given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def run_world(config: RunConfig, *, draws: int) -> dict[str, Any]:
+    """Run the loop and both other arms on one world; return the figures as plain JSON values."""
+    with tempfile.TemporaryDirectory() as folder, open_store(str(Path(folder) / "immuno.db")) as store:
+        world = open_world(config, store)
+        started = time.perf_counter()
+        banks, generations = run_loop(world, config, store)
+        seconds = time.perf_counter() - started
+    methods = {MAIN: MethodConfig(name=MAIN), "loop's score": config.refine.score}
+    budget = config.refine.generations * config.refine.classes_per_generation * config.refine.proposals_per_class
+    arms = {
+        "at once": [screened(at_once(world, budget, draw), world, config) for draw in range(draws)],
+        "random": [screened(random_texts(world, budget, draw), world, config) for draw in range(draws)],
+    }
+    return {
+        "seed": world.seed,
+        "budget": budget,
+        "loop_seconds": seconds,
+        "generations": generations,
+        "baselines": {name: as_json(figures(world, fit(world, one, None), 0)) for name, one in baselines().items()},
+        "loop": {name: [as_json(measured(world, one, bank)) for bank in banks] for name, one in methods.items()},
+        **{
+            arm: {name: [as_json(measured(world, one, bank)) for bank in drawn] for name, one in methods.items()}
+            for arm, drawn in arms.items()
+        },
+    }
+
+
+def open_world(config: RunConfig, store: AntibodyStore) -> World:
+    """Draw and embed a world; what was embedded is kept in the cache."""
+    draw_miniworld(config.seed)
+    embedder = LocalEmbedder(EncoderSpec.from_config(config.encoder), cache_root() / "embeddings")
+    place = Workplace(config, store, embedder)
+    data = feedback_data(place)
+    sealed = SealedTest(config.data, seed=config.seed, classes=data.classes)
+    opened = sealed.open(
+        "benchmarks/loop.py", on_open=lambda *_: print(f"world {config.seed}: sealed test opened", file=sys.stderr)
+    )
+    known = embedder.embed_images(opened.id)
+    outliers = {images.name: embedder.embed_images(images) for images in opened.ood}
+    return World(config.seed, data, place.space(), known, known.labels(data.classes), outliers, embedder)
+
+
+def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[list[Bank], list[dict[str, Any]]]:
+    """Run a session; return the bank in force after each generation (the baseline's first), and what was decided."""
+    record = store.create_session(
+        "loop",
+        config=config_as_dict(config),
+        seed=config.seed,
+        git_sha=git_sha(),
+        versions=versions(),
+        encoder=world.embedder.encoder,
+    )
+    generations = RefinementSession(record, config.refine, store, world.data, world.embedder).run()
+    banks: list[Bank] = []
+    for one in generations:
+        stored = store.bank(one.id)
+        if one.accepted:
+            best = as_bank(stored) if len(stored) else Bank.empty(world.space.dim)
+        banks.append(best)
+    told = [
+        {
+            "number": one.number,
+            "parent": one.parent,
+            "prompt": one.prompt_version,
+            "accepted": one.accepted,
+            "reason": one.reason,
+            "feedback_fpr95": one.metrics["mean_fpr95"],
+            "maturation": one.metrics.get("maturation"),
+            "pruning": one.metrics.get("pruning"),
+        }
+        for one in generations
+    ]
+    return banks, told
+
+
+def at_once(world: World, budget: int, draw: int) -> list[ProposedAntibody]:
+    """(a): the lexicon asked for everything at once, with nothing measured."""
+    vocabulary, classes = load_vocabulary(), world.data.classes
+    found: list[ProposedAntibody] = []
+    for k, name in enumerate(classes):
+        left = budget * (k + 1) // len(classes) - budget * k // len(classes)
+        said: list[str] = [one.text for one in found if one.kind == "look_alike"]
+        turn = 0
+        while left > 0:
+            briefing = ClassBriefing(
+                class_name=name,
+                accepted_outliers=0,
+                samples=(),
+                bank=tuple(said),
+                rejected=(),
+                helped=(),
+                harmed=(),
+                places=(),
+                guideline=prompt_template("guideline"),
+                wanted=min(left, _LARGEST_BRIEFING),
+            )
+            key = text_digest("at once", str(world.seed), str(draw), name, str(turn))
+            proposals = propose(briefing, vocabulary, key, most=_LARGEST_BRIEFING)
+            if not proposals:
+                break
+            found += [ProposedAntibody(one.text, one.kind, name) for one in proposals]
+            said += [one.text for one in proposals]
+            left, turn = left - len(proposals), turn + 1
+    return found
+
+
+def random_texts(world: World, budget: int, draw: int) -> list[ProposedAntibody]:
+    """(b): things and things in places, drawn from the word list, each for a class drawn at random."""
+    rng = np.random.default_rng([world.seed, draw])
+    vocabulary: Vocabulary = load_vocabulary()
+    found: dict[str, ProposedAntibody] = {}
+    while len(found) < budget:
+        thing = with_article(str(rng.choice(vocabulary.nouns)))
+        place = f" {rng.choice(vocabulary.places)}" if rng.random() < 0.5 else ""
+        text = f"a photo of {thing}{place}."
+        kind = "contextual" if place else "look_alike"
+        found.setdefault(text, ProposedAntibody(text, kind, str(rng.choice(world.data.classes))))
+    return list(found.values())
+
+
+def screened(proposals: Sequence[ProposedAntibody], world: World, config: RunConfig) -> Bank:
+    """Embed proposals and put them through the loop's screen."""
+    vectors = world.embedder.embed_texts([one.text for one in proposals])
+    data = world.data
+    kept = screen(
+        proposals,
+        vectors,
+        classes=data.classes,
+        synonyms={},
+        mu=prototypes(data.texts, data.fit.features, data.fit_labels).mu,
+        bank=Bank.empty(world.space.dim),
+        rules=SelectionRules(band=config.refine.band),
+    )
+    rows = [i for i, one in enumerate(kept) if one.accepted]
+    return Bank.of([proposals[i] for i in rows], vectors[rows])
+
+
+def baselines() -> dict[str, MethodConfig]:
+    """Every score that knows no antibodies (GL-MCM apart, which needs the patches of images), and ours without any."""
+    found = {
+        name: MethodConfig(name=name) for name, score in SCORES.items() if not score.uses_bank and name != "gl_mcm"
+    }
+    found["mcm, T = 0.1"] = MethodConfig.model_validate({"name": "mcm", "temperature": 0.1})
+    found["mcm, T = 0.01"] = MethodConfig.model_validate({"name": "mcm", "temperature": 0.01})
+    return {**found, "ours, no antibodies": MethodConfig.model_validate({"name": "calibrated", "base": "prototype"})}
+
+
+def fit(world: World, method: MethodConfig, bank: Bank | None) -> FittedScore:
+    """Fit a method on a world, with a bank."""
+    space = world.space if bank is None else world.data.space(bank)
+    if bank is not None:
+        space = Space(
+            classes=space.classes,
+            texts=space.texts,
+            logit_scale=space.logit_scale,
+            fit=space.fit,
+            fit_labels=space.fit_labels,
+            bank=bank,
+            feedback=world.space.feedback,
+        )
+    return make_score(method.name, **method.params).fit(space)
+
+
+def measured(world: World, method: MethodConfig, bank: Bank) -> Figures:
+    """Measure a bank on the sealed test."""
+    return figures(world, fit(world, method, bank), len(bank))
+
+
+def figures(world: World, fitted: FittedScore, bank: int) -> Figures:
+    """Measure a fitted score on the sealed test."""
+    known = fitted.score(world.known.features)
+    right = fitted.predict(world.known.features) == world.labels
+    found = {name: fpr95_id(known, fitted.score(images.features)) for name, images in world.outliers.items()}
+    return Figures(found, float(np.mean(right)), bank)
+
+
+def as_json(one: Figures) -> dict[str, Any]:
+    """Return figures as plain JSON values."""
+    return {"told": one.told, **one.fpr95, "id_accuracy": one.id_accuracy, "bank": one.bank}
+
+
+def print_world(found: dict[str, Any]) -> None:
+    """Print what one world came to."""
+    seed, best = found["seed"], best_baseline(found)
+    print(f"\nworld {seed}: {found['budget']} proposals, loop {found['loop_seconds']:.0f} s; FPR95 in %, sealed")
+    told = "  ".join(f"{name} {100 * one['told']:.1f}" for name, one in found["baselines"].items())
+    print(f"  baselines (near + contextual): {told}")
+    for method in found["loop"]:
+        print(
+            f"  {method}: near + contextual | near, contextual, far, unseen near, unseen contextual | accuracy | bank"
+        )
+        for number, one in enumerate(found["loop"][method]):
+            decided = found["generations"][number]
+            print(f"    generation {number}  {line(one)}  {'kept' if decided['accepted'] else 'not kept'}")
+        for arm in ("at once", "random"):
+            print(f"    {arm:12}  {line(mean_of(found[arm][method]))}  (mean of {len(found[arm][method])} draws)")
+        last = found["loop"][method][-1]["told"]
+        falls = count_falls([one["told"] for one in found["loop"][method]])
+        print(f"    falls in {falls} of {len(found['generations']) - 1}; {last / best[1]:.2f} x {best[0]}")
+
+
+def print_worlds(found: Sequence[dict[str, Any]]) -> None:
+    """Print the comparison over the worlds, with intervals."""
+    print(f"\nover {len(found)} worlds: mean [95 % interval, t over the worlds], points of FPR95")
+    for method in found[0]["loop"]:
+        last = [one["loop"][method][-1] for one in found]
+        first = [one["loop"][method][0] for one in found]
+        print(f"  {method}")
+        print(f"    loop, near + contextual          {interval([100 * one['told'] for one in last])}")
+        ratios = [one["loop"][method][-1]["told"] / best_baseline(one)[1] for one in found]
+        print(
+            f"    ... of the best baseline         {interval(ratios, digits=2)}   each {[round(r, 2) for r in ratios]}"
+        )
+        for arm in ("at once", "random"):
+            for key, what in (("told", "near + contextual"), *((name, name) for name in UNSEEN)):
+                gaps = [100 * (a[key] - mean_of(one[arm][method])[key]) for a, one in zip(last, found, strict=True)]
+                print(f"    loop minus {arm:8} {what:17}  {interval(gaps)}")
+        for name in UNSEEN:
+            gaps = [100 * (b[name] - a[name]) for a, b in zip(first, last, strict=True)]
+            print(f"    loop minus no antibodies, {name:17} {interval(gaps)}")
+        gaps = [100 * (b["id_accuracy"] - a["id_accuracy"]) for a, b in zip(first, last, strict=True)]
+        print(f"    ID accuracy, change              {interval(gaps)}")
+        falls = [count_falls([step["told"] for step in one["loop"][method]]) for one in found]
+        print(f"    generations with a fall          {falls}")
+
+
+def best_baseline(found: dict[str, Any]) -> tuple[str, float]:
+    """Return the best score without antibodies and its figure."""
+    name = min(found["baselines"], key=lambda one: found["baselines"][one]["told"])
+    return name, found["baselines"][name]["told"]
+
+
+def count_falls(values: Sequence[float]) -> int:
+    """How often a value is below the one before."""
+    return sum(after < before for before, after in itertools.pairwise(values))
+
+
+def mean_of(drawn: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of each figure over the draws of an arm."""
+    return {key: statistics.mean(one[key] for one in drawn) for key in drawn[0]}
+
+
+def line(one: dict[str, Any]) -> str:
+    """One bank in one line."""
+    sets = " ".join(f"{100 * one[name]:5.1f}" for name in ("near", "contextual", "far", *UNSEEN))
+    return f"{100 * one['told']:5.1f} | {sets} | {100 * one['id_accuracy']:.1f} | {one['bank']:4.0f}"
+
+
+def interval(values: Sequence[float], *, digits: int = 1) -> str:
+    """The mean of a figure over the worlds, with its 95 % interval by Student's t."""
+    mean = statistics.mean(values)
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:.{digits}f} [{mean - half:.{digits}f}, {mean + half:.{digits}f}]"
+
+
+if __name__ == "__main__":
+    main()

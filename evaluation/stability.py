@@ -1,0 +1,91 @@
+"""How alike two banks are: in their words, in the embedding space, and in what they do to the same images.
+
+Banks from different chat models (or seeds) may share few words and still repel the same images; that is what counts.
+All measures are shares in [0, 1], 1 for equal banks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.bank import Bank
+from evaluation.blocks import blocks
+from evaluation.features import FeatureSet, FloatArray
+from evaluation.scores.base import FittedScore
+from evaluation.signatures import signatures
+from evaluation.wording import words
+
+SAME = 0.9
+"""Cosine from which two antibodies count as saying the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alikeness:
+    """Of two banks: `text` and `embedding` overlap of their antibodies, and `firing` overlap on the images.
+
+    text: |A and B| / |A or B| over (words, class guarded). embedding: the share of the antibodies of both banks that
+    have one of cosine >= SAME in the other. `nearest`: the mean cosine to the nearest antibody of the other bank.
+    firing_outliers, firing_known: |A and B| / |A or B| over the images on which any antibody fires. None where both are
+    empty, and there is nothing to compare.
+    """
+
+    text: float | None
+    embedding: float | None
+    nearest: float | None
+    firing_outliers: float | None
+    firing_known: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fired:
+    """On which of the known images (n,) and of the outliers (m,) any antibody of a bank fires."""
+
+    known: NDArray[np.bool_]
+    outliers: NDArray[np.bool_]
+
+
+def fired(fitted: FittedScore, known: FeatureSet, outliers: Mapping[str, FeatureSet]) -> Fired:
+    """Return on which images a fitted score's antibodies fire, each on its own (evaluation.signatures, "lowers")."""
+    found = signatures(fitted, known, outliers, repels="lowers")
+    together = np.bitwise_or.reduce(found.bits, axis=0, initial=0)
+    images = np.unpackbits(together, count=found.images).astype(bool)
+    return Fired(images[: len(known)], images[len(known) :])
+
+
+def alikeness(one: Bank, other: Bank, fired_one: Fired, fired_other: Fired) -> Alikeness:
+    """Compare two banks of one encoder, given on which of the same images each fires."""
+    said = [{(words(t), g) for t, g in zip(bank.texts, bank.guards, strict=True)} for bank in (one, other)]
+    nearest = np.concatenate([_nearest(one.vectors, other.vectors), _nearest(other.vectors, one.vectors)])
+    return Alikeness(
+        text=_jaccard(len(said[0] & said[1]), len(said[0] | said[1])),
+        embedding=float(np.mean(nearest >= SAME)) if nearest.size else None,
+        nearest=float(nearest.mean()) if nearest.size else None,
+        firing_outliers=_overlap(fired_one.outliers, fired_other.outliers),
+        firing_known=_overlap(fired_one.known, fired_other.known),
+    )
+
+
+def spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return mean and standard deviation (ddof 1; None for a single value) of a measure over banks."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _nearest(rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
+    """(n,) the largest cosine of each row to the others; -1 where there are none, nothing for no rows."""
+    best = np.full(len(rows), -1.0)
+    if len(others):
+        for some in blocks(len(rows), len(others)):
+            best[some] = (rows[some].astype(np.float64) @ others.astype(np.float64).T).max(axis=1)
+    return best
+
+
+def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float | None:
+    return _jaccard(int(np.count_nonzero(one & other)), int(np.count_nonzero(one | other)))
+
+
+def _jaccard(both: int, either: int) -> float | None:
+    return both / either if either else None

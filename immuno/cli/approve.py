@@ -1,0 +1,89 @@
+"""`--approve`: proposals shown in the terminal, to keep, drop or edit before anything is measured."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agents.review import Review, Verdict, edited
+from agents.schemas import Proposal
+from immuno.cli.db_output import printable
+from immuno.errors import SetupError
+
+_KEEP = Verdict(action="keep")
+_DROP = Verdict(action="drop")
+_HELP = "Enter keeps all; d 2 5 drops; e 3 edits; x drops all; a keeps everything from here on; q pauses the session"
+
+
+def terminal_review() -> Review:
+    """Return the review of a person at the terminal. Raises SetupError where there is none to ask."""
+    if not sys.stdin.isatty():
+        raise SetupError("--approve asks for your decision in the terminal, and stdin is none; leave --approve out")
+    # On standard error, so that --json leaves nothing but JSON on standard output.
+    console = Console(stderr=True)
+
+    def ask(question: str) -> str:
+        try:
+            return console.input(Text(question))
+        except EOFError:  # Ctrl-D: nobody is there any more
+            raise KeyboardInterrupt from None
+
+    return Approval(console, ask)
+
+
+class Approval:
+    """Asks about one class after another."""
+
+    def __init__(self, console: Console, ask: Callable[[str], str]) -> None:
+        self._console = console
+        self._ask = ask
+        self._keep_everything = False
+
+    def __call__(self, subject: str, proposals: Sequence[Proposal]) -> Sequence[Verdict]:
+        """Return one verdict for each proposal. Raises KeyboardInterrupt where the person wants to pause."""
+        verdicts = [_KEEP] * len(proposals)
+        if self._keep_everything:
+            return verdicts
+        self._console.print(Text(_HELP, "dim"))
+        while True:
+            self._show(subject, proposals, verdicts)
+            order, *rest = self._ask("> ").split() or [""]
+            if order in ("", "a"):
+                self._keep_everything = order == "a"
+                return verdicts
+            if order == "x":
+                return [_DROP] * len(proposals)
+            if order == "q":
+                raise KeyboardInterrupt
+            numbers = [int(one) for one in rest if one.isdecimal() and 1 <= int(one) <= len(proposals)]
+            if order not in ("d", "e") or not numbers or len(numbers) < len(rest):
+                self._console.print(Text(f"not understood. {_HELP}", "yellow"))
+                continue
+            for number in numbers:
+                i = number - 1
+                verdicts[i] = _DROP if order == "d" else self._edited(proposals[i], verdicts[i])
+
+    def _edited(self, proposal: Proposal, before: Verdict) -> Verdict:
+        """Ask for another text until it is fit; nothing typed leaves it as it was."""
+        while text := self._ask(f"instead of '{printable(proposal.text)}': ").strip():
+            try:
+                return Verdict(action="edit", text=edited(proposal, text).text)
+            except ValueError as error:
+                self._console.print(Text(f"not fit for an antibody: {error}", "yellow"))
+        return before
+
+    def _show(self, subject: str, proposals: Sequence[Proposal], verdicts: Sequence[Verdict]) -> None:
+        table = Table(title=Text(f"proposals for {printable(subject)}"), title_justify="left", box=None)
+        for head in ("", "kind", "text", "why", ""):
+            table.add_column(head, overflow="fold")
+        for number, (one, verdict) in enumerate(zip(proposals, verdicts, strict=True), start=1):
+            text = verdict.text or one.text
+            mark = {"keep": "", "drop": "dropped", "edit": "edited"}[verdict.action]
+            style = "dim strike" if verdict.action == "drop" else ""
+            cells = (str(number), one.kind.replace("_", "-"), printable(text), printable(one.rationale), mark)
+            table.add_row(*(Text(cell, style) for cell in cells))
+        self._console.print(table)

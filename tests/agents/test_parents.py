@@ -1,0 +1,86 @@
+"""Which generation is continued: the Pareto front over the feedback images."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from agents.parents import PARENT_POLICIES, Best, ParetoFront, handled_alone, handled_by
+from agents.randomness import generator_of, new_generator, state_of
+from immuno.errors import ImmunoError
+from immuno.records import Verdict
+
+
+def rows(*flags: str) -> dict[int, np.ndarray]:
+    """Generation number -> which images it handles, as "1" and "0"."""
+    return {number: np.array([flag == "1" for flag in one]) for number, one in enumerate(flags)}
+
+
+def test_on_the_front_is_who_alone_handles_an_image() -> None:
+    assert handled_alone(rows("1100", "1110", "0001")) == {1: 1, 2: 1}
+
+
+def test_a_dominated_generation_is_never_drawn() -> None:
+    handled = rows("1100", "1110", "0001")
+    generator = new_generator(0)
+    drawn = {ParetoFront().choose(handled, best=1, generator=generator) for _ in range(50)}
+    assert drawn == {1, 2}
+
+
+def test_who_handles_more_alone_is_continued_more_often() -> None:
+    handled = rows("1" + "0" * 9, "0" + "1" * 9)
+    generator = new_generator(0)
+    drawn = Counter(ParetoFront().choose(handled, best=1, generator=generator) for _ in range(400))
+    assert drawn[1] / 400 == pytest.approx(0.9, abs=0.05)
+
+
+def test_where_nobody_stands_out_it_is_the_best() -> None:
+    assert ParetoFront().choose(rows("11", "11"), best=1, generator=new_generator(0)) == 1
+    assert ParetoFront().choose({}, best=0, generator=new_generator(0)) == 0
+
+
+def test_one_number_is_drawn_whatever_comes_of_it() -> None:
+    """So that a session's later draws do not depend on earlier coincidences."""
+    first, second = new_generator(3), new_generator(3)
+    ParetoFront().choose(rows("11", "11"), best=1, generator=first)
+    ParetoFront().choose(rows("10", "01"), best=1, generator=second)
+    assert state_of(first) == state_of(second)
+
+
+def test_the_other_policy_draws_nothing() -> None:
+    generator = new_generator(3)
+    assert Best().choose(rows("10", "01"), best=1, generator=generator) == 1
+    assert state_of(generator) == state_of(new_generator(3))
+    assert set(PARENT_POLICIES) == {"pareto", "best"}
+
+
+def test_an_image_is_handled_when_it_is_decided_rightly() -> None:
+    verdicts = [
+        Verdict("near", "b", 0.1, False, "fish", None),
+        Verdict("id", "a", 0.9, True, "fish", None),
+        Verdict("near", "a", 0.9, True, "fish", None),
+        Verdict("id", "b", 0.1, False, "fish", None),
+    ]
+    assert handled_by(verdicts, known_set="id").tolist() == [True, False, False, True]
+    assert handled_by(verdicts[::-1], known_set="id").tolist() == [True, False, False, True]
+
+
+def test_a_generator_goes_on_from_its_stored_state() -> None:
+    generator = new_generator(7)
+    generator.random(3)
+    generator.integers(0, 10, dtype=np.uint32)
+    again = generator_of(state_of(generator))
+    assert generator.random(5).tolist() == again.random(5).tolist()
+    assert state_of(generator) == state_of(again)
+
+
+def test_the_state_is_plain_json_that_every_database_keeps() -> None:
+    assert all(isinstance(value, str) or value < 2**63 for value in state_of(new_generator(0)).values())
+
+
+@pytest.mark.parametrize("stored", [{"kind": "MT19937"}, {}, {**state_of(new_generator(0)), "state": "x"}])
+def test_a_state_that_is_none_is_refused(stored: dict[str, object]) -> None:
+    with pytest.raises(ImmunoError, match="random state cannot be read"):
+        generator_of(stored)

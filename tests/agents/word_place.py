@@ -1,0 +1,76 @@
+"""The word world on disk, with a configuration: `immuno refine` runs on it in a second, without a model or Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.feature_files import read_feature_set
+from evaluation.features import FeatureSet
+from immuno.records import ImageSet
+
+from . import word_world as world
+
+CONFIG = """
+seed = 0
+[encoder]
+model = "words"
+[classes]
+names = "classes.txt"
+[data.fit]
+features = "fit.npz"
+[data.feedback_id]
+features = "known.npz"
+[[data.feedback]]
+name = "near"
+features = "near.npz"
+[[data.feedback]]
+name = "contextual"
+features = "contextual.npz"
+[data.id]
+features = "known.npz"
+[[data.ood]]
+name = "near"
+features = "near.npz"
+[refine]
+generations = 2
+classes_per_generation = 4
+proposals_per_class = 8
+{refine}
+[refine.score]
+name = "calibrated"
+base = "max_cosine"
+eps = 0.02
+[[methods]]
+name = "mcm"
+"""
+
+
+class WordPlaceEmbedder(world.WordEmbedder):
+    """Embeds words, and takes images as they come: with their embeddings."""
+
+    def embed_images(self, images: ImageSet) -> FeatureSet:
+        return read_feature_set(images, dim=world.DIM)
+
+
+@contextmanager
+def word_embedder(*_: Any, **__: Any) -> Iterator[WordPlaceEmbedder]:
+    """Stands in for cluster.factory.make_embedder: the encoder "words" is of these tests alone."""
+    yield WordPlaceEmbedder()
+
+
+def write_word_world(folder: Path, refine: str = "") -> Path:
+    """Write features, classes and configuration; return the configuration's path."""
+    data = world.feedback_data()
+    sets = {"fit": data.fit, "known": data.known, **data.outliers}
+    for name, images in sets.items():
+        labels = np.array(images.label_names) if name in ("fit", "known") else np.array([""] * len(images))
+        np.savez(folder / f"{name}.npz", features=images.features, labels=labels, ids=np.array(images.ids))
+    (folder / "classes.txt").write_text("\n".join(world.CLASSES))
+    path = folder / "words.toml"
+    path.write_text(CONFIG.format(refine=refine))
+    return path

@@ -1,0 +1,367 @@
+"""`immuno refine`: every command on the word world, with its errors; nothing is stood in for but the encoder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import session as sessions
+from agents.review import PERSON
+from db.stopping import ask_to_stop, asked_to_stop
+from db.store import AntibodyStore, open_store
+from immuno import workflow
+from immuno.cli import approve, main
+from tests.agents.word_place import word_embedder, write_word_world
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _words_are_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "make_embedder", word_embedder)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main(["refine", *arguments, "--db", str(tmp_path / "immuno.db")])
+        out, err = capsys.readouterr()
+        return int(stopped.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write_word_world(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[AntibodyStore]:
+    with open_store(str(tmp_path / "immuno.db")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def one(cli: Cli, config: Path) -> dict[str, Any]:
+    """A finished session named "one"."""
+    status, out, err = cli("start", str(config), "--session", "one", "--json")
+    assert status == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def said(cli: Cli, *arguments: str) -> Any:
+    status, out, err = cli(*arguments, "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+class TestLooking:
+    def test_list(self, cli: Cli, one: dict[str, Any]) -> None:
+        (line,) = said(cli, "list")
+        assert (line["session"], line["status"], line["llm"], line["generations"]) == ("one", "finished", "lexicon", 3)
+        assert line["calls"] == 2 * (4 + 1)
+        assert line["mean_fpr95"]["best"] < line["mean_fpr95"]["first"]
+        status, out, _ = cli("list")
+        assert status == 0
+        assert "one" in out
+        assert "lexicon" in out
+
+    def test_list_of_nothing_says_how_to_begin(self, cli: Cli, store: AntibodyStore) -> None:
+        status, out, _ = cli("list")
+        assert status == 0
+        assert "immuno refine start" in out
+        assert said(cli, "list") == []
+
+    def test_show(self, cli: Cli, one: dict[str, Any]) -> None:
+        shown = said(cli, "show", "one")
+        assert [each["number"] for each in shown["by_generation"]] == [0, 1, 2]
+        assert [each["calls"] for each in shown["by_generation"]] == [0, 5, 5]
+        gains = [each["gain"] for each in shown["helped"]]
+        assert gains == sorted(gains, reverse=True)
+        assert gains[0] > 0
+        status, out, _ = cli("show", "one")
+        assert status == 0
+        assert "helped most" in out
+        assert shown["helped"][0]["text"] in " ".join(out.split())
+
+    @pytest.mark.parametrize("command", [("show",), ("stop",), ("record", "{tmp}/x.jsonl"), ("resume",)])
+    def test_an_unknown_session_is_named_with_the_nearest(
+        self, cli: Cli, one: dict[str, Any], tmp_path: Path, command: tuple[str, ...]
+    ) -> None:
+        name, *rest = (part.format(tmp=tmp_path) for part in command)
+        status, out, err = cli(name, "onee", *rest)
+        assert (status, out) == (2, "")
+        assert "no session 'onee'" in err
+        assert "did you mean 'one'?" in err
+
+
+class TestStopping:
+    def test_a_running_session_ends_after_its_generation_and_goes_on_later(
+        self, cli: Cli, config: Path, store: AntibodyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        propose = sessions.Loop.propose
+
+        def asked_meanwhile(self: Any, state: Any) -> Any:
+            running = store.session("one")
+            if running.generations == 1:
+                assert cli("stop", "one")[0] == 0
+            return propose(self, state)
+
+        monkeypatch.setattr(sessions.Loop, "propose", asked_meanwhile)
+        status, out, err = cli("start", str(config), "--session", "one", "--json")
+        assert status == 0
+        assert [each["number"] for each in json.loads(out)["generations"]] == [0, 1]
+        assert store.session("one").status == "paused"
+        assert "go on with: immuno refine resume one" in err
+        assert not asked_to_stop(store, store.session("one").id)
+        assert len(said(cli, "resume", "one")["generations"]) == 3
+
+    def test_a_request_that_nobody_obeyed_does_not_stop_the_next_run(
+        self, cli: Cli, one: dict[str, Any], store: AntibodyStore
+    ) -> None:
+        ask_to_stop(store, store.session("one").id)
+        assert len(said(cli, "resume", "one", "--generations", "4")["generations"]) == 5
+
+    def test_what_does_not_run_cannot_be_stopped(self, cli: Cli, one: dict[str, Any]) -> None:
+        status, _, err = cli("stop", "one")
+        assert status == 2
+        assert "session 'one' is finished, not running" in err
+
+
+class TestDescent:
+    def test_a_branch_begins_with_the_bank_and_goes_on(
+        self, cli: Cli, one: dict[str, Any], store: AntibodyStore
+    ) -> None:
+        branched = said(cli, "branch", "one", "--generation", "1", "--session", "two", "--generations", "1")
+        record, source = store.session("two"), store.session("one")
+        begun, origin = store.generations(record.id)[0], store.generations(source.id)[1]
+        assert record.parent == "one:1"
+        assert begun.reason == "branched from one:1"
+        assert branched["generations"][0]["bank"] == origin.bank
+        assert begun.metrics == origin.metrics
+        copies, originals = store.bank(begun.id), store.bank(origin.id)
+        assert [each.text for each in copies.antibodies] == [each.text for each in originals.antibodies]
+        assert (copies.vectors == originals.vectors).all()
+        assert [each.parent_id for each in copies.antibodies] == [each.id for each in originals.antibodies]
+        assert {each.relation for each in copies.antibodies} == {"copied"}
+        assert len(store.verdicts(begun.id)) == len(store.verdicts(origin.id))
+        assert len(branched["generations"]) == 2
+        # What was turned down comes along, and is not proposed again.
+        turned_down = store.antibodies(source.id, status="rejected")
+        rejected = {(each.guards, each.text) for each in turned_down if each.generation <= 1}
+        assert rejected <= {(each.guards, each.text) for each in store.antibodies(record.id, generation=0)}
+        new = store.antibodies(record.id, generation=1)
+        assert not rejected & {(each.guards, each.text) for each in new if each.relation is None}
+
+    def test_the_source_is_not_touched(self, cli: Cli, one: dict[str, Any]) -> None:
+        before = said(cli, "show", "one")
+        said(cli, "branch", "one", "--session", "two", "--generations", "1")
+        assert said(cli, "show", "one") == before
+
+    def test_with_another_guideline(self, cli: Cli, one: dict[str, Any], store: AntibodyStore, tmp_path: Path) -> None:
+        guideline = tmp_path / "guideline.txt"
+        guideline.write_text("Write more contexts.\nPrefer: in the desert.\n")
+        said(cli, "branch", "one", "--session", "two", "--guideline", str(guideline), "--generations", "1")
+        calls = store.llm_calls(store.session("two").id)
+        assert all(
+            "Write more contexts. Prefer: in the desert." in c.request_text for c in calls if c.step == "propose"
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("--generation", "9"), "session 'one' has no generation 9; it has 0 to 2"),
+            (("--guideline", "{tmp}/none.txt"), "none.txt cannot be read: No such file"),
+            (("--guideline", "{tmp}/empty.txt"), "empty.txt is empty"),
+            (("--llm", "lexcion"), "'lexcion' names no chat model; did you mean 'lexicon'"),
+        ],
+    )
+    def test_a_branch_that_cannot_begin_takes_no_name(
+        self,
+        cli: Cli,
+        one: dict[str, Any],
+        store: AntibodyStore,
+        tmp_path: Path,
+        arguments: tuple[str, ...],
+        message: str,
+    ) -> None:
+        (tmp_path / "empty.txt").write_text(" \n")
+        status, _, err = cli("branch", "one", "--session", "two", *(each.format(tmp=tmp_path) for each in arguments))
+        assert status == 2
+        assert message in err
+        assert store.find_session("two") is None
+
+    def test_a_taken_name(self, cli: Cli, one: dict[str, Any]) -> None:
+        status, _, err = cli("branch", "one", "--session", "one")
+        assert status == 2
+        assert "session 'one' exists; choose another name" in err
+
+    def test_regenerate_begins_without_antibodies_and_with_what_was_learned(
+        self, cli: Cli, one: dict[str, Any], store: AntibodyStore
+    ) -> None:
+        found = said(cli, "regenerate", "one", "--llm", "lexicon", "--session", "new")
+        source = store.session("one")
+        learned = store.best_generation(source.id)
+        begun = store.generations(store.session("new").id)[0]
+        assert learned is not None
+        assert (begun.bank, begun.guideline) == (0, learned.guideline)
+        assert found["generations"][0]["bank"] == 0
+        assert found["generations"][-1]["bank"] > 0
+        assert len(found["generations"]) == 3
+
+
+class TestCompare:
+    def test_a_bank_with_itself_and_with_another(self, cli: Cli, one: dict[str, Any], config: Path) -> None:
+        said(cli, "branch", "one", "--session", "more", "--generations", "1")
+        said(cli, "regenerate", "one", "--llm", "lexicon", "--session", "new", "--generations", "1")
+        found = said(cli, "compare", "one", "more", "new")
+        assert [each["session"] for each in found["banks"]] == ["one", "more", "new"]
+        pairs = {(each["one"], each["other"]): each for each in found["pairs"]}
+        near, far = pairs["one", "more"], pairs["one", "new"]
+        assert 0 <= far["text"] < near["text"] <= 1
+        assert far["embedding"] < near["embedding"]
+        assert near["firing_outliers"] > 0.5
+        assert found["spread"]["mean_fpr95"]["sd"] > 0
+        status, out, _ = cli("compare", "one", "more")
+        assert status == 0
+        assert "mean ± sd" in out
+
+    @pytest.mark.parametrize("names", [("one",), ("one", "one")])
+    def test_one_session_is_not_enough(self, cli: Cli, one: dict[str, Any], names: tuple[str, ...]) -> None:
+        status, _, err = cli("compare", *names)
+        assert status == 2
+        assert "name two different sessions or more" in err
+
+
+class TestApprove:
+    @pytest.fixture
+    def answers(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What the person at the terminal types, in turn; then Enter for ever."""
+        typed: list[str] = []
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr("builtins.input", lambda *_: typed.pop(0) if typed else "")
+        return typed
+
+    def test_without_a_terminal_it_is_an_error(self, cli: Cli, config: Path, store: AntibodyStore) -> None:
+        status, _, err = cli("start", str(config), "--session", "one", "--approve")
+        assert status == 2
+        assert "--approve asks for your decision in the terminal, and stdin is none" in err
+        assert store.find_session("one") is None
+
+    def test_kept_dropped_and_edited(self, cli: Cli, config: Path, store: AntibodyStore, answers: list[str]) -> None:
+        answers += ["d 1", "e 2", "<b>shark</b>", "a photo of a wooden shark.", "what", ""]
+        status, _, err = cli("start", str(config), "--session", "one", "--approve", "--generations", "1", "--json")
+        assert status == 0, err
+        assert "not fit for an antibody: holds markup" in err
+        assert "not understood" in err
+        antibodies = store.antibodies(store.session("one").id)
+        dropped = [each for each in antibodies if each.reason == "dropped: by the reviewer"]
+        edited = [each for each in antibodies if each.relation == "edited"]
+        assert (len(dropped), len(edited)) == (1, 1)
+        original = next(each for each in antibodies if each.id == edited[0].parent_id)
+        assert edited[0].text == "a photo of a wooden shark."
+        assert original.status == "rejected"
+        assert original.reason == "edited: by the reviewer, to 'a photo of a wooden shark.'"
+
+    def test_nobody_is_asked_twice(
+        self, cli: Cli, config: Path, store: AntibodyStore, answers: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers += ["d 1", ""]
+        with monkeypatch.context() as patch:
+            patch.setattr(sessions.Loop, "measure", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert cli("start", str(config), "--session", "one", "--approve", "--generations", "1")[0] == 130
+        verdicts = [call for call in store.llm_calls(store.session("one").id) if call.model == PERSON]
+        assert len(verdicts) == 4
+        monkeypatch.setattr(approve.Approval, "__call__", lambda *_: pytest.fail("asked again"))
+        assert cli("resume", "one", "--approve", "--generations", "1")[0] == 0
+        assert [each.reason for each in store.antibodies(store.session("one").id)].count(
+            "dropped: by the reviewer"
+        ) == 1
+
+    def test_q_pauses(self, cli: Cli, config: Path, store: AntibodyStore, answers: list[str]) -> None:
+        answers += ["q"]
+        assert cli("start", str(config), "--session", "one", "--approve")[0] == 130
+        assert store.session("one").status == "paused"
+
+
+class TestRecordAndReplay:
+    def test_a_recorded_session_is_repeated_without_a_model(
+        self, cli: Cli, one: dict[str, Any], config: Path, tmp_path: Path, store: AntibodyStore
+    ) -> None:
+        assert said(cli, "record", "one", str(tmp_path / "calls.jsonl")) == {
+            "file": str(tmp_path / "calls.jsonl"),
+            "calls": 10,
+        }
+        write_word_world(tmp_path, 'llm = "replay:calls.jsonl"')
+        again = said(cli, "start", str(config), "--session", "again")
+        assert again["generations"] == one["generations"]
+        texts = [
+            [(each.text, each.status, each.reason) for each in store.antibodies(store.session(name).id)]
+            for name in ("one", "again")
+        ]
+        assert texts[0] == texts[1]
+
+    def test_a_request_that_was_not_recorded_fails_hard(
+        self, cli: Cli, one: dict[str, Any], config: Path, tmp_path: Path, store: AntibodyStore
+    ) -> None:
+        said(cli, "record", "one", str(tmp_path / "calls.jsonl"))
+        write_word_world(tmp_path, 'llm = "replay:calls.jsonl"')
+        config.write_text(config.read_text().replace("proposals_per_class = 8", "proposals_per_class = 7"))
+        status, out, err = cli("start", str(config), "--session", "other")
+        assert (status, out) == (1, "")
+        assert "calls.jsonl holds no reply to a request that begins 'You write" in err
+        assert store.session("other").status == "paused"
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (None, "calls.jsonl cannot be read: No such file"),
+            ("{}\n", "line 1 is no recorded call"),
+            ("", "holds no call"),
+        ],
+    )
+    def test_a_recording_that_is_none(
+        self, cli: Cli, config: Path, tmp_path: Path, content: str | None, message: str
+    ) -> None:
+        write_word_world(tmp_path, 'llm = "replay:calls.jsonl"')
+        if content is not None:
+            (tmp_path / "calls.jsonl").write_text(content)
+        status, _, err = cli("start", str(config), "--session", "other")
+        assert status == 2
+        assert message in err
+
+
+class TestPrompts:
+    def test_the_family_tree_with_what_was_measured(self, cli: Cli, one: dict[str, Any]) -> None:
+        tree = said(cli, "prompts", "one")
+        assert tree[0]["parent"] is None
+        assert {trial["generation"] for version in tree for trial in version["trials"]} == {0, 1, 2}
+        changed = [version for version in tree if version["parent"] is not None]
+        assert changed
+        assert all(version["diff"] for version in changed)
+        status, out, _ = cli("prompts", "one")
+        assert status == 0
+        assert all(f"version {version['version']}: " in out for version in tree)
+
+
+def test_no_antibody_may_be_a_synonym(cli: Cli, config: Path, tmp_path: Path, store: AntibodyStore) -> None:
+    (tmp_path / "synonyms.txt").write_text("# other names\nfish: shark, eel\n")
+    config.write_text(
+        config.read_text().replace('names = "classes.txt"', 'names = "classes.txt"\nsynonyms = "synonyms.txt"')
+    )
+    said(cli, "start", str(config), "--session", "one")
+    texts = {each.text: each.reason for each in store.antibodies(store.session("one").id)}
+    assert texts["a photo of a shark."] == "names a known class: 'fish'"
+    (tmp_path / "synonyms.txt").write_text("fihs: shark\n")
+    status, _, err = cli("start", str(config), "--session", "two")
+    assert status == 2
+    assert "synonyms.txt, line 1: 'fihs' is no known class; did you mean 'fish'" in err
