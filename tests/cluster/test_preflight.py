@@ -53,7 +53,6 @@ def test_each_machine_of_a_cluster_is_looked_at(tmp_path: Path) -> None:
         from cluster.preflight import check_machines
         from cluster.runtime import connect
         from cluster.spec import EncoderSpec
-from immuno.errors import SetupError
         from immuno.errors import SetupError
 
         folder = Path(sys.argv[1])
