@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -211,6 +212,7 @@ def test_a_server_does_not_outlive_its_owner(tmp_path: Path) -> None:
         """,
         str(tmp_path / "log"),
         *server_command(stand_in(tmp_path), NAME, "127.0.0.1", free_port()),
+        stdin=subprocess.PIPE,
     ) as owner:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())
