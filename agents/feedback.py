@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from evaluation.bank import Bank
@@ -28,6 +28,8 @@ class FeedbackData:
     known: FeatureSet
     known_labels: IntArray
     outliers: Mapping[str, FeatureSet]
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Other names of classes, which no antibody may be."""
 
     def __post_init__(self) -> None:
         feedback = (self.known, *self.outliers.values())

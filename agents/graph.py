@@ -167,7 +167,7 @@ class Loop:
             state["proposals"],
             state["vectors"],
             classes=self.data.classes,
-            synonyms={},
+            synonyms=self.data.synonyms,
             mu=self.class_prototypes,
             bank=state["memory"].bank,
             rules=SelectionRules(band=self.config.band),

@@ -28,6 +28,7 @@ from agents.randomness import new_generator, state_of
 from agents.review import Review, ReviewedCaller
 from agents.templates import prompt_template
 from agents.vocabulary import Vocabulary, load_vocabulary
+from db.claims import ClaimLostError, HeldClaim
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore
 from evaluation.bank import Bank
@@ -77,8 +78,12 @@ class RefinementSession:
         """Run the generations that are still missing, and return all of them, the baseline (number 0) first.
 
         `on_generation` is called after each one is stored. Raises ModelUnavailable when the chat model gives no reply:
-        the session is then paused, and can be resumed.
+        the session is then paused, and can be resumed. Raises SetupError while another process runs this session.
         """
+        with self.store.claim_session(self.record.id) as claim:
+            return self._run(on_generation, claim)
+
+    def _run(self, on_generation: OnGeneration, claim: HeldClaim) -> tuple[GenerationRecord, ...]:
         done = self.store.generations(self.record.id)
         if done and self._stop.reason(done) is not None:
             self.store.set_session_status(self.record.id, "finished")
@@ -87,7 +92,9 @@ class RefinementSession:
         try:
             if not done:
                 on_generation(self._first_generation())
-            self._run_missing(on_generation)
+            self._run_missing(on_generation, claim)
+        except ClaimLostError:  # the session is another's now, and so is its status
+            raise
         except BaseException:
             # A stop by Ctrl-C too: whoever looks at the database sees that the session waits.
             self.store.set_session_status(self.record.id, "paused")
@@ -128,10 +135,11 @@ class RefinementSession:
             )
         )
 
-    def _run_missing(self, on_generation: OnGeneration) -> None:
+    def _run_missing(self, on_generation: OnGeneration, claim: HeldClaim) -> None:
         loop = self._loop()
         graph = loop.compile()
         while self._stop.reason(generations := self.store.generations(self.record.id)) is None:
+            claim.check()
             started = datetime.now(UTC)
             memory = self._recall(generations)
             state = cast(GenerationState, graph.invoke({"memory": memory}))

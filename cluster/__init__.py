@@ -4,8 +4,9 @@
 `runtime` joins or starts. `encoder` is the model itself. Importing this package loads neither torch nor Ray.
 """
 
-from cluster.embedder import LocalEmbedder, RayEmbedder
+from cluster.embedder import RayEmbedder
 from cluster.factory import make_embedder
+from cluster.local_embedder import LocalEmbedder
 from cluster.progress import ProgressReport, RichProgress, SilentProgress
 from cluster.spec import EncoderSpec
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from cluster.embedder import RayEmbedder
+from cluster.journal import Journal
 from cluster.progress import ProgressReport
 from evaluation.features import Embedder
 from evaluation.precomputed import PrecomputedEmbedder
@@ -16,7 +17,7 @@ def make_embedder(
     cluster: ClusterConfig,
     *,
     ray_address: str | None = None,
-    progress: ProgressReport | None = None,
+    progress: ProgressReport | Journal | None = None,
 ) -> AbstractContextManager[Embedder]:
     """Return the embedder of an encoder, a context manager: through Ray, or of a table without any model.
 

@@ -1,21 +1,25 @@
-"""Reads image files and members of tars for an encoder, and keeps one that cannot be read from harming the others."""
+"""Reads image files and members of tars for an encoder, and says why one cannot be read.
+
+What `cluster.decoding` runs in its threads; docs/embedding.md says what becomes of odd images.
+"""
 
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from cluster.retries import reading_again
 from evaluation.features import FloatArray, IntArray
 from evaluation.locations import open_image, tar_member
 
-if TYPE_CHECKING:
-    import torch
+T = TypeVar("T")
 
 
 class ImageFailure(NamedTuple):
@@ -43,25 +47,25 @@ class EmbeddedImages(NamedTuple):
         return np.array([row for row in range(count) if row not in failed], dtype=np.int64)
 
 
-def read_images(
-    paths: Sequence[str], preprocess: Callable[[Image.Image], torch.Tensor]
-) -> tuple[list[torch.Tensor | None], list[ImageFailure]]:
-    """Read and preprocess every file; one entry for each path, None where it is a failure.
+def with_reason(embedded: EmbeddedImages, paths: Sequence[str], rows: Container[int], reason: str) -> EmbeddedImages:
+    """Return it with the failures at `rows` under the paths of the list, for this reason."""
+    failures = (
+        failure._replace(path=paths[failure.row], reason=reason) if failure.row in rows else failure
+        for failure in embedded.failures
+    )
+    return embedded._replace(failures=tuple(failures))
 
-    Nothing that a file contains is raised: whatever its decoder says becomes the failure's reason.
+
+def read_image(path: str, preprocess: Callable[[Image.Image], T]) -> T:
+    """Open an image file or a tar's member and return what `preprocess` makes of it. Any thread may call it.
+
+    Where the file system refuses the file in passing, it is tried again (`cluster.retries`). Raises whatever the system
+    or a decoder raises: `failure_of` puts that into words.
     """
-    images: list[torch.Tensor | None] = []
-    failures = []
-    for row, path in enumerate(paths):
-        try:
-            images.append(_read(path, preprocess))
-        except Exception as error:  # noqa: BLE001 - decoders of broken files raise anything at all
-            images.append(None)
-            failures.append(_failure(row, path, error))
-    return images, failures
+    return reading_again(lambda: _read(path, preprocess))
 
 
-def _read(path: str, preprocess: Callable[[Image.Image], torch.Tensor]) -> torch.Tensor:
+def _read(path: str, preprocess: Callable[[Image.Image], T]) -> T:
     member = tar_member(path)
     file = Path(path if member is None else member.file)
     # A pipe or a device would block for ever, so only regular files are opened.
@@ -69,11 +73,35 @@ def _read(path: str, preprocess: Callable[[Image.Image], torch.Tensor]) -> torch
         raise ValueError("not a regular file")
     if (file.stat().st_size if member is None else member.size) == 0:
         raise ValueError("the file is empty")
-    with warnings.catch_warnings():
-        # Pillow warns of odd metadata, palettes and very large images that it reads all the same.
-        warnings.simplefilter("ignore")
-        with open_image(path) as stream, Image.open(stream, formats=_formats()) as image:
-            return preprocess(image)
+    # Pillow warns of odd metadata, palettes and very large images that it reads all the same.
+    with _silence, open_image(path) as stream, Image.open(stream, formats=_formats()) as image:
+        return preprocess(image)
+
+
+class _Silence:
+    """No warnings within. Filters belong to the whole process: the first thread in sets them, the last out restores."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._saved = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.__exit__(None, None, None)
+
+
+_silence = _Silence()
 
 
 @functools.cache
@@ -83,10 +111,13 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in Image.ID if name != "EPS")
 
 
-def _failure(row: int, path: str, error: Exception) -> ImageFailure:
+def failure_of(row: int, path: str, error: Exception) -> ImageFailure:
+    """Say in one line why `read_image` could not read the image at a place of a list."""
     if isinstance(error, UnidentifiedImageError):
         return ImageFailure(row, path, "not an image")
     if isinstance(error, OSError) and error.errno is not None:
         return ImageFailure(row, path, error.strerror or type(error).__name__, transient=True)
+    if isinstance(error, MemoryError):
+        return ImageFailure(row, path, "not enough memory to decode it", transient=True)
     lines = str(error).splitlines()
     return ImageFailure(row, path, lines[0] if lines else type(error).__name__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -129,10 +130,11 @@ class LLMServerActor:
             if process.wait(_LOOK_UP_SECONDS if up else _LOOK_SECONDS):
                 status = process.exit_status or 0
                 return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-            if answers(health):
+            if answers(health, timeout=min(5.0, self._hung_seconds)):
                 answered = time.monotonic()
                 self._set(state="up")
             elif up and time.monotonic() - answered > self._hung_seconds:
+                os.kill(process.pid, signal.SIGKILL)  # it would not hear SIGTERM
                 return f"did not answer for {self._hung_seconds:.0f} s"
         return "was stopped"
 
@@ -185,8 +187,8 @@ def _prepare(config: LLMServerConfig, host: str, port: int, log: Path) -> None:
             pass
     except OSError as error:
         raise SetupError(
-            f"the LLM server cannot listen on port {port} of {where} ({error.strerror}); choose another [llm_server] "
-            "port, or leave it out for a free one"
+            f"the LLM server cannot listen on port {port} of {where} ({os.strerror(error.errno or 0)}); choose another "
+            "[llm_server] port, or leave it out for a free one"
         ) from None
     try:
         log.parent.mkdir(parents=True, exist_ok=True)

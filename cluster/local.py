@@ -5,8 +5,6 @@ The key covers the shard (so the encoder and the files) and the request (texts a
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +19,7 @@ def write_local(
 ) -> None:
     """Store the answer (n,) for a shard of n images. Raises SetupError where the store refuses it."""
     key = _key(shard, request)
-    store.write_values(_path(store, encoder, key), values, {"key": key, "encoder": encoder.digest})
+    store.write_values(_name(store, encoder, key), values, {"key": key, "encoder": encoder.digest})
 
 
 def read_local(
@@ -29,7 +27,7 @@ def read_local(
 ) -> NDArray[np.float64] | None:
     """Return the stored answer (n,) for a shard; None where there is none, or not a whole one."""
     key = _key(shard, request)
-    stored = store.read_values(_path(store, encoder, key))
+    stored = store.read_values(_name(store, encoder, key))
     if stored is None or stored.metadata != {"key": key, "encoder": encoder.digest}:
         return None
     return stored.values if len(stored.values) == len(shard.paths) else None
@@ -39,5 +37,5 @@ def _key(shard: Shard, request: LocalRequest) -> str:
     return text_digest("local", shard.key, request.key)
 
 
-def _path(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> Path:
-    return store.path("local", encoder, key)
+def _name(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> str:
+    return store.name("local", encoder, key)

@@ -46,10 +46,29 @@ def connect(address: str | None = None, *, num_cpus: int | None = None) -> Itera
     with contextlib.ExitStack() as stack:
         if address == "local":
             _start_private(stack, num_cpus)
+            stack.enter_context(_being_private())
         else:
             _join(address)
         stack.callback(ray.shutdown)
         yield ray.get_runtime_context().gcs_address
+
+
+_private = False
+
+
+def is_private() -> bool:
+    """Whether the cluster that is joined was started by this program, on this machine and for itself alone."""
+    return _private
+
+
+@contextlib.contextmanager
+def _being_private() -> Iterator[None]:
+    global _private
+    _private = True
+    try:
+        yield
+    finally:
+        _private = False
 
 
 def node_resources() -> list[dict[str, float]]:

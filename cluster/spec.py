@@ -42,11 +42,22 @@ class EncoderSpec:
     precision: Precision = "fp32"
     device: str = "auto"
     """auto (a GPU where there is one), cpu, mps, cuda or cuda:N."""
+    fast_decode: bool = False
+    """Decode and resize in a faster way that is not quite open_clip's: see `cluster.pixels`."""
+    compile: bool = False
+    """Run the image tower through torch.compile, which changes vectors by rounding only."""
 
     @classmethod
     def from_config(cls, config: EncoderConfig) -> EncoderSpec:
         """Return the encoder that a configuration asks for."""
-        return cls(config.model, config.pretrained, config.precision, config.device)
+        return cls(
+            model=config.model,
+            pretrained=config.pretrained,
+            precision=config.precision,
+            device=config.device,
+            fast_decode=config.fast_decode,
+            compile=config.compile,
+        )
 
     @property
     def is_architecture(self) -> bool:
@@ -115,6 +126,8 @@ def fingerprint(spec: EncoderSpec) -> str:
     """
     check_spec(spec)
     parts = [spec.model, spec.pretrained or "", spec.precision, version("open_clip_torch")]
+    if spec.fast_decode:
+        parts.append("fast_decode")
     folder = model_folder(spec)
     if folder is not None:
         files = sorted(path for path in folder.iterdir() if path.is_file())

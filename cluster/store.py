@@ -1,32 +1,49 @@
-"""The embedding store: a folder in which nothing once computed is lost, and nothing half-written is believed.
+"""The embedding store: a place in which nothing once computed is lost, and nothing damaged is believed.
 
     STORE/encoders/FINGERPRINT.json                     what an encoder is, so that it need not be loaded to know it
+    STORE/ENCODER/sets/DATASET.json                     a set: its shards, quarantined images (`cluster.manifest`)
     STORE/ENCODER/images/ab/abcd....safetensors         a shard of images (`cluster.shards`)
     STORE/ENCODER/local/ab/abcd....safetensors          what was asked of the patches of a shard (`cluster.local`)
-    STORE/ENCODER/texts/ab/abcd....safetensors          the texts of one call (`cluster.texts`)
+    STORE/ENCODER/texts/ab/abcd....safetensors          the texts of one call, or of many (`cluster.texts`)
 
-ENCODER is the first 16 digits of the encoder's digest. Every file is written beside its place and then renamed into
-it, so several programs, on several machines, can share a store.
+ENCODER is the first 16 digits of the encoder's digest. Images stored in half precision are in `images-float16`, their
+sets in `sets-float16`. Several programs, on several machines, can share a store: see `cluster.files` for where it may
+lie, `cluster.verified` for the form of its files, docs/store.md for the whole.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import socket
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
+from cluster.files import open_files
+from cluster.verified import DamagedError, Header, Verified, pack, read_header, unpack
 from evaluation.features import FloatArray
 from immuno.errors import SetupError
 from immuno.paths import cache_root
 from immuno.records import EncoderInfo
+
+StoreDtype = Literal["float32", "float16"]
+
+FEATURES: Final = "features"
+VALUES: Final = "values"
+MARK: Final = ".driver-"
+
+_NORM_TOLERANCE: Final = {"float32": 1e-3, "float16": 4e-3}
+"""How far the squared norm of a stored row may be from 1."""
+
+_log = logging.getLogger(__name__)
 
 
 class StoredRows(NamedTuple):
@@ -35,6 +52,7 @@ class StoredRows(NamedTuple):
     features: FloatArray
     """(n, d) float32, unit rows."""
     metadata: dict[str, str]
+    checksum: str
 
 
 class StoredValues(NamedTuple):
@@ -51,103 +69,150 @@ def default_store_root() -> Path:
 
 
 class EmbeddingStore:
-    """A store at one folder, which need not exist yet."""
+    """A store at a folder or a URL, which need not exist yet. Everything it raises is a SetupError that names it."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
+    def __init__(self, place: str | Path, *, dtype: StoreDtype = "float32") -> None:
+        """`dtype` is that of the images' rows; texts are always float32."""
+        self.files = open_files(place)
+        self.dtype = dtype
 
-    def path(self, kind: str, encoder: EncoderInfo, key: str) -> Path:
-        """Return where the file of a key lies; `kind` is images, local or texts."""
-        return self.folder(kind, encoder) / key[:2] / f"{key}.safetensors"
+    @property
+    def place(self) -> str:
+        """The folder or the URL."""
+        return self.files.place
 
-    def folder(self, kind: str, encoder: EncoderInfo) -> Path:
-        """Return the folder of an encoder's images, local or texts."""
-        return self.root / encoder.digest[:16] / kind
+    @property
+    def root(self) -> Path:
+        """The folder of a local store; of a remote one, where copies of its files are kept."""
+        return self.files.folder
 
-    def read_rows(self, path: Path, dim: int) -> StoredRows | None:
-        """Read a file of the store; None where it is absent, truncated, or does not hold (n, dim) unit rows."""
-        found = _read(path, "features")
+    @property
+    def is_remote(self) -> bool:
+        """Whether every machine that can reach the store does so by its URL."""
+        return "://" in self.place
+
+    def kind(self, kind: Literal["images", "sets"]) -> str:
+        """Return the folder of images or sets within an encoder's: it tells how the rows are stored."""
+        return kind if self.dtype == "float32" else f"{kind}-{self.dtype}"
+
+    def name(self, kind: str, encoder: EncoderInfo, key: str) -> str:
+        """Return the name of the file of a key; `kind` is local, texts, or one that `kind` returns."""
+        return f"{encoder_folder(encoder)}/{kind}/{key[:2]}/{key}.safetensors"
+
+    def read_rows(self, name: str, dim: int, *, dtype: StoreDtype = "float32") -> StoredRows | None:
+        """Read a file of rows; None where it is absent or does not hold (n, dim) unit rows of that dtype, undamaged.
+
+        Damage is logged. Rows come as float32; those stored in half precision are normalised again.
+        """
+        found = self._read(name, FEATURES, lambda array: _check_rows(array, dim, dtype))
         if found is None:
             return None
-        features, metadata = found
-        if features.dtype != np.float32 or features.ndim != 2 or features.shape[1] != dim:
-            return None
-        # Blocks lost in a crash read as zeros, so the length of the rows is looked at, not only their number.
-        rows: FloatArray = features.astype(np.float32, copy=False)
-        if not np.all(np.abs(np.einsum("ij,ij->i", rows, rows) - 1) < 1e-3):
-            return None
-        return StoredRows(rows, metadata)
+        return StoredRows(as_read(found.array), found.metadata, found.checksum)
 
-    def write_rows(self, path: Path, features: FloatArray, metadata: Mapping[str, str]) -> None:
-        """Write a file of the store, whole or not at all. Raises SetupError where the folder refuses it."""
-        self._write(path, safetensors.numpy.save({"features": np.ascontiguousarray(features)}, dict(metadata)))
+    def write_rows(self, name: str, features: NDArray[Any], metadata: Mapping[str, str]) -> None:
+        """Write a file of (n, d) unit rows, float32 or float16, whole or not at all."""
+        self.files.write(name, pack(FEATURES, features, metadata))
 
-    def read_values(self, path: Path) -> StoredValues | None:
-        """Read a file of positive numbers; None where it is absent, truncated, or does not hold those."""
-        found = _read(path, "values")
-        if found is None:
-            return None
-        values, metadata = found
-        if values.dtype != np.float64 or values.ndim != 1:
-            return None
-        numbers = values.astype(np.float64, copy=False)
-        # Blocks lost in a crash read as zeros.
-        if not (np.isfinite(numbers) & (numbers > 0)).all():
-            return None
-        return StoredValues(numbers, metadata)
+    def read_values(self, name: str) -> StoredValues | None:
+        """Read a file of positive numbers; None where it is absent or does not hold those, undamaged."""
+        found = self._read(name, VALUES, _check_values)
+        return None if found is None else StoredValues(found.array, found.metadata)
 
-    def write_values(self, path: Path, values: NDArray[np.float64], metadata: Mapping[str, str]) -> None:
-        """Write positive numbers (n,), whole or not at all. Raises SetupError where the folder refuses them."""
-        self._write(path, safetensors.numpy.save({"values": np.ascontiguousarray(values)}, dict(metadata)))
+    def write_values(self, name: str, values: NDArray[np.float64], metadata: Mapping[str, str]) -> None:
+        """Write positive numbers (n,), whole or not at all."""
+        self.files.write(name, pack(VALUES, values, metadata))
+
+    def read_header(self, name: str) -> Header | None:
+        """Return what a file of rows says of itself, None where it is absent or not whole."""
+        path = self.files.fetch(name)
+        try:
+            return None if path is None else read_header(path, FEATURES)
+        except (DamagedError, OSError):
+            return None
 
     def read_encoder(self, fingerprint: str) -> EncoderInfo | None:
         """Return what is on record for an encoder's fingerprint (`cluster.spec.fingerprint`), None if nothing is."""
         try:
-            return EncoderInfo(**json.loads(self._encoder_path(fingerprint).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            content = self.files.read(encoder_record(fingerprint))
+            return None if content is None else EncoderInfo(**json.loads(content))
+        except (ValueError, TypeError):
             return None
 
     def write_encoder(self, fingerprint: str, encoder: EncoderInfo) -> None:
-        """Put an encoder on record. Raises SetupError where the folder refuses it."""
-        self._write(self._encoder_path(fingerprint), json.dumps(asdict(encoder), indent=1).encode())
+        """Put an encoder on record."""
+        self.files.write(encoder_record(fingerprint), json.dumps(asdict(encoder), indent=1).encode())
 
     def forget_encoder(self, fingerprint: str) -> None:
         """Take an encoder off the record. Its embeddings stay."""
-        self._encoder_path(fingerprint).unlink(missing_ok=True)
+        self.files.delete(encoder_record(fingerprint))
 
-    def leave_mark(self) -> Path:
-        """Create an empty file by which another process can tell that it sees this very folder; the caller removes it.
+    def leave_mark(self) -> str:
+        """Create a small file that says who fills this store; the caller removes it with `remove_mark`.
 
-        Raises SetupError where the folder refuses it.
+        By it another process can tell that it `sees` this very store, and upkeep that somebody is at work.
         """
-        mark = self.root / f".driver-{uuid.uuid4().hex}"
-        self._write(mark, b"")
-        return mark
+        name = f"{MARK}{uuid.uuid4().hex}"
+        said = {"host": socket.gethostname(), "process": os.getpid(), "since": time.time()}
+        self.files.write(name, json.dumps(said).encode())
+        return name if self.is_remote else str(self.root / name)
 
-    def _encoder_path(self, fingerprint: str) -> Path:
-        return self.root / "encoders" / f"{fingerprint[:32]}.json"
+    def remove_mark(self, mark: str) -> None:
+        """Remove what `leave_mark` left."""
+        self.files.delete(mark.rpartition("/")[2])
 
-    def _write(self, path: Path, content: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+    def sees(self, mark: str) -> bool:
+        """Whether this process reaches the store in which the mark was left, and may write there by itself."""
+        return self.is_remote or Path(mark).exists()
+
+    def _read(self, name: str, tensor: str, check: Any) -> Verified | None:
+        """Read and check a file; where a local copy of a remote one is damaged, the remote one. Damage is logged."""
+        problem = ""
+        for again in (False, True):
+            path = self.files.fetch(name, again=again)
+            if path is None:
+                break
             try:
-                temporary.write_bytes(content)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise SetupError(
-                f"cannot write to the embedding store {self.root}: {error.strerror or error}; free some space or name "
-                "another folder as [cluster] store (what is already stored stays)"
-            ) from None
-
-
-def _read(path: Path, name: str) -> tuple[NDArray[np.generic], dict[str, str]] | None:
-    """The array of that name in a file, with the file's metadata; None where it cannot be read."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            array: NDArray[np.generic] = file.get_tensor(name)
-            return array, file.metadata() or {}
-    except (OSError, SafetensorError):
+                found = unpack(path, tensor)
+                check(found.array)
+                return found
+            except FileNotFoundError:
+                break
+            except DamagedError as error:
+                problem = str(error)
+            except OSError as error:
+                raise SetupError(f"cannot read {path}: {error.strerror or error}; put its permissions right") from None
+        if problem:
+            _log.warning("damaged in the embedding store: %s/%s (%s); it is computed again", self.place, name, problem)
         return None
+
+
+def encoder_folder(encoder: EncoderInfo) -> str:
+    """Return the folder of what an encoder has embedded."""
+    return encoder.digest[:16]
+
+
+def encoder_record(fingerprint: str) -> str:
+    """Return the name of the file that says what an encoder is."""
+    return f"encoders/{fingerprint[:32]}.json"
+
+
+def as_read(rows: NDArray[Any]) -> FloatArray:
+    """Return stored rows (n, d) as float32 unit rows: float32 as it is, float16 normalised again."""
+    if rows.dtype == np.float32:
+        return rows
+    wide: FloatArray = rows.astype(np.float32)
+    wide /= np.sqrt(np.einsum("ij,ij->i", wide, wide))[:, None]
+    return wide
+
+
+def _check_rows(array: NDArray[Any], dim: int, dtype: StoreDtype) -> None:
+    if array.dtype != dtype or array.ndim != 2 or array.shape[1] != dim:
+        raise DamagedError(f"it holds {array.dtype} of shape {array.shape}, not rows of {dim} {dtype}")
+    wide = array.astype(np.float32, copy=False)
+    if not np.all(np.abs(np.einsum("ij,ij->i", wide, wide) - 1) < _NORM_TOLERANCE[dtype]):
+        raise DamagedError("its rows are not unit vectors")
+
+
+def _check_values(array: NDArray[Any]) -> None:
+    if array.dtype != np.float64 or array.ndim != 1 or not (np.isfinite(array) & (array > 0)).all():
+        raise DamagedError("it does not hold positive numbers")

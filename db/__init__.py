@@ -1,9 +1,9 @@
 """The record: every prompt, generation, antibody, embedding and measured effect, in SQL. Imports no torch and no Ray.
 
-db.store       AntibodyStore, open_store, new_id: the only door; its docstring is the storage contract
+db.store       AntibodyStore, open_store, new_id: the only door, and the storage contract; db.run_book: benchmark runs
 db.drafts      what is handed in (GenerationDraft, AntibodyDraft, ...)
 db.records     what is handed out (frozen dataclasses, never ORM objects)
-db.models      the tables
+db.models      the tables; db.columns what they are made of
 db.types       column types: UTC times, text that survives any database, strict JSON
 db.values      numbers that may be NaN or infinite, as value and kind
 db.vectors     embeddings as bytes
@@ -17,6 +17,8 @@ db.stats       how much of everything
 db.sql         a user's SQL, read-only
 db.naming      what a user may name, and how
 db.diagram     docs/schema.md from the models
+db.embedding   embeddings for what was stored without
+db.vector_file all embeddings of an encoder in a mapped file (SQLite); db.stamps: whether it is up to date
 db.halves      PostgreSQL's index of the embeddings (pgvector)
 db.claims      who is at work on what: heartbeats, takeover
 db.machinery   tables that are no part of the record

@@ -12,7 +12,7 @@ from db import models as m
 from db import queries
 from db.drafts import AntibodyDraft, GenerationDraft
 from db.engine import writing
-from db.records import GenerationRecord
+from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore
 from db.writing import check_session_name, insert_new, new_id, now, write_generation
 from immuno.errors import SetupError
@@ -33,6 +33,11 @@ NO_ENCODER = EncoderInfo(
 
 CONFIG = {"imported": True}
 """The configuration of a session that holds imported banks."""
+
+
+def is_imported(session: SessionRecord) -> bool:
+    """Whether a session holds imported banks."""
+    return session.config == CONFIG
 
 
 @dataclass(frozen=True, slots=True)

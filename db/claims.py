@@ -1,27 +1,42 @@
-"""Claims on work: one process has it, says now and then that it lives, and another takes over when it has not.
+"""Claims on work: one process has it, says now and then that it lives, and another takes over when it has died.
 
-Work is named by a text (`session_work(id)` for the running of a session). A claim holds nobody up by itself: who
-finds the work taken goes elsewhere. After a crash it is free once its owner has been silent for `silence`. An owner
-that was only slow learns from `beat` that it has been replaced, and stops; whatever both write meanwhile is
-kept from harm by the unique keys (the storage contract). Times are the database's own on PostgreSQL, so that the
-clocks of the machines need not agree.
+Work is named by a text (`session_work(id)` for the running of a session). `held` is all that most callers need:
+
+    with store.claim_session(session.id) as claim:
+        for ...:
+            claim.check()
+
+Who finds the work taken gets an error that says by whom. After a crash the work is free at once for a process of the
+same machine, which sees that the owner is gone, and for others once the owner has been silent for SILENCE. An owner
+that was only slow learns from `check` that it has been replaced; whatever both write meanwhile is kept from harm by
+the unique keys (the storage contract). Times are the database's own on PostgreSQL, so that the clocks of the machines
+need not agree.
 """
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from threading import Event, Thread
 
-from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy import CursorResult, Engine, delete, func, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from db.engine import reading, writing
 from db.machinery import Claim
-from db.store import AntibodyStore
-from db.writing import insert_new, now
+from db.writing import insert_new, new_id, now
+from immuno.errors import ImmunoError, SetupError
 
 SILENCE = timedelta(seconds=60)
-"""An owner that has not been heard of for so long is taken for dead; beat at least three times as often."""
+"""An owner that has not been heard of for so long is taken for dead."""
+_BEATS = 6
+"""In that time: some may come late or be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +45,34 @@ class ClaimRecord:
 
     work: str
     owner: str
+    host: str
+    pid: int
     claimed_at: datetime
     beat_at: datetime
+
+
+class ClaimLostError(ImmunoError):
+    """Another process has taken the work over: this one was silent for too long, and must stop."""
+
+
+class HeldClaim:
+    """Work that is this process's own, as long as `check` says nothing else."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._lost = Event()
+
+    def check(self) -> None:
+        """Raise ClaimLostError where another process has taken over. Call it between two pieces of the work."""
+        if self._lost.is_set():
+            raise ClaimLostError(
+                f"{self._what} was taken over by another process, because this one gave no sign of life for "
+                f"{SILENCE.total_seconds():g} s; what it had stored is kept"
+            )
+
+    def lose(self) -> None:
+        """Note that the work is no longer this process's own."""
+        self._lost.set()
 
 
 def session_work(session_id: str) -> str:
@@ -39,49 +80,112 @@ def session_work(session_id: str) -> str:
     return f"session:{session_id}"
 
 
-def claim(store: AntibodyStore, work: str, owner: str, *, silence: timedelta = SILENCE) -> ClaimRecord:
-    """Take work that is free, one's own, or of an owner silent for `silence`; return whose it is now.
+@contextmanager
+def held(engine: Engine, work: str, what: str, *, silence: timedelta = SILENCE) -> Iterator[HeldClaim]:
+    """Have work (`what`, in words) while the context lasts; a thread says all the while that this process lives.
 
-    `owner` has to differ between processes that may compete (`db.store.new_id()`): it is compared with the answer's.
+    Raises SetupError where another process that lives has it, naming machine and process id.
     """
-    with writing(store.engine) as transaction:
+    owner, mine, stop = new_id(), HeldClaim(what), Event()
+    found = claim(engine, work, owner, silence=silence)
+    if found.owner != owner:
+        with reading(engine) as transaction:
+            ago = max((_time(transaction) - found.beat_at).total_seconds(), 0.0)
+        raise SetupError(
+            f"{what} is running on {found.host} (pid {found.pid}), seen {ago:.0f} s ago; stop it there, or, if it "
+            f"died, try again in {max(silence.total_seconds() - ago, 1):.0f} s"
+        )
+
+    def live() -> None:
+        while not stop.wait(silence.total_seconds() / _BEATS):
+            with suppress(ImmunoError):  # a server that is away for a moment; if it stays away, silence says so
+                if not beat(engine, work, owner):
+                    mine.lose()
+                    return
+
+    heart = Thread(target=live, name=f"heartbeat of {work}", daemon=True)
+    heart.start()
+    try:
+        yield mine
+    finally:
+        stop.set()
+        heart.join()
+        with suppress(ImmunoError):  # it must not hide why the work ended; silence gives the claim back as well
+            release(engine, work, owner)
+
+
+def claim(engine: Engine, work: str, owner: str, *, silence: timedelta = SILENCE) -> ClaimRecord:
+    """Take work that is free, one's own, or of an owner that is dead; return whose it is now.
+
+    Dead is who was silent for `silence`, and a process of this machine that is no more. `owner` has to differ between
+    those that may compete (`db.store.new_id()`): it is compared with the answer's.
+    """
+    here = {"owner": owner, "host": socket.gethostname(), "pid": os.getpid(), "boot": _boot()}
+    with writing(engine) as transaction:
         time = _time(transaction)
-        row = {"work": work, "owner": owner, "host": "", "pid": 0, "boot": "", "claimed_at": time, "beat_at": time}
-        while not insert_new(transaction, Claim, [row]):
-            held = transaction.get(Claim, work, with_for_update=True)
-            if held is None:  # given back at this moment
+        while not insert_new(transaction, Claim, [here | {"work": work, "claimed_at": time, "beat_at": time}]):
+            found = transaction.get(Claim, work, with_for_update=True)
+            if found is None:  # given back at this moment
                 continue
             time = _time(transaction)  # it may have taken a while to get the row
-            if held.owner == owner:
-                held.beat_at = time
-            elif held.beat_at + silence <= time:
-                held.owner, held.claimed_at, held.beat_at = owner, time, time
+            if found.owner == owner:
+                found.beat_at = time
+            elif found.beat_at + silence <= time or _is_gone(found):
+                for name, value in (here | {"claimed_at": time, "beat_at": time}).items():
+                    setattr(found, name, value)
             break
         return _record(transaction.get_one(Claim, work))
 
 
-def beat(store: AntibodyStore, work: str, owner: str) -> bool:
+def beat(engine: Engine, work: str, owner: str) -> bool:
     """Say that the owner lives; False where the work is no longer its own."""
-    with writing(store.engine) as transaction:
+    with writing(engine) as transaction:
         mine = update(Claim).where(Claim.work == work, Claim.owner == owner)
         return _touched(transaction.execute(mine.values(beat_at=_time(transaction))))
 
 
-def release(store: AntibodyStore, work: str, owner: str) -> bool:
+def release(engine: Engine, work: str, owner: str) -> bool:
     """Give the work back; False where it was no longer the owner's."""
-    with writing(store.engine) as transaction:
+    with writing(engine) as transaction:
         return _touched(transaction.execute(delete(Claim).where(Claim.work == work, Claim.owner == owner)))
 
 
-def claims(store: AntibodyStore) -> tuple[ClaimRecord, ...]:
+def claims(engine: Engine) -> tuple[ClaimRecord, ...]:
     """Return all claims, oldest first."""
-    with reading(store.engine) as transaction:
+    with reading(engine) as transaction:
         found = transaction.scalars(select(Claim).order_by(Claim.claimed_at))
         return tuple(_record(one) for one in found)
 
 
 def _record(row: Claim) -> ClaimRecord:
-    return ClaimRecord(row.work, row.owner, row.claimed_at, row.beat_at)
+    return ClaimRecord(row.work, row.owner, row.host, row.pid, row.claimed_at, row.beat_at)
+
+
+@cache
+def _boot() -> str:
+    """Return what tells whether another's process id means something here: the machine's boot, and the namespace.
+
+    Empty where the system does not say; then only silence tells that a process is dead.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _is_gone(found: Claim) -> bool:
+    """Whether the owner was a process of this machine, and is no more. (Of a number given anew, silence tells.)"""
+    import psutil
+
+    if not found.boot or found.boot != _boot():
+        return False
+    try:
+        return bool(psutil.Process(found.pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
 
 
 def _touched(result: object) -> bool:

@@ -15,7 +15,7 @@ from db import models as m
 from db.engine import reading, writing
 from db.joining import TABLES, Joined, join_rows, parents_first
 from db.rows import Row
-from db.session_files import SessionFolder, write_manifest, write_table
+from db.session_files import Form, SessionFolder, write_manifest, write_table
 from db.store import AntibodyStore
 from db.writing import check_session_name
 from immuno.errors import SetupError
@@ -50,8 +50,10 @@ def belongs(session_id: str) -> dict[str, ColumnElement[bool]]:
     return {model.__tablename__: rule for model, rule in rules.items()}
 
 
-def export_session(store: AntibodyStore, name: str, folder: Path) -> dict[str, int]:
+def export_session(store: AntibodyStore, name: str, folder: Path, *, form: Form = "jsonl") -> dict[str, int]:
     """Write everything that belongs to a session into a new folder (db.session_files); return rows by file.
+
+    As JSONL with the vectors as safetensors, or as Parquet.
 
     The folder appears whole or not at all, and holds what was committed at one moment. Raises SetupError for an unknown
     session, and for a folder that exists or cannot be made.
@@ -64,7 +66,7 @@ def export_session(store: AntibodyStore, name: str, folder: Path) -> dict[str, i
     try:
         temporary.mkdir(parents=True)
         try:
-            files = _write(store, session.id, name, temporary)
+            files = _write(store, session.id, name, temporary, form)
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -73,11 +75,11 @@ def export_session(store: AntibodyStore, name: str, folder: Path) -> dict[str, i
     return {name: entry["rows"] for name, entry in files.items()}
 
 
-def _write(store: AntibodyStore, session_id: str, name: str, folder: Path) -> dict[str, Any]:
+def _write(store: AntibodyStore, session_id: str, name: str, folder: Path, form: Form) -> dict[str, Any]:
     rules, files = belongs(session_id), dict[str, Any]()
     with reading(store.engine) as transaction:
         for table in TABLES:
-            files |= write_table(folder, table, _rows(transaction, table, rules[table.name]))
+            files |= write_table(folder, table, _rows(transaction, table, rules[table.name]), form)
     write_manifest(folder, session_id, name, files)
     return files
 

@@ -47,10 +47,16 @@ halves = Table(
 )
 """The HNSW indexes are not in the model: the database makes one when an encoder is inserted (migration 0003)."""
 
-_CANDIDATES = 10
-"""How many times more candidates are fetched than wanted, for float32 to choose from."""
+_CANDIDATES = 2
+"""How many times more candidates are fetched than wanted: float16 may order them a little otherwise."""
 _LEAST_SEARCHED, _MOST_SEARCHED = 100, 1000
-"""Limits of hnsw.ef_search: below 100 the recall suffers, above 1000 pgvector refuses."""
+"""Limits of hnsw.ef_search, ten times what is wanted: below 100 the recall suffers, above 1000 pgvector refuses."""
+
+
+_SETTINGS = text(
+    "SELECT set_config('hnsw.ef_search', :searched, true), set_config('hnsw.iterative_scan', 'strict_order', true)"
+)
+"""For the transaction."""
 
 
 def fill_with(engine: Engine) -> None:
@@ -75,20 +81,19 @@ def fill_with(engine: Engine) -> None:
 
 def likely(
     transaction: Transaction,
-    query: Select[str, bytes],
+    query: Select[*tuple[Any, ...]],
     encoder_digest: str,
     direction: NDArray[np.floating],
     limit: int,
-) -> Select[str, bytes]:
+) -> Select[*tuple[Any, ...]]:
     """Narrow a query of one encoder's embeddings down to those that are likely nearest to a (d,) direction.
 
-    Ten times as many as `limit` (what else the query asks for is respected: the index is read on until there are
+    Twice as many as `limit` (what else the query asks for is respected: the index is read on until there are
     enough), roughly nearest first; all of them where there are fewer.
     """
     count = limit * _CANDIDATES
-    searched = min(max(count, _LEAST_SEARCHED), _MOST_SEARCHED)
-    transaction.execute(text(f"SET LOCAL hnsw.ef_search = {searched}"))
-    transaction.execute(text("SET LOCAL hnsw.iterative_scan = strict_order"))
+    searched = min(max(10 * limit, count, _LEAST_SEARCHED), _MOST_SEARCHED)
+    transaction.execute(_SETTINGS, {"searched": str(searched)})
     asked = to_half(direction.astype(DTYPE).tobytes())
     half = cast(halves.c.half, HALFVEC(len(asked)))  # what is indexed
     # Written out: for a parameter the planner could not tell that the encoder's own index will do.

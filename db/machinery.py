@@ -33,10 +33,9 @@ class Claim(Machinery):
 
 
 def metadata_of(dialect: str) -> list[MetaData]:
-    """Return all that the migrations make on an engine: the record, the machinery, PostgreSQL's search index."""
-    found = [Base.metadata, Machinery.metadata]
+    """Return all that the migrations make on an engine: the record, the machinery, what `nearest` needs."""
     if dialect == "postgresql":
-        from db.halves import halves
-
-        found.append(halves.metadata)
-    return found
+        from db.halves import halves as derived
+    else:
+        from db.stamps import stamps as derived
+    return [Base.metadata, Machinery.metadata, derived.metadata]

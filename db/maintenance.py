@@ -28,6 +28,12 @@ _RULES = {
     ),
 }
 """What must hold beyond the schema's own constraints: a query that counts offenders, and what they are."""
+_SQLITE_RULES = {
+    "search stamps": (
+        "SELECT 3 - count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'immuno_stamp_%'",
+        "{} of the triggers are missing by which 'nearest' learns of new embeddings",
+    ),
+}
 _POSTGRES_RULES = {
     "search index": (
         "SELECT count(*) FROM embeddings WHERE NOT EXISTS"
@@ -68,7 +74,7 @@ def check_database(url: str | None, default: Path) -> tuple[Check, ...]:
                 broken = transaction.execute(text("PRAGMA foreign_key_check"))
                 rows = [f"{table} row {row} -> {other}" for table, row, other, _ in broken]
                 checks.append(_check("foreign keys", rows))
-            rules = _RULES if is_sqlite(engine.url) else _RULES | _POSTGRES_RULES
+            rules = _RULES | (_SQLITE_RULES if is_sqlite(engine.url) else _POSTGRES_RULES)
             for name, (query, words) in rules.items():
                 count = transaction.scalar(text(query))
                 checks.append(_check(name, [words.format(count)] if count else []))

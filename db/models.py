@@ -9,74 +9,22 @@ be NULL.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
-    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    MetaData,
-    String,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
+from db.columns import Base as Base
+from db.columns import Digest, Key, NumberKind, PrimaryKey, Seed, Word, numbers_of, one_of
 from db.records import AntibodyRelation, RunStatus, SessionStatus
-from db.types import LosslessText, StrictJson, UtcDateTime
-from db.values import KINDS
 from immuno.records import AntibodyKind, AntibodyStatus, Split
-
-Key = Annotated[str, mapped_column(String(36))]
-PrimaryKey = Annotated[str, mapped_column(String(36), primary_key=True)]
-Digest = Annotated[str, mapped_column(String(64))]
-Word = Annotated[str, mapped_column(String(32))]
-"""One of a few words fixed by the program."""
-Seed = Annotated[int, mapped_column(BigInteger)]
-NumberKind = Annotated[str, mapped_column(String(6))]
-
-
-class Base(DeclarativeBase):
-    """The base of every table: one naming convention, one mapping from Python types to columns."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it as a plain class attribute)
-        str: LosslessText(),
-        float: Double(),
-        datetime: UtcDateTime(),
-        dict[str, Any]: StrictJson(),
-        dict[str, str]: StrictJson(),
-        list[str]: StrictJson(),
-    }
-
-
-def _one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
-    """The column holds one of the words."""
-    return CheckConstraint(f"{column} IN ({', '.join(repr(word) for word in words)})", name=column)
-
-
-def _numbers(*columns: str, optional: bool = False) -> tuple[CheckConstraint, ...]:
-    """Each column has a value exactly where its kind is finite. Without a kind (`optional`) nothing was measured."""
-    kind = "coalesce({}_kind, '')" if optional else "{}_kind"
-    return tuple(
-        constraint
-        for column in columns
-        for constraint in (
-            _one_of(f"{column}_kind", KINDS),
-            CheckConstraint(f"({kind.format(column)} = 'finite') = ({column} IS NOT NULL)", name=f"{column}_finite"),
-        )
-    )
 
 
 class Encoder(Base):
@@ -102,8 +50,8 @@ class Dataset(Base):
     __tablename__ = "datasets"
     __table_args__ = (
         UniqueConstraint("digest", "name", "split", "role"),
-        _one_of("split", get_args(Split)),
-        _one_of("role", ("id", "outlier")),
+        one_of("split", get_args(Split)),
+        one_of("role", ("id", "outlier")),
     )
 
     id: Mapped[PrimaryKey]
@@ -119,7 +67,7 @@ class Session(Base):
     """A resumable refinement run. It may start from a generation of another session, which may be elsewhere: no key."""
 
     __tablename__ = "sessions"
-    __table_args__ = (UniqueConstraint("name"), _one_of("status", get_args(SessionStatus)))
+    __table_args__ = (UniqueConstraint("name"), one_of("status", get_args(SessionStatus)))
 
     id: Mapped[PrimaryKey]
     name: Mapped[str]
@@ -188,9 +136,9 @@ class Antibody(Base):
         UniqueConstraint("generation_id", "position"),
         # By hash on PostgreSQL, where a B-tree takes no text above 2.7 kB.
         Index(None, "text", postgresql_using="hash"),
-        _one_of("kind", get_args(AntibodyKind)),
-        _one_of("status", get_args(AntibodyStatus)),
-        _one_of("relation", get_args(AntibodyRelation)),
+        one_of("kind", get_args(AntibodyKind)),
+        one_of("status", get_args(AntibodyStatus)),
+        one_of("relation", get_args(AntibodyRelation)),
         CheckConstraint("(relation IS NULL) = (parent_id IS NULL)", name="relation_to_a_parent"),
     )
 
@@ -217,7 +165,7 @@ class Embedding(Base):
     __tablename__ = "embeddings"
     __table_args__ = (
         UniqueConstraint("antibody_id", "generation_id", "kind", "encoder_digest"),
-        _one_of("kind", ("proposed", "matured")),
+        one_of("kind", ("proposed", "matured")),
     )
 
     id: Mapped[PrimaryKey]
@@ -257,10 +205,10 @@ class Effect(Base):
             sqlite_where=text("antibody_id IS NULL"),
             postgresql_where=text("antibody_id IS NULL"),
         ),
-        _one_of("scope", ("solo", "leave_one_out", "bank")),
-        _one_of("split", get_args(Split)),
+        one_of("scope", ("solo", "leave_one_out", "bank")),
+        one_of("split", get_args(Split)),
         CheckConstraint("(scope = 'bank') = (antibody_id IS NULL)", name="bank_has_no_antibody"),
-        *_numbers("gain", "harm", "d_fpr95", "d_auroc", "d_id_accuracy"),
+        *numbers_of("gain", "harm", "d_fpr95", "d_auroc", "d_id_accuracy"),
     )
 
     id: Mapped[PrimaryKey]
@@ -287,7 +235,7 @@ class Verdict(Base):
     """What a generation's boundary said of one feedback sample (immuno.records.Verdict)."""
 
     __tablename__ = "verdicts"
-    __table_args__ = _numbers("score")
+    __table_args__ = numbers_of("score")
 
     generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), primary_key=True)
     set_name: Mapped[str] = mapped_column(primary_key=True)
@@ -336,7 +284,7 @@ class Run(Base):
     """A run of a benchmark."""
 
     __tablename__ = "runs"
-    __table_args__ = (_one_of("status", get_args(RunStatus)),)
+    __table_args__ = (one_of("status", get_args(RunStatus)),)
 
     id: Mapped[PrimaryKey]
     config: Mapped[dict[str, Any]]
@@ -356,8 +304,8 @@ class Result(Base):
     __tablename__ = "results"
     __table_args__ = (
         UniqueConstraint("run_id", "method", "seed", "ood"),
-        *_numbers("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"),
-        *_numbers("h_score", "oscr", "threshold", "acceptance", "rejection", "accepted_accuracy", optional=True),
+        *numbers_of("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"),
+        *numbers_of("h_score", "oscr", "threshold", "acceptance", "rejection", "accepted_accuracy", optional=True),
     )
 
     id: Mapped[PrimaryKey]

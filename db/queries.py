@@ -243,10 +243,12 @@ def bank(transaction: Transaction, generation_id: str) -> StoredBank:
 
 
 def llm_calls(
-    transaction: Transaction, session_id: str, key: tuple[int, str, str] | None = None
+    transaction: Transaction, session_id: str | None, key: tuple[int, str, str] | None = None
 ) -> tuple[LlmCallRecord, ...]:
     """Return a session's calls (or that of one generation, step and subject), in the order in which they were made."""
-    query = select(m.LlmCall).where(m.LlmCall.session_id == session_id).order_by(m.LlmCall.created_at, m.LlmCall.id)
+    query = select(m.LlmCall).order_by(m.LlmCall.created_at, m.LlmCall.id)
+    if session_id is not None:
+        query = query.where(m.LlmCall.session_id == session_id)
     if key is not None:
         generation, step, subject = key
         query = query.where(m.LlmCall.generation == generation, m.LlmCall.step == step, m.LlmCall.subject == subject)
@@ -265,15 +267,9 @@ def cached_call(transaction: Transaction, cache_key: str) -> LlmCallRecord | Non
     return None if found is None else LlmCallRecord(**_columns(found))
 
 
-def runs(
-    transaction: Transaction, *, config_digest: str | None = None, status: str | None = None
-) -> tuple[RunRecord, ...]:
+def runs(transaction: Transaction) -> tuple[RunRecord, ...]:
     """Return runs, oldest first."""
     query = select(m.Run).order_by(m.Run.started_at, m.Run.id)
-    if config_digest is not None:
-        query = query.where(m.Run.config_digest == config_digest)
-    if status is not None:
-        query = query.where(m.Run.status == status)
     return tuple(RunRecord(**_columns(run)) for run in transaction.scalars(query))
 
 

@@ -1,16 +1,17 @@
 """Which stored antibodies mean nearly the same: by the cosine of the embeddings they were proposed with.
 
-On SQLite every embedding of the encoder is read and compared, block by block, in float32. On PostgreSQL an index finds
-candidates, roughly (db.halves), and these are compared so.
+First candidates are found, roughly: on SQLite among all embeddings of the encoder, in a mapped file (db.vector_file)
+or, with a filter, as they are read; on PostgreSQL by an index (db.halves). The cosines of the candidates are measured
+in float64, so that every way gives the same numbers.
 """
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Select, select
+from sqlalchemy import Connection, Select, bindparam, select
 from sqlalchemy.orm import Session as Transaction
 
 from db import models as m
@@ -18,7 +19,8 @@ from db import queries
 from db.engine import is_sqlite, reading
 from db.naming import antibodies_named, similar_texts
 from db.store import AntibodyStore
-from db.vectors import from_bytes
+from db.vectors import DTYPE, directions, from_bytes
+from db.writing import is_id
 from immuno.errors import SetupError
 from immuno.records import AntibodyKind, AntibodyStatus
 
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
 _BLOCK = 256
 """Embeddings compared at once: 512 kB of 512-d ones stay in the processor's cache, which halves the time."""
 _DECIMALS = 6
-"""What float32 can tell apart; equal vectors in different places of a block differ behind it."""
+"""What stored float32 can tell apart."""
+_DOUBT = 2e-5
+"""How much two cosines of unit vectors in float32 may differ from what they are, and more."""
+_MOST_MEASURED = 10_000
+"""Candidates whose cosines are measured; more are only there where thousands of texts have one embedding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +67,58 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
     """Return the antibodies nearest to a stored one (its id, or its whole text; of several the newest), nearest first.
 
     Itself is left out; equal texts of other generations are not. Raises SetupError for a text or an id that is not
-    stored, and for an antibody that was turned down before it was embedded: no model is loaded here.
+    stored, and for an antibody without an embedding: no model is loaded here.
     """
     with reading(store.engine) as transaction:
-        found = antibodies_named(transaction, name)
-        if not found:
-            raise SetupError(
-                f"no antibody in {store.url} has the text or id {name!r}{similar_texts(transaction, name)}. 'immuno db'"
-                " loads no model: 'immuno refine' embeds and stores what it proposes; a vector of your own goes to"
-                " db.search.nearest_to_vector"
-            )
-        query = (
-            select(m.Embedding.antibody_id, m.Embedding.vector, m.Embedding.dim, m.Embedding.encoder_digest)
-            .where(m.Embedding.antibody_id.in_([one.id for one in found]), m.Embedding.kind == "proposed")
-            .order_by(m.Embedding.id.desc())
-        )
-        embedded = transaction.execute(query).first()
+        embedded = transaction.execute(_asked(), {"ids": [name]}).first() if is_id(name) else None
         if embedded is None:
-            raise SetupError(
-                f"the antibody {name!r} is stored without an embedding ({found[0].reason or found[0].status});"
-                " 'immuno db' loads no model: name another, or hand its vector to db.search.nearest_to_vector"
-            )
+            found = antibodies_named(transaction, name)
+            if not found:
+                raise SetupError(
+                    f"no antibody in {store.url} has the text or id {name!r}{similar_texts(transaction, name)}. 'immuno"
+                    " db' loads no model: 'immuno refine' embeds and stores what it proposes; a vector of your own goes"
+                    " to db.search.nearest_to_vector"
+                )
+            embedded = transaction.execute(_asked(), {"ids": [one.id for one in found]}).first()
+            if embedded is None:
+                raise SetupError(
+                    f"the antibody {name!r} is stored without an embedding ({found[0].reason or found[0].status});"
+                    f" give it one with: immuno db embed {found[0].session} --config CONFIG"
+                )
         own_id, raw, dim, encoder = embedded
         vector = from_bytes([raw], dim)[0]
         return _nearest(transaction, vector, encoder, among or Among(), limit=limit, without=own_id)
+
+
+# Queries that are made once: to build them anew for each call would take a fifth of its time.
+
+
+@cache
+def _asked() -> Select[str, bytes, int, str]:
+    """The newest proposed embedding of some antibodies."""
+    return (
+        select(m.Embedding.antibody_id, m.Embedding.vector, m.Embedding.dim, m.Embedding.encoder_digest)
+        .where(m.Embedding.antibody_id.in_(bindparam("ids", expanding=True)), m.Embedding.kind == "proposed")
+        .order_by(m.Embedding.id.desc())
+    )
+
+
+@cache
+def _with_vectors() -> Select[m.Antibody, int, str, bytes]:
+    """Some antibodies with their embeddings of an encoder."""
+    return (
+        queries.antibody_rows()
+        .order_by(None)
+        .join(m.Embedding, m.Embedding.antibody_id == m.Antibody.id)
+        .where(
+            # Said of both tables: PostgreSQL's planner would read all embeddings for the join.
+            m.Antibody.id.in_(bindparam("ids", expanding=True)),
+            m.Embedding.antibody_id.in_(bindparam("ids", expanding=True)),
+            m.Embedding.kind == "proposed",
+            m.Embedding.encoder_digest == bindparam("encoder"),
+        )
+        .add_columns(m.Embedding.vector)
+    )
 
 
 def nearest_to_vector(
@@ -119,27 +153,69 @@ def _nearest(
 ) -> tuple[Neighbour, ...]:
     import numpy as np
 
-    tiny = float(np.finfo(np.float32).tiny)
-    asked = (vector / max(float(np.linalg.norm(vector)), tiny)).astype(np.float32)
-    best: list[tuple[float, str]] = []  # (minus cosine, id): of equals the oldest first
-    query, connection = _embeddings(encoder_digest, among), transaction.connection()
+    asked = directions([vector.astype(DTYPE).tobytes()], len(vector))[0]
+    ids = _candidates(transaction, asked, encoder_digest, among, most=limit + 1)  # + 1: itself
+    found = transaction.execute(_with_vectors(), {"ids": ids, "encoder": encoder_digest})
+    rows = [row for row in found if row[0].id != without]
+    if not rows:
+        return ()
+    measured = from_bytes([raw for *_, raw in rows], len(asked)).astype(np.float64)
+    lengths = np.linalg.norm(measured, axis=1) * np.linalg.norm(vector.astype(np.float64))
+    cosines = np.round((measured @ vector.astype(np.float64)) / np.where(lengths > 0, lengths, 1), _DECIMALS).tolist()
+    best = sorted(range(len(rows)), key=lambda i: (-cosines[i], rows[i][0].id))[:limit]  # of equals the oldest first
+    return tuple(_neighbour(cosines[i], *rows[i][:3]) for i in best)
+
+
+def _candidates(
+    transaction: Transaction, asked: NDArray[np.float32], encoder_digest: str, among: Among, *, most: int
+) -> list[str]:
+    """Return the antibodies that may be among the `most` nearest to a direction: on SQLite certainly all of these."""
+    import numpy as np
+
+    connection = transaction.connection()
     if not is_sqlite(connection.engine.url):
         from db.halves import likely
 
-        query = likely(transaction, query, encoder_digest, asked, limit + 1)  # + 1: itself
+        query = _embeddings(encoder_digest, among).with_only_columns(m.Embedding.antibody_id)
+        return list(transaction.scalars(likely(transaction, query, encoder_digest, asked, most)))
+    if among == Among():
+        from db.vector_file import mapped
+
+        file = mapped(transaction, _path(connection), encoder_digest, len(asked))
+        if file is not None:
+            near = _nearly_best(file.directions @ asked, most)
+            if len(near) <= _MOST_MEASURED:
+                return [own.decode("ascii") for own in file.ids[near].tolist()]
+    ids: list[str] = []
+    roughly: list[NDArray[np.float32]] = []
     # Through the connection: a session's own loading would take as long as the rest.
-    rows = connection.execute(query, execution_options={"yield_per": _BLOCK})
+    rows = connection.execute(_embeddings(encoder_digest, among), execution_options={"yield_per": _BLOCK})
     for block in rows.partitions():
-        ids, raw = zip(*block, strict=True)
-        vectors = from_bytes(raw, len(asked))
-        norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-        cosines = np.round(vectors @ asked / np.maximum(norms, tiny), _DECIMALS)
-        worst = -best[-1][0] if len(best) == limit else -np.inf
-        near = [(-float(cosines[i]), ids[i]) for i in np.flatnonzero(cosines >= worst) if ids[i] != without]
-        best = heapq.nsmallest(limit, best + near)
-    chosen = transaction.execute(queries.antibody_rows().where(m.Antibody.id.in_([own for _, own in best])))
-    records = {antibody.id: (antibody, number, session) for antibody, number, session in chosen}
-    return tuple(_neighbour(-minus, *records[own]) for minus, own in best)
+        some, raw = zip(*block, strict=True)
+        ids += some
+        roughly.append(directions(raw, len(asked)) @ asked)
+    if not ids:
+        return []
+    cosines = np.concatenate(roughly)
+    near = _nearly_best(cosines, most)
+    if len(near) > _MOST_MEASURED:  # equal texts: the oldest of those that tie
+        near = near[np.lexsort((np.array(ids)[near], -np.round(cosines[near], _DECIMALS - 1)))][:_MOST_MEASURED]
+    return [ids[i] for i in near]
+
+
+def _nearly_best(cosines: NDArray[np.float32], most: int) -> NDArray[np.intp]:
+    """Return where the `most` greatest are, and those that float32 may have put behind them."""
+    import numpy as np
+
+    if len(cosines) <= most:
+        return np.arange(len(cosines))
+    least = np.partition(cosines, len(cosines) - most)[len(cosines) - most]
+    return np.flatnonzero(cosines >= least - _DOUBT)
+
+
+def _path(connection: Connection) -> str:
+    path: str = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
+    return path
 
 
 def _embeddings(encoder_digest: str, among: Among) -> Select[str, bytes]:

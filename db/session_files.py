@@ -4,6 +4,8 @@ manifest.json         format, schema, session, and of every other file its SHA-2
 TABLE.jsonl           one line per row of that table (db.rows), rows before those that refer to them
 vectors.safetensors   one tensor (rows, dim) per encoder, named by its digest: its k-th row is the vector of the
                       encoder's k-th line in embeddings.jsonl
+
+or, in the other form, TABLE.parquet for each table (db.parquet_files), the vectors within embeddings.parquet.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Table
 
 from db import migrations
 from db.joining import TABLES
+from db.parquet_files import read_parquet, write_parquet
 from db.rows import VECTOR, Row, decode, encode
 from db.vectors import DTYPE, from_bytes, to_bytes
 from immuno.errors import SetupError
@@ -28,19 +31,23 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Form = Literal["jsonl", "parquet"]
 FORMAT = "immuno-session"
 VERSION = 1
 MANIFEST = "manifest.json"
 VECTORS = "vectors.safetensors"
 
 
-def file_name(table: Table) -> str:
+def file_name(table: Table, form: Form = "jsonl") -> str:
     """Return the name of a table's file."""
-    return f"{table.name}.jsonl"
+    return f"{table.name}.{form}"
 
 
-def write_table(folder: Path, table: Table, rows: Iterable[Row]) -> dict[str, Any]:
-    """Write a table's file (and, of embeddings, the vectors); return what the manifest says of it."""
+def write_table(folder: Path, table: Table, rows: Iterable[Row], form: Form = "jsonl") -> dict[str, Any]:
+    """Write a table's file (and, as JSONL, of embeddings the vectors); return what the manifest says of it."""
+    if form == "parquet":
+        path = folder / file_name(table, form)
+        return {path.name: {"rows": write_parquet(path, table, rows), "sha256": _file_digest(path)}}
     digest, count, vectors = hashlib.sha256(), 0, dict[str, list[bytes]]()
     with (folder / file_name(table)).open("xb") as file:
         for row in rows:
@@ -84,14 +91,18 @@ class SessionFolder:
     path: Path
     session: str
     """The session's name when it was exported."""
+    form: Form
     files: Mapping[str, Mapping[str, Any]]
     vectors: Mapping[str, NDArray[np.float32]] = field(repr=False)
 
     def rows(self, table: Table) -> Iterator[tuple[str, Row]]:
-        """Yield (place, row) of a table's file; the digest is checked at the end.
+        """Yield (place, row) of a table's file; the digest of JSONL is checked at the end, of Parquet before.
 
         Raises SetupError naming file and line for what is no row of the table, and for a file that was changed.
         """
+        if self.form == "parquet":
+            yield from self._rows_of_parquet(table)
+            return
         path = self.path / file_name(table)
         digest, seen = hashlib.sha256(), Counter[str]()
         try:
@@ -108,6 +119,21 @@ class SessionFolder:
         _check_digest(path, digest.hexdigest(), self.files)
         if VECTOR in table.columns and seen != {name: len(tensor) for name, tensor in self.vectors.items()}:
             raise SetupError(f"{self.path / VECTORS} holds other vectors than {path} describes; export again")
+
+    def _rows_of_parquet(self, table: Table) -> Iterator[tuple[str, Row]]:
+        path = self.path / file_name(table, self.form)
+        try:
+            _check_digest(path, _file_digest(path), self.files)
+            for where, values in read_parquet(path, table):
+                vector = values.pop(VECTOR, None)
+                row = decode(table, values, where)
+                if VECTOR in table.columns:
+                    if row["dtype"] != DTYPE or vector is None:
+                        raise SetupError(f"{where}: it has no vector of type '{DTYPE}'")
+                    row[VECTOR] = to_bytes(vector, row["dim"], f"the row at {where}")
+                yield where, row
+        except OSError as error:
+            raise SetupError(f"cannot read {path}: {error.strerror}; export the session again") from None
 
     def _vector(self, row: Row, seen: Counter[str], where: str) -> bytes:
         tensor = self.vectors.get(row["encoder_digest"])
@@ -127,11 +153,14 @@ def open_folder(path: Path) -> SessionFolder:
     changed or is malformed.
     """
     manifest = _manifest(path)
-    folder = SessionFolder(path, manifest["session"]["name"], manifest["files"], _read_vectors(path, manifest["files"]))
+    files: dict[str, Any] = manifest["files"]
+    form: Form = "jsonl" if VECTORS in files else "parquet"
+    vectors = _read_vectors(path, files) if form == "jsonl" else {}
+    folder = SessionFolder(path, manifest["session"]["name"], form, files, vectors)
     for table in TABLES:
-        count = sum(1 for _ in folder.rows(table))
-        if count != folder.files[file_name(table)].get("rows"):
-            raise SetupError(f"{path / file_name(table)} has {count} rows, not as many as {path / MANIFEST} says")
+        name, count = file_name(table, form), sum(1 for _ in folder.rows(table))
+        if count != files[name].get("rows"):
+            raise SetupError(f"{path / name} has {count} rows, not as many as {path / MANIFEST} says")
     return folder
 
 
@@ -152,8 +181,8 @@ def _manifest(path: Path) -> dict[str, Any]:
             "the database it came from (immuno db upgrade) and export again"
         )
     files, session = found.get("files"), found.get("session")
-    expected = {*map(file_name, TABLES), VECTORS}
-    whole = isinstance(files, dict) and set(files) == expected and all(isinstance(one, dict) for one in files.values())
+    forms = ({*map(file_name, TABLES), VECTORS}, {file_name(table, "parquet") for table in TABLES})
+    whole = isinstance(files, dict) and set(files) in forms and all(isinstance(one, dict) for one in files.values())
     if not whole or not isinstance(session, dict) or not isinstance(session.get("name"), str):
         raise SetupError(f"{file} does not name the session and the files of an export; export again")
     return found
@@ -177,6 +206,11 @@ def _read_vectors(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> dict[
         if tensor.ndim != 2 or tensor.dtype != np.float32:
             raise SetupError(f"{path}: '{name}' has shape {tensor.shape} and type {tensor.dtype}, not (n, d) float32")
     return tensors
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_digest(path: Path, digest: str, files: Mapping[str, Mapping[str, Any]]) -> None:

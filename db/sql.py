@@ -97,7 +97,7 @@ def _authorize(action: int, _first: str | None, second: str | None, _database: s
 
 def _file(store: AntibodyStore) -> Path:
     with reading(store.engine) as transaction:
-        return Path(transaction.connection().exec_driver_sql("PRAGMA database_list").one()[2])
+        return Path(transaction.connection().exec_driver_sql("PRAGMA database_list").all()[0][2])
 
 
 def _read_only(path: Path) -> str:

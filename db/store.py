@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import URL, Engine, make_url
 
@@ -20,17 +21,18 @@ from db.records import (
     GenerationRecord,
     LlmCallRecord,
     PromptRecord,
-    RunRecord,
-    RunStatus,
     SessionRecord,
     SessionStatus,
     StoredBank,
-    TestReadRecord,
 )
-from db.values import from_json, to_json
-from db.writing import check_session_name, insert_new, new_id, now, result_rows, write_generation
+from db.run_book import RunBook
+from db.values import to_json
+from db.writing import check_session_name, insert_new, new_id, now, write_generation
 from immuno.errors import SetupError, did_you_mean
-from immuno.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, ResultRow, Verdict
+from immuno.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, Verdict
+
+if TYPE_CHECKING:
+    from db.claims import HeldClaim
 
 __all__ = ["AntibodyStore", "new_id", "open_store"]
 
@@ -52,7 +54,7 @@ def open_store(url: str | None = None, *, default: Path | None = None, read_only
     return AntibodyStore(engine, resolved, read_only=read_only)
 
 
-class AntibodyStore:
+class AntibodyStore(RunBook):
     """What the loop and the benchmark write down, and what everybody reads. This docstring is the storage contract.
 
     *Atomic.* Every method is one transaction, committed when it returns; one that raises has changed nothing. A
@@ -115,12 +117,7 @@ class AntibodyStore:
         self._url = make_url(url)
         self._engine = make_engine(self._url, read_only=self._read_only)
 
-    # Encoders and data sets
-
-    def ensure_encoder(self, encoder: EncoderInfo) -> None:
-        """Record an encoder."""
-        with writing(self._engine) as transaction:
-            insert_new(transaction, m.Encoder, [_encoder_row(encoder)])
+    # Data sets
 
     def ensure_dataset(self, images: ImageSet) -> None:
         """Record an image set: its name, split, role, digest and number of images."""
@@ -198,6 +195,23 @@ class AntibodyStore:
                 raise SetupError(f"there is no session with the id {session_id!r}")
             session.status, session.updated_at = status, now()
 
+    @contextmanager
+    def claim_session(self, session_id: str) -> Iterator[HeldClaim]:
+        """Have a session to this process alone while the context lasts, and say all the while that it is at work.
+
+        Raises SetupError where another process is running the session, naming machine and process id; one that died is
+        taken over from (db.claims says when). Call `check` of what is yielded between two pieces of the work.
+        """
+        from db.claims import held, session_work
+
+        with reading(self._engine) as transaction:
+            session = transaction.get(m.Session, session_id)
+            if session is None:
+                raise SetupError(f"there is no session with the id {session_id!r}")
+            what = f"session '{session.name}'"
+        with held(self._engine, session_work(session_id), what) as claim:
+            yield claim
+
     # Calls of the chat model
 
     def record_llm_call(
@@ -263,8 +277,8 @@ class AntibodyStore:
         with reading(self._engine) as transaction:
             return queries.cached_call(transaction, cache_key)
 
-    def llm_calls(self, session_id: str) -> tuple[LlmCallRecord, ...]:
-        """Return a session's calls."""
+    def llm_calls(self, session_id: str | None = None) -> tuple[LlmCallRecord, ...]:
+        """Return the calls for a session, or for all, oldest first."""
         with reading(self._engine) as transaction:
             return queries.llm_calls(transaction, session_id)
 
@@ -275,15 +289,8 @@ class AntibodyStore:
 
         Raises SetupError for a draft that contradicts itself or the database (db.drafts says what holds).
         """
-        return self._save(draft, renumber=False)
-
-    def append_generation(self, draft: GenerationDraft) -> GenerationRecord:
-        """Write a generation under the next number that is free in its session, whatever number the draft has."""
-        return self._save(draft, renumber=True)
-
-    def _save(self, draft: GenerationDraft, *, renumber: bool) -> GenerationRecord:
         with writing(self._engine) as transaction:
-            number = write_generation(transaction, draft, renumber=renumber)
+            number = write_generation(transaction, draft)
             return queries.generations(transaction, session_id=draft.session_id, number=number)[0]
 
     def generations(self, session_id: str | None = None) -> tuple[GenerationRecord, ...]:
@@ -354,70 +361,6 @@ class AntibodyStore:
         """Return the bank in force after a generation, vectors (A, d) float32. SetupError for an unknown generation."""
         with reading(self._engine) as transaction:
             return queries.bank(transaction, generation_id)
-
-    # Benchmark runs and the sealed split
-
-    def start_run(
-        self,
-        *,
-        config: Mapping[str, Any],
-        config_digest: str,
-        seed: int,
-        git_sha: str | None,
-        versions: Mapping[str, str],
-        session_id: str | None = None,
-    ) -> RunRecord:
-        """Begin a run (status running); `session_id` where it measures a session's bank."""
-        run = RunRecord(
-            id=new_id(),
-            config=from_json(to_json(config, "config")),
-            config_digest=config_digest,
-            seed=seed,
-            git_sha=git_sha,
-            versions=dict(versions),
-            status="running",
-            session_id=session_id,
-            started_at=now(),
-            finished_at=None,
-        )
-        with writing(self._engine) as transaction:
-            transaction.add(m.Run(**{name: getattr(run, name) for name in RunRecord.__slots__}))
-        return run
-
-    def finish_run(self, run_id: str, status: RunStatus = "finished") -> None:
-        """Record that a run has ended, and how."""
-        with writing(self._engine) as transaction:
-            run = transaction.get(m.Run, run_id)
-            if run is None:
-                raise SetupError(f"there is no run with the id {run_id!r}")
-            run.status, run.finished_at = status, now()
-
-    def find_run(self, config_digest: str, *, status: RunStatus | None = "finished") -> RunRecord | None:
-        """Return the newest run of a configuration with that status (None: any)."""
-        with reading(self._engine) as transaction:
-            return next(reversed(queries.runs(transaction, config_digest=config_digest, status=status)), None)
-
-    def save_results(self, run_id: str, rows: Iterable[ResultRow]) -> int:
-        """Record a run's lines; return how many were new."""
-        with writing(self._engine) as transaction:
-            return insert_new(transaction, m.Result, result_rows(run_id, rows))
-
-    def results(self, run_id: str) -> tuple[ResultRow, ...]:
-        """Return a run's lines."""
-        with reading(self._engine) as transaction:
-            return queries.results(transaction, run_id)
-
-    def record_test_read(self, run_id: str, sets: Sequence[str], reason: str) -> TestReadRecord:
-        """Record that a run opens the sealed split: which sets, and why."""
-        read = TestReadRecord(id=new_id(), run_id=run_id, sets=tuple(sets), reason=reason, at=now())
-        with writing(self._engine) as transaction:
-            transaction.add(m.TestRead(id=read.id, run_id=run_id, sets=list(sets), reason=reason, at=read.at))
-        return read
-
-    def test_reads(self) -> tuple[TestReadRecord, ...]:
-        """Return every opening of the sealed split."""
-        with reading(self._engine) as transaction:
-            return queries.test_reads(transaction)
 
 
 def _encoder_row(encoder: EncoderInfo) -> dict[str, Any]:

@@ -19,6 +19,16 @@ _TO_ESCAPE = re.compile(f"[\x00\ud800-\udfff{_ESCAPE}]")
 _ESCAPED = re.compile(f"{_ESCAPE}([0-9a-f]{{4}})")
 
 
+def storable_text(value: str) -> str:
+    """Return a text with NUL, lone surrogates and U+241B written as U+241B and four hex digits."""
+    return _TO_ESCAPE.sub(lambda found: f"{_ESCAPE}{ord(found[0]):04x}", value)
+
+
+def plain_text(value: str) -> str:
+    """Undo `storable_text`."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value)
+
+
 class LosslessText(TypeDecorator[str]):
     """Any Python text. NUL (which PostgreSQL refuses) and lone surrogates (which no database takes) are escaped.
 
@@ -33,10 +43,10 @@ class LosslessText(TypeDecorator[str]):
             return None
         if not isinstance(value, str):
             raise SetupError(f"{value!r} was to be stored as text, but is {type(value).__name__}")
-        return _TO_ESCAPE.sub(lambda found: f"{_ESCAPE}{ord(found[0]):04x}", value)
+        return storable_text(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value)
+        return None if value is None else plain_text(value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -36,6 +36,16 @@ def from_bytes(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
     return np.frombuffer(b"".join(rows), DTYPE).reshape(len(rows), dim).astype(np.float32)
 
 
+def directions(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
+    """Return stored vectors at unit length, (len(rows), dim) float32; a vector of zeros stays one."""
+    import numpy as np
+
+    vectors = from_bytes(rows, dim)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    unit: NDArray[np.float32] = (vectors / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
+    return unit
+
+
 def to_half(row: bytes) -> NDArray[np.float16]:
     """Return the direction of a stored vector, (d,) float16: its dot products are cosines to about 1e-4, for search."""
     import numpy as np

@@ -5,10 +5,11 @@ The functions take an ORM session within a write transaction (db.engine.writing)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import import_module
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Select, UniqueConstraint, func, insert, select
@@ -24,11 +25,18 @@ from immuno.errors import SetupError
 from immuno.records import text_digest
 
 _LONGEST_NAME = 200
+_AT_ONCE = 10_000
+"""Values in one statement: SQLite takes 32,766, PostgreSQL 65,535."""
 
 
 def new_id() -> str:
     """Return a new key: a UUID of version 7, 36 characters; later ones sort after earlier ones of the same process."""
     return str(uuid7())
+
+
+def is_id(name: str) -> bool:
+    """Whether a text may be a key. (What is none, such as half a character, no database would even look for.)"""
+    return len(name) == len("01a2150b-3f97-7167-8191-5dbe9a98d51a") and name.isascii() and name.isprintable()
 
 
 def now() -> datetime:
@@ -96,15 +104,15 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     )
     antibodies = _without_repeats(draft.antibodies)
     _check_parents(transaction, antibodies, what)
-    known = _known_antibodies(transaction, draft.session_id) | {antibody.id for antibody in antibodies}
-    _insert(transaction, m.Antibody, _antibody_rows(antibodies, generation_id, time))
+    known = {antibody.id for antibody in antibodies} | _stored_antibodies(transaction, draft)
+    insert_rows(transaction, m.Antibody, _antibody_rows(antibodies, generation_id, time))
     in_force = _write_embeddings(transaction, draft, antibodies, generation_id, parent_id, session.encoder_digest, dim)
     _check_known(known, (effect.antibody_id for effect in draft.effects), f"{what}: an effect")
-    _insert(transaction, m.Effect, _effect_rows(draft, generation_id))
+    insert_rows(transaction, m.Effect, _effect_rows(draft, generation_id))
     _check_known(known, (verdict.nearest_antibody for verdict in draft.verdicts), f"{what}: a verdict")
-    _insert(transaction, m.Verdict, _verdict_rows(draft, generation_id))
+    insert_rows(transaction, m.Verdict, _verdict_rows(draft, generation_id))
     _check_known(set(in_force), draft.bank, f"{what}: its bank", "an antibody with an embedding")
-    _insert(
+    insert_rows(
         transaction,
         m.BankMember,
         [{"generation_id": generation_id, "antibody_id": key, "embedding_id": in_force[key]} for key in draft.bank],
@@ -112,7 +120,8 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     return draft.number
 
 
-def _insert(transaction: Transaction, model: type[m.Base], rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_rows(transaction: Transaction, model: type[m.Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows whose unique keys are free."""
     if rows:  # into the table: the ORM would send rows with a NULL elsewhere one by one
         transaction.execute(insert(model.metadata.tables[model.__tablename__]), list(rows))
 
@@ -157,7 +166,7 @@ def _write_prompts(transaction: Transaction, draft: GenerationDraft, what: str, 
         for step, text in draft.prompts.items()
         if step not in stored
     ]
-    _insert(transaction, m.Prompt, rows)
+    insert_rows(transaction, m.Prompt, rows)
 
 
 def _prompt_texts(transaction: Transaction, session_id: str, version: int) -> dict[str, str]:
@@ -185,9 +194,19 @@ def _without_repeats(antibodies: Iterable[AntibodyDraft]) -> list[AntibodyDraft]
     return list(kept.values())
 
 
-def _known_antibodies(transaction: Transaction, session_id: str) -> set[str]:
+def _stored_antibodies(transaction: Transaction, draft: GenerationDraft) -> set[str]:
+    """Of the antibodies that effects and verdicts name, those of the session that are stored."""
+    named = {one.antibody_id for one in draft.effects} | {one.nearest_antibody for one in draft.verdicts}
     query = select(m.Antibody.id).join(m.Generation, m.Generation.id == m.Antibody.generation_id)
-    return set(transaction.scalars(query.where(m.Generation.session_id == session_id)))
+    query = query.where(m.Generation.session_id == draft.session_id)
+    return {key for some in batches(named) for key in transaction.scalars(query.where(m.Antibody.id.in_(some)))}
+
+
+def batches(keys: Iterable[str | None]) -> Iterator[tuple[str, ...]]:
+    """Yield the distinct keys, as many at once as a statement takes."""
+    source = iter(sorted({key for key in keys if key is not None}))
+    while some := tuple(islice(source, _AT_ONCE)):
+        yield some
 
 
 def _check_known(
@@ -203,8 +222,9 @@ def _check_parents(transaction: Transaction, antibodies: Sequence[AntibodyDraft]
         if (one.parent_id is None) != (one.relation is None) or one.parent_id == one.id:
             raise SetupError(f"{what}: the antibody '{one.text}' needs a parent and a relation to it, or neither")
     own = {one.id for one in antibodies}
-    parents = {one.parent_id for one in antibodies if one.parent_id is not None} - own
-    stored = {key for key in parents if transaction.scalar(select(m.Antibody.id).where(m.Antibody.id == key))}
+    parents = {one.parent_id for one in antibodies} - own
+    query = select(m.Antibody.id)
+    stored = {key for some in batches(parents) for key in transaction.scalars(query.where(m.Antibody.id.in_(some)))}
     _check_known(own | stored, parents, f"{what}: a parent", "a stored antibody")
 
 
@@ -265,8 +285,9 @@ def _write_embeddings(
         for antibody in antibodies
         if antibody.vector is not None
     ]
-    _insert(transaction, m.Embedding, proposed)
-    before = _embeddings_before(transaction, draft.session_id, parent_id)
+    insert_rows(transaction, m.Embedding, proposed)
+    wanted = {*draft.bank, *(one.antibody_id for one in draft.matured)}
+    before = _embeddings_before(transaction, draft.session_id, parent_id, encoder_digest, wanted)
     _check_known(set(before), (one.antibody_id for one in draft.matured), "a matured embedding", "an embedded antibody")
     matured = [
         common
@@ -279,19 +300,29 @@ def _write_embeddings(
         }
         for one in draft.matured
     ]
-    _insert(transaction, m.Embedding, matured)
+    insert_rows(transaction, m.Embedding, matured)
     return before | {row["antibody_id"]: row["id"] for row in matured}
 
 
-def _embeddings_before(transaction: Transaction, session_id: str, parent_id: str | None) -> dict[str, str]:
-    """Antibody id -> its proposed embedding, or the one that it has in the parent's bank."""
+def _embeddings_before(
+    transaction: Transaction, session_id: str, parent_id: str | None, encoder_digest: str, wanted: Set[str]
+) -> dict[str, str]:
+    """Id of a wanted antibody -> its proposed embedding, or the one that it has in the parent's bank."""
     proposed = (
         select(m.Embedding.antibody_id, m.Embedding.id)
         .join(m.Generation, m.Generation.id == m.Embedding.generation_id)
-        .where(m.Generation.session_id == session_id, m.Embedding.kind == "proposed")
+        .where(
+            m.Generation.session_id == session_id,
+            m.Embedding.kind == "proposed",
+            m.Embedding.encoder_digest == encoder_digest,
+        )
     )
     banked = select(m.BankMember.antibody_id, m.BankMember.embedding_id).where(m.BankMember.generation_id == parent_id)
-    return _pairs(transaction, proposed) | _pairs(transaction, banked)
+    found: dict[str, str] = {}
+    for some in batches(wanted):
+        found |= _pairs(transaction, proposed.where(m.Embedding.antibody_id.in_(some)))
+        found |= _pairs(transaction, banked.where(m.BankMember.antibody_id.in_(some)))
+    return found
 
 
 def _pairs(transaction: Transaction, query: Select[str, str]) -> dict[str, str]:

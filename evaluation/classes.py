@@ -9,9 +9,9 @@ from evaluation.imagenet import imagenet_names
 from evaluation.prompts import fill_template
 from evaluation.sources import label_names
 from immuno.config import ClassesConfig, DataConfig
-from immuno.errors import SetupError
+from immuno.errors import SetupError, did_you_mean
 
-__all__ = ["fill_template", "read_class_list", "read_classes"]
+__all__ = ["fill_template", "read_class_list", "read_classes", "read_synonyms"]
 
 
 def read_classes(config: ClassesConfig, data: DataConfig, *, seed: int) -> tuple[str, ...]:
@@ -54,6 +54,31 @@ def read_class_list(path: Path) -> tuple[str, ...]:
         others = f", and {len(repeated) - 1} more name(s)" if len(repeated) > 1 else ""
         raise SetupError(f"{path} names '{name}' more than once (lines {_numbers(numbers)}){others}; keep one of each")
     return tuple(names)
+
+
+def read_synonyms(path: Path | None, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return other names of the classes: a UTF-8 text file with "CLASS: NAME, NAME" on each line; none without a file.
+
+    Empty lines and lines that begin with # are skipped. Raises SetupError naming the file and the line.
+    """
+    if path is None:
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"cannot read {path} as a list of synonyms in UTF-8 text: {error}") from None
+    found: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, colon, rest = (part.strip() for part in line.partition(":"))
+        synonyms = tuple(part.strip() for part in rest.split(",") if part.strip())
+        if not colon or not synonyms:
+            raise SetupError(f"{path}, line {number}: write 'CLASS: NAME, NAME', as in 'sofa: couch, settee'")
+        if name not in classes:
+            raise SetupError(f"{path}, line {number}: '{name}' is no known class{did_you_mean(name, classes)}")
+        found[name] = (*found.get(name, ()), *synonyms)
+    return found
 
 
 def _numbers(lines: Sequence[int]) -> str:

@@ -21,7 +21,9 @@ IntArray = NDArray[np.int64]
 class FeatureSet:
     """The embeddings of one image set.
 
-    `features` (n, d) float32 with unit rows; `ids` and `label_names` have n entries, in the order of the rows.
+    `features` (n, d) float32 with unit rows; `ids` and `label_names` have n entries, in the order of the rows. From an
+    embedder `features` is read-only and mapped from a file: rows that are not looked at take no memory, so whoever
+    takes large sets in blocks (evaluation.blocks) needs memory for one block.
     Images that could not be read are missing from the rows and listed in `skipped`.
     """
 

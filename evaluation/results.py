@@ -1,8 +1,9 @@
 """The results folder: `results.json`, whose shape other programs rely on (DESIGN section 5), a CSV, and all scores.
 
 `results.json` has the keys run_id, config_digest, encoder, versions, git_sha, rows (`immuno.records.ResultRow`) and
-verdict. Further keys are free, among them `skipped` (images that could not be read) and `test_reads` (openings of the
-sealed test). It is strict JSON: a number that is not finite is refused.
+verdict. Further keys are free, among them `skipped` (images that could not be read), `embedding` (what happened while
+images were embedded: `cluster.summary.EmbeddingSummary`) and `test_reads` (openings of the sealed test). It is strict
+JSON: a number that is not finite is refused.
 
 `results.csv` has the rows for a spreadsheet: a line each, a column per key, the interval of the metric m in m_low and
 m_high, `params` and `extra` as JSON, and nothing where nothing was measured.

@@ -9,14 +9,12 @@ report.html   drawn from results.json and scores.npz alone
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cluster.progress import RichProgress
 from db.records import RunRecord
 from evaluation.arms import Arms
 from evaluation.benchmark import BenchmarkResult, check_methods, fit_methods, measure_methods, run_methods
@@ -35,6 +33,7 @@ from evaluation.space import Space
 from immuno.antibodies import BankInUse, bank_in_use, listed_antibodies, session_history, word_list, word_template
 from immuno.errors import SetupError
 from immuno.headline import compared
+from immuno.progress import bar
 from immuno.provenance import config_as_dict, digest_of, git_sha, versions
 from immuno.records import ResultRow
 from immuno.workflow import Workplace
@@ -123,12 +122,14 @@ class _Bench:
             seed=config.seed,
         )
         planned = expand(config.methods, settle=self.to_settle)
-        with _progress(len(planned), "fitting methods") as told:
-            fitted = fit_methods(arms, planned, embedder=self.place.embedder, on_method=told)
+        with bar(self.place.journal.progress, len(planned), "fitting methods") as shown:
+            fitted = fit_methods(arms, planned, embedder=self.place.embedder, on_method=lambda _: shown.advance(1))
         # Whatever can be wrong with a method is known by now: the seal is not broken for nothing.
         test = self._open(sealed, space)
-        with _progress(len(fitted.methods), "measuring methods") as told:
-            measured = measure_methods(fitted, test.known, test.outliers, seed=self.run.seed, on_method=told)
+        with bar(self.place.journal.progress, len(fitted.methods), "measuring methods") as shown:
+            measured = measure_methods(
+                fitted, test.known, test.outliers, seed=self.run.seed, on_method=lambda _: shown.advance(1)
+            )
         leaked = leaks(self.used.bank, {images.name: images.label_names for images in test.outliers})
         rows = self._with_leak_free_figures(measured.rows, leaked, space, planned, test)
         self.place.store.save_results(self.run.id, rows)
@@ -230,6 +231,7 @@ class _Bench:
             "left_out": dict(measured.left_out),
             "before": before,
             "after": after,
+            "embedding": place.journal.summary().as_dict(),
             "skipped": [asdict(one) for images in sets for one in images.skipped],
             "overlap": [asdict(one) for one in test.dropped],
             "leakage": [one.as_dict() for one in leaked],
@@ -243,17 +245,6 @@ class _Bench:
             "antibodies": listed_antibodies(place, self.used),
             "gallery": [asdict(item) for item in _gallery(measured, space, test.outliers, before, after)],
         }
-
-
-@contextmanager
-def _progress(total: int, what: str) -> Iterator[Callable[[str], None]]:
-    """A bar that moves when it is told of a method."""
-    bar = RichProgress()
-    bar.start(total, what)
-    try:
-        yield lambda _: bar.advance(1)
-    finally:
-        bar.stop()
 
 
 def _gallery(

@@ -8,20 +8,58 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from immuno.errors import SetupError, did_you_mean
 from immuno.llm_config import LLMServerConfig, require_chat_model
+from immuno.method_config import Arm, MethodConfig, MethodEntry, PresetConfig
+from immuno.refine_config import PriceConfig, RefineConfig
+
+__all__ = [
+    "AntibodiesConfig",
+    "Arm",
+    "ClassesConfig",
+    "ClusterConfig",
+    "DataConfig",
+    "EncoderConfig",
+    "LLMServerConfig",
+    "MethodConfig",
+    "MethodEntry",
+    "PresetConfig",
+    "PriceConfig",
+    "RefineConfig",
+    "RunConfig",
+    "SourceConfig",
+    "parse_config",
+    "read_config",
+    "store_place",
+]
 
 _LOCAL = "local-dir:"
 _REPLAY = "replay:"
+_HIDDEN: Final = "hidden_value"
+"""The type of an error whose message must not show the value."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def _number_or_auto(value: Any) -> Any:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError('give a whole number from 1 up, or "auto"')
+    return value
 
 
 class EncoderConfig(_Section):
@@ -35,7 +73,12 @@ class EncoderConfig(_Section):
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     device: str = "auto"
     """auto (a GPU where the actor has one), cpu, cuda, or cuda:0."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    batch_size: Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)] = "auto"
+    """Images that the model is given at once. auto: as many as fit well into a GPU's free memory, 64 without a GPU."""
+    fast_decode: bool = False
+    """Decode and resize faster, within a stated tolerance of open_clip's own preprocessing: docs/embedding.md."""
+    compile: bool = False
+    """Compile the image tower with torch.compile: a minute or more at the start of each actor, faster from then on."""
     texts: Path | None = None
     """For "precomputed": the table of texts, see evaluation.precomputed."""
     logit_scale: Annotated[float, Field(gt=0)] | None = None
@@ -53,18 +96,47 @@ class EncoderConfig(_Section):
         return self
 
 
+def store_place(value: Any) -> Any:
+    """Return a place of files as a URL that fsspec takes, where it is one, else as a Path; other values as they are.
+
+    Raises ValueError for a URL that holds a user or a password: configurations are stored and shown.
+    """
+    if not isinstance(value, str):
+        return value
+    if "://" not in value:
+        return Path(value)
+    if "@" in urlsplit(value).netloc or "?" in value:
+        raise PydanticCustomError(
+            _HIDDEN,
+            "give the bare URL (s3://bucket/folder); keys and passwords come from the environment (AWS_ACCESS_KEY_ID, "
+            "AWS_PROFILE, ...), because configurations are stored",
+        )
+    return value
+
+
 class ClusterConfig(_Section):
-    """The embedding actors."""
+    """The embedding actors, and where embeddings are stored."""
 
     actors: Annotated[int, Field(ge=1)] | None = None
     """How many; default: one per GPU, or one per CPU core (at most 8) where there is no GPU."""
     num_gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs of each actor (fractions allowed); default: 1 where the cluster has GPUs, else 0."""
     num_cpus: Annotated[float, Field(gt=0)] = 1.0
+    decode_threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of each actor that decode images ahead of its model; default: one, or its GPU's share of the machine's
+    CPU cores."""
     shard_size: Annotated[int, Field(ge=1)] = 256
     """Images in a shard: the unit of work, of storage and of resumption."""
-    store: Path | None = None
-    """Folder of the embedding store; default: $IMMUNO_CACHE (or the user's cache folder) / embeddings."""
+    store: Annotated[Path | str | None, BeforeValidator(store_place)] = None
+    """The embedding store: a folder, or a URL that fsspec takes ("s3://bucket/folder"), see docs/store.md; default:
+    $IMMUNO_CACHE (or the user's cache folder) / embeddings."""
+    store_dtype: Literal["float32", "float16"] = "float32"
+    """How image embeddings are stored. float16 takes half the room and costs up to 6e-5 in cosine."""
+    file_identity: Literal["mtime", "content"] = "mtime"
+    """What tells that an image is the one already embedded: its path, size and time, or the bytes themselves (which
+    are then read in every run, but images may be moved or copied)."""
+    hung_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """An actor that has work and finishes none of it for so long is taken for hung, and replaced."""
 
 
 class ClassesConfig(_Section):
@@ -72,6 +144,8 @@ class ClassesConfig(_Section):
 
     names: Literal["dataset", "imagenet1k"] | Path
     """A text file with one class per line, "dataset" (the folders of data.fit, else data.id), or "imagenet1k"."""
+    synonyms: Path | None = None
+    """A text file of other names of the classes, "CLASS: NAME, NAME" on each line: no antibody may be one of them."""
     template: str = "a photo of a {}."
 
 
@@ -145,101 +219,6 @@ class AntibodiesConfig(_Section):
         if self.file is not None and self.session is not None:
             raise ValueError("give file or session, not both")
         return self
-
-
-Arm = Literal["bank", "none", "noise", "random_words", "shuffled", "neglabel", "csp"]
-"""Which antibodies a method is given: the configured bank, or a control. See evaluation.arms."""
-
-
-class MethodConfig(BaseModel):
-    """A score by name; every other key is a parameter of that score (checked when the score is made)."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: str
-    label: str | None = None
-    """How the row is called; default: the name."""
-    arm: Arm | None = None
-    """Default: the score's own (the configured bank; mined words for neglabel and csp)."""
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """Every key but `name`, `label` and `arm`."""
-        return dict(self.model_extra or {})
-
-
-class PresetConfig(_Section):
-    """Several methods at once: every score, the controls, or the ablations. See evaluation.presets."""
-
-    preset: Literal["scores", "controls", "ablations"]
-
-
-def _entry_kind(entry: Any) -> str:
-    return "preset" if isinstance(entry, PresetConfig) or (isinstance(entry, dict) and "preset" in entry) else "method"
-
-
-MethodEntry = Annotated[
-    Annotated[MethodConfig, Tag("method")] | Annotated[PresetConfig, Tag("preset")], Discriminator(_entry_kind)
-]
-
-
-class PriceConfig(_Section):
-    """What the chat model costs, in dollars per million tokens. None is assumed: without, only tokens are counted."""
-
-    input: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
-
-
-class RefineConfig(_Section):
-    """The refinement loop."""
-
-    llm: str = "lexicon"
-    """lexicon (a deterministic word combiner, not an LLM), what LangChain's init_chat_model takes ("openai:NAME"), or
-    replay:FILE (the recorded calls of a session, see docs/llm.md)."""
-    base_url: str | None = None
-    """Address of an OpenAI-compatible server (vLLM, Ollama, ...)."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    max_tokens: Annotated[int, Field(ge=64)] = 2048
-    structured: Literal["json_schema", "tool", "words"] = "json_schema"
-    """How the form of a reply is asked for: by constrained decoding, as a tool's arguments, or in words."""
-    concurrency: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Requests under way at once."""
-    timeout: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds for each try of a request."""
-    retries: Annotated[int, Field(ge=0, le=20)] = 5
-    """Tries of a request after the first, with growing pauses; where the server says how long to wait, it is obeyed."""
-    reuse: bool | None = None
-    """Whether a recorded reply to the very same request, in any session of the database, is taken instead of asking.
-    Default: at temperature 0 only, where asking again should bring nothing else."""
-    price: PriceConfig | None = None
-    generations: Annotated[int, Field(ge=1)] = 6
-    """After the baseline. A session may end earlier: see stop_after_*."""
-    classes_per_generation: Annotated[int, Field(ge=1)] = 8
-    """Half of them those that accept most outliers, half those that have waited longest."""
-    proposals_per_class: Annotated[int, Field(ge=1, le=50)] = 12
-    """Few at a time: what the next ones should be is measured in between (benchmarks/loop.py)."""
-    pictures_per_class: Annotated[int, Field(ge=0, le=6)] = 0
-    """Thumbnails of mis-accepted images that go with a request; for chat models that take images."""
-    parents: Literal["pareto", "best"] = "best"
-    """Which generation is continued: one of the Pareto front over the feedback images, or always the best."""
-    confirmation: Annotated[float, Field(ge=0, le=5)] = 1.0
-    """Standard errors by which the second half of the feedback may seem worse and still confirm a change."""
-    maturation: bool = True
-    """Whether embeddings mature on feedback outliers, where that is shown to help."""
-    pruning: bool = True
-    """Whether antibodies leave a bank that is shown to be better without them."""
-    stop_after_tokens: Annotated[int, Field(ge=1)] | None = None
-    """No new generation once so many tokens were spent; those of requests and replies together."""
-    stop_after_cost: Annotated[float, Field(gt=0)] | None = None
-    """The same in USD, by `price`."""
-    stop_after_minutes: Annotated[float, Field(gt=0)] | None = None
-    """The same for the time that generations took; pauses do not count."""
-    stop_after_plateau: Annotated[int, Field(ge=1)] | None = None
-    """The same after so many generations in a row of which none was kept."""
-    band: tuple[float, float] = (0.0, 1.0)
-    """Band-pass on cosine(antibody, mu_k), as quantiles of the proposals for each class."""
-    score: MethodConfig = MethodConfig(name="calibrated")
-    acceptance: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Share of known feedback samples that the threshold accepts."""
 
 
 class RunConfig(_Section):
@@ -327,7 +306,7 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "literal_error":
         valid = re.findall("'([^']*)'", str(error["ctx"]["expected"]))
         return f"{where} = {given!r}{did_you_mean(str(given), valid)}"
-    value = f" = {given!r}" if isinstance(given, str | int | float) else ""
+    value = f" = {given!r}" if isinstance(given, str | int | float) and error["type"] != _HIDDEN else ""
     return f"{where or 'configuration'}{value}: {error['msg'].removeprefix('Value error, ')}"
 
 

@@ -13,7 +13,7 @@ from db.generations import chosen_generation
 from db.records import GenerationRecord
 from immuno.errors import SetupError
 from immuno.provenance import config_as_dict, git_sha, versions
-from immuno.workflow import RefineOutcome, Workplace, refine
+from immuno.workflow import RefineOutcome, Workplace, refine, with_server_address
 
 
 def branch(
@@ -68,7 +68,7 @@ def _descend(
             f"session '{parent.name}' was measured with another encoder ({parent.encoder.model}): its weights or its "
             "preprocessing are not those that its configuration names now; start a new session instead"
         )
-    check_settings(place.config.refine, seed=place.config.seed)
+    check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
     record = place.store.create_session(
         session,
         config=config_as_dict(place.config),

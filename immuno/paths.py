@@ -1,12 +1,46 @@
-"""Where things are kept when nobody says otherwise."""
+"""Where things are kept when nobody says otherwise.
+
+`ray job submit --working-dir` runs a command in a copy of the checkout that Ray deletes some time after the job. What a
+job writes to a relative path would go with it, so there such paths are taken from `runs_root` instead.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-DEFAULT_DATABASE = Path("runs") / "immuno.db"
-"""The database of `bench` and `refine`, relative to the working folder (`demo` has its own in runs/demo)."""
+_RAY_COPIES = "working_dir_files"
+"""The folder, within Ray's temporary one, of the copies in which jobs run."""
+
+
+def in_copy_of_a_job() -> bool:
+    """Whether the working folder is the copy of a checkout that Ray made for a job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and _RAY_COPIES in Path.cwd().parts
+
+
+def runs_root() -> Path:
+    """Return the folder of results and of the default database: $IMMUNO_RUNS, else `runs` in the working folder.
+
+    In a Ray job it is always absolute, and without $IMMUNO_RUNS it is `immuno-runs` in the home folder.
+    """
+    chosen = os.environ.get("IMMUNO_RUNS")
+    if in_copy_of_a_job():
+        return Path.home() / (Path(chosen).expanduser() if chosen else "immuno-runs")
+    return Path(chosen).expanduser() if chosen else Path("runs")
+
+
+def lasting(path: Path) -> Path:
+    """Return where a file or folder that a user named is written: in a Ray job not within the job's copy."""
+    path = path.expanduser()
+    if path.is_absolute() or not in_copy_of_a_job():
+        return path
+    # "runs/x" and "x" are one place there: the root is what `runs` is elsewhere.
+    return runs_root() / (path.relative_to("runs") if path.parts[:1] == ("runs",) else path)
+
+
+RUNS = runs_root()
+DEFAULT_DATABASE = RUNS / "immuno.db"
+"""The database of `bench` and `refine` (`demo` has its own in runs/demo)."""
 
 
 def cache_root() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -27,10 +28,13 @@ def versions() -> dict[str, str]:
 
 
 def git_sha() -> str | None:
-    """Return the commit of this checkout, with "+changes" where tracked files differ; None outside a checkout."""
+    """Return the commit of this checkout, with "+changes" where tracked files differ; None outside a checkout.
+
+    A job's copy of a checkout is none: there it is what `immuno submit` found where it was started ($IMMUNO_GIT_SHA).
+    """
     folder = Path(immuno.__file__).resolve().parent.parent
     if not (folder / ".git").exists():
-        return None
+        return os.environ.get("IMMUNO_GIT_SHA")
     try:
         sha = _git(folder, "rev-parse", "HEAD")
         return sha + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")

@@ -162,18 +162,32 @@ def print_sessions(lines: Sequence[SessionLine]) -> None:
     """Print one line for each session."""
     if not lines:
         return print_table(Text("no sessions yet; begin one with: immuno refine start CONFIG --session NAME"))
-    table = _table("session", "status", "model", "from")
-    for head in ("generations", "mean FPR95, %", "bank", "calls", "tokens", "cost"):
-        table.add_column(head, justify="right")
-    table.add_column("created (UTC)")
-    for line in lines:
-        record, spent = line.session, line.spent
-        table.add_row(
-            *(escape(text) for text in (record.name, record.status, record.llm or "", record.parent or "")),
-            *(str(record.generations), f"{_percent(line.baseline)} → {_percent(line.best)}", str(line.bank)),
-            *(_count(spent.calls), _count(spent.prompt_tokens + spent.completion_tokens), _money(spent.cost_usd)),
-            f"{record.created_at:%Y-%m-%d %H:%M}",
-        )
+    shown: list[str] = []
+    rows = [
+        {
+            "session": line.session.name,
+            "status": line.session.status,
+            "model": line.session.llm or "",
+            "from": line.session.parent or "",
+            "generations": str(line.session.generations),
+            "FPR95, %": f"{_percent(line.baseline)} → {_percent(line.best)}",
+            "bank": str(line.bank),
+            "calls": _count(line.spent.calls),
+            "tokens": _count(line.spent.prompt_tokens + line.spent.completion_tokens),
+            "cost": _money(line.spent.cost_usd),
+            "created": f"{line.session.created_at:%m-%d %H:%M}",
+        }
+        for line in lines
+    ]
+    table = _table(title="Sessions; FPR95 is the mean over the feedback sets, at first → at best; times are UTC")
+    for name in rows[0]:
+        if any(row[name] not in ("", "0") for row in rows):
+            words = name in ("session", "status", "model", "from")
+            fixed = name in ("status", "FPR95, %", "created")
+            table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=fixed)
+            shown.append(name)
+    for row in rows:
+        table.add_row(*(escape(row[name]) for name in shown))
     return print_table(table)
 
 

@@ -37,6 +37,7 @@ def bench_seeds(
     to_settle: bool = False,
     database: str | None = None,
     ray_address: str | None = None,
+    progress: str | None = None,
 ) -> SeveralOutcome:
     """Run the benchmark once per seed and summarise. Seeds that were measured before are not measured again.
 
@@ -47,7 +48,10 @@ def bench_seeds(
     for seed in seeds:
         name = session.replace("{seed}", str(seed)) if session else None
         with Workplace.open(
-            with_overrides(config, seed=seed, session=name), database=database, ray_address=ray_address
+            with_overrides(config, seed=seed, session=name),
+            database=database,
+            ray_address=ray_address,
+            progress=progress,
         ) as place:
             outcomes.append(bench(place, out=out / f"seed-{seed}", to_settle=to_settle))
     summary = summarise([one.rows for one in outcomes])

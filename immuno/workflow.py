@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,21 @@ from agents.feedback import FeedbackData
 from agents.review import Review
 from agents.session import OnGeneration, RefinementSession, check_settings
 from cluster.factory import make_embedder
-from cluster.progress import RichProgress
+from cluster.journal import Journal
+from cluster.llm_server import serve_llm
+from cluster.progress import ProgressReport
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore, open_store
 from evaluation.bank import Bank
-from evaluation.classes import fill_template, read_classes
+from evaluation.classes import fill_template, read_classes, read_synonyms
 from evaluation.data import hold_out, read_images
 from evaluation.features import Embedder, FeatureSet
 from evaluation.miniworld import build, default_root
 from evaluation.space import Feedback, Space
-from immuno.config import DataConfig, RunConfig, parse_config
+from immuno.config import DataConfig, RefineConfig, RunConfig, parse_config
 from immuno.errors import SetupError
 from immuno.paths import DEFAULT_DATABASE
+from immuno.progress import watched
 from immuno.provenance import config_as_dict, git_sha, versions
 from immuno.records import ImageSet, text_digest
 from immuno.stopping import run_until_stopped
@@ -41,18 +44,27 @@ class Workplace:
     config: RunConfig
     store: AntibodyStore
     embedder: Embedder
+    journal: Journal = field(default_factory=Journal)
+    """What embedding did, and the progress that is shown meanwhile."""
+    ray_address: str | None = None
 
     @classmethod
     @contextmanager
-    def open(cls, config: RunConfig, *, database: str | None, ray_address: str | None) -> Iterator[Workplace]:
-        """Open the database and the (lazy) embedder; both are closed at the end, whatever happens."""
+    def open(
+        cls, config: RunConfig, *, database: str | None, ray_address: str | None, progress: str | None = None
+    ) -> Iterator[Workplace]:
+        """Open the database and the (lazy) embedder; both are closed at the end, whatever happens.
+
+        `progress` is the value of `--progress`. At the end standard error says what embedding came to.
+        """
         with (
+            watched(progress) as journal,
             open_store(database, default=DEFAULT_DATABASE) as store,
-            make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder,
+            make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal) as embedder,
         ):
             if uses_miniworld(config.data):
-                draw_miniworld(config.seed)
-            yield cls(config, store, embedder)
+                draw_miniworld(config.seed, journal.progress)
+            yield cls(config, store, embedder, journal, ray_address)
 
     def embed(self, images: ImageSet) -> FeatureSet:
         """Record an image set and return its embeddings."""
@@ -67,7 +79,7 @@ class Workplace:
         """Embed the class texts, the fit split and the feedback split; without `data.fit` only the texts."""
         config, classes = self.config, self.classes()
         encoder = self.embedder.encoder
-        images = self._fit_and_known(classes)
+        images = _fit_and_known(config, classes)
         fit = self.embed(images[0]) if images else None
         return Space(
             classes=classes,
@@ -81,27 +93,35 @@ class Workplace:
 
     def _feedback(self, known_images: ImageSet, classes: tuple[str, ...]) -> Feedback:
         known = self.embed(known_images)
-        outliers = {images.name: self.embed(images) for images in self._feedback_outliers()}
+        outliers = {images.name: self.embed(images) for images in _feedback_outliers(self.config)}
         return Feedback(known, known.labels(classes), outliers)
 
     def open_digest(self) -> str:
         """Return what tells whether the images of fit and feedback are still the same. Embeds nothing."""
-        images = self._fit_and_known(self.classes())
-        return text_digest(*(one.digest for one in (*images, *self._feedback_outliers()))) if images else ""
+        images = open_sets(self.config, self.classes())
+        return text_digest(*(one.digest for one in images)) if images else ""
 
-    def _feedback_outliers(self) -> Iterator[ImageSet]:
-        for source in self.config.data.feedback:
-            yield read_images(source, name=source.name or "", role="outlier", split="feedback", seed=self.config.seed)
 
-    def _fit_and_known(self, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet] | None:
-        """Return the fit images and the known feedback images; None where the configuration has no `data.fit`."""
-        data, seed = self.config.data, self.config.seed
-        if data.fit is None:
-            return None
-        fit = read_images(data.fit, name="id", role="id", split="fit", seed=seed, classes=classes)
-        if data.feedback_id is None:
-            return hold_out(fit, seed=seed)
-        return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed, classes=classes)
+def open_sets(config: RunConfig, classes: tuple[str, ...]) -> tuple[ImageSet, ...]:
+    """Return the sets of fit and feedback, as they are embedded; none where the configuration has no `data.fit`."""
+    images = _fit_and_known(config, classes)
+    return (*images, *_feedback_outliers(config)) if images else ()
+
+
+def _feedback_outliers(config: RunConfig) -> Iterator[ImageSet]:
+    for source in config.data.feedback:
+        yield read_images(source, name=source.name or "", role="outlier", split="feedback", seed=config.seed)
+
+
+def _fit_and_known(config: RunConfig, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet] | None:
+    """Return the fit images and the known feedback images; None where the configuration has no `data.fit`."""
+    data, seed = config.data, config.seed
+    if data.fit is None:
+        return None
+    fit = read_images(data.fit, name="id", role="id", split="fit", seed=seed, classes=classes)
+    if data.feedback_id is None:
+        return hold_out(fit, seed=seed)
+    return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed, classes=classes)
 
 
 def uses_miniworld(data: DataConfig) -> bool:
@@ -110,9 +130,8 @@ def uses_miniworld(data: DataConfig) -> bool:
     return any(source is not None and source.builtin is not None for source in sources)
 
 
-def draw_miniworld(seed: int) -> None:
+def draw_miniworld(seed: int, bar: ProgressReport) -> None:
     """Draw what is missing of the mini-world of a seed, showing how far it has come."""
-    bar = RichProgress()
     drawn = 0
 
     def progress(done: int, total: int) -> None:
@@ -214,21 +233,43 @@ def refine(
     """
     known = _known_session(place, session, resume)
     # Whatever can be wrong with a configuration is found before a new session takes its name.
-    check_settings(place.config.refine, seed=place.config.seed)
-    data = feedback_data(place)
-    record = known or place.store.create_session(
-        session,
-        config=config_as_dict(place.config),
-        seed=place.config.seed,
-        git_sha=git_sha(),
-        versions=versions(),
-        encoder=place.embedder.encoder,
-        llm=place.config.refine.llm,
-    )
-    loop = RefinementSession(record, place.config.refine, place.store, data, place.embedder, review)
-
-    run_until_stopped(loop, on_generation)
+    check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
+    # The server first: the embedding actors take what GPUs it leaves.
+    with chat_server(place) as settings:
+        data = feedback_data(place)
+        record = known or place.store.create_session(
+            session,
+            config=config_as_dict(place.config),
+            seed=place.config.seed,
+            git_sha=git_sha(),
+            versions=versions(),
+            encoder=place.embedder.encoder,
+            llm=place.config.refine.llm,
+        )
+        run_until_stopped(RefinementSession(record, settings, place.store, data, place.embedder, review), on_generation)
     return RefineOutcome(place.store.session(session), place.store.generations(record.id))
+
+
+@contextmanager
+def chat_server(place: Workplace) -> Iterator[RefineConfig]:
+    """Have the server of [llm_server] up, if there is one; yields the section [refine] with its address."""
+    server = place.config.llm_server
+    if server is None:
+        yield place.config.refine
+        return
+
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    with serve_llm(server, place.config.refine.llm, ray_address=place.ray_address, tell=tell) as base_url:
+        yield with_server_address(place.config, base_url)
+
+
+def with_server_address(config: RunConfig, base_url: str) -> RefineConfig:
+    """Return the section [refine], with the address of the server where the configuration has one started."""
+    if config.llm_server is None:
+        return config.refine
+    return config.refine.model_copy(update={"base_url": base_url})
 
 
 def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionRecord | None:
@@ -268,4 +309,5 @@ def feedback_data(place: Workplace) -> FeedbackData:
         known=space.feedback.known,
         known_labels=space.feedback.labels,
         outliers=space.feedback.outliers,
+        synonyms=read_synonyms(place.config.classes.synonyms, space.classes),
     )

@@ -95,6 +95,30 @@ class Skipped(_Part):
     reason: Text = ""
 
 
+class Death(_Part):
+    """An embedding actor that died."""
+
+    host: Text = ""
+    pid: int | None = None
+    over: Text = ""
+    reason: Text = ""
+    node_lost: bool = False
+
+
+class Embedding(_Part):
+    """What embedding came to (`cluster.summary`)."""
+
+    embedded: int = 0
+    from_store: int = 0
+    quarantined: tuple[Skipped, ...] = ()
+    retries: int = 0
+    deaths: tuple[Death, ...] = ()
+    nodes_lost: int = 0
+    batches_halved: int = 0
+    images_per_second: Number = None
+    limit: Text = ""
+
+
 class SealedRead(_Part):
     """One opening of the sealed test split."""
 
@@ -265,6 +289,7 @@ class Results(_Part):
     published: tuple[Published, ...] = ()
     seeds_summary: SeedsSummary | None = None
     skipped: tuple[Skipped, ...] = ()
+    embedding: Embedding | None = None
     test_reads: tuple[SealedRead, ...] = ()
     session: Session | None = None
     antibodies: tuple[Antibody, ...] = ()

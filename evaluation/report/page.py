@@ -30,6 +30,7 @@ from immuno.errors import SetupError
 REPORT_FILE = "report.html"
 MOST_ANTIBODIES = 400
 MOST_SKIPPED = 200
+MOST_DEATHS = 100
 MOST_LEAKS = 200
 _TEMPLATES = Path(__file__).parent / "templates"
 _LONGEST_VALUE = 160
@@ -82,6 +83,8 @@ def _render(results: Results, folder: Path) -> str:
             most_per_group=MOST_PER_GROUP,
             bank=_by_gain(results.antibodies)[:MOST_ANTIBODIES],
             parameters={row.method: row.params for row in results.rows if row.params},
+            most_skipped=MOST_SKIPPED,
+            most_deaths=MOST_DEATHS,
             skipped=_by_set(results.skipped[:MOST_SKIPPED]),
             script=script,
             script_digest=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),

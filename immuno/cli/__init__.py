@@ -6,6 +6,7 @@ Exit status: 0 done; 2 the set-up or the input is wrong (one line, how to mend i
 from __future__ import annotations
 
 import importlib
+import socket
 import sys
 from typing import Any, NoReturn
 
@@ -13,6 +14,7 @@ import click
 
 import immuno
 from immuno.errors import ImmunoError, SetupError, did_you_mean
+from immuno.paths import in_copy_of_a_job, runs_root
 
 STOPPED = 130
 """Exit status after Ctrl-C."""
@@ -20,8 +22,10 @@ STOPPED = 130
 _COMMANDS = {
     "demo": "The whole system on the embedded mini-world, in minutes.",
     "bench": "Measure methods on sealed test sets, as a configuration says.",
+    "embed": "Fill the embedding store for a configuration; check and prune it.",
     "refine": "Run or resume a session of the refinement loop.",
     "db": "Query the antibody database.",
+    "submit": "Run a command as a job of a Ray cluster.",
     "report": "Draw report.html again from a results folder.",
     "doctor": "Check this installation and say what to mend.",
 }
@@ -55,6 +59,8 @@ class _LazyGroup(click.Group):
 @click.version_option(immuno.__version__, prog_name="immuno")
 def cli() -> None:
     """Semantic antibodies for zero-shot vision-language classifiers: proposed, measured, recorded, deployed."""
+    if in_copy_of_a_job():
+        click.echo(f"results and relative paths of output go to {runs_root()} on {socket.gethostname()}", err=True)
 
 
 def main(args: list[str] | None = None) -> NoReturn:

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import click
 
-from immuno.cli.options import database_option, json_option, print_json, ray_option
+from immuno.cli.options import OUTPUT_FOLDER, database_option, json_option, print_json, progress_option, ray_option
 from immuno.errors import SetupError
+from immuno.paths import RUNS
 
 
 @click.command(name="bench")
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for results.json and report.html. Default: runs/NAME."
-)
+@click.option("--out", type=OUTPUT_FOLDER, help="Folder for results.json and report.html. Default: runs/NAME.")
 @click.option("--seed", type=click.IntRange(min=0), help="Overrides the configuration's seed.")
 @click.option(
     "--seeds",
@@ -26,6 +25,7 @@ from immuno.errors import SetupError
 @click.option("--session", metavar="NAME", help="Overrides antibodies.session: the bank of this session is measured.")
 @database_option
 @ray_option
+@progress_option
 @json_option
 def command(
     config: Path,
@@ -36,6 +36,7 @@ def command(
     session: str | None,
     database: str | None,
     ray_address: str | None,
+    progress: str | None,
     as_json: bool,
 ) -> None:
     """Measure the methods of CONFIG on its sealed test sets; write results.json, results.csv and report.html.
@@ -51,10 +52,17 @@ def command(
 
     if seed is not None and seeds is not None:
         raise SetupError("give --seed or --seeds, not both")
-    chosen, folder = read_config(config), out or Path("runs") / config.stem
+    chosen, folder = read_config(config), out or RUNS / config.stem
     if seeds is not None:
         several = bench_seeds(
-            chosen, seeds, session=session, out=folder, to_settle=settle, database=database, ray_address=ray_address
+            chosen,
+            seeds,
+            session=session,
+            out=folder,
+            to_settle=settle,
+            database=database,
+            ray_address=ray_address,
+            progress=progress,
         )
         if as_json:
             print_json({**several.summary, "verdicts": several.verdicts})
@@ -66,7 +74,7 @@ def command(
         click.echo(f"summary: {several.path}", err=True)
         return
     chosen = with_overrides(chosen, seed=seed, session=session)
-    with Workplace.open(chosen, database=database, ray_address=ray_address) as place:
+    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
         outcome = bench(place, out=folder, to_settle=settle)
     if as_json:
         print_json(outcome.results)

@@ -37,21 +37,35 @@ for _query in (*db_lists.COMMANDS, *db_find.COMMANDS, *db_sql.COMMANDS, *db_exch
 @click.option("--generation", type=int, metavar="N", help="Default: the session's best generation.")
 @database_option
 def export(session: str, file: Path, generation: int | None, database: str | None, as_json: bool) -> None:
-    """Write the bank of SESSION into FILE, a .jsonl that `[antibodies] file` reads.
+    """Write the bank of SESSION into FILE.
 
-    A file holds texts, so the embeddings that matured stay behind: with feedback images, immuno_vlm matures its own.
+    A .jsonl holds its texts; `[antibodies] file` and `import-bank` read it. A .parquet holds the embeddings too, for
+    `import-bank`, pandas and DuckDB. What matured is in a .parquet only: with feedback images, immuno_vlm matures its
+    own.
     """
+    from db.bank_files import EmbeddedBank, write_bank_parquet
+    from db.bank_import import is_imported
     from db.generations import chosen_generation
     from evaluation.bank import write_bank_jsonl
     from immuno.errors import SetupError
     from immuno.records import MATURATION, ProposedAntibody
 
-    if file.suffix != ".jsonl":
-        raise SetupError(f"{file}: a bank is exported as .jsonl; name a file that ends so")
+    if file.suffix not in (".jsonl", ".parquet"):
+        raise SetupError(f"{file}: a bank is exported as .jsonl or .parquet; name a file that ends so")
     with open_database(database) as store:
-        chosen = chosen_generation(store, store.session(session), generation)
-        found = [one for one in store.bank(chosen.id).antibodies if one.origin != MATURATION]
-    write_bank_jsonl(file, [ProposedAntibody(one.text, one.kind, one.guards) for one in found])
+        owner = store.session(session)
+        chosen = chosen_generation(store, owner, generation)
+        stored, imported = store.bank(chosen.id), is_imported(owner)
+        found = store.antibodies(owner.id, generation=chosen.number) if imported else stored.antibodies
+    if file.suffix == ".jsonl":
+        found = tuple(one for one in found if one.origin != MATURATION)
+    texts = tuple(ProposedAntibody(one.text, one.kind, one.guards, one.rationale) for one in found)
+    if file.suffix == ".jsonl":
+        write_bank_jsonl(file, texts)
+    elif imported:
+        raise SetupError(f"session '{session}' was imported as texts, which no encoder is tied to; export it as .jsonl")
+    else:
+        write_bank_parquet(file, EmbeddedBank(texts, stored.vectors, owner.encoder))
     if as_json:
         print_json([{"file": str(file), "generation": chosen.number, "antibodies": len(found)}])
     else:

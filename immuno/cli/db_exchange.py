@@ -11,6 +11,7 @@ import click
 
 from immuno.cli.db_options import database_option, default_database, open_database
 from immuno.cli.db_output import print_json, printable
+from immuno.cli.options import ray_option
 from immuno.paths import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
@@ -21,19 +22,21 @@ if TYPE_CHECKING:
 @click.command(name="export-session")
 @click.argument("session")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--parquet", "form", flag_value="parquet", help="Write .parquet files, which pandas and DuckDB read.")
 @database_option
-def export_session(session: str, folder: Path, database: str | None, as_json: bool) -> None:
+def export_session(session: str, folder: Path, form: Any, database: str | None, as_json: bool) -> None:
     """Write all of SESSION into the new FOLDER.
 
     One .jsonl file per table, the embeddings as .safetensors, and a manifest with the digests of all of them.
+    `import-session` reads both forms.
     """
     from db.exchange import export_session as export
 
     with open_database(database) as store:
-        files = export(store, session, folder)
+        files = export(store, session, folder, form=form or "jsonl")
     if as_json:
         return print_json([{"folder": str(folder), "files": files}])
-    rows = sum(count for name, count in files.items() if name.endswith(".jsonl"))
+    rows = sum(count for name, count in files.items() if not name.endswith(".safetensors"))
     return click.echo(printable(f"session '{session}': {rows} rows written to {folder}"))
 
 
@@ -59,30 +62,77 @@ def import_session(folder: Path, name: str | None, database: str | None, as_json
 @click.command(name="import-bank")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--session", metavar="NAME", help="Session of imported banks to add it to. Default: the file's name.")
+@click.option("--config", type=click.Path(path_type=Path), help="Embed them too, as `embed` does.")
+@ray_option
 @database_option
-def import_bank(file: Path, session: str | None, database: str | None, as_json: bool) -> None:
+def import_bank(
+    file: Path,
+    session: str | None,
+    config: Path | None,
+    ray_address: str | None,
+    database: str | None,
+    as_json: bool,
+) -> None:
     """Add the texts in FILE as a generation of their own.
 
-    FILE is a .jsonl of `immuno db export`, a .json of EOE, or a .txt with a text per line (NegLabel). The texts are
-    stored without embeddings; the generation says which file they came from. Importing again adds nothing.
+    FILE is a .jsonl or .parquet of `immuno db export`, a .json of EOE, or a .txt with a text per line (NegLabel). The
+    generation says which file they came from. A .parquet brings its embeddings; other texts have none without
+    --config, and `nearest` does not find them; `embed` gives them some later. Importing again adds nothing.
     """
+    from db.bank_files import read_bank_parquet
     from db.bank_import import BankSource
     from db.bank_import import import_bank as import_
+    from db.embedding import add_bank_embeddings
     from evaluation.bank import read_bank_file
+    from immuno.config import read_config
 
-    antibodies = read_bank_file(file)
+    embedded_bank = read_bank_parquet(file) if file.suffix == ".parquet" else None
+    antibodies = read_bank_file(file) if embedded_bank is None else embedded_bank.antibodies
     source = BankSource(file.name, hashlib.sha256(file.read_bytes()).hexdigest())
     name = file.stem if session is None else session
+    if config is not None:
+        read_config(config)  # before anything is stored
     with _to_write(database) as store:
         bank = import_(store, name, antibodies, source)
+        embedded = None if embedded_bank is None else add_bank_embeddings(store, bank.generation, embedded_bank)
+        if config is not None:
+            embedded = (embedded or 0) + _embed(store, name, config, ray_address)
     generation = bank.generation
     if as_json:
         found = {"session": name, "generation": generation.number, "antibodies": generation.proposed}
-        return print_json([found | {"new": bank.is_new}])
+        return print_json([found | {"new": bank.is_new, "embedded": embedded or 0}])
     words = "stored as" if bank.is_new else "is there already:"
+    more = "" if embedded is None else f", {embedded} embedded"
     return click.echo(
-        printable(f"{file.name} {words} generation {generation.number} of '{name}': {generation.proposed} antibodies")
+        printable(
+            f"{file.name} {words} generation {generation.number} of '{name}': {generation.proposed} antibodies{more}"
+        )
     )
+
+
+@click.command()
+@click.argument("session")
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="Whose encoder and template are used.")
+@ray_option
+@database_option
+def embed(session: str, config: Path, ray_address: str | None, database: str | None, as_json: bool) -> None:
+    """Embed the texts of SESSION that have no embedding.
+
+    With the encoder and the antibodies' template of the configuration: imported banks, and texts that were turned down
+    before they were embedded, are found by `nearest` then. This loads a model; what has an embedding of that encoder is
+    left alone.
+    """
+    with open_database(database, read_only=False) as store:
+        embedded = _embed(store, session, config, ray_address)
+    if as_json:
+        return print_json([{"session": session, "embedded": embedded}])
+    return click.echo(printable(f"session '{session}': {embedded} texts embedded"))
+
+
+def _embed(store: AntibodyStore, session: str, config: Path, ray_address: str | None) -> int:
+    from immuno.texts import embed_session  # loads what loads models
+
+    return embed_session(store, session, config, ray_address=ray_address)
 
 
 @click.command()
@@ -126,7 +176,7 @@ def backup(file: Path, database: str | None, as_json: bool) -> None:
     return click.echo(printable(f"backup written to {written}"))
 
 
-COMMANDS = (export_session, import_session, import_bank, merge, backup)
+COMMANDS = (export_session, import_session, import_bank, embed, merge, backup)
 
 
 def _to_write(database: str | None) -> AntibodyStore:

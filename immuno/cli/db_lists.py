@@ -165,4 +165,86 @@ def prompts(session: str | None, database: str | None, form: Form) -> None:
     return show(form, PromptRecord, records, ("session", "version", "step", "parent", "text"), cells, "prompts")
 
 
-COMMANDS = (sessions, generations, antibodies, effects, prompts)
+@click.command()
+@click.argument("session", required=False)
+@query_options
+def calls(session: str | None, database: str | None, form: Form) -> None:
+    """List calls of the chat model, with what they cost.
+
+    Those for SESSION, or for all sessions. A reused reply cost nothing. With --json or --csv also what was asked, and
+    the reply.
+    """
+    from db.records import LlmCallRecord
+
+    with open_database(database) as store:
+        records = store.llm_calls(session_id(store, session))
+        names = {one.id: one.name for one in store.sessions()}
+    heads = ("session", "generation", "step", "subject", "model", "in", "out", "USD", "seconds", "reused", "error")
+
+    def cells(c: LlmCallRecord) -> tuple[Any, ...]:
+        numbers = c.prompt_tokens, c.completion_tokens, decimals(c.cost_usd), decimals(c.seconds)
+        reused = "yes" if c.reused else None
+        return names[c.session_id], c.generation, c.step, c.subject, c.model, *numbers, reused, c.error
+
+    return show(form, LlmCallRecord, records, heads, cells, "calls")
+
+
+@click.command()
+@query_options
+def runs(database: str | None, form: Form) -> None:
+    """List runs of benchmarks.
+
+    The configuration, the versions and the git commit of each are printed with --json.
+    """
+    from db.records import RunRecord
+
+    with open_database(database) as store:
+        records = store.runs()
+        names = {one.id: one.name for one in store.sessions()}
+    heads = ("run", "status", "seed", "session", "configuration", "started (UTC)")
+
+    def cells(r: RunRecord) -> tuple[Any, ...]:
+        session = None if r.session_id is None else names[r.session_id]
+        return r.id, r.status, r.seed, session, r.config_digest[:12], r.started_at.strftime("%Y-%m-%d %H:%M")
+
+    return show(form, RunRecord, records, heads, cells, "runs")
+
+
+@click.command()
+@click.argument("run")
+@query_options
+def results(run: str, database: str | None, form: Form) -> None:
+    """List what RUN (an id that `runs` prints) measured on the sealed sets."""
+    from immuno.records import ResultRow
+
+    with open_database(database) as store:
+        records = store.results(run)
+    heads = ("method", "arm", "seed", "set", "AUROC", "FPR95 (ID)", "FPR95 (OOD)", "ID accuracy", "antibodies")
+
+    def cells(r: ResultRow) -> tuple[Any, ...]:
+        shares = (decimals(share) for share in (r.auroc, r.fpr95_id, r.fpr95_ood, r.id_accuracy))
+        return r.method, r.arm, r.seed, r.ood, *shares, r.antibodies
+
+    return show(form, ResultRow, records, heads, cells, "lines of results")
+
+
+@click.command()
+@query_options
+def running(database: str | None, form: Form) -> None:
+    """List who is at work on which session.
+
+    `seen` is the last sign of life, UTC. A session whose process died can be resumed: its claim is taken over.
+    """
+    from db.claims import ClaimRecord, claims
+
+    with open_database(database) as store:
+        records = claims(store.engine)
+        names = {f"session:{one.id}": one.name for one in store.sessions()}
+
+    def cells(c: ClaimRecord) -> tuple[Any, ...]:
+        return names.get(c.work, c.work), c.host, c.pid, *(f"{t:%Y-%m-%d %H:%M:%S}" for t in (c.claimed_at, c.beat_at))
+
+    return show(form, ClaimRecord, records, ("session", "host", "pid", "since (UTC)", "seen (UTC)"), cells, "claims")
+
+
+COMMANDS = (sessions, generations, antibodies, effects, prompts, calls, runs, results, running)

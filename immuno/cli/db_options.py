@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from immuno.cli.options import json_option
-from immuno.paths import DEFAULT_DATABASE
+from immuno.paths import DEFAULT_DATABASE, RUNS
 
 if TYPE_CHECKING:  # SQLAlchemy and rich are loaded by the commands: `--help` is immediate
     from db.store import AntibodyStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-DEMO_DATABASE = Path("runs") / "demo" / "immuno.db"
+DEMO_DATABASE = RUNS / "demo" / "immuno.db"
 
 _database = click.option(
     "--db",
@@ -62,11 +62,11 @@ def default_database() -> Path:
     return DEFAULT_DATABASE if DEFAULT_DATABASE.exists() else DEMO_DATABASE
 
 
-def open_database(database: str | None) -> AntibodyStore:
-    """Open the database that is meant, to read it."""
+def open_database(database: str | None, *, read_only: bool = True) -> AntibodyStore:
+    """Open the database that is meant."""
     from db.store import open_store
 
-    return open_store(database, default=default_database(), read_only=True)
+    return open_store(database, default=default_database(), read_only=read_only)
 
 
 def session_id(store: AntibodyStore, name: str | None) -> str | None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 import immuno
-from immuno.cli.options import json_option, print_json, ray_option
+from immuno.cli.options import OUTPUT_FOLDER, json_option, print_json, progress_option, ray_option
+from immuno.paths import RUNS
 
 CONFIG = Path(immuno.__file__).resolve().parent.parent / "configs" / "miniworld.toml"
 
@@ -16,14 +17,15 @@ CONFIG = Path(immuno.__file__).resolve().parent.parent / "configs" / "miniworld.
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the world and of the loop.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs/demo"),
+    type=OUTPUT_FOLDER,
+    default=RUNS / "demo",
     show_default=True,
     help="Folder for immuno.db, results.json and report.html.",
 )
 @ray_option
+@progress_option
 @json_option
-def command(seed: int, out: Path, ray_address: str | None, as_json: bool) -> None:
+def command(seed: int, out: Path, ray_address: str | None, progress: str | None, as_json: bool) -> None:
     """Draw the mini-world, embed it on Ray actors, refine antibodies, then open the sealed test and measure.
 
     Everything is kept as it happens: stop it with Ctrl-C and run it again, and it goes on where it was.
@@ -37,7 +39,7 @@ def command(seed: int, out: Path, ray_address: str | None, as_json: bool) -> Non
     session = f"demo-seed{seed}"
     config = with_overrides(read_config(CONFIG), seed=seed, session=session)
     database = f"sqlite:///{out / 'immuno.db'}"
-    with Workplace.open(config, database=database, ray_address=ray_address) as place:
+    with Workplace.open(config, database=database, ray_address=ray_address, progress=progress) as place:
         refined = refine(place, session=session, resume=None)
         if not as_json:
             print_table(generations_table(refined.generations))

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from immuno.paths import lasting
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SQLITE = "sqlite:///"
+
+
+class _OutputFolder(click.Path):
+    """A folder that is written: in a Ray job not within the copy of the checkout, which Ray deletes."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return lasting(Path(os.fsdecode(super().convert(value, param, ctx))))
+
+
+OUTPUT_FOLDER = _OutputFolder()
 
 
 def database_option(command: Command) -> Command:
@@ -18,8 +37,17 @@ def database_option(command: Command) -> Command:
         "database",
         metavar="URL",
         envvar="IMMUNO_DB",
+        callback=lambda _context, _parameter, url: _lasting_database(url),
         help="Database: an SQLAlchemy URL or an SQLite file. Default: $IMMUNO_DB, else runs/immuno.db.",
     )(command)
+
+
+def _lasting_database(url: str | None) -> str | None:
+    """The URL, an SQLite file's path so that it outlives a Ray job."""
+    if url is None or ("://" in url and not url.startswith(_SQLITE)):
+        return url
+    path = lasting(Path(url.removeprefix(_SQLITE)))
+    return f"{_SQLITE}{path}" if url.startswith(_SQLITE) else str(path)
 
 
 def ray_option(command: Command) -> Command:
@@ -31,6 +59,19 @@ def ray_option(command: Command) -> Command:
         envvar="RAY_ADDRESS",
         help="Ray cluster to join: host:port, ray://host:port, auto. Default: $RAY_ADDRESS, else a private local one.",
     )(command)
+
+
+def progress_option(command: Command) -> Command:
+    """Add `--progress MODE` and `--quiet` (progress). Of the two the last one counts."""
+    mode = click.option(
+        "--progress",
+        type=click.Choice(["rich", "plain", "json", "quiet"]),
+        envvar="IMMUNO_PROGRESS",
+        help="How progress is shown on stderr: a bar, lines, a JSON object per line, or not at all. "
+        "Default: $IMMUNO_PROGRESS, else rich on a terminal and plain elsewhere.",
+    )
+    quiet = click.option("--quiet", "-q", "progress", flag_value="quiet", help="The same as --progress quiet.")
+    return mode(quiet(command))
 
 
 def json_option(command: Command) -> Command:

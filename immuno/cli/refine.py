@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from immuno.cli import refine_look
-from immuno.cli.options import database_option, json_option, print_json, ray_option
+from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option
 
 if TYPE_CHECKING:
     from agents.review import Review
@@ -41,7 +41,7 @@ _base_url = click.option("--base-url", metavar="URL", help="Address of an OpenAI
 
 def _running(function: Command) -> Command:
     """Add the options of every command that runs a session."""
-    return _approve(database_option(ray_option(json_option(function))))
+    return _approve(database_option(ray_option(progress_option(json_option(function)))))
 
 
 @command.command()
@@ -58,6 +58,7 @@ def start(
     approve: bool,
     database: str | None,
     ray_address: str | None,
+    progress: str | None,
     as_json: bool,
 ) -> None:
     """Start session NAME as CONFIG says."""
@@ -66,7 +67,7 @@ def start(
 
     review = _review(approve)
     chosen = with_overrides(read_config(config), seed=seed, generations=generations)
-    with Workplace.open(chosen, database=database, ray_address=ray_address) as place:
+    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
         _show(refine(place, session=session, resume=False, review=review), as_json)
 
 
@@ -80,6 +81,7 @@ def resume(
     approve: bool,
     database: str | None,
     ray_address: str | None,
+    progress: str | None,
     as_json: bool,
 ) -> None:
     """Go on with SESSION where it stopped, with the configuration it was started with."""
@@ -87,7 +89,7 @@ def resume(
 
     review = _review(approve)
     chosen = with_overrides(stored_config(session, database=database), generations=generations)
-    with Workplace.open(chosen, database=database, ray_address=ray_address) as place:
+    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
         _show(refine(place, session=session, resume=True, review=review), as_json)
 
 
@@ -116,6 +118,7 @@ def branch(
     approve: bool,
     database: str | None,
     ray_address: str | None,
+    progress: str | None,
     as_json: bool,
 ) -> None:
     """Start session NEW from a generation of SESSION.
@@ -131,7 +134,7 @@ def branch(
     text = None if guideline is None else read_guideline(guideline)
     stored = stored_config(session, database=database)
     chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url)
-    with Workplace.open(chosen, database=database, ray_address=ray_address) as place:
+    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
         outcome = run_branch(
             place, source=session, generation=generation, session=new_session, guideline=text, review=review
         )
@@ -154,6 +157,7 @@ def regenerate(
     approve: bool,
     database: str | None,
     ray_address: str | None,
+    progress: str | None,
     as_json: bool,
 ) -> None:
     """Make the bank of SESSION anew with another chat model.
@@ -167,7 +171,7 @@ def regenerate(
     review = _review(approve)
     stored = stored_config(session, database=database)
     chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url)
-    with Workplace.open(chosen, database=database, ray_address=ray_address) as place:
+    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
         _show(run_regenerate(place, source=session, session=new_session, review=review), as_json)
 
 

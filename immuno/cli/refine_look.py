@@ -114,6 +114,28 @@ def record(session: str, file: Path, database: str | None, as_json: bool) -> Non
 
 
 @click.command()
+@click.argument("session")
+@database_option
+@json_option
+def prompts(session: str, database: str | None, as_json: bool) -> None:
+    """Show how the prompt of SESSION evolved: the family tree of its guideline, with what each version measured.
+
+    `change` is that of the mean FPR95 on the half of the feedback that confirms, over the generations that tried the
+    version: below 0 is better.
+    """
+    from agents.prompt_tree import prompt_tree
+    from immuno.prompt_view import print_prompts, prompt_rows
+
+    with _open(database) as store:
+        found = store.session(session)
+        tree = prompt_tree(store.generations(found.id), store.prompts(found.id))
+    if as_json:
+        print_json(prompt_rows(tree))
+    else:
+        print_prompts(tree)
+
+
+@click.command()
 @click.argument("sessions", nargs=-1, required=True, metavar="SESSION SESSION...")
 @database_option
 @ray_option
@@ -140,4 +162,4 @@ def compare(sessions: tuple[str, ...], database: str | None, ray_address: str | 
         print_comparison(found)
 
 
-COMMANDS = (list_sessions, show, stop, record, compare)
+COMMANDS = (list_sessions, show, prompts, stop, record, compare)

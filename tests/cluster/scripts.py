@@ -10,11 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start_script(source: str, *arguments: str) -> subprocess.Popen[str]:
+def start_script(source: str, *arguments: str, stdin: int | None = None) -> subprocess.Popen[str]:
     """Start a script from the root of the checkout. It inherits what it needs to join the tests' Ray cluster."""
     return subprocess.Popen(
         [sys.executable, "-W", "error::UserWarning", "-c", textwrap.dedent(source), *arguments],
         cwd=ROOT,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,4 +1,4 @@
-"""A stand-in for vLLM, as a program: takes its options, answers /health and /v1/models, and fails as it is told.
+"""A stand-in for vLLM, as a program: takes its options, answers (an empty object to any chat), fails as it is told.
 
 python stand_in_llm.py MODEL --served-model-name NAME --host H --port P [--crash] [--slow S] ...
 """
@@ -47,8 +47,20 @@ def main() -> None:
             if time.monotonic() < ready_at:
                 self.send_error(503)
                 return
-            body = json.dumps({"data": [{"id": options.served_model_name, "pid": os.getpid()}]}).encode()
+            self.answer({"data": [{"id": options.served_model_name}]})
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            message = {"role": "assistant", "content": "{}"}
+            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+            head = {"id": "1", "object": "chat.completion", "created": 0, "model": asked["model"]}
+            self.answer({**head, "choices": [choice], "usage": usage})
+
+        def answer(self, value: object) -> None:
+            body = json.dumps(value).encode()
             self.send_response(200)
+            self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -93,14 +93,93 @@ def test_batches_change_nothing_but_rounding(encoder: Encoder, tiny_encoder_dir:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_half_precision_still_ends_on_the_sphere(encoder: Encoder, tiny_encoder_dir: Path, precision: str) -> None:
+def test_half_precision_still_ends_on_the_sphere(
+    encoder: Encoder, tiny_encoder_dir: Path, tmp_path: Path, precision: str
+) -> None:
     half = load_encoder(spec_of(tiny_encoder_dir, precision=precision))
-    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    rows = half.embed_image_tensors(images)
+    paths = sorted(map(str, write_images(tmp_path, {"cat": 3}).glob("cat/*.png")))
+    rows = half.embed_image_files(paths).features
     assert rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows.astype(np.float64), axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(rows, encoder.embed_image_tensors(images), atol=0.05)
+    np.testing.assert_allclose(rows, encoder.embed_image_files(paths).features, atol=0.05)
     assert half.info.digest != encoder.info.digest
+
+
+def test_a_batch_too_large_for_memory_is_halved_and_that_is_remembered(
+    encoder: Encoder, tiny_encoder_dir: Path, tmp_path: Path
+) -> None:
+    paths = sorted(map(str, write_images(tmp_path, {"cat": 11}).glob("cat/*.png")))
+    small = load_encoder(spec_of(tiny_encoder_dir), batch_size=8)
+    embed = small._encode_image
+
+    def within_memory(images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return embed(images)
+
+    small._encode_image = within_memory
+    embedded, stats = small.measure_image_files(paths)
+    np.testing.assert_allclose(embedded.features, encoder.embed_image_files(paths).features, atol=1e-6)
+    assert (embedded.failures, stats.halvings, small.batch_size) == ((), 2, 2)
+    assert small.measure_image_files(paths).stats.halvings == 0
+
+
+def test_an_image_over_which_the_model_raises_is_left_out_alone(
+    encoder: Encoder, tiny_encoder_dir: Path, tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path, {"cat": 12})
+    paths = sorted(map(str, folder.glob("cat/*.png")))
+    Path(paths[2]).write_text("no image")
+    Image.new("RGB", (24, 20), "white").save(paths[7])
+    choosy = load_encoder(spec_of(tiny_encoder_dir), batch_size=5)
+    embed = choosy._encode_image
+
+    def no_white(images: torch.Tensor) -> torch.Tensor:
+        if (images.amin(dim=(1, 2, 3)) > 1).any():
+            raise ValueError("too bright\nfor this model")
+        return embed(images)
+
+    choosy._encode_image = no_white
+    features, failures = choosy.embed_image_files(paths)
+    assert [(failure.row, failure.reason) for failure in failures] == [
+        (2, "not an image"),
+        (7, "the model fails on it: ValueError: too bright"),
+    ]
+    good = [path for row, path in enumerate(paths) if row not in (2, 7)]
+    np.testing.assert_allclose(features, encoder.embed_image_files(good).features, atol=1e-6)
+
+
+def test_the_batch_size_is_found_on_a_gpu_and_fixed_without(tiny_encoder_dir: Path) -> None:
+    assert load_encoder(spec_of(tiny_encoder_dir, device="cpu")).batch_size == 64
+    assert load_encoder(spec_of(tiny_encoder_dir, device="cpu"), batch_size=7).batch_size == 7
+
+
+def test_a_compiled_tower_gives_the_same_rows_from_one_compilation(
+    encoder: Encoder, tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+
+    def compile_eagerly(function: Any, **options: Any) -> Any:
+        """torch's tracer without its C++ compiler, which not every machine has and which takes half a minute."""
+
+        def backend(graph: Any, _: Any) -> Any:
+            compiled.append(graph)
+            return graph
+
+        return really(function, backend=backend, **options)
+
+    really = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_eagerly)
+    paths = sorted(map(str, write_images(tmp_path, {"cat": 9}).glob("cat/*.png")))
+    quick = load_encoder(spec_of(tiny_encoder_dir, compile=True), batch_size=4)
+    for count in (9, 3, 1):
+        np.testing.assert_allclose(
+            quick.embed_image_files(paths[:count]).features,
+            encoder.embed_image_files(paths[:count]).features,
+            atol=1e-6,
+        )
+    assert len(compiled) == 1
+    assert quick.info.digest == encoder.info.digest
 
 
 def test_untrusted_texts_are_embedded_like_any_other(encoder: Encoder) -> None:

@@ -102,6 +102,31 @@ def test_a_second_run_embeds_nothing(spec: EncoderSpec, folder: Path, tmp_path: 
     assert (work.images, work.texts) == ([], [])
 
 
+def test_in_half_precision_a_second_run_gives_the_very_same_rows(
+    spec: EncoderSpec, folder: Path, tmp_path: Path, work: Work
+) -> None:
+    images = image_set(folder)
+    first = LocalEmbedder(spec, tmp_path / "store", shard_size=4, store_dtype="float16").embed_images(images)
+    again = LocalEmbedder(spec, tmp_path / "store", shard_size=4, store_dtype="float16").embed_images(images)
+    np.testing.assert_array_equal(first.features, again.features)
+    assert len(work.images) == 10
+    whole = LocalEmbedder(spec, tmp_path / "store", shard_size=4).embed_images(images)
+    assert len(work.images) == 20
+    assert 0 < np.abs(whole.features - again.features).max() < 5e-4
+
+
+def test_by_content_a_copy_of_the_images_is_not_embedded(
+    spec: EncoderSpec, folder: Path, tmp_path: Path, work: Work
+) -> None:
+    (folder / "cat" / "003.png").write_text("no image")
+    first = LocalEmbedder(spec, tmp_path / "store", file_identity="content").embed_images(image_set(folder))
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    again = LocalEmbedder(spec, tmp_path / "store", file_identity="content").embed_images(image_set(copy))
+    assert len(work.images) == 10
+    np.testing.assert_array_equal(first.features, again.features)
+    assert [skipped.path for skipped in again.skipped] == [str(copy / "cat" / "003.png")]
+
+
 def test_only_what_was_lost_or_changed_is_embedded_again(
     spec: EncoderSpec, folder: Path, tmp_path: Path, work: Work
 ) -> None:

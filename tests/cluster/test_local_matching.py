@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -63,10 +64,11 @@ def request_of(embedder: LocalEmbedder | RayEmbedder, temperature: float = 1.0) 
 def worked_out(spec: EncoderSpec, images: FeatureSet, request: LocalRequest) -> list[float]:
     """Image by image, in float64 from the patches on."""
     encoder, answers = load_encoder(replace(spec, device="cpu")), []
+    preprocess = open_clip.create_model_and_transforms(spec.model)[2]
     tower = patch_tower(encoder._model.visual, label="tiny")
     for path in images.paths:
         with Image.open(path) as image, torch.inference_mode():
-            patches = tower(encoder.preprocess(image)[None]).double().numpy()[0]
+            patches = tower(preprocess(image)[None]).double().numpy()[0]
         powers = np.exp(patches @ request.texts.astype(np.float64).T / request.temperature)
         answers.append(float((powers / powers.sum(axis=1, keepdims=True)).max()))
     return answers

@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 import cluster.pool
 from cluster.actor import ActorPlace
+from cluster.journal import Journal
 from cluster.pool import ActorPlan, EmbeddingPool, Work, plan_actors
 from immuno.config import ClusterConfig
 from immuno.errors import ImmunoError, SetupError
 
 from .scripts import run_script
 
-Pools = Callable[[int], EmbeddingPool]
+Pools = Callable[..., EmbeddingPool]
 
 
 @pytest.fixture
@@ -43,6 +45,10 @@ def pools(ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             time.sleep(seconds)
             return name, os.getpid()
 
+        def wait_for(self, lines: int) -> None:
+            while not (self.folder / "log").exists() or len((self.folder / "log").read_text().split()) < lines:
+                time.sleep(0.01)
+
         def die_once(self, name: str) -> str:
             if not (self.folder / name).exists():
                 (self.folder / name).touch()
@@ -52,14 +58,37 @@ def pools(ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         def die(self) -> None:
             os._exit(1)
 
+        def stumble(self, name: str, times: int) -> str:
+            tried = len(list(self.folder.glob(f"{name}.*")))
+            if tried < times:
+                (self.folder / f"{name}.{tried}").touch()
+                raise TimeoutError("the file system is slow")
+            return name
+
+        def hang_once(self, name: str) -> str:
+            if not (self.folder / name).exists():
+                (self.folder / name).touch()
+                time.sleep(600)
+            return name
+
+        def embed(self, images: tuple[str, ...], *, lethal: frozenset[int] = frozenset()) -> list[str]:
+            kept = [image for row, image in enumerate(images) if row not in lethal]
+            self.embed_paths(kept)
+            return kept
+
+        def embed_paths(self, paths: Sequence[str]) -> None:
+            if "poison" in paths:
+                os._exit(1)
+
         def refuse(self, kind: type[Exception]) -> None:
             raise kind("the reason\nand a second line")
 
     monkeypatch.setattr(cluster.pool, "EmbeddingActor", Actor)
     made = []
 
-    def make(actors: int) -> EmbeddingPool:
-        made.append(EmbeddingPool(ActorPlan(actors, 0.1, 0), tmp_path))  # type: ignore[arg-type]  # Actor's settings
+    def make(actors: int, journal: Journal | None = None, **options: float) -> EmbeddingPool:
+        plan = ActorPlan(actors, 0.1, 0)
+        made.append(EmbeddingPool(plan, tmp_path, journal, **options))  # type: ignore[arg-type]  # Actor's settings
         return made[-1]
 
     yield make
@@ -86,24 +115,35 @@ def test_every_piece_is_done_once_by_all_actors_and_comes_when_it_is_ready(pools
     assert {pid for _, pid in done.values()} == {place.pid for place in pool.places}
     assert sorted((tmp_path / "log").read_text().split(), key=int) == [str(i) for i in range(30)]
 
-    order = [index for index, _ in pool.run([Work("note", ("slow", 1.0), "slow"), *notes(3)])]
-    assert order.index(1) < order.index(0)
+    (tmp_path / "log").unlink()
+    order = [index for index, _ in pool.run([Work("wait_for", (3,), "the slow one"), *notes(3)])]
+    assert sorted(order) == list(range(4))
+    assert order[-1] == 0  # what is ready is not kept waiting for what came before it
     assert list(pool.run([])) == []
 
 
 @pytest.mark.ray
-def test_a_dead_actor_s_work_is_done_again_and_only_the_guilty_piece_is_blamed(
-    pools: Pools, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_dead_actor_s_work_is_done_again(pools: Pools, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal()
     work = [Work("die_once", (f"victim {i}",), f"victim {i}") for i in range(2)] + notes(4)
     with caplog.at_level(logging.WARNING):
-        done = dict(pools(1).run(work))
+        done = dict(pools(1, journal).run(work))
     assert sorted(done) == list(range(6))
-    assert sorted(path.name for path in tmp_path.glob("victim*")) == [f"victim {i}" for i in range(2)]
-    # Each victim died once although it waited behind another that did: waiting is no offence.
-    assert [record.getMessage().split(" died over ")[1].split(";")[0] for record in caplog.records] == [
-        f"victim {i}" for i in range(2)
-    ]
+    deaths = journal.summary().deaths
+    assert caplog.text.count("another takes its place") == len(deaths)
+    assert deaths[0].host == "here"
+    assert deaths[0].over in ("victim 0", "victim 0 and victim 1")  # the second may just have arrived
+    assert "exit" in deaths[0].reason.lower()
+    assert 1 <= len(deaths) <= 2
+    assert journal.summary().retries >= len(deaths)
+
+
+@pytest.mark.ray
+def test_an_image_that_kills_is_left_out_and_all_others_are_done(pools: Pools) -> None:
+    shards = [tuple(f"{i}/{row}" for row in range(4)) for i in range(3)]
+    shards[1] = ("1/0", "1/1", "poison", "1/3")
+    work = [Work("embed", (shard,), f"shard {i}", images=shard) for i, shard in enumerate(shards)]
+    assert dict(pools(2).run(work)) == {i: [one for one in shard if one != "poison"] for i, shard in enumerate(shards)}
 
 
 @pytest.mark.ray
@@ -113,8 +153,25 @@ def test_a_piece_that_kills_every_actor_ends_the_run(pools: Pools) -> None:
     with pytest.raises(ImmunoError, match=r"^3 embedding actors died, one after another, over the poison") as caught:
         done.extend(pool.run([*notes(5), Work("die", (), "the poison"), *notes(5)]))
     assert "\n" not in str(caught.value)
-    assert [index for index, _ in done] == list(range(5))
+    assert {index for index, _ in done} >= set(range(4))  # the fifth may have been with the poison
     assert pool.places == ()
+
+
+@pytest.mark.ray
+def test_what_fails_in_passing_is_tried_again(pools: Pools, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal()
+    assert list(pools(1, journal).run([Work("stumble", ("it", 2), "it")])) == [(0, "it")]
+    assert journal.summary().retries == 2
+    assert "it failed (it failed: TimeoutError: the file system is slow); tried again in 0.5 s" in caplog.text
+
+
+@pytest.mark.ray
+def test_an_actor_that_hangs_is_replaced(pools: Pools) -> None:
+    journal = Journal()
+    pool = pools(1, journal, hung_seconds=3.0)
+    assert list(pool.run([Work("hang_once", ("sleeper",), "the long one")])) == [(0, "sleeper")]
+    (death,) = journal.summary().deaths
+    assert (death.over, death.reason) == ("the long one", "it brought nothing for 3.0 s, see [cluster] hung_seconds")
 
 
 @pytest.mark.ray
@@ -134,15 +191,18 @@ def test_a_refusal_reaches_the_caller_as_it_was_raised(pools: Pools) -> None:
 
 
 @pytest.mark.ray
-def test_a_run_that_is_left_ends_its_actors(pools: Pools, tmp_path: Path) -> None:
+def test_a_run_that_is_left_ends_its_actors(pools: Pools) -> None:
     pool = pools(2)
     run = pool.run(notes(50, seconds=0.2))
     next(run)
+    pids = [place.pid for place in pool.places]
     run.close()
     assert pool.places == ()
-    before = (tmp_path / "log").read_text()
-    time.sleep(0.5)
-    assert len((tmp_path / "log").read_text().split()) <= len(before.split()) + 1
+    # Ray kills in its own time, and a busy machine takes longer.
+    deadline = time.monotonic() + 60
+    while any(psutil.pid_exists(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 # --- how many, and where

@@ -14,6 +14,7 @@ import ray
 from cluster import EncoderSpec, LocalEmbedder, RayEmbedder
 from cluster.actor import ActorPlace
 from cluster.pool import Work
+from cluster.progress import ProgressState
 from immuno.config import ClusterConfig, EncoderConfig
 from immuno.records import ImageSet
 
@@ -42,6 +43,9 @@ class Reports:
     def advance(self, count: int) -> None:
         self.done += count
         self.on_advance()
+
+    def tell(self, state: ProgressState) -> None:
+        self.state = state
 
     def stop(self) -> None:
         self.stopped += 1
@@ -191,6 +195,8 @@ def test_ctrl_c_keeps_what_is_finished_and_a_rerun_does_the_rest(
                 if self.done == 12:
                     print("twelve", flush=True)
                     time.sleep(60)
+            def tell(self, state):
+                pass
             def stop(self):
                 print("stopped", flush=True)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.images import EmbeddedImages, ImageFailure
-from cluster.shards import cut_shards, is_final, read_shard, write_shard
+from cluster.shards import cut, cut_shards, is_final, read_shard, shard_name, write_shard
 from cluster.store import EmbeddingStore, default_store_root
 from cluster.texts import TextCache
 from evaluation.features import FloatArray
@@ -91,11 +91,11 @@ def test_files_of_one_name_size_and_time_in_two_folders_are_two_files(tmp_path: 
 
 def test_a_shard_comes_back_as_it_was_written(store: EmbeddingStore, folder: Path) -> None:
     shard = cut_shards(image_set(folder), ENCODER, 7)[0]
-    failures = (ImageFailure(1, shard.paths[1], "not an image"), ImageFailure(5, "\udcff.png", "gone", True))
+    failures = (ImageFailure(1, shard.paths[1], "not an image"), ImageFailure(5, shard.paths[5], "no \udcff", True))
     assert read_shard(store, ENCODER, shard) is None
     write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(5), failures))
     path = store.root / ENCODER.digest[:16] / "images" / shard.key[:2] / f"{shard.key}.safetensors"
-    assert list(store.root.rglob("*.*")) == [path]
+    assert [found for found in store.root.rglob("*") if found.is_file()] == [path]
     embedded = read_shard(store, ENCODER, shard)
     assert embedded is not None
     assert embedded.failures == failures
@@ -127,11 +127,84 @@ def test_a_refused_file_keeps_its_shard_open_and_an_absent_one_does_not(folder: 
 @given(cut=st.integers(min_value=0, max_value=400))
 def test_a_truncated_shard_counts_as_absent(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     store = EmbeddingStore(tmp_path_factory.mktemp("cut"))
-    path = store.path("images", ENCODER, "ab")
-    store.write_rows(path, unit_rows(4), {})
+    name = store.name("images", ENCODER, "ab")
+    store.write_rows(name, unit_rows(4), {})
+    path = store.root / name
     whole = path.read_bytes()
     path.write_bytes(whole[: min(cut, len(whole) - 1)])
-    assert store.read_rows(path, ENCODER.dim) is None
+    assert store.read_rows(name, ENCODER.dim) is None
+
+
+def test_one_changed_bit_is_noticed_and_told(
+    store: EmbeddingStore, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (shard,) = cut_shards(image_set(folder), ENCODER, 7)
+    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    path = store.root / shard_name(store, ENCODER, shard.key)
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1  # a bit of the last but two number: still a unit vector
+    path.write_bytes(content)
+    assert read_shard(store, ENCODER, shard) is None
+    assert caplog.messages == [
+        f"damaged in the embedding store: {store.place}/{shard_name(store, ENCODER, shard.key)} "
+        "(its checksum does not agree); it is computed again"
+    ]
+    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    assert read_shard(store, ENCODER, shard) is not None
+
+
+def test_what_a_file_says_of_itself_is_verified_too(store: EmbeddingStore, folder: Path) -> None:
+    (shard,) = cut_shards(image_set(folder), ENCODER, 7)
+    failures = (ImageFailure(2, shard.paths[2], "not an image"),)
+    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(6), failures))
+    path = store.root / shard_name(store, ENCODER, shard.key)
+    path.write_bytes(path.read_bytes().replace(b"not an image", b"not an imago"))
+    assert read_shard(store, ENCODER, shard) is None
+
+
+def test_half_precision_has_files_of_its_own_and_is_read_as_unit_rows(tmp_path: Path, folder: Path) -> None:
+    whole, half = EmbeddingStore(tmp_path / "s"), EmbeddingStore(tmp_path / "s", dtype="float16")
+    (shard,) = cut_shards(image_set(folder), ENCODER, 7)
+    written = write_shard(half, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    assert read_shard(whole, ENCODER, shard) is None
+    write_shard(whole, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    read = read_shard(half, ENCODER, shard)
+    assert read is not None
+    assert read.features.dtype == np.float32
+    np.testing.assert_array_equal(read.features, written.features)
+    np.testing.assert_allclose(np.linalg.norm(read.features, axis=1), 1, atol=2e-7)
+    assert 0 < np.abs(read.features - unit_rows(7)).max() < 5e-4
+    cosines = np.einsum("ij,ij->i", read.features.astype(np.float64), unit_rows(7))
+    assert np.all(cosines > 1 - 6e-5)
+    sizes = [(tmp_path / "s" / shard_name(one, ENCODER, shard.key)).stat().st_size for one in (whole, half)]
+    assert sizes[0] - sizes[1] == 7 * ENCODER.dim * 2
+    full = read_shard(whole, ENCODER, shard)
+    assert full is not None
+    np.testing.assert_array_equal(full.features, unit_rows(7))
+
+
+def test_by_content_an_image_may_be_moved_and_its_time_may_change(folder: Path, tmp_path: Path) -> None:
+    before = cut_shards(image_set(folder), ENCODER, 3, identity="content")
+    os.utime(folder / "cat" / "004.png", ns=(1, 1))
+    moved = folder.rename(tmp_path / "elsewhere")
+    after = cut_shards(image_set(moved), ENCODER, 3, identity="content")
+    assert [shard.key for shard in after] == [shard.key for shard in before]
+    assert after[0].paths != before[0].paths
+    assert not {shard.key for shard in cut_shards(image_set(moved), ENCODER, 3)} & {shard.key for shard in before}
+    first, second = moved / "cat" / "001.png", moved / "cat" / "002.png"
+    first.write_bytes(second.read_bytes())
+    changed = cut_shards(image_set(moved), ENCODER, 3, identity="content")
+    assert [old.key == new.key for old, new in zip(after, changed, strict=True)] == [False, True, True]
+    second.unlink()
+    (absent, *_) = cut([str(first), str(second)], ENCODER, 3, identity="content").shards
+    assert absent.absent == {1}
+
+
+def test_a_dataset_is_known_by_its_files_whatever_the_shards(folder: Path) -> None:
+    paths = [sample.path for sample in image_set(folder).samples]
+    digest = cut(paths, ENCODER, 3).dataset
+    assert cut(paths, replace(ENCODER, precision="fp16"), 5).dataset == digest
+    assert cut(paths[::-1], ENCODER, 3).dataset != digest
 
 
 @pytest.mark.parametrize(
@@ -147,9 +220,9 @@ def test_a_truncated_shard_counts_as_absent(tmp_path_factory: pytest.TempPathFac
     ids=["float64", "other width", "not unit", "zeros", "not numbers", "one row"],
 )
 def test_rows_that_no_encoder_gave_count_as_absent(store: EmbeddingStore, rows: FloatArray) -> None:
-    path = store.path("images", ENCODER, "ab")
-    store.write_rows(path, rows, {})
-    assert store.read_rows(path, ENCODER.dim) is None
+    name = store.name("images", ENCODER, "ab")
+    store.write_rows(name, rows, {})
+    assert store.read_rows(name, ENCODER.dim) is None
 
 
 def test_a_shard_of_another_length_or_key_counts_as_absent(store: EmbeddingStore, folder: Path) -> None:
@@ -157,9 +230,9 @@ def test_a_shard_of_another_length_or_key_counts_as_absent(store: EmbeddingStore
     write_shard(store, ENCODER, first, EmbeddedImages(unit_rows(3), ()))
     assert read_shard(store, ENCODER, first) is None
     write_shard(store, ENCODER, first, EmbeddedImages(unit_rows(4), ()))
-    path = store.path("images", ENCODER, second.key)
+    path = store.root / shard_name(store, ENCODER, second.key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.path("images", ENCODER, first.key).rename(path)
+    (store.root / shard_name(store, ENCODER, first.key)).rename(path)
     assert read_shard(store, ENCODER, second) is None
 
 
@@ -167,7 +240,7 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     store = EmbeddingStore(tmp_path / "file" / "store")
     with pytest.raises(SetupError, match=f"cannot write to the embedding store {store.root}: Not a directory"):
-        store.write_rows(store.path("images", ENCODER, "ab"), unit_rows(1), {})
+        store.write_rows(store.name("images", ENCODER, "ab"), unit_rows(1), {})
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
@@ -212,6 +285,40 @@ def test_a_broken_text_file_costs_its_own_texts_only(store: EmbeddingStore) -> N
     (broken,) = set(store.root.rglob("*.safetensors")) - before
     broken.write_bytes(broken.read_bytes()[:-1])
     assert TextCache(store, ENCODER).missing(["a cat", "a dog", "a cow"]) == ["a dog", "a cow"]
+
+
+def test_many_small_files_of_texts_become_one(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = unit_rows(70)
+    writer = TextCache(store, ENCODER)
+    for i in range(70):
+        writer.add([f"text {i}"], rows[i : i + 1])
+    listed = list(store.files.entries())
+    assert len(listed) == 70
+    reader = TextCache(store, ENCODER)
+    assert reader.missing([f"text {i}" for i in range(70)]) == []
+    assert len(list(store.files.entries())) == 1
+    np.testing.assert_array_equal(reader.rows(["text 3", "text 69"]), rows[[3, 69]])
+    assert TextCache(store, ENCODER).missing(["text 0", "text 69", "text 70"]) == ["text 70"]
+
+    # Another program that had listed the small files before they went looks again.
+    entries, late = store.files.entries, [listed]
+    monkeypatch.setattr(store.files, "entries", lambda under="": late.pop() if late else entries(under))
+    assert TextCache(store, ENCODER).missing([f"text {i}" for i in range(70)]) == []
+
+
+def test_small_files_stay_where_the_store_may_not_be_written(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = TextCache(store, ENCODER)
+    for i in range(70):
+        writer.add([f"text {i}"], unit_rows(1))
+
+    def refuse(name: str, content: bytes) -> None:
+        raise SetupError("read-only")
+
+    monkeypatch.setattr(store.files, "write", refuse)
+    assert TextCache(store, ENCODER).missing(["text 0", "text 69"]) == []
+    assert len(list(store.files.entries())) == 70
 
 
 # --- what is on record

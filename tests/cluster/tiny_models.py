@@ -58,6 +58,17 @@ def write_images(folder: Path, counts: Mapping[str, int], *, size: tuple[int, in
     return folder
 
 
+def photo(size: tuple[int, int], *, seed: int = 0) -> Image.Image:
+    """Draw something as smooth as a photograph, with a little grain; RGB, (width, height)."""
+    random = np.random.default_rng(seed)
+    picture = np.full((size[1], size[0], 3), 128.0)
+    for cells, strength in ((3, 0.7), (12, 0.4), (60, 0.3)):
+        coarse = Image.fromarray(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        picture += strength * (np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), np.float64) - 128)
+    picture += random.normal(0, 5, picture.shape[:2])[..., None]
+    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+
+
 def image_set(folder: Path, name: str = "animals") -> ImageSet:
     """Every file of a folder of class folders, in the order of their paths, as a set of known images."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -67,7 +67,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "sqlite":
         yield str(request.getfixturevalue("path"))
         return
-    with request.getfixturevalue("postgres").database() as made:
+    with request.getfixturevalue("postgres").shared_database() as made:
         yield made
 
 

@@ -42,8 +42,8 @@ def test_a_file_becomes_a_generation_that_says_where_it_is_from(path: Path, tmp_
     file = tmp_path / name
     file.write_text(content)
     found = {"session": file.stem, "generation": 0, "antibodies": len(guards)}
-    assert rows("import-bank", file, database=path) == [found | {"new": True}]
-    assert rows("import-bank", file, database=path) == [found | {"new": False}]
+    assert rows("import-bank", file, database=path) == [found | {"new": True, "embedded": 0}]
+    assert rows("import-bank", file, database=path) == [found | {"new": False, "embedded": 0}]
     with open_store(str(path), read_only=True) as store:
         (generation,) = store.generations()
         assert generation.metrics["source"]["file"] == name

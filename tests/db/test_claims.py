@@ -1,62 +1,175 @@
-"""Claims on work: one owner at a time, takeover after silence, and an owner that learns that it was replaced."""
+"""Claims on work: one owner at a time, signs of life, takeover after death or silence; who was replaced learns it."""
 
 from __future__ import annotations
 
+import os
+import pickle
+import socket
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 
-from db.claims import SILENCE, beat, claim, claims, release, session_work
+import pytest
+from sqlalchemy import text
+
+from db.claims import SILENCE, ClaimLostError, beat, claim, claims, held, release, session_work
+from db.engine import writing
 from db.records import SessionRecord
 from db.store import AntibodyStore
+from immuno.errors import SetupError
+
+from .workers import start
 
 NONE = timedelta(0)
 """A silence after which everybody is taken for dead at once."""
+SHORT = timedelta(seconds=0.3)
 
 
-def test_work_has_one_owner_until_it_is_given_back(store: AntibodyStore, session: SessionRecord) -> None:
-    work = session_work(session.id)
-    first = claim(store, work, "a")
-    assert (first.work, first.owner) == (work, "a")
-    assert claim(store, work, "b") == first
-    assert claim(store, "other", "b").owner == "b"
-    assert not release(store, work, "b")
-    assert release(store, work, "a")
-    assert claim(store, work, "b").owner == "b"
-    assert [one.work for one in claims(store)] == ["other", work]
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
-def test_claiming_again_is_a_heartbeat(store: AntibodyStore) -> None:
-    first = claim(store, "w", "a")
-    assert abs(first.claimed_at - datetime.now(UTC)) < timedelta(minutes=1)
+def change(store: AntibodyStore, **values: object) -> None:
+    with writing(store.engine) as transaction:
+        changes = ", ".join(f"{name} = :{name}" for name in values)
+        transaction.execute(text(f"UPDATE claims SET {changes}"), values)  # noqa: S608 (names of columns, above)
+
+
+def test_work_has_one_owner_until_it_is_given_back(store: AntibodyStore) -> None:
+    first = claim(store.engine, "w", "a")
+    assert (first.work, first.owner, first.host, first.pid) == ("w", "a", socket.gethostname(), os.getpid())
+    assert claim(store.engine, "w", "b") == first
+    assert claim(store.engine, "other", "b").owner == "b"
+    assert not release(store.engine, "w", "b")
+    assert release(store.engine, "w", "a")
+    assert claim(store.engine, "w", "b").owner == "b"
+    assert [one.work for one in claims(store.engine)] == ["other", "w"]
+
+
+def test_claiming_again_and_a_beat_are_signs_of_life(store: AntibodyStore) -> None:
+    first = claim(store.engine, "w", "a")
     time.sleep(0.002)
-    again = claim(store, "w", "a")
+    again = claim(store.engine, "w", "a")
     assert again.claimed_at == first.claimed_at
     assert again.beat_at > first.beat_at
     time.sleep(0.002)
-    assert beat(store, "w", "a")
-    (stored,) = claims(store)
+    assert beat(store.engine, "w", "a")
+    (stored,) = claims(store.engine)
     assert stored.beat_at > again.beat_at
+    assert claim(store.engine, "w", "b", silence=timedelta(minutes=1)).owner == "a"
 
 
-def test_who_was_silent_is_replaced_and_learns_it(store: AntibodyStore) -> None:
-    first = claim(store, "w", "a")
-    assert claim(store, "w", "b", silence=SILENCE).owner == "a"
-    taken = claim(store, "w", "b", silence=NONE)
+def test_who_was_silent_is_replaced(store: AntibodyStore) -> None:
+    first = claim(store.engine, "w", "a")
+    assert claim(store.engine, "w", "b", silence=SILENCE).owner == "a"
+    taken = claim(store.engine, "w", "b", silence=NONE)
     assert taken.owner == "b"
     assert taken.claimed_at > first.claimed_at
-    assert not beat(store, "w", "a")
-    assert not release(store, "w", "a")
-    assert beat(store, "w", "b")
-
-
-def test_a_beat_keeps_the_work(store: AntibodyStore) -> None:
-    claim(store, "w", "a")
-    time.sleep(0.25)
-    assert beat(store, "w", "a")
-    assert claim(store, "w", "b", silence=timedelta(seconds=0.2)).owner == "a"
+    assert not beat(store.engine, "w", "a")
+    assert not release(store.engine, "w", "a")
+    assert beat(store.engine, "w", "b")
 
 
 def test_nothing_beats_for_work_that_nobody_has(store: AntibodyStore) -> None:
-    assert not beat(store, "w", "a")
-    assert not release(store, "w", "a")
-    assert claims(store) == ()
+    assert not beat(store.engine, "w", "a")
+    assert not release(store.engine, "w", "a")
+    assert claims(store.engine) == ()
+
+
+def test_held_work_gives_signs_of_life_and_is_given_back(store: AntibodyStore) -> None:
+    with held(store.engine, "w", "the work", silence=SHORT) as mine:
+        (first,) = claims(store.engine)
+        wait_until(lambda: claims(store.engine)[0].beat_at > first.beat_at)
+        mine.check()
+    assert claims(store.engine) == ()
+
+
+def test_work_is_given_back_whatever_ends_it(store: AntibodyStore) -> None:
+    with pytest.raises(KeyboardInterrupt), held(store.engine, "w", "the work"):
+        raise KeyboardInterrupt
+    assert claims(store.engine) == ()
+
+
+def test_who_is_replaced_learns_it_and_takes_nothing_away(store: AntibodyStore) -> None:
+    def lost() -> bool:
+        try:
+            mine.check()
+        except ClaimLostError:
+            return True
+        return False
+
+    with held(store.engine, "w", "the work", silence=SHORT) as mine:
+        change(store, owner="b")
+        wait_until(lost)
+        with pytest.raises(ClaimLostError, match="the work was taken over by another process"):
+            mine.check()
+    assert [one.owner for one in claims(store.engine)] == ["b"]
+
+
+def test_a_session_that_is_not_there_cannot_be_claimed(store: AntibodyStore) -> None:
+    with pytest.raises(SetupError, match="there is no session with the id 'x'"), store.claim_session("x"):
+        pass
+
+
+HOLDER = """
+import pickle, sys, time
+
+store = pickle.load(sys.stdin.buffer)
+with store.claim_session(store.session("alpha").id):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_process_is_taken_over_from_at_once_on_its_machine_and_after_silence_elsewhere(
+    store: AntibodyStore, session: SessionRecord
+) -> None:
+    process = start(HOLDER)
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(pickle.dumps(store))
+        process.stdin.close()
+        process.stdin = None
+        assert process.stdout.readline() == b"held\n"
+        running = rf"session 'alpha' is running on \S+ \(pid {process.pid}\), seen \d+ s ago; stop it there, or"
+        with pytest.raises(SetupError, match=running), store.claim_session(session.id):
+            pass
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+    (left,) = claims(store.engine)
+    assert (left.work, left.pid) == (session_work(session.id), process.pid)
+    # As a process of another machine would see it: it cannot know that this one is dead until it was silent.
+    (boot,) = boots(store)
+    change(store, boot="another machine's", host="node7")
+    with (
+        pytest.raises(SetupError, match=r"on node7 .* if it died, try again in \d+ s"),
+        store.claim_session(session.id),
+    ):
+        pass
+    with held(store.engine, session_work(session.id), "it", silence=NONE + timedelta(seconds=0.001)):
+        assert claims(store.engine)[0].pid == os.getpid()
+    # As this machine sees it.
+    claim(store.engine, session_work(session.id), "dead")
+    change(store, boot=boot, pid=process.pid)
+    with store.claim_session(session.id) as mine:
+        mine.check()
+        assert claims(store.engine)[0].pid == os.getpid()
+
+
+def boots(store: AntibodyStore) -> list[str]:
+    with writing(store.engine) as transaction:
+        return list(transaction.scalars(text("SELECT boot FROM claims")))
+
+
+def test_two_in_one_process_compete_too(store: AntibodyStore, session: SessionRecord) -> None:
+    with (
+        store.claim_session(session.id),
+        pytest.raises(SetupError, match=rf"is running on .* \(pid {os.getpid()}\)"),
+        store.claim_session(session.id),
+    ):
+        pass

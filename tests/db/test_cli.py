@@ -274,7 +274,7 @@ def test_upgrade_of_what_is_new_already(path: Path) -> None:
 
 def test_check_finds_a_sound_database_sound(filled: Path) -> None:
     assert all(line.startswith("ok") for line in table("check", path=filled).splitlines())
-    names = ["revision", "integrity", "foreign keys", "embeddings", "banks", "prompts"]
+    names = ["revision", "integrity", "foreign keys", "embeddings", "banks", "prompts", "search stamps"]
     assert [(row["name"], row["ok"]) for row in rows("check", path=filled)] == [(name, True) for name in names]
 
 
@@ -315,6 +315,7 @@ with contextlib.redirect_stdout(io.StringIO()):
         for options in ([], ["--json"]):
             group.main([name, "--db", sys.argv[1], *options], standalone_mode=False)
 heavy = ("torch", "ray", "langchain", "langchain_core", "langgraph", "numpy", "scipy", "open_clip", "alembic")
+heavy += ("pyarrow", "psutil")
 rooms = ("evaluation", "cluster", "agents")
 print([name for name in (*heavy, *rooms) if name in sys.modules], file=sys.stderr)
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import unicodedata
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from db.claims import claim
 from db.drafts import EffectDraft
 from db.records import SessionRecord
 from db.store import AntibodyStore
@@ -20,7 +22,7 @@ from immuno.cli.db import group
 from immuno.errors import SetupError
 from immuno.records import Verdict
 
-from .build import antibody, draft, effect
+from .build import antibody, draft, effect, result
 
 ROOT = Path(__file__).parents[2]
 EVIL = "=HYPERLINK(1) \x1b[31mdog\x07, \u202eevil\ud800 \U0001f98a\nnext"
@@ -30,6 +32,9 @@ QUESTIONS = (
     ("antibodies",),
     ("effects",),
     ("prompts",),
+    ("calls",),
+    ("runs",),
+    ("running",),
     ("top",),
     ("lineage", "alpha"),
     ("diff", "alpha:0", "alpha:1"),
@@ -38,6 +43,16 @@ QUESTIONS = (
     ("sql", "SELECT * FROM antibodies"),
 )
 """All but `nearest`, which loads NumPy."""
+
+
+ODD = ("\x00", "\udcff", "\u202e\u05d0", "\U0001f98a" * 36, "\udcff" * 36, "x" * 36)
+ASKED = {
+    "nearest": "no antibody in",
+    "lineage": "nothing in",
+    "verdicts": "no verdict",
+    "results": "no run",
+    "top": "no session",
+}
 
 
 @pytest.fixture
@@ -55,6 +70,10 @@ def filled(path: Path, store: AntibodyStore, session: SessionRecord) -> Path:
             reason=EVIL,
         )
     )
+    asked = {"request_digest": "d", "request_text": EVIL, "model": EVIL, "error": EVIL}
+    store.record_llm_call(session.id, 1, "propose", EVIL, reply_text=None, cost_usd=0.25, **asked)
+    store.start_run(config={}, config_digest="c", seed=0, git_sha=None, versions={}, session_id=session.id)
+    claim(store.engine, EVIL, "me")
     store.close()
     return path
 
@@ -103,6 +122,18 @@ def test_tables_say_what_matters(filled: Path) -> None:
     assert (first[:4], second[0]) == (["0", "near", "yes", "0.750"], "1")
     assert ["antibodies", "accepted", "2"] in [line.split() for line in printed(filled, "stats").splitlines()]
     assert "+1" in printed(filled, "lineage", "alpha:0")
+    assert "0.250" in printed(filled, "calls", "alpha")
+    assert str(os.getpid()) in printed(filled, "running")
+
+
+def test_the_lines_of_a_run_are_listed(path: Path, store: AntibodyStore) -> None:
+    run = store.start_run(config={}, config_digest="c", seed=0, git_sha=None, versions={})
+    store.save_results(run.id, [result(auroc=0.875)])
+    store.close()
+    assert "0.875" in printed(path, "results", run.id)
+    assert [row["auroc"] for row in json.loads(printed(path, "results", run.id, "--json"))] == [0.875]
+    refused = CliRunner().invoke(group, ["results", "nothing", "--db", str(path)])
+    assert "no run with the id 'nothing'" in str(refused.exception)
 
 
 def test_sql_says_when_there_are_more_rows(filled: Path) -> None:
@@ -120,6 +151,7 @@ def test_sql_says_when_there_are_more_rows(filled: Path) -> None:
         (("diff", "alpha", "alhpa"), "did you mean 'alpha'"),
         (("verdicts", "1.png"), "no verdict on the sample"),
         (("top", "alhpa"), "did you mean 'alpha'"),
+        *(((name, odd), says) for odd in ODD for name, says in ASKED.items()),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

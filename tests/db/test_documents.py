@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from db.claims import claim, session_work
 from db.diagram import er_diagram, schema_page
 from db.drafts import EffectDraft
 from db.models import Base
@@ -17,7 +18,7 @@ from db.store import AntibodyStore
 from immuno.cli.db import group
 from immuno.records import Verdict
 
-from .build import antibody, draft, effect, make_session
+from .build import antibody, draft, effect, make_session, result
 
 DOCS = Path(__file__).parents[2] / "docs"
 COOKBOOK = (DOCS / "queries.md").read_text(encoding="utf-8")
@@ -43,6 +44,9 @@ def filled(path: Path, store: AntibodyStore, monkeypatch: pytest.MonkeyPatch) ->
         first.id, 1, "propose", "dog", request_digest="d", request_text="t", reply_text="r", model="m"
     )
     store.save_generation(draft(make_session(store, "second").id))
+    run = store.start_run(config={}, config_digest="c", seed=0, git_sha=None, versions={}, session_id=first.id)
+    store.save_results(run.id, [result()])
+    claim(store.engine, session_work(first.id), "me")
     monkeypatch.setenv("IMMUNO_DB", str(path))
 
 
@@ -68,7 +72,7 @@ def test_a_program_of_the_cookbook_runs(program: str, tmp_path: Path, capsys: py
 
 def test_the_cookbook_shows_every_query() -> None:
     queries = {"sessions", "generations", "antibodies", "effects", "prompts"}
-    queries |= {"top", "nearest", "lineage", "diff", "verdicts", "stats", "sql"}
+    queries |= {"top", "nearest", "lineage", "diff", "verdicts", "stats", "sql", "calls", "runs", "running"}
     assert {shlex.split(command)[2] for command in COMMANDS} == queries
 
 

@@ -105,8 +105,7 @@ def test_the_store_reads_and_writes_an_upgraded_database(old: Path) -> None:
         np.testing.assert_array_equal(bank.vectors, [vector(9), vector(1)])
         assert store.verdicts(generation.id)[0].sample_id == "odd \x00 name.png"
         assert math.isnan(store.effects(session_id=session.id, generation=1, scope="bank")[0].d_auroc)
-        run = store.find_run("c" * 64)
-        assert run is not None
+        run = next(one for one in store.runs() if one.config_digest == "c" * 64)
         near, far, calibrated = store.results(run.id)
         assert near == result()
         assert (near.arm, near.intervals, near.h_score, near.threshold) == ("", {}, None, None)

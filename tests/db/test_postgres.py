@@ -96,7 +96,7 @@ def test_each_encoder_has_an_index_that_finds_its_nearest(store: AntibodyStore) 
     with reading(store.engine) as transaction:
         for one in asked:
             rows = transaction.execute(likely(transaction, base, digest, one, 10)).all()
-            assert len(rows) == 100
+            assert len(rows) == 20
             best = np.argsort(-(directions @ one))[:10]
             found += len({f"alpha {i}" for i in best} & {name for name, _ in rows})
         query = likely(transaction, base, digest, asked[0], 10)

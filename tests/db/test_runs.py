@@ -22,24 +22,19 @@ def start(store: AntibodyStore, **changes: Any) -> RunRecord:
     return store.start_run(**(values | changes))
 
 
-def test_a_run_is_found_by_its_configuration_once_it_has_finished(store: AntibodyStore, session: SessionRecord) -> None:
-    assert store.find_run(DIGEST) is None
+def test_a_run_begins_and_ends(store: AntibodyStore, session: SessionRecord) -> None:
+    assert store.runs() == ()
     first = start(store, session_id=session.id)
     assert (first.status, first.finished_at, first.session_id) == ("running", None, session.id)
-    assert store.find_run(DIGEST) is None
-    assert store.find_run(DIGEST, status="running") == first
+    assert store.runs() == (first,)
     store.finish_run(first.id)
-    found = store.find_run(DIGEST)
-    assert found is not None
+    (found,) = store.runs()
     assert found == replace(first, status="finished", finished_at=found.finished_at)
     assert found.finished_at is not None
     assert found.finished_at >= first.started_at
     second = start(store)
     store.finish_run(second.id, "failed")
-    assert store.find_run(DIGEST) == found
-    newest = store.find_run(DIGEST, status=None)
-    assert newest is not None
-    assert newest.id == second.id
+    assert [(one.id, one.status) for one in store.runs()] == [(first.id, "finished"), (second.id, "failed")]
 
 
 def test_an_unknown_run_is_an_error(store: AntibodyStore) -> None:

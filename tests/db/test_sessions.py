@@ -76,12 +76,11 @@ def test_the_status_is_kept_and_must_be_a_known_one(store: AntibodyStore, sessio
     assert store.session("alpha") == paused
 
 
-def test_encoders_and_datasets_are_recorded_once(store: AntibodyStore) -> None:
+def test_datasets_are_recorded_once(store: AntibodyStore) -> None:
     images = ImageSet("near", "feedback", "outlier", (Sample("a.png", "/x/a.png", "a"),), digest="d" * 64)
     for _ in range(2):
-        store.ensure_encoder(ENCODER)
         store.ensure_dataset(images)
-    assert (count(store, "encoders"), count(store, "datasets")) == (1, 1)
+    assert count(store, "datasets") == 1
     store.ensure_dataset(ImageSet("near", "test", "outlier", images.samples, images.digest))
     assert count(store, "datasets") == 2
 

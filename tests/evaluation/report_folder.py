@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from cluster.stats import ShardStats
+from cluster.summary import ActorDeath, EmbeddingSummary, Quarantined
+
 BEFORE, AFTER = "mcm", "calibrated + fused"
 SETS = {"near": 900, "contextual": 900, "far": 400, "near_unseen": 900, "contextual_unseen": 900}
 # Distance of the outliers from the known images in standard deviations, in the order of SETS.
@@ -104,6 +107,7 @@ def make_results(rows: list[dict[str, Any]]) -> dict[str, Any]:
             {"set_name": "far", "path": "tent/0007.png", "reason": "not an image"},
             {"set_name": "id", "path": "cat/0112.png", "reason": "empty file"},
         ],
+        "embedding": _embedding(),
         "test_reads": [
             {
                 "when": "2026-03-14T09:26:41+00:00",
@@ -128,6 +132,28 @@ def write_folder(folder: Path, results: dict[str, Any], scores: dict[str, NDArra
     for number, item in enumerate(results.get("gallery", [])):
         _draw(folder / item["image"], number)
     return folder
+
+
+def _embedding() -> dict[str, Any]:
+    """What the embedders themselves would write."""
+    return EmbeddingSummary(
+        embedded=1997,
+        from_store=4000,
+        quarantined=(
+            Quarantined("far", "cactus/0031.png", "truncated file"),
+            Quarantined("near", "wolf/0002.png", "killed the embedding process"),
+        ),
+        shards=8,
+        retries=3,
+        deaths=(
+            ActorDeath("gpu-7", 4711, "the images from wolf/0001.png on", "Worker exit type: SYSTEM_ERROR"),
+            ActorDeath("", 0, "loading the encoder", "its node has died", node_lost=True),
+        ),
+        nodes_lost=1,
+        batches_halved=2,
+        seconds=4.0,
+        stats=ShardStats(1999, 2, 4.0, 7.0, 1.0, 2.0, 2),
+    ).as_dict()
 
 
 _GUIDELINES = (

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cluster.summary import EmbeddingSummary
 from evaluation.report import render_report
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
 from evaluation.report.measured import Measured
@@ -256,7 +257,7 @@ def test_nothing_from_outside_becomes_markup(rows: list[dict[str, Any]], tmp_pat
     assert page.text.count("<script>window.hacked=1</script>") > 100
     assert "{{7*7}}" in page.text
     # Every place that shows it: title, methods, sets, session, guidelines, antibodies, gallery, skipped, provenance.
-    for section in ("summary", "results", "gallery", "bank", "generations", "skipped", "provenance"):
+    for section in ("summary", "results", "gallery", "bank", "generations", "embedding", "skipped", "provenance"):
         assert HOSTILE in page.by_id[section], section
 
 
@@ -445,6 +446,19 @@ def test_skipped_images_are_counted_and_named(full: Page) -> None:
     words = full.words("skipped")
     assert "3 images could not be read" in words
     assert "cactus/0031.png truncated file" in words
+
+
+def test_the_page_tells_what_happened_while_images_were_embedded(full: Page, render: Callable[..., Page]) -> None:
+    words = full.words("embedding")
+    assert "1,997 images embedded in this run, 499 per second, limited by decoding; 4,000 from the store" in words
+    assert "3 pieces of work done again. Batches halved twice for want of memory. 1 machine lost." in words
+    assert "gpu-7, process 4711 the images from wolf/0001.png on Worker exit type: SYSTEM_ERROR" in words
+    assert "while starting, with its machine loading the encoder its node has died" in words
+    assert "wolf/0002.png near: killed the embedding process" in words
+    quiet = render(embedding=EmbeddingSummary(from_store=10).as_dict()).words("embedding")
+    assert "10 from the store; 0 left out." in quiet
+    assert "died" not in quiet
+    assert "embedding" not in render(embedding=None).by_id
 
 
 def test_provenance_says_what_fixes_the_numbers(full: Page) -> None:

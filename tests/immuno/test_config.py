@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from immuno.config import RunConfig, read_config
+from immuno.config import RunConfig, parse_config, read_config
 from immuno.errors import SetupError
 
 GOOD = """
@@ -36,6 +36,17 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.data.id.path == tmp_path / "images" / "id"
     assert config.data.ood[0].path == Path("/elsewhere/near")
     assert config.classes.names == tmp_path / "classes.txt"
+
+
+def test_the_store_is_a_folder_relative_to_the_file_or_a_url(tmp_path: Path) -> None:
+    text = GOOD + "[cluster]\nstore = "
+    assert read(tmp_path, text + '"cache/store"').cluster.store == tmp_path / "cache" / "store"
+    assert read(tmp_path, text + '"s3://bucket/folder"').cluster.store == "s3://bucket/folder"
+    stored = read(tmp_path, text + '"s3://bucket/folder"').model_dump(mode="json")
+    assert parse_config(stored, origin="stored", folder=tmp_path).cluster.store == "s3://bucket/folder"
+    with pytest.raises(SetupError, match=r"cluster\.store.*give the bare URL") as raised:
+        read(tmp_path, text + '"s3://me:hidden@bucket/folder"')
+    assert "hidden" not in str(raised.value)
 
 
 def test_a_local_model_is_relative_to_the_file(tmp_path: Path) -> None:
@@ -78,6 +89,14 @@ def test_other_keys_of_a_method_are_its_parameters(tmp_path: Path) -> None:
         ),
         (("[data.id]", "[data]\noverlapp = 'drop'\n[data.id]"), "unknown key 'data.overlapp'; did you mean 'overlap'"),
         (("[data.id]", "[data]\noverlap = 'keep'\n[data.id]"), "data.overlap = 'keep'; known: drop, error"),
+        (
+            ('model = "miniworld"', 'model = "miniworld"\nbatch_size = 0'),
+            'encoder.batch_size = 0: give a whole number from 1 up, or "auto"',
+        ),
+        (
+            ('model = "miniworld"', 'model = "miniworld"\nbatch_size = "large"'),
+            "encoder.batch_size = 'large': give a whole number",
+        ),
         (('model = "miniworld"', ""), "encoder: the key 'model' is missing"),
         (('model = "miniworld"', 'kind = "precomputed"'), 'encoder: kind = "precomputed" needs texts'),
         (('model = "miniworld"', 'model = "x"\ntexts = "t.npz"'), "texts and logit_scale go with kind"),

@@ -18,7 +18,10 @@ LLM = f"openai:{NAME}"
 # vLLM for CPUs is a package of its own, whose console script looks for one named vllm and fails: its module is run.
 COMMAND = ("-m", "vllm.entrypoints.launchers.api_server.entry", "--model", "{model}")
 ARGUMENTS = (
-    *("--dtype", "float32", "--enforce-eager", "--max-model-len", "4096", "--max-num-seqs", "8"),
+    *("--dtype", "float32", "--enforce-eager", "--max-model-len", "8192", "--max-num-seqs", "8"),
+    # vLLM 0.32 on CPU cores dies of a request with a seed whose prompt it reads in pieces ("CPU Generator does not use
+    # offset"); so prompts are read whole.
+    *("--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192"),
     *("--kv-cache-memory-bytes", "64M"),
     *("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--tool-strict-level", "parameter"),
     *("--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}'),

@@ -19,7 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 VOCABULARY_SIZE = 1024
-CONTEXT = 4096
+CONTEXT = 8192
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 # The tool parser (hermes) looks for these two in the reply, so they must not be stripped from it as special tokens are.
 TOOL_MARKS = ("<tool_call>", "</tool_call>")

@@ -1,5 +1,8 @@
 """Where sessions, antibodies and prompts come from; what a call cost; indices for what is asked for.
 
+On SQLite also a stamp for each encoder's embeddings, kept by triggers. (A later migration that makes `embeddings` anew
+loses its triggers, and has to make them anew too.)
+
 Of rows that were there, what nobody recorded is NULL or empty.
 
 Revision: 0004, after 0003
@@ -51,6 +54,11 @@ _INDICES = (
 )
 """Table, column, and PostgreSQL's kind of index."""
 
+_NEW = "hex(randomblob(16))"
+_CHANGED = "token = excluded.token, epoch = excluded.epoch"
+_STAMPS = (("insert", "NEW", "token = excluded.token"), ("update", "OLD", _CHANGED), ("delete", "OLD", _CHANGED))
+"""Event, row, and what it changes."""
+
 
 def upgrade() -> None:
     for table, columns in _COLUMNS.items():
@@ -64,6 +72,21 @@ def upgrade() -> None:
             for name, kind, before in columns:
                 if before is not None:
                     batch_op.alter_column(name, existing_type=kind, existing_nullable=False, server_default=None)
+    if op.get_bind().dialect.name == "sqlite":
+        op.create_table(
+            "vector_stamps",
+            sa.Column("encoder_digest", sa.String(length=64), nullable=False),
+            sa.Column("token", sa.String(length=32), nullable=False),
+            sa.Column("epoch", sa.String(length=32), nullable=False),
+            sa.PrimaryKeyConstraint("encoder_digest", name=op.f("pk_vector_stamps")),
+        )
+        op.execute(f"INSERT INTO vector_stamps SELECT digest, {_NEW}, {_NEW} FROM encoders")
+        for change, row, then in _STAMPS:
+            op.execute(
+                f"CREATE TRIGGER immuno_stamp_{change} AFTER {change.upper()} ON embeddings BEGIN"
+                f" INSERT INTO vector_stamps VALUES ({row}.encoder_digest, {_NEW}, {_NEW})"
+                f" ON CONFLICT (encoder_digest) DO UPDATE SET {then}; END"
+            )
     for table, name, kind in _INDICES:
         op.create_index(op.f(f"ix_{table}_{name}"), table, [name], postgresql_using=kind)
 
@@ -71,6 +94,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table, name, _ in reversed(_INDICES):
         op.drop_index(op.f(f"ix_{table}_{name}"), table_name=table)
+    if op.get_bind().dialect.name == "sqlite":
+        for change, *_ in _STAMPS:
+            op.execute(f"DROP TRIGGER immuno_stamp_{change}")
+        op.drop_table("vector_stamps")
     for table, columns in _COLUMNS.items():
         with op.batch_alter_table(table) as batch_op:
             for check in reversed(_CHECKS) if table == "antibodies" else ():

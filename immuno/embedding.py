@@ -1,0 +1,238 @@
+"""What `immuno embed` does: fill the embedding store for a configuration's sets, check it, and prune it.
+
+A damaged manifest or record costs nothing but a little time, a damaged shard the embedding of its images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.embedder import RayEmbedder
+from cluster.manifest import Quarantined
+from cluster.progress import ProgressReport, SilentProgress
+from cluster.shards import cut
+from cluster.spec import EncoderSpec, fingerprint, with_absolute_paths
+from cluster.store import EmbeddingStore, default_store_root
+from cluster.upkeep import Checked, Problem, Waste, check_shards, check_store, delete, needed, waste
+from db.store import open_store
+from evaluation.classes import read_classes
+from evaluation.feature_files import is_feature_set
+from evaluation.locations import feature_row
+from evaluation.sealed import SealedTest
+from immuno.config import RunConfig
+from immuno.errors import SetupError
+from immuno.paths import DEFAULT_DATABASE
+from immuno.progress import watched
+from immuno.provenance import config_as_dict, digest_of, git_sha, versions
+from immuno.records import EncoderInfo, ImageSet, Split
+from immuno.workflow import draw_miniworld, open_sets, uses_miniworld
+
+REASON = "embed"
+"""What the record of sealed sets that were opened (table test_reads) says."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilledSet:
+    """A set that is in the store now."""
+
+    name: str
+    split: Split
+    images: int
+    embedded: int
+    """Images embedded by this call; the others were stored."""
+    quarantined: tuple[Quarantined, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSet:
+    """A set whose shards were verified."""
+
+    name: str
+    split: Split | None
+    images: int
+    shards: int
+    found: Checked
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A set of a configuration, by the files of its images."""
+
+    name: str
+    split: Split
+    paths: tuple[str, ...]
+
+
+def fill(
+    config: RunConfig, *, test: bool, database: str | None, ray_address: str | None, progress: str | None = None
+) -> Iterator[FilledSet]:
+    """Embed what is missing of the sets of fit and feedback, and with `test` of the sealed ones; yields each when done.
+
+    Opening the sealed sets is recorded first, in the database, as a benchmark's is. Starts neither a model nor Ray
+    where nothing is missing. `progress` is the value of `--progress`; at the end standard error says what embedding
+    came to. Raises SetupError as reading sources and embedding do, and where there is no set at all.
+    """
+    _check_encoder(config)
+    with (
+        watched(progress) as journal,
+        RayEmbedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal) as embedder,
+    ):
+        classes = _classes(config, journal.progress)
+        sets = _with_images(open_sets(config, classes))
+        if not sets and not test:
+            raise SetupError(
+                "there is nothing to embed: the configuration has no [data.fit] with images; the sealed test sets are "
+                "embedded with --test"
+            )
+        for images in sets:
+            yield _filled(embedder, images)
+        if test:
+            with _opened(config, classes, database) as sealed:
+                for images in _with_images(sealed):
+                    yield _filled(embedder, images)
+
+
+def check(config: RunConfig) -> Iterator[CheckedSet]:
+    """Verify what is stored of a configuration's sets, the sealed ones too: opening no image, it breaks no seal."""
+    store, encoder, _ = _recorded(config)
+    cluster = config.cluster
+    for one in _listed(config):
+        pieces = cut(one.paths, encoder, cluster.shard_size, identity=cluster.file_identity)
+        found = check_shards(store, encoder, pieces)
+        yield CheckedSet(one.name, one.split, len(one.paths), len(pieces.shards), found)
+
+
+def check_all(place: str | Path | None) -> tuple[EmbeddingStore, Checked]:
+    """Verify every file of a store (None: the default one)."""
+    store = EmbeddingStore(place or default_store_root())
+    return store, check_store(store)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """What may be deleted from a store."""
+
+    store: EmbeddingStore
+    found: tuple[Waste, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all of it."""
+        return sum(one.size for one in self.found)
+
+    def carry_out(self) -> None:
+        """Delete it. Raises SetupError while another program fills the store."""
+        delete(self.store, self.found)
+
+
+def pruning(configs: Sequence[RunConfig], place: str | Path | None) -> Pruning:
+    """Return what a store holds that none of the configurations needs; without any, what nobody can need.
+
+    Raises SetupError for configurations of several stores, and for an encoder that is not on record: whether anything
+    of it is needed cannot be told.
+    """
+    if not configs:
+        store = EmbeddingStore(place or default_store_root())
+        return Pruning(store, tuple(waste(store, None)))
+    keep: set[str] = set()
+    stores = {}
+    for config in configs:
+        store, encoder, key = _recorded(config)
+        stores[store.place] = store
+        cluster = config.cluster
+        sets = (
+            (cut(one.paths, encoder, cluster.shard_size, identity=cluster.file_identity), cluster.shard_size)
+            for one in _listed(config)
+        )
+        keep |= needed(store, encoder, key, sets)
+    if len(stores) > 1:
+        raise SetupError(f"the configurations have several stores ({', '.join(stores)}); prune one at a time")
+    store = next(iter(stores.values()))
+    return Pruning(store, tuple(waste(store, keep)))
+
+
+def check_as_dict(found: Checked) -> dict[str, Any]:
+    """Return what `--json` prints of a check."""
+    return {"files": found.files, "bytes": found.bytes, "problems": [one._asdict() for one in found.problems]}
+
+
+def is_damaged(problems: Sequence[Problem]) -> bool:
+    """Whether something is not what was written; what is merely missing will be embedded."""
+    return any(problem.state == "damaged" for problem in problems)
+
+
+def _check_encoder(config: RunConfig) -> None:
+    if config.encoder.kind == "precomputed":
+        raise SetupError('there is nothing to embed: the encoder is of kind = "precomputed"')
+
+
+def _classes(config: RunConfig, bar: ProgressReport | None = None) -> tuple[str, ...]:
+    if uses_miniworld(config.data):
+        draw_miniworld(config.seed, bar or SilentProgress())
+    return read_classes(config.classes, config.data, seed=config.seed)
+
+
+def _with_images(sets: Sequence[ImageSet]) -> list[ImageSet]:
+    """Leave out sets that come as embeddings."""
+    return [images for images in sets if not is_feature_set(images)]
+
+
+def _filled(embedder: RayEmbedder, images: ImageSet) -> FilledSet:
+    manifest, embedded = embedder.fill(images)
+    return FilledSet(images.name, images.split, manifest.images, embedded, manifest.quarantined, manifest.bytes)
+
+
+@contextmanager
+def _opened(config: RunConfig, classes: tuple[str, ...], database: str | None) -> Iterator[list[ImageSet]]:
+    """Open the seal, on record as a run of its own."""
+    settings = config_as_dict(config)
+    with open_store(database, default=DEFAULT_DATABASE) as record:
+        run = record.start_run(
+            config=settings,
+            config_digest=digest_of([REASON, settings]),
+            seed=config.seed,
+            git_sha=git_sha(),
+            versions=versions(),
+        )
+
+        def on_record(sets: tuple[str, ...], why: str) -> None:
+            record.record_test_read(run.id, sets, why)
+
+        try:
+            sealed = SealedTest(config.data, seed=config.seed, classes=classes)
+            opened = sealed.open(REASON, on_open=on_record)
+            yield [opened.id, *opened.ood]
+        except BaseException:
+            record.finish_run(run.id, "failed")
+            raise
+        record.finish_run(run.id)
+
+
+def _recorded(config: RunConfig) -> tuple[EmbeddingStore, EncoderInfo, str]:
+    """Return the store, what it has on record of the encoder, and the encoder's fingerprint; loads no model."""
+    _check_encoder(config)
+    store = EmbeddingStore(config.cluster.store or default_store_root(), dtype=config.cluster.store_dtype)
+    spec = with_absolute_paths(EncoderSpec.from_config(config.encoder))
+    key = fingerprint(spec)
+    encoder = store.read_encoder(key)
+    if encoder is None:
+        raise SetupError(
+            f"nothing of the encoder '{spec.label}' (as it is now) is on record in the embedding store {store.place}; "
+            "fill it with: immuno embed CONFIG"
+        )
+    return store, encoder, key
+
+
+def _listed(config: RunConfig) -> Iterator[_Listed]:
+    """Yield every set of a configuration that has images, the sealed ones last."""
+    classes = _classes(config)
+    for images in _with_images(open_sets(config, classes)):
+        yield _Listed(images.name, images.split, tuple(sample.path for sample in images.samples))
+    for name, paths in SealedTest(config.data, seed=config.seed, classes=classes).files().items():
+        if feature_row(paths[0]) is None:
+            yield _Listed(name, "test", paths)
