@@ -110,8 +110,10 @@ class ClassBriefing(_Record):
     rejected: tuple[Rejected, ...]
     helped: tuple[Helped, ...]
     harmed: tuple[Harmed, ...]
+    things: tuple[Shown, ...] = ()
+    """Nouns nearest to the mis-accepted samples, those not told here one by one too, nearest first."""
     places: tuple[Shown, ...]
-    """Place phrases nearest to the mis-accepted samples, nearest first."""
+    """Place phrases, the same way."""
     guideline: Annotated[str, _cleaned(_LONGEST_GUIDELINE)]
     focus: Focus = "both"
     """Of the Reflection in force."""

@@ -32,8 +32,9 @@ from immuno.records import AntibodyKind, text_digest
 
 _EXPLORE = 3
 """One antibody in so many explores."""
-_LOOK_ALIKE_SHARE: dict[Focus, float] = {"look_alikes": 0.6, "both": 0.5, "contexts": 0.4}
-"""A focus shifts the shares a little: a bank that follows the feedback all the way is narrow."""
+_LOOK_ALIKE_SHARE: dict[Focus, float] = {"look_alikes": 0.7, "both": 0.65, "contexts": 0.6}
+"""A focus shifts the shares a little: a bank that follows the feedback all the way is narrow. More than half are
+things: they act on every class, contexts on one only, and breadth of things is what unseen look-alikes are met with."""
 _CLEARLY_MORE = 1.25
 _WORDS_NAMED = 8
 _PUNCTUATION = re.compile(r"[^\w'-]")
@@ -84,7 +85,11 @@ def propose(briefing: ClassBriefing, vocabulary: Vocabulary, key: str, *, most: 
     picked.take(_near_contexts(briefing, vocabulary), upto=shown)
     # Exploration also fills what the feedback had no words for; each kind up to its share of the whole.
     missing = round(wanted * share) - picked.count("look_alike")
-    shown_words = {*briefing.places, *(hit.word for sample in briefing.samples for hit in sample.nearest_words)}
+    shown_words = {
+        *briefing.things,
+        *briefing.places,
+        *(hit.word for sample in briefing.samples for hit in sample.nearest_words),
+    }
     nouns = [noun for noun in _drawn(vocabulary.nouns, key) if not _names_class(noun, briefing.class_name)]
     unseen = [_look_alike(noun, "explores a thing that was not shown") for noun in nouns if noun not in shown_words]
     places = [place for place in _drawn(vocabulary.places, key) if place not in shown_words]
@@ -160,7 +165,7 @@ def _context(place: str, briefing: ClassBriefing, why: str) -> tuple[str, Antibo
 def _near_look_alikes(briefing: ClassBriefing, vocabulary: Vocabulary) -> Iterator[tuple[str, AntibodyKind, str]]:
     """Yield nouns, most near first, then those that the guideline names."""
     guide, avoid = _guided(briefing, vocabulary)
-    for noun in dict.fromkeys((*_ranked(briefing.samples, "noun"), *guide.nouns)):
+    for noun in dict.fromkeys((*briefing.things, *_ranked(briefing.samples, "noun"), *guide.nouns)):
         if noun not in avoid.nouns and not _names_class(noun, briefing.class_name):
             yield _look_alike(noun, "near the samples that were wrongly accepted")
 

@@ -198,7 +198,7 @@ class Loop:
         """Move antibodies of a bank that is kept toward the outliers nearest to them, where that is shown to help."""
         matured = None
         if self.config.maturation and state["decision"].accepted:
-            attempt = Maturation(self.data, self.halves, self._measure, self.seed, self.config.confirmation)
+            attempt = Maturation(self.data, self.halves, self._measure, self.seed)
             matured = attempt.try_on(state["candidate"], state["after"], state["memory"].matured)
         if matured is None or not matured.decision.accepted:
             return {"matured": matured, "grown": state["candidate"], "weighed": state["after"]}

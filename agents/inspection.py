@@ -8,7 +8,7 @@ feedback are: what the second half confirms must not have been looked at.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +27,8 @@ from evaluation.bank import Bank
 from evaluation.features import FloatArray, TextEmbedder
 
 _SAMPLES_SHOWN = 6
+_THINGS_SHOWN = 16
+_PLACES_SHOWN = 8
 _OTHERS_SHOWN = 300
 
 
@@ -97,10 +99,11 @@ class Inspector:
             threshold=boundary.threshold,
             samples=samples,
             bank=_texts_to_avoid(memory.texts, name),
-            rejected=list(memory.rejected.get(name, ())),
+            rejected=list(memory.turned_down(name)),
             helped=list(memory.helped.get(name, ())),
             harmed=list(memory.harmed.get(name, ())),
-            places=self._places(found.samples),
+            things=self._most_near(found.samples, "noun", of_each=5, most=_THINGS_SHOWN),
+            places=self._most_near(found.samples, "place", of_each=2, most=_PLACES_SHOWN),
             guideline=memory.guideline,
             focus=memory.focus,
             wanted=wanted,
@@ -128,13 +131,14 @@ class Inspector:
         best = np.argsort(-(similarity - self._usual[kind]), kind="stable")[:most]
         return [WordHit(word=self._words[kind][i], kind=kind, similarity=round(float(similarity[i]), 3)) for i in best]
 
-    def _places(self, samples: Sequence[tuple[str, int]], most: int = 8) -> list[str]:
-        """The places most often among the two nearest of the mis-accepted images."""
-        votes: Counter[str] = Counter()
+    def _most_near(self, samples: Sequence[tuple[str, int]], kind: str, *, of_each: int, most: int) -> list[str]:
+        """The words most often among the nearest of all the mis-accepted images; the nearest counts 1, a second 1/2."""
+        votes: defaultdict[str, float] = defaultdict(float)
         for set_name, row in samples:
             vector = self._data.outliers[set_name].features[row]
-            votes.update(hit.word for hit in self._nearest(vector, "place", 2))
-        return [word for word, _ in sorted(votes.items(), key=lambda vote: (-vote[1], vote[0]))[:most]]
+            for rank, hit in enumerate(self._nearest(vector, kind, of_each), start=1):
+                votes[hit.word] += 1 / rank
+        return [word for word, _ in sorted(votes.items(), key=lambda vote: (-round(vote[1], 9), vote[0]))[:most]]
 
 
 def _texts_to_avoid(bank: Bank, class_name: str) -> list[str]:

@@ -6,7 +6,8 @@ they are shown to help twice, on images that matured nothing:
 
 - *like* the outliers that matured them: the second half, against the bank as it was, must get better;
 - *unlike* them: each outlier set judges embeddings matured on the other sets alone, and these together must not get
-  worse by more than `confirmation` standard errors. This is the honest figure for outliers that nobody has seen.
+  worse beyond chance, nor by as much as the others get better. This is the honest figure for outliers that nobody has
+  seen, and a hard one: the sets of a mini-world differ in kind.
 
 A session with a single outlier set has nothing unlike; then the first test decides.
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agents.acceptance import Change, Decision, change, change_on
+from agents.acceptance import CHANCE, Change, Decision, change, change_on
 from agents.boundary import Boundary
 from agents.feedback import FeedbackData
 from agents.halves import Half, Halves
@@ -53,7 +54,6 @@ class Maturation:
     halves: Halves
     measure: Measure
     seed: int
-    confirmation: float
 
     def try_on(self, bank: Bank, before: Boundary, earlier: Mapping[str, str]) -> Matured | None:
         """Return what maturing `bank` gives; None where no antibody has enough outliers.
@@ -104,7 +104,8 @@ class Maturation:
         if unlike is not None:
             measured["unlike"] = unlike.as_metrics()
             said += f"; unlike: {unlike}"
-        helps = like.better and (unlike is None or unlike.no_worse(self.confirmation))
+        both = like.auroc if unlike is None else like.auroc + unlike.auroc
+        helps = like.auroc > 0 and like.no_worse(CHANCE) and both > 0 and (unlike is None or unlike.no_worse(CHANCE))
         return Decision(helps, f"{count} matured embeddings {'kept' if helps else 'not kept'}; {said}", measured)
 
 

@@ -41,7 +41,7 @@ class Memory:
     """The guideline to be tried, and the kept one that it was made from."""
     focus: Focus
     rejected: Mapping[str, Sequence[tuple[str, str]]]
-    """Per class: texts that were turned down, and why."""
+    """Per class: texts that were turned down for it alone, and why; under "" those that no class needs again."""
     helped: Mapping[str, Sequence[tuple[str, float]]]
     """Per class: texts of the bank with the largest solo gain, best first."""
     harmed: Mapping[str, Sequence[tuple[str, float]]]
@@ -58,6 +58,10 @@ class Memory:
     def guideline(self) -> str:
         """The guideline that proposals follow."""
         return self.prompt.guideline
+
+    def turned_down(self, class_name: str) -> Sequence[tuple[str, str]]:
+        """Texts that are not to be proposed for a class again, and why; newest last."""
+        return (*self.rejected.get("", ()), *self.rejected.get(class_name, ()))
 
     @property
     def texts(self) -> Bank:
@@ -126,7 +130,9 @@ def recall(
             continue
         last_worked_on[antibody.guards] = max(antibody.generation, last_worked_on.get(antibody.guards, 0))
         if antibody.status == "rejected" and antibody.generation in counted:
-            rejected.setdefault(antibody.guards, []).append((antibody.text, antibody.reason))
+            # A look-alike acts on every image: what was turned down for one class is for all.
+            whose = "" if antibody.kind == "look_alike" else antibody.guards
+            rejected.setdefault(whose, []).append((antibody.text, antibody.reason))
     bank = as_bank(stored) if len(stored) else Bank.empty(dim)
     prompt = continue_prompt(parent, generations, prompts)
     return Memory(

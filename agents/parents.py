@@ -1,9 +1,12 @@
 """Which generation to continue from: one of the Pareto front over the feedback images, as GEPA does it.
 
-A generation *handles* an image when it decides rightly: an outlier rejected, a known image accepted. It is on the front
-when it alone handles some image; the others have nothing that one of these lacks. The parent is drawn from the front,
-each generation by the number of images that it alone handles, with the session's stored random state. So a bank that
-most mistakes were mended in is continued most often, and one that gave something up for it is not forgotten.
+A generation *handles* an outlier that it rejects (of the known images each accepts the same share, by its threshold).
+It is on the front when it alone handles some image; the others have nothing that one of these lacks. The parent is
+drawn from the front, each generation by the number of images that it alone handles, with the stored random state.
+
+On development mini-worlds (1000 to 1003, six generations) always taking the best did better: banks grow by what is
+kept, so a generation that goes back to an older one mostly repeats what has been done since. So that is the default;
+with dozens of generations, or a model whose proposals contradict one another, the front may be worth its price.
 
 GEPA (Agrawal et al., arXiv 2507.19457, and gepa-ai/gepa) counts the images where a candidate is among the best. Banks
 grow by what was kept, so nearly every image is handled by nearly all of them, and that count tells little here.
@@ -72,9 +75,11 @@ def handled_alone(handled: Mapping[int, Handled]) -> dict[int, int]:
 
 
 def handled_by(verdicts: Sequence[Verdict], *, known_set: str) -> Handled:
-    """Return (images,) whether each verdict is right, in the order of set and image."""
-    ordered = sorted(verdicts, key=lambda verdict: (verdict.set_name, verdict.sample_id))
-    return np.array([one.accepted == (one.set_name == known_set) for one in ordered], dtype=bool)
+    """Return (images,) whether each outlier was rejected, in the order of set and image."""
+    outliers = sorted(
+        (one for one in verdicts if one.set_name != known_set), key=lambda one: (one.set_name, one.sample_id)
+    )
+    return np.array([not one.accepted for one in outliers], dtype=bool)
 
 
 PARENT_POLICIES: Mapping[str, ParentPolicy] = {"pareto": ParetoFront(), "best": Best()}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agents.acceptance import Decision, change_on
+from agents.acceptance import CHANCE, Decision, change_on
 from agents.boundary import Boundary
 from agents.halves import Halves
 from evaluation.effects import AntibodyEffect
@@ -36,7 +36,7 @@ def suspects(effects: Sequence[AntibodyEffect]) -> tuple[str, ...]:
 def decide_pruning(halves: Halves, before: Boundary, after: Boundary, count: int, *, seed: int) -> Decision:
     """Decide whether `count` antibodies leave the bank."""
     second = change_on(halves.second, before, after, seed=seed)
-    better = second.better and second.auroc > second.auroc_error
+    better = second.auroc > second.auroc_error and second.no_worse(CHANCE)
     measured = {"antibodies": count, "second_half": second.as_metrics()}
     verdict = "pruned" if better else "suspected, but not pruned"
     return Decision(better, f"{count} antibodies {verdict}; second half: {second}", measured)

@@ -170,8 +170,6 @@ def measure_nearest(store: AntibodyStore, url: str, made: np.ndarray[Any, np.dty
             name: int(key.removeprefix("thing "))
             for name, key in transaction.execute(text("SELECT id, text FROM antibodies"))
         }
-        if not is_sqlite(store.engine.url):
-            transaction.connection().exec_driver_sql("SELECT 1")
     if not is_sqlite(store.engine.url):
         with writing(store.engine) as transaction:
             transaction.execute(text("ANALYZE"))

@@ -40,6 +40,7 @@ from agents.session import RefinementSession
 from agents.templates import prompt_template
 from agents.vocabulary import Vocabulary, load_vocabulary
 from cluster import EncoderSpec, LocalEmbedder
+from cluster.progress import RichProgress
 from db.store import AntibodyStore, open_store
 from evaluation.bank import Bank
 from evaluation.features import FeatureSet, IntArray
@@ -142,7 +143,7 @@ def run_world(config: RunConfig, *, draws: int) -> dict[str, Any]:
 
 def open_world(config: RunConfig, store: AntibodyStore) -> World:
     """Draw and embed a world; what was embedded is kept in the cache."""
-    draw_miniworld(config.seed)
+    draw_miniworld(config.seed, RichProgress())
     embedder = LocalEmbedder(EncoderSpec.from_config(config.encoder), cache_root() / "embeddings")
     place = Workplace(config, store, embedder)
     data = feedback_data(place)

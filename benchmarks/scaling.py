@@ -16,10 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import cluster.pool
 from cluster.actor import ActorPlace, ShardReceipt
@@ -48,9 +52,8 @@ def delayed_actor() -> type:
         def prepare(self) -> ActorPlace:
             return ActorPlace("here", os.getpid(), None)
 
-        def embed_shard(self, shard: Shard, encoder: EncoderInfo) -> ShardReceipt:
+        def embed_shard(self, shard: Shard, encoder: EncoderInfo) -> ShardReceipt:  # noqa: ARG002
             with self.model:
-                # Each call ends S seconds after the model took it up, and not later for what `sleep` oversleeps.
                 time.sleep(self.seconds)
             return ShardReceipt(shard.key, None, ShardStats(len(shard.paths), 0, self.seconds))
 

@@ -7,10 +7,12 @@ a shard embedded twice is stored twice under one key with the same content. Seve
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -33,6 +35,9 @@ from immuno.records import EncoderInfo
 
 if TYPE_CHECKING:
     from cluster.encoder import Encoder
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,8 @@ class EmbeddingActor:
         """
         # What is no regular file is never opened, and is a failure in its own row and batch.
         paths = [os.devnull if row in lethal else path for row, path in enumerate(shard.paths)]
-        embedded, stats = self._loaded(encoder).measure_image_files(paths)
+        with _ending_with_its_gpu():
+            embedded, stats = self._loaded(encoder).measure_image_files(paths)
         embedded = with_reason(embedded, shard.paths, lethal, KILLED)
         unseen = [failure for failure in embedded.failures if failure.transient and failure.row not in shard.absent]
         if len(unseen) == len(shard.paths) and not any(Path(containing_file(path)).exists() for path in shard.paths):
@@ -132,7 +138,8 @@ class EmbeddingActor:
 
         Raises OtherEncoderError if this actor's weights are others.
         """
-        return self._loaded(encoder).embed_image_files(paths)
+        with _ending_with_its_gpu():
+            return self._loaded(encoder).embed_image_files(paths)
 
     def match_patches(self, shard: Shard, encoder: EncoderInfo, request: LocalRequest) -> NDArray[np.float64] | None:
         """Answer a request about the patches of a shard's images: (n,), or None where the actor has stored it.
@@ -140,7 +147,8 @@ class EmbeddingActor:
         Raises OtherEncoderError if this actor's weights are others; SetupError as `Encoder.match_patches` does, and if
         the store cannot be written.
         """
-        values = self._loaded(encoder).match_patches(shard.paths, request)
+        with _ending_with_its_gpu():
+            values = self._loaded(encoder).match_patches(shard.paths, request)
         if not self._store.sees(self._settings.mark):
             return values
         write_local(self._store, encoder, shard, request, values)
@@ -148,7 +156,8 @@ class EmbeddingActor:
 
     def embed_texts(self, texts: Sequence[str], encoder: EncoderInfo) -> FloatArray:
         """Return (len(texts), d) float32 unit rows. Raises OtherEncoderError if its weights are others."""
-        return self._loaded(encoder).embed_texts(texts)
+        with _ending_with_its_gpu():
+            return self._loaded(encoder).embed_texts(texts)
 
     def _loaded(self, expected: EncoderInfo | None = None) -> Encoder:
         with self._loading:
@@ -167,3 +176,20 @@ class EmbeddingActor:
         if expected is not None:
             require_same(self._encoder.info, expected)
         return self._encoder
+
+
+@contextlib.contextmanager
+def _ending_with_its_gpu() -> Iterator[None]:
+    """End the process if its GPU has failed: CUDA serves no process any further that has seen it fail.
+
+    The driver then gives the work to a new actor, as it does when one dies.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        import torch
+
+        if not isinstance(error, torch.AcceleratorError):
+            raise
+        _log.critical("the GPU failed under process %d on %s: %s", os.getpid(), socket.gethostname(), error)
+        os._exit(1)

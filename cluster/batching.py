@@ -24,8 +24,13 @@ from immuno.errors import ImmunoError, SetupError
 Step = Callable[[torch.Tensor], torch.Tensor]
 """A batch of n on the device -> n rows, on the device; each row depends on its own entry of the batch alone."""
 
-_NO_MEMORY: Final = ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""How torch says on a CPU, and cuBLAS anywhere, what torch.OutOfMemoryError says on a GPU."""
+_NO_MEMORY: Final = (
+    "not enough memory",
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""How torch on a CPU, CUDA and cuBLAS say what torch.OutOfMemoryError says."""
 
 
 class Answer(NamedTuple):
@@ -71,7 +76,7 @@ class BatchRunner:
                 self._askers -= 1
 
     def submit(self, step: Step, batch: torch.Tensor) -> Call:
-        """Have the model do a batch, (n, ...) on the CPU. Returns at once."""
+        """Have the model do a batch, (n, ...) on the CPU. Returns at once. Call it within `asked`."""
         return Call(self._thread.submit(self._run, step, batch), self._clock)
 
     def run(self, step: Step, batch: torch.Tensor) -> Answer:
@@ -96,10 +101,11 @@ class BatchRunner:
             piece = batch[start : start + self.batch_size]
             try:
                 work.parts.append(self._to_host(step(piece.to(self.device, non_blocking=True))))
-            except (ImmunoError, torch.AcceleratorError):
-                raise
-            except Exception as error:  # noqa: BLE001 - a model, and what it is built on, raise anything at all
-                reason = None if is_out_of_memory(error) else _said(error)
+            except Exception as error:
+                out_of_memory = is_out_of_memory(error)
+                if not out_of_memory and isinstance(error, ImmunoError | torch.AcceleratorError):
+                    raise
+                reason = None if out_of_memory else _said(error)
             else:
                 start += len(piece)
                 continue
@@ -155,6 +161,10 @@ class Call:
             wait_seconds=self._clock.seconds(work.idle_since, work.began),
             halvings=work.halvings,
         )
+
+    def drop(self) -> None:
+        """Take the batch back if it has not been begun."""
+        self._launched.cancel()
 
 
 @dataclass(slots=True)

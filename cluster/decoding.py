@@ -1,8 +1,8 @@
 """Reads and preprocesses images ahead of the model: a few threads fill the next batches while it works on this one.
 
-Threads, because Pillow and torch let go of Python's lock while they decode and resize: two threads decode 1.9 times as
-much as one, and need neither a copy between processes nor a second import of torch (docs/embedding.md has the figures).
-How far they run ahead is bounded, so memory does not grow with the list.
+Threads, because Pillow and torch let go of Python's lock while they decode and resize, and threads need neither a copy
+between processes nor a second import of torch (benchmarks/decoding.py compares them). They run ahead by a few batches
+only, so memory does not grow with the list.
 """
 
 from __future__ import annotations

@@ -190,13 +190,18 @@ class Encoder:
         """
         given: deque[tuple[DecodedBatch, Call]] = deque()
         with self._runner.asked(), contextlib.closing(self._decoder.batches(paths, self.batch_size)) as batches:
-            for batch in batches:
-                given.append((batch, self._runner.submit(step, batch.pixels)))
-                if len(given) > 1:
-                    before, call = given.popleft()
-                    yield before, call.answer()
-            for last, call in given:
-                yield last, call.answer()
+            try:
+                for batch in batches:
+                    given.append((batch, self._runner.submit(step, batch.pixels)))
+                    if len(given) > 1:
+                        before, call = given.popleft()
+                        yield before, call.answer()
+                while given:
+                    last, call = given.popleft()
+                    yield last, call.answer()
+            finally:
+                for _, call in given:
+                    call.drop()
 
     def _image_rows(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, h, w, 3) uint8 -> (n, d) float32 unit rows, on the device."""

@@ -32,6 +32,9 @@ _STARTS: Final = 3
 """How many actors in a row may fail to start."""
 _STARTING: Final = Backoff(first=0.5, longest=30.0)
 """Before another actor takes the place of one that died; the first takes it at once."""
+_CALLS_UNHEARD: Final = 5
+"""So many calls in a row that do not reach an actor are its end."""
+_LAST_NEWS_SECONDS: Final = 5.0
 _SLOW_START_SECONDS: Final = 60.0
 _MOST_CPU_ACTORS: Final = 8
 _NODE_DIED: Final = re.compile(r"its node has died\. Node Id: (\w+)")
@@ -45,12 +48,14 @@ class _Slot:
 
     handle: Any
     starting: Any
-    """Reference to its place, until its model is loaded."""
+    """Reference to its place, until its model is loaded; again when it is out of reach, until it is heard of."""
     place: ActorPlace | None = None
     flight: dict[Any, Piece] = field(default_factory=dict)
     """Reference -> the piece, oldest first."""
     since: float = 0.0
     """When it last brought something, or was given its first piece."""
+    out_of_reach: int = 0
+    """How often in a row."""
 
     @property
     def name(self) -> str:
@@ -59,7 +64,12 @@ class _Slot:
 
     def room(self, load: int) -> bool:
         """Whether it is up, holds exactly `load` pieces, and may have another beside them."""
-        return self.place is not None and len(self.flight) == load and not any(p.alone for p in self.flight.values())
+        return self.up and len(self.flight) == load and not any(piece.alone for piece in self.flight.values())
+
+    @property
+    def up(self) -> bool:
+        """Whether its model is loaded, and it is within reach."""
+        return self.place is not None and self.starting is None
 
 
 class ActorPlan(NamedTuple):
@@ -122,7 +132,7 @@ class EmbeddingPool:
     @property
     def places(self) -> tuple[ActorPlace, ...]:
         """Where the actors run whose models are loaded by now."""
-        return tuple(slot.place for slot in self._slots if slot.place is not None)
+        return tuple(slot.place for slot in self._slots if slot.place is not None and slot.up)
 
     def run(self, work: Sequence[Work]) -> Generator[tuple[int, Any], None, None]:
         """Do the work on as many actors as there are pieces, at most the plan's.
@@ -143,6 +153,7 @@ class EmbeddingPool:
                     if slot is not None and (done := self._receive(slot, ref, schedule)) is not None:
                         yield done
                 self._replace_hung(schedule)
+            self._ask_after_missing(schedule)
         finally:
             if schedule.unfinished:
                 self.close()
@@ -210,11 +221,14 @@ class EmbeddingPool:
             if ref not in slot.flight or not self._again(slot.flight.pop(ref), schedule, _reason(error)):
                 self._bury(slot, schedule, error)
             return None
+        except ray.exceptions.ActorUnavailableError as error:
+            self._look_for(slot, ref, schedule, error)
+            return None
         except ray.exceptions.RayError as error:
             _refuse_hopeless(error)
             self._bury(slot, schedule, error)
             return None
-        slot.since = time.monotonic()
+        slot.since, slot.out_of_reach = time.monotonic(), 0
         if ref == slot.starting:
             slot.place, slot.starting = value, None
             self._failed_starts = 0
@@ -225,6 +239,31 @@ class EmbeddingPool:
         if isinstance(value, ShardReceipt):
             self._journal.shard_done(slot.name, value.stats)
         return (piece.index, value) if schedule.done(piece) else None
+
+    def _look_for(self, slot: _Slot, ref: Any, schedule: Schedule, error: Exception) -> None:
+        """An actor is out of reach: have its work done by others, and ask it, or Ray, what became of it."""
+        slot.out_of_reach += 1
+        if slot.out_of_reach > _CALLS_UNHEARD:
+            self._bury(slot, schedule, error)
+            return
+        if ref in slot.flight:
+            piece = slot.flight.pop(ref)
+            self._journal.retried(piece.name, _reason(error))
+            schedule.lost([piece])
+        if slot.starting in (None, ref):
+            slot.starting = slot.handle.prepare.remote()
+            self._awaited[slot.starting] = slot
+
+    def _ask_after_missing(self, schedule: Schedule) -> None:
+        """Wait a moment at the end for news of actors that are out of reach: the summary shall know of their deaths."""
+        import ray
+
+        missing = {slot.starting: slot for slot in self._slots if slot.place is not None and not slot.up}
+        if missing:
+            news, _ = ray.wait(list(missing), num_returns=len(missing), timeout=_LAST_NEWS_SECONDS)
+            for ref in news:
+                self._awaited.pop(ref, None)
+                self._receive(missing[ref], ref, schedule)
 
     def _failed(self, slot: _Slot, ref: Any, schedule: Schedule, error: Any) -> None:
         """A method raised: try again what may pass, raise the rest."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import immuno
 from cluster.runtime import is_private
@@ -178,7 +178,7 @@ def _ask(question: Question, num_cpus: float, num_gpus: float) -> Iterator[Machi
         try:
             yield ray.get(answer)
         except ray.exceptions.RayTaskError as error:
-            yield _broken(asked[answer], error)
+            _broken(asked[answer], error)
         except ray.exceptions.RayError as error:
             _log.warning("%s does not answer: %s", asked[answer], (str(error).splitlines() or [""])[0])
     for answer in late:
@@ -186,7 +186,7 @@ def _ask(question: Question, num_cpus: float, num_gpus: float) -> Iterator[Machi
         _log.warning("%s has not answered for %.0f s", asked[answer], _ANSWER_SECONDS)
 
 
-def _broken(host: str, error: Exception) -> Machine:
+def _broken(host: str, error: Exception) -> NoReturn:
     said = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
     if "No module named" in str(error):
         raise SetupError(

@@ -28,9 +28,17 @@ How to ask the database: [queries.md](queries.md).
 - NUL and lone surrogates in a text are stored as U+241B and four hex digits; `immuno db sql` shows texts as stored.
 - `embeddings.vector` is little-endian float32, `dim` numbers.
 - Beside these tables a database has some that are no part of the record, and may change: `claims` (who is working on
-  what), `halves` (PostgreSQL's index for `nearest`) and the revision of the schema.
+  what), what `nearest` needs (`halves` on PostgreSQL, `vector_stamps` on SQLite) and the revision of the schema.
+- `parent_generation_id` of a session and `parent_id` of an antibody may name what is in another database.
 - `generation_id` of an effect, a verdict, a bank member or an embedding says where it was measured, in force or made;
   that of an antibody which generation proposed it.
+
+**What a power cut costs.** On SQLite nothing that a command acknowledged: each commit is flushed to the disk
+(`synchronous=FULL` with a write-ahead log), as far as the disk tells the truth about flushing. The same holds for a
+killed process and for a full disk; unfinished transactions are undone when the file is opened next. The log needs a
+file system of the machine's own: on a network share use PostgreSQL. There the server's settings decide: with `fsync`
+and `synchronous_commit` on, which is its default, the same holds. Tests kill processes and fill disks, of both kinds;
+nobody cut the power of a machine.
 """
 
 

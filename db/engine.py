@@ -210,6 +210,7 @@ _SQLITE_ERRORS: tuple[tuple[str, type[ImmunoError], str], ...] = (
         ImmunoError,
         f"{{db}}: another process has been writing for {BUSY_SECONDS} s; try again when it is done",
     ),
+    ("disk I/O", ImmunoError, "{db} could not be written to its disk (is it full?); what was committed is safe"),
     ("disk is full", ImmunoError, "the disk of {db} is full; what was committed is safe"),
 )
 _POSTGRES_ERRORS: dict[str, tuple[type[ImmunoError], str]] = {  # by SQLSTATE

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 
 from db import models as m
@@ -15,6 +15,7 @@ from db.engine import reading
 from db.naming import antibodies_named, generation_named, similar_texts
 from db.records import AntibodyRecord, GenerationRecord
 from db.store import AntibodyStore
+from db.writing import is_id
 from immuno.errors import SetupError
 
 Key = TypeVar("Key", bound=Hashable)
@@ -38,17 +39,19 @@ class Relative:
 def lineage(store: AntibodyStore, name: str) -> tuple[Relative, ...]:
     """Return the relatives of what is named, the root first. `name` is one of the following.
 
-    SESSION:NUMBER or a generation's id: the generations it started from, and those that started from it.
+    SESSION:NUMBER or a generation's id: the generations it started from, and those that started from it, also in
+    sessions that branched from it.
     A prompt's id: the versions of its step before and after it, and the generations that used it.
-    An antibody's id, or exactly its text: the generation that proposed it with its parents; its embeddings, each
-    matured from the one before; the generations in whose bank it was.
+    An antibody's id, or exactly its text: the generation that proposed it with its parents; the antibodies that it was
+    made from, and that were made from it; its embeddings, each matured from the one before; the generations in whose
+    bank it was.
 
     Raises SetupError for what is not stored, and for a text that several antibodies have.
     """
     with reading(store.engine) as transaction:
-        if (generation := transaction.get(m.Generation, name)) is not None:
-            return tuple(_of_generation(transaction, generation.id, generation.session_id))
-        if (prompt := transaction.get(m.Prompt, name)) is not None:
+        if is_id(name) and (generation := transaction.get(m.Generation, name)) is not None:
+            return tuple(_of_generation(transaction, generation.id))
+        if is_id(name) and (prompt := transaction.get(m.Prompt, name)) is not None:
             return tuple(_of_prompt(transaction, prompt))
         found = antibodies_named(transaction, name)
         if len(found) > 1:
@@ -64,7 +67,7 @@ def lineage(store: AntibodyStore, name: str) -> tuple[Relative, ...]:
         )
     named = generation_named(store, name)
     with reading(store.engine) as transaction:
-        return tuple(_of_generation(transaction, named.id, named.session_id))
+        return tuple(_of_generation(transaction, named.id))
 
 
 def _family(own: Key, parents: Mapping[Key, Key | None]) -> Iterator[tuple[int, Key]]:
@@ -86,11 +89,22 @@ def _generation(distance: int, one: GenerationRecord) -> Relative:
     return Relative(distance, "generation", one.id, one.session, one.number, text)
 
 
-def _of_generation(transaction: Transaction, own: str, session_id: str) -> Iterator[Relative]:
-    records = queries.generations(transaction, session_id=session_id)
-    by_id, by_number = {one.id: one for one in records}, {one.number: one.id for one in records}
-    parents = {one.id: None if one.parent is None else by_number.get(one.parent) for one in records}
-    yield from (_generation(distance, by_id[key]) for distance, key in _family(own, parents))
+def _of_generation(transaction: Transaction, own: str) -> Iterator[Relative]:
+    # A generation without a parent in its session starts from the one that its session branched from, if it is here.
+    rows = transaction.execute(
+        select(
+            m.Generation.id,
+            m.Generation.session_id,
+            func.coalesce(m.Generation.parent_id, m.Session.parent_generation_id),
+        )
+        .join(m.Session, m.Session.id == m.Generation.session_id)
+        .order_by(m.Session.created_at, m.Session.id, m.Generation.number)
+    ).all()
+    session_of = {key: session for key, session, _ in rows}
+    family = list(_family(own, {key: parent if parent in session_of else None for key, _, parent in rows}))
+    sessions = dict.fromkeys(session_of[key] for _, key in family)
+    records = {one.id: one for key in sessions for one in queries.generations(transaction, session_id=key)}
+    yield from (_generation(distance, records[key]) for distance, key in family)
 
 
 def _of_prompt(transaction: Transaction, own: m.Prompt) -> Iterator[Relative]:
@@ -105,11 +119,14 @@ def _of_prompt(transaction: Transaction, own: m.Prompt) -> Iterator[Relative]:
 
 
 def _of_antibody(transaction: Transaction, own: AntibodyRecord) -> Iterator[Relative]:
-    proposed_in = queries.generations(transaction, generation_id=own.generation_id)[0]
-    for step in _of_generation(transaction, own.generation_id, proposed_in.session_id):
+    for step in _of_generation(transaction, own.generation_id):
         if step.distance <= 0:
             yield Relative(step.distance - 1, step.what, step.id, step.session, step.number, step.text)
+    parents = _parents(transaction, own)
+    for distance, one in enumerate(parents, start=-len(parents)):
+        yield Relative(distance, "antibody", one.id, one.session, one.generation, one.text)
     yield Relative(0, "antibody", own.id, own.session, own.generation, own.text)
+    yield from _children(transaction, own)
     rows = transaction.execute(
         select(m.Embedding.id, m.Embedding.parent_id, m.Embedding.kind, m.Generation.number)
         .join(m.Generation, m.Generation.id == m.Embedding.generation_id)
@@ -117,9 +134,9 @@ def _of_antibody(transaction: Transaction, own: AntibodyRecord) -> Iterator[Rela
         .order_by(m.Generation.number, m.Embedding.id)
     ).all()
     embeddings = {key: (kind, number) for key, _, kind, number in rows}
-    parents = {key: parent for key, parent, _, _ in rows}
-    for root in (key for key, parent in parents.items() if parent is None):
-        for distance, key in _family(root, parents):
+    matured_from = {key: parent for key, parent, _, _ in rows}
+    for root in (key for key, parent in matured_from.items() if parent is None):
+        for distance, key in _family(root, matured_from):
             kind, number = embeddings[key]
             yield Relative(distance + 1, "embedding", key, own.session, number, kind)
     in_bank = transaction.execute(
@@ -131,3 +148,26 @@ def _of_antibody(transaction: Transaction, own: AntibodyRecord) -> Iterator[Rela
     )
     for key, number, kind in in_bank:
         yield Relative(1, "generation", key, own.session, number, f"in its bank, as {kind}")
+
+
+def _parents(transaction: Transaction, own: AntibodyRecord) -> list[AntibodyRecord]:
+    """The antibodies that it was made from, the first one first, as far as they are in this database."""
+    line = [own]
+    while line[-1].parent_id is not None:
+        found = transaction.execute(queries.antibody_rows().where(m.Antibody.id == line[-1].parent_id)).first()
+        if found is None:
+            break
+        line.append(queries.antibody_record(*found))
+    return line[:0:-1]
+
+
+def _children(transaction: Transaction, own: AntibodyRecord) -> Iterator[Relative]:
+    """What was made from it, nearest first, and how."""
+    distance, keys = 1, [own.id]
+    while keys:
+        found = transaction.execute(queries.antibody_rows().where(m.Antibody.parent_id.in_(keys))).all()
+        made = [queries.antibody_record(*row) for row in found]
+        for one in made:
+            text = f"{one.relation}: {one.text}"
+            yield Relative(distance, "antibody", one.id, one.session, one.generation, text)
+        distance, keys = distance + 1, [one.id for one in made]

@@ -10,6 +10,7 @@ from db import queries
 from db.generations import chosen_generation
 from db.records import AntibodyRecord, GenerationRecord
 from db.store import AntibodyStore
+from db.writing import is_id
 from immuno.errors import SetupError
 
 _MOST_SUGGESTED = 3
@@ -19,7 +20,7 @@ def antibodies_named(
     transaction: Transaction, name: str, *, session_id: str | None = None
 ) -> tuple[AntibodyRecord, ...]:
     """Return the antibody with that id, else all with exactly that text, in the order of their creation."""
-    for column in (m.Antibody.id, m.Antibody.text):
+    for column in (m.Antibody.id, m.Antibody.text) if is_id(name) else (m.Antibody.text,):
         query = queries.antibody_rows().where(column == name)
         if session_id is not None:
             query = query.where(m.Generation.session_id == session_id)

@@ -52,28 +52,29 @@ def top(
     The means are over the effects of that scope, measured in that `generation` (a number) and on that outlier set where
     one is given. An undefined gain (NaN: no outlier was accepted without it) counts in no mean.
     """
-    gain, harm = func.avg(m.Effect.gain), func.avg(m.Effect.harm)
-    means = (
-        select(
-            m.Effect.antibody_id,
-            gain.label("gain"),
-            harm.label("harm"),
-            func.avg(m.Effect.d_fpr95).label("d_fpr95"),
-            func.count().label("measured"),
-        )
-        .where(m.Effect.scope == scope, m.Effect.gain_kind == "finite")
-        .group_by(m.Effect.antibody_id)
+    effects = select(m.Effect.antibody_id, m.Effect.gain, m.Effect.harm, m.Effect.d_fpr95).where(
+        m.Effect.scope == scope, m.Effect.gain_kind == "finite"
     )
-    # The filters come before the means, so that the effects of other sessions and generations are not read.
-    generations = select(m.Generation.id)
-    if session_id is not None:
-        generations = generations.where(m.Generation.session_id == session_id)
-    if generation is not None:
-        generations = generations.where(m.Generation.number == generation)
-    if session_id is not None or generation is not None:
-        means = means.where(m.Effect.generation_id.in_(generations))
     if outlier_set is not None:
-        means = means.where(m.Effect.outlier_set == outlier_set)
+        effects = effects.where(m.Effect.outlier_set == outlier_set)
+    if session_id is None and generation is None:
+        chosen = effects.cte("chosen")
+    else:
+        effects = effects.join(m.Generation, m.Generation.id == m.Effect.generation_id)
+        if session_id is not None:
+            effects = effects.where(m.Generation.session_id == session_id)
+        if generation is not None:
+            effects = effects.where(m.Generation.number == generation)
+        # First the effects of these generations, by their index: to group by antibody SQLite would rather read all.
+        chosen = effects.cte("chosen").prefix_with("MATERIALIZED")
+    gain, harm = func.avg(chosen.c.gain), func.avg(chosen.c.harm)
+    means = select(
+        chosen.c.antibody_id,
+        gain.label("gain"),
+        harm.label("harm"),
+        func.avg(chosen.c.d_fpr95).label("d_fpr95"),
+        func.count().label("measured"),
+    ).group_by(chosen.c.antibody_id)
     if min_gain is not None:
         means = means.having(gain >= min_gain)
     if max_harm is not None:

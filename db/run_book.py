@@ -12,7 +12,7 @@ from db import queries
 from db.engine import reading, writing
 from db.records import RunRecord, RunStatus, TestReadRecord
 from db.values import from_json, to_json
-from db.writing import insert_new, new_id, now, result_rows
+from db.writing import insert_new, is_id, new_id, now, result_rows
 from immuno.errors import SetupError
 from immuno.records import ResultRow
 
@@ -70,7 +70,7 @@ class RunBook:
     def results(self, run_id: str) -> tuple[ResultRow, ...]:
         """Return a run's lines. Raises SetupError for an unknown run."""
         with reading(self._engine) as transaction:
-            if transaction.get(m.Run, run_id) is None:
+            if not is_id(run_id) or transaction.get(m.Run, run_id) is None:
                 raise SetupError(f"there is no run with the id {run_id!r}")
             return queries.results(transaction, run_id)
 

@@ -20,6 +20,7 @@ from db.engine import is_sqlite, reading
 from db.naming import antibodies_named, similar_texts
 from db.store import AntibodyStore
 from db.vectors import DTYPE, directions, from_bytes
+from db.writing import is_id
 from immuno.errors import SetupError
 from immuno.records import AntibodyKind, AntibodyStatus
 
@@ -69,7 +70,7 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
     stored, and for an antibody without an embedding: no model is loaded here.
     """
     with reading(store.engine) as transaction:
-        embedded = transaction.execute(_asked(), {"ids": [name]}).first()
+        embedded = transaction.execute(_asked(), {"ids": [name]}).first() if is_id(name) else None
         if embedded is None:
             found = antibodies_named(transaction, name)
             if not found:

@@ -34,6 +34,11 @@ def new_id() -> str:
     return str(uuid7())
 
 
+def is_id(name: str) -> bool:
+    """Whether a text may be a key. (What is none, such as half a character, no database would even look for.)"""
+    return len(name) == len("01a2150b-3f97-7167-8191-5dbe9a98d51a") and name.isascii() and name.isprintable()
+
+
 def now() -> datetime:
     """Return the present time, in UTC."""
     return datetime.now(UTC)

@@ -12,7 +12,9 @@ Validity comes first, in this order; the first reason counts:
    is. "a fish" and "two old fishes" are the class itself. "a fish in lava" is a contextual anomaly, and stays;
 4. for look-alikes: a sub-category, which ends with the name of a known class as its head noun ("race car");
 5. a proper noun;
-6. the words, or nearly the embedding, of an antibody of the bank or of an earlier proposal that passed so far.
+6. the words, or nearly the embedding, of an antibody of the bank or of an earlier proposal that passed so far. Only of
+   one that acts on the same images: look-alikes act on all, a contextual antibody for the class that it guards (see
+   evaluation.scores.calibrated), so "a car in a playground" repeats no "toy car", however near the two embeddings are.
 
 The word rules and their exceptions are in evaluation.wording. Every reason has the form "category: detail".
 """
@@ -33,7 +35,7 @@ from evaluation.checks import check_unit_rows
 from evaluation.features import FloatArray, IntArray
 from evaluation.wording import ClassNames, proper_noun, words
 from immuno.errors import SetupError
-from immuno.records import ProposedAntibody
+from immuno.records import AntibodyKind, ProposedAntibody
 
 Floats = NDArray[np.float64]
 
@@ -189,24 +191,33 @@ def _mark_same_embedding(
     proposals: Sequence[ProposedAntibody], vectors: FloatArray, reasons: list[str], bank: Bank, limit: float
 ) -> None:
     """Compare each proposal that passed so far with the bank and with the earlier ones that were kept here."""
-    candidates = np.array([i for i, reason in enumerate(reasons) if not reason], dtype=np.int64)
-    kept = bank.vectors.astype(np.float64)
-    texts = list(bank.texts)
-    for some in blocks(len(candidates), 1, most=_DUPLICATE_BLOCK):
-        rows = candidates[some]
-        block = vectors[rows].astype(np.float64)
-        before, within = block @ kept.T, block @ block.T
-        kept_here: list[int] = []
-        for b, i in enumerate(rows):
-            near = np.concatenate([before[b], within[b, kept_here]])
-            nearest = int(near.argmax()) if near.size else -1
-            if nearest >= 0 and near[nearest] >= limit:
-                earlier = [*texts, *(proposals[rows[h]].text for h in kept_here)][nearest]
-                reasons[i] = f"duplicate: nearly the embedding of '{earlier}' (cosine {near[nearest]:.3f})"
-            else:
-                kept_here.append(b)
-        kept = np.concatenate([kept, block[kept_here]])
-        texts += [proposals[rows[h]].text for h in kept_here]
+    roles = np.array([_role(one.kind, one.guards) for one in proposals], dtype=object)
+    of_bank = np.array([_role(*one) for one in zip(bank.kinds, bank.guards, strict=True)], dtype=object)
+    for role in dict.fromkeys(roles):
+        alike = np.flatnonzero(of_bank == role)
+        candidates = np.array([i for i in np.flatnonzero(roles == role) if not reasons[i]], dtype=np.int64)
+        kept = bank.vectors[alike].astype(np.float64)
+        texts = [bank.texts[j] for j in alike]
+        for some in blocks(len(candidates), 1, most=_DUPLICATE_BLOCK):
+            rows = candidates[some]
+            block = vectors[rows].astype(np.float64)
+            before, within = block @ kept.T, block @ block.T
+            kept_here: list[int] = []
+            for b, i in enumerate(rows):
+                near = np.concatenate([before[b], within[b, kept_here]])
+                nearest = int(near.argmax()) if near.size else -1
+                if nearest >= 0 and near[nearest] >= limit:
+                    earlier = [*texts, *(proposals[rows[h]].text for h in kept_here)][nearest]
+                    reasons[i] = f"duplicate: nearly the embedding of '{earlier}' (cosine {near[nearest]:.3f})"
+                else:
+                    kept_here.append(b)
+            kept = np.concatenate([kept, block[kept_here]])
+            texts += [proposals[rows[h]].text for h in kept_here]
+
+
+def _role(kind: AntibodyKind, guards: str) -> str:
+    """What two antibodies share that act on the same images."""
+    return f"in the place of {guards}" if kind == "contextual" else "look-alike"
 
 
 def _mark_outside_band(

@@ -56,6 +56,12 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+def _number_or_auto(value: Any) -> Any:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError('give a whole number from 1 up, or "auto"')
+    return value
+
+
 class EncoderConfig(_Section):
     """An open_clip model, and how it is run; or a table of texts embedded elsewhere (kind = "precomputed")."""
 
@@ -67,7 +73,7 @@ class EncoderConfig(_Section):
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     device: str = "auto"
     """auto (a GPU where the actor has one), cpu, cuda, or cuda:0."""
-    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    batch_size: Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)] = "auto"
     """Images that the model is given at once. auto: as many as fit well into a GPU's free memory, 64 without a GPU."""
     fast_decode: bool = False
     """Decode and resize faster, within a stated tolerance of open_clip's own preprocessing: docs/embedding.md."""

@@ -109,8 +109,18 @@ def _torch() -> Finding:
 def _ray() -> Finding:
     import ray
 
+    from cluster.jobs import check_token
+
+    try:
+        check_token()
+    except ImmunoError as error:
+        return Finding("ray", "fail", str(error))
     address = os.environ.get("RAY_ADDRESS")
     where = f"RAY_ADDRESS={address}" if address else "a private local cluster is started when needed"
+    if address and address.startswith(("http://", "https://")):
+        return Finding(
+            "ray", "warn", f"{where} is a dashboard: immuno submit goes there, every other command needs --ray"
+        )
     return Finding("ray", "ok", f"{ray.__version__}; {where}")
 
 

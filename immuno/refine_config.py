@@ -50,10 +50,10 @@ class RefineConfig(_Section):
     """Few at a time: what the next ones should be is measured in between (benchmarks/loop.py)."""
     pictures_per_class: Annotated[int, Field(ge=0, le=6)] = 0
     """Thumbnails of mis-accepted images that go with a request; for chat models that take images."""
-    parents: Literal["pareto", "best"] = "pareto"
-    """Which generation is continued: one of the Pareto front over the feedback images, or always the best."""
+    parents: Literal["pareto", "best"] = "best"
+    """Which generation is continued: always the best, or one of the Pareto front over the feedback outliers."""
     confirmation: Annotated[float, Field(ge=0, le=5)] = 1.0
-    """Standard errors by which the second half of the feedback may seem worse and still confirm a change."""
+    """Standard errors by which a half of the feedback may seem worse, by AUROC or FPR95, and a bank still be kept."""
     maturation: bool = True
     """Whether embeddings mature on feedback outliers, where that is shown to help."""
     pruning: bool = True

@@ -135,7 +135,7 @@ def _check(read: Sequence[tuple[Path, RunConfig]], as_json: bool) -> int:
         counts = [states.count("missing"), states.count("damaged"), states.count("foreign")]
         cells.append((one.name, one.split, one.images, one.shards, one.found.files, *counts, one.found.bytes))
     _print(("set", "split", "images", "shards", "whole", "missing", "damaged", "foreign", "size"), cells)
-    return _tell(problems)
+    return _tell([problem for problem in problems if problem.state != "missing"])  # which the table counts
 
 
 def _check_store(place: str | None, as_json: bool) -> int:

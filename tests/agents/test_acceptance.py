@@ -137,7 +137,19 @@ def test_id_accuracy_may_not_pay_for_outliers(scores: Any) -> None:
     assert decide(boundary(known, outliers, right), boundary(known, outliers - 1, one_less)).accepted
 
 
-def test_a_fpr95_that_is_worse_beyond_chance_is_a_veto() -> None:
-    worse = Change(auroc=0.02, auroc_error=0.01, fpr95=0.1, fpr95_error=0.02)
-    assert not worse.better
-    assert replace(worse, fpr95=0.03).better
+def test_neither_measure_may_be_worse_beyond_its_error() -> None:
+    """However much the other gains."""
+    mixed = Change(auroc=0.02, auroc_error=0.01, fpr95=0.1, fpr95_error=0.02)
+    assert mixed.better
+    assert not mixed.no_worse(1)
+    assert replace(mixed, fpr95=0.01).no_worse(1)
+    assert not replace(mixed, auroc=-0.02, fpr95=-0.1).no_worse(1)
+    assert replace(mixed, auroc=-0.02, fpr95=-0.1).no_worse(3)
+
+
+def test_better_is_better_by_one_measure() -> None:
+    nothing = Change(0.0, 0.01, 0.0, 0.01)
+    assert nothing.none
+    assert not nothing.better
+    assert replace(nothing, fpr95=-0.01).better
+    assert replace(nothing, auroc=0.01).better

@@ -174,7 +174,7 @@ class TestProposals:
     def test_exploration_fills_up_where_nothing_was_accepted(self):
         found = proposals(class_briefing(accepted_outliers=0, samples=[], places=[]))
         assert len(found) == 12
-        assert sum(proposal.kind == "look_alike" for proposal in found) == 6
+        assert sum(proposal.kind == "look_alike" for proposal in found) == 8
 
     def test_nothing_is_ever_repeated(self):
         bank, rejected, helped = [], [], []
@@ -189,7 +189,7 @@ class TestProposals:
 
     def test_generations_spread_over_the_places(self):
         bank = []
-        for _ in range(12):
+        for _ in range(16):
             bank += said(class_briefing(bank=bank, focus="contexts", wanted=20))
         assert {f"a photo of a fish {place}." for place in VOCABULARY.places} <= set(bank)
 
@@ -198,7 +198,7 @@ class TestProposals:
         texts = said(class_briefing(rejected=rejected, wanted=30, focus="look_alikes"))
         assert not [text for text in texts if text.endswith((" shark.", " eel."))]
 
-    @pytest.mark.parametrize(("focus", "look_alikes"), [("look_alikes", 12), ("both", 10), ("contexts", 8)])
+    @pytest.mark.parametrize(("focus", "look_alikes"), [("look_alikes", 14), ("both", 13), ("contexts", 12)])
     def test_the_focus_shifts_the_shares(self, focus, look_alikes):
         found = proposals(class_briefing(focus=focus, wanted=20))
         assert abs(sum(proposal.kind == "look_alike" for proposal in found) - look_alikes) <= 1

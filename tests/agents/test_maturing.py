@@ -46,7 +46,7 @@ BANK = bank_of("a photo of a shark.", "a photo of a truck.", "a photo of a deser
 
 
 def test_matured_antibodies_have_their_parents_and_stand_beside_them(data: FeedbackData, halves: Halves) -> None:
-    attempt = Maturation(data, halves, measured(data), 0, 1.0)
+    attempt = Maturation(data, halves, measured(data), 0)
     found = attempt.try_on(BANK, measured(data)(BANK), {})
     assert found is not None
     assert set(found.parents.values()) <= set(BANK.ids)
@@ -66,7 +66,7 @@ def test_only_the_first_half_matures_anything(data: FeedbackData, halves: Halves
         features[halves.second.outliers[name]] = noise / np.linalg.norm(noise, axis=1, keepdims=True)
         changed[name] = replace(images, features=features)
     other = replace(data, outliers=changed)
-    one, two = (Maturation(d, halves, measured(d), 0, 1.0).try_on(BANK, measured(d)(BANK), {}) for d in (data, other))
+    one, two = (Maturation(d, halves, measured(d), 0).try_on(BANK, measured(d)(BANK), {}) for d in (data, other))
     assert one is not None
     assert two is not None
     np.testing.assert_array_equal(one.antibodies.vectors, two.antibodies.vectors)
@@ -76,17 +76,17 @@ def test_only_the_first_half_matures_anything(data: FeedbackData, halves: Halves
 
 
 def test_it_is_judged_by_outliers_like_and_unlike_those_that_matured(data: FeedbackData, halves: Halves) -> None:
-    found = Maturation(data, halves, measured(data), 0, 1.0).try_on(BANK, measured(data)(BANK), {})
+    found = Maturation(data, halves, measured(data), 0).try_on(BANK, measured(data)(BANK), {})
     assert found is not None
     assert {"like", "unlike", "antibodies"} == set(found.decision.measured)
     alone = replace(data, outliers={"near": data.outliers["near"]})
-    only = Maturation(alone, halves, measured(alone), 0, 1.0).try_on(BANK, measured(alone)(BANK), {})
+    only = Maturation(alone, halves, measured(alone), 0).try_on(BANK, measured(alone)(BANK), {})
     assert only is not None
     assert set(only.decision.measured) == {"like", "antibodies"}
 
 
 def test_what_was_matured_before_is_replaced_not_matured_again(data: FeedbackData, halves: Halves) -> None:
-    attempt = Maturation(data, halves, measured(data), 0, 1.0)
+    attempt = Maturation(data, halves, measured(data), 0)
     first = attempt.try_on(BANK, measured(data)(BANK), {})
     assert first is not None
     again = attempt.try_on(first.bank, first.boundary, first.parents)
@@ -99,7 +99,7 @@ def test_what_was_matured_before_is_replaced_not_matured_again(data: FeedbackDat
 
 
 def test_without_outliers_enough_nothing_matures(data: FeedbackData, halves: Halves) -> None:
-    attempt = Maturation(data, halves, measured(data), 0, 1.0)
+    attempt = Maturation(data, halves, measured(data), 0)
     assert attempt.try_on(Bank.empty(world.DIM), measured(data)(Bank.empty(world.DIM)), {}) is None
 
 

@@ -56,15 +56,15 @@ def test_the_other_policy_draws_nothing() -> None:
     assert set(PARENT_POLICIES) == {"pareto", "best"}
 
 
-def test_an_image_is_handled_when_it_is_decided_rightly() -> None:
+def test_an_outlier_is_handled_when_it_is_rejected() -> None:
     verdicts = [
         Verdict("near", "b", 0.1, False, "fish", None),
         Verdict("id", "a", 0.9, True, "fish", None),
         Verdict("near", "a", 0.9, True, "fish", None),
-        Verdict("id", "b", 0.1, False, "fish", None),
+        Verdict("far", "a", 0.1, False, "fish", None),
     ]
-    assert handled_by(verdicts, known_set="id").tolist() == [True, False, False, True]
-    assert handled_by(verdicts[::-1], known_set="id").tolist() == [True, False, False, True]
+    assert handled_by(verdicts, known_set="id").tolist() == [True, False, True]
+    assert handled_by(verdicts[::-1], known_set="id").tolist() == [True, False, True]
 
 
 def test_a_generator_goes_on_from_its_stored_state() -> None:

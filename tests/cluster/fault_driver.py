@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,9 @@ class Driver:
         for worker in workers:  # they would go on for a moment, which those of a dead machine do not
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
+        alive = len(self.nodes) + 1
+        while sum(one["Alive"] for one in ray.nodes()) > alive:
+            time.sleep(0.1)
 
     def close(self) -> None:
         self.embedder.close()

@@ -16,7 +16,7 @@ from cluster.shards import cut_shards, read_shard
 from cluster.spec import OtherEncoderError
 from cluster.store import EmbeddingStore
 from immuno.config import ClusterConfig
-from immuno.errors import SetupError
+from immuno.errors import ImmunoError, SetupError
 
 from .tiny_models import image_set, write_images
 
@@ -100,6 +100,29 @@ def test_some_files_of_a_shard_are_embedded_without_storing_them(
     assert not list(store.root.glob("*/images"))
     with pytest.raises(OtherEncoderError):
         actor.embed_paths(paths, replace(actor.info(), weights_digest="of yesterday"))
+
+
+def test_an_actor_whose_gpu_failed_ends_itself(
+    settings: ActorSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    actor = EmbeddingActor(settings)
+    (shard,) = cut_shards(image_set(write_images(tmp_path / "images", {"cat": 3})), actor.info(), 4)
+    failure: Exception = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    def fail(images: torch.Tensor) -> torch.Tensor:
+        raise failure
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(actor._loaded(), "_encode_image", fail)
+    monkeypatch.setattr("os._exit", leave)
+    with pytest.raises(SystemExit, match="1"):
+        actor.embed_shard(shard, actor.info())
+    assert "the GPU failed under process" in caplog.text
+    failure = RuntimeError("any other")
+    with pytest.raises(ImmunoError, match="the model fails on every image"):
+        actor.embed_shard(shard, actor.info())
 
 
 @pytest.mark.parametrize(

@@ -49,11 +49,12 @@ def test_rows_come_in_the_order_of_the_batch_however_it_is_cut() -> None:
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: not enough memory: you tried to ..."),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes. Error code 12"),
         MemoryError(),
     ],
-    ids=["gpu", "cpu", "linux", "python"],
+    ids=["gpu", "driver", "cpu", "linux", "python"],
 )
 def test_a_batch_too_large_is_halved_and_so_are_later_ones(error: Exception) -> None:
     model = Model(lambda batch: error if len(batch) > 2 else None)
@@ -125,6 +126,25 @@ def test_many_may_ask_and_one_thread_does_it() -> None:
         answers = list(askers.map(lambda i: run.run(step, NUMBERS + i).rows.tolist(), range(20)))
     assert answers == [(2 * (NUMBERS + i)).tolist() for i in range(20)]
     assert len(threads) == 1
+
+
+def test_a_batch_that_nobody_wants_any_more_is_not_begun() -> None:
+    run, gate, begun = runner(), threading.Event(), threading.Event()
+
+    def slow(batch: torch.Tensor) -> torch.Tensor:
+        begun.set()
+        gate.wait(60)
+        return batch
+
+    waiting = Model()
+    with run.asked():
+        first, second = run.submit(slow, NUMBERS[:1]), run.submit(waiting, NUMBERS)
+        begun.wait(60)
+        second.drop()
+        gate.set()
+        assert first.answer().rows.tolist() == [0.0]
+    assert run.run(Model(), NUMBERS[:1]).rows.tolist() == [0.0]
+    assert waiting.given == []
 
 
 def test_only_a_model_that_somebody_asks_can_be_kept_waiting() -> None:

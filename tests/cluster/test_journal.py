@@ -9,10 +9,12 @@ import pytest
 
 from cluster import EncoderSpec, LocalEmbedder, SilentProgress
 from cluster.journal import Journal
-from cluster.progress import ProgressState
+from cluster.metrics import COUNTERS, GAUGES
+from cluster.progress import MODES, ProgressState
 from cluster.stats import ShardStats
 from cluster.summary import ActorDeath, EmbeddingSummary, Quarantined, duration
 
+from .scripts import ROOT
 from .tiny_models import image_set, write_images
 
 
@@ -119,3 +121,9 @@ def test_people_are_told_in_a_few_lines() -> None:
 )
 def test_durations_are_told_as_people_say_them(seconds: float, told: str) -> None:
     assert duration(seconds) == told
+
+
+def test_the_documentation_names_every_metric_and_every_key() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    names = {*COUNTERS, *GAUGES, *EmbeddingSummary().as_dict(), *MODES}
+    assert {name for name in names if f"`{name}`" not in page} == set()

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agents.chat import make_chat_model
+from agents.vocabulary import load_vocabulary
 from cluster import llm_actor
 from cluster.llm_actor import LLMServerActor, LLMStatus, server_command
 from cluster.llm_process import ServerProcess, log_tail, served_models
@@ -23,8 +26,9 @@ from cluster.runtime import node_resources
 from immuno.config import parse_config
 from immuno.errors import SetupError
 from immuno.llm_config import LLMServerConfig
+from immuno.workflow import Workplace, chat_server
 
-from .scripts import start_script
+from .scripts import run_script, start_script
 
 STAND_IN = str(Path(__file__).with_name("stand_in_llm.py"))
 NAME = "tiny"
@@ -208,6 +212,7 @@ def test_a_server_does_not_outlive_its_owner(tmp_path: Path) -> None:
         """,
         str(tmp_path / "log"),
         *server_command(stand_in(tmp_path), NAME, "127.0.0.1", free_port()),
+        stdin=subprocess.PIPE,
     ) as owner:
         assert owner.stdout is not None
         pid = int(owner.stdout.readline())
@@ -326,3 +331,72 @@ def wait_for_file(path: Path) -> None:
     while not path.exists() or not path.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.ray
+def test_a_refinement_has_the_server_for_as_long_as_it_runs(ray_cluster: str, tmp_path: Path) -> None:
+    """The address is filled in for the loop; what is stored with the session stays as it was configured."""
+    config = parse_config(
+        BASE | {"llm_server": stand_in(tmp_path).model_dump(mode="json", exclude={"base_url", "port"})},
+        origin="x.toml",
+        folder=tmp_path,
+    )
+    # Of the workplace, only the configuration and the cluster count here.
+    place = Workplace(config, None, None, ray_address=ray_cluster)  # type: ignore[arg-type]
+    with chat_server(place) as settings:
+        assert settings.base_url is not None
+        assert served_models(settings.base_url) == [NAME]
+        model = make_chat_model(
+            settings.llm,
+            base_url=settings.base_url,
+            temperature=0.5,
+            max_tokens=100,
+            seed=0,
+            vocabulary=load_vocabulary(),
+        )
+        assert model.invoke("Hello?").text == "{}"
+    assert served_models(settings.base_url) is None
+    assert config.refine.base_url is None
+    plain = parse_config(BASE, origin="x.toml", folder=tmp_path)
+    with chat_server(Workplace(plain, None, None)) as settings:  # type: ignore[arg-type]
+        assert settings is plain.refine
+
+
+@pytest.mark.timeout(300)
+def test_the_server_and_the_embedding_actors_share_out_the_gpus(tmp_path: Path) -> None:
+    """On a cluster that only says it has two GPUs: what is handed out is what a real one would hand out."""
+    out = run_script(
+        """
+        import json, os, sys, tempfile
+        import ray
+        from cluster.llm_server import LLMServer
+        from cluster.pool import plan_actors
+        from cluster.runtime import node_resources
+        from immuno.config import ClusterConfig
+        from immuno.llm_config import LLMServerConfig
+
+        class Seeing:
+            def gpus(self):
+                return os.environ["CUDA_VISIBLE_DEVICES"]
+
+        with tempfile.TemporaryDirectory(prefix="llm-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+            ray.init(
+                address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False,
+                object_store_memory=80 * 2**20, _temp_dir=folder,
+            )
+            before = plan_actors(ClusterConfig(), "auto", node_resources())
+            with LLMServer.started(LLMServerConfig.model_validate_json(sys.argv[1]), "tiny"):
+                plan = plan_actors(ClusterConfig(), "auto", node_resources())
+                actor = ray.remote(Seeing).options(num_gpus=plan.num_gpus).remote()
+                seen = ray.get(actor.gpus.remote())
+            after = plan_actors(ClusterConfig(), "auto", node_resources())
+            print(json.dumps([before.actors, plan.actors, after.actors, seen]))
+            ray.shutdown()
+        """,
+        stand_in(tmp_path, gpus=1, cpus=1).model_dump_json(exclude={"base_url", "port"}),
+    )
+    before, beside, after, seen = json.loads(out.splitlines()[-1])
+    assert (before, beside, after) == (2, 1, 2)
+    log = (tmp_path / "server.log").read_text()
+    own = json.loads(log.split("environment: ")[1].splitlines()[0])["CUDA_VISIBLE_DEVICES"]
+    assert {own, seen} == {"0", "1"}

@@ -14,6 +14,7 @@ from cluster import preflight
 from cluster.preflight import Machine, Question, code_digest, differences, look, question_for, same_release
 from cluster.runtime import is_private
 from cluster.spec import EncoderSpec
+from immuno.errors import SetupError
 
 from .scripts import ROOT, run_script
 
@@ -34,7 +35,7 @@ def test_a_private_cluster_is_not_asked(ray_cluster: str, monkeypatch: pytest.Mo
 
 @pytest.mark.timeout(300)
 def test_each_machine_of_a_cluster_is_looked_at(tmp_path: Path) -> None:
-    """A real cluster of five nodes, whose environments differ."""
+    """A real cluster of four nodes, whose environments differ."""
     fake = tmp_path / "other" / "numpy-1.99.0.dist-info"
     fake.mkdir(parents=True)
     (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.99.0\n")
@@ -59,15 +60,15 @@ def test_each_machine_of_a_cluster_is_looked_at(tmp_path: Path) -> None:
         # Ray notes the newest cluster there, for any program that looks for one: not in the folder of everybody.
         os.environ["RAY_TMPDIR"] = temporary
         os.mkdir(temporary + "/ray")
+        stocked = {"HF_HOME": str(folder / "stocked")}
         small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
-        cluster = Cluster(True, head_node_args={"num_cpus": 1, **small})
+        cluster = Cluster(True, head_node_args={"num_cpus": 3, "env_vars": stocked, **small})
         try:
             def add(cpus, gpus=0, **env):
                 cluster.add_node(num_cpus=cpus, num_gpus=gpus, env_vars=env, object_store_memory=80 * 2**20)
 
             add(1, 1)
             add(2, PYTHONPATH=str(folder / "other"))
-            add(3, HF_HOME=str(folder / "stocked"))
             add(3, HF_HOME=str(folder / "empty"))
             told = []
             with connect(cluster.address):
@@ -176,3 +177,13 @@ def test_a_store_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(preflight.os, "access", lambda path, mode: False)
         (problem,) = look(Question(store=folder)).problems
     assert f"the embedding store {folder} is not writable: let Ray's user write there" in problem
+
+
+def test_a_machine_without_this_checkout_is_named() -> None:
+    error = RuntimeError("ray::look() (pid=1)\n\nModuleNotFoundError: No module named 'cluster.preflight'\n")
+    with pytest.raises(
+        SetupError, match=r"^on n7 this checkout cannot be imported .*: run the command there, as immuno sub"
+    ):
+        preflight._broken("n7", error)
+    with pytest.raises(SetupError, match=r"^on n7 nothing can be run: OSError: no space"):
+        preflight._broken("n7", RuntimeError("ray::look()\nOSError: no space"))

@@ -315,6 +315,7 @@ with contextlib.redirect_stdout(io.StringIO()):
         for options in ([], ["--json"]):
             group.main([name, "--db", sys.argv[1], *options], standalone_mode=False)
 heavy = ("torch", "ray", "langchain", "langchain_core", "langgraph", "numpy", "scipy", "open_clip", "alembic")
+heavy += ("pyarrow", "psutil")
 rooms = ("evaluation", "cluster", "agents")
 print([name for name in (*heavy, *rooms) if name in sys.modules], file=sys.stderr)
 """

@@ -45,6 +45,16 @@ QUESTIONS = (
 """All but `nearest`, which loads NumPy."""
 
 
+ODD = ("\x00", "\udcff", "\u202e\u05d0", "\U0001f98a" * 36, "\udcff" * 36, "x" * 36)
+ASKED = {
+    "nearest": "no antibody in",
+    "lineage": "nothing in",
+    "verdicts": "no verdict",
+    "results": "no run",
+    "top": "no session",
+}
+
+
 @pytest.fixture
 def filled(path: Path, store: AntibodyStore, session: SessionRecord) -> Path:
     store.save_generation(draft(session.id))
@@ -141,6 +151,7 @@ def test_sql_says_when_there_are_more_rows(filled: Path) -> None:
         (("diff", "alpha", "alhpa"), "did you mean 'alpha'"),
         (("verdicts", "1.png"), "no verdict on the sample"),
         (("top", "alhpa"), "did you mean 'alpha'"),
+        *(((name, odd), says) for odd in ODD for name, says in ASKED.items()),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

@@ -121,7 +121,8 @@ def test_killed_writers_leave_every_acknowledged_write_and_a_sound_file(path: Pa
         first = process.stdout.readline() if kill % 2 else b""  # each second time once it has written
         time.sleep(moments.uniform(0.0, 0.1))
         process.kill()
-        output, errors = process.communicate(timeout=60)
+        output = process.stdout.read()  # not communicate, which knows nothing of lines that are read already
+        _, errors = process.communicate(timeout=60)
         assert errors == b""
         lines = (first + output).decode().splitlines(keepends=True)
         acknowledged = [int(line) for line in lines if line.endswith("\n")]

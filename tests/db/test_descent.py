@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from db.exchange import export_session, import_session
+from db.lineage import lineage
+from db.merge import merge
 from db.records import SessionRecord
-from db.store import AntibodyStore
+from db.session_files import open_folder
+from db.store import AntibodyStore, open_store
 from immuno.errors import SetupError
 
 from .build import antibody, draft, make_session
@@ -111,3 +116,50 @@ def test_a_generation_sums_up_its_calls_but_not_what_was_reused(store: AntibodyS
 def test_a_cost_is_a_number_or_unknown(store: AntibodyStore, session: SessionRecord, number: dict[str, Any]) -> None:
     with pytest.raises(SetupError, match=r"of a call cannot be (nan|inf); use None where it is unknown"):
         store.record_llm_call(session.id, 0, "propose", "dog", reply_text="r", **number, **CALL)
+
+
+def test_the_lineage_goes_on_across_sessions(store: AntibodyStore, session: SessionRecord) -> None:
+    first = draft(session.id)
+    start = store.save_generation(first)
+    store.save_generation(draft(session.id, 1))
+    parent = first.antibodies[0]
+    branch = make_session(store, "beta", parent_generation_id=start.id)
+    copied = antibody(parent.text, guards="wolf", parent_id=parent.id, relation="copied")
+    edited = antibody("steel dog", parent_id=copied.id, relation="edited")
+    store.save_generation(draft(branch.id, antibodies=(copied, edited), effects=(), verdicts=(), bank=()))
+
+    def steps(name: str, what: str = "generation") -> list[tuple[int, str, int, str]]:
+        return [(one.distance, one.session, one.number, one.text) for one in lineage(store, name) if one.what == what]
+
+    assert [step[:3] for step in steps("beta:0")] == [(-1, "alpha", 0), (0, "beta", 0)]
+    assert [step[:3] for step in steps("alpha:0")] == [(0, "alpha", 0), (1, "alpha", 1), (1, "beta", 0)]
+    assert steps(edited.id, "antibody") == [
+        (-2, "alpha", 0, "robot dog 0"),
+        (-1, "beta", 0, "robot dog 0"),
+        (0, "beta", 0, "steel dog"),
+    ]
+    assert steps(parent.id, "antibody") == [
+        (0, "alpha", 0, "robot dog 0"),
+        (1, "beta", 0, "copied: robot dog 0"),
+        (2, "beta", 0, "edited: steel dog"),
+    ]
+
+
+def test_a_branch_goes_to_another_database_without_what_it_came_from(
+    store: AntibodyStore, session: SessionRecord, tmp_path: Path
+) -> None:
+    first = draft(session.id)
+    start = store.save_generation(first)
+    branch = make_session(store, "beta", parent_generation_id=start.id)
+    copied = antibody("robot", parent_id=first.antibodies[0].id, relation="copied")
+    store.save_generation(draft(branch.id, antibodies=(copied,), effects=(), verdicts=(), bank=(copied.id,)))
+    export_session(store, "beta", tmp_path / "beta")
+    with open_store(str(tmp_path / "away.db")) as away:
+        import_session(away, open_folder(tmp_path / "beta"))
+        assert (away.session("beta").parent_generation_id, away.session("beta").parent) == (start.id, None)
+        assert away.antibodies()[0].parent_id == first.antibodies[0].id
+        assert [one.distance for one in lineage(away, "beta:0")] == [0]
+        assert [one.distance for one in lineage(away, "robot")] == [-1, 0, 1, 1]
+        merge(away, store)
+        assert away.session("beta").parent == "alpha:0"
+        assert lineage(away, "robot") == lineage(store, "robot")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from sqlalchemy import event
 
 from db.diff import MetricChange, diff
 from db.drafts import EffectDraft, MaturedDraft
-from db.engine import reading
 from db.judging import judgements
 from db.lineage import lineage
 from db.ranking import top
@@ -341,16 +338,3 @@ def test_everything_is_counted(world: World) -> None:
     assert {one.name: one.number for one in stats(world.store, world.session.id)} == expected | {"sessions": 1}
     beta = stats(world.store, world.store.session("beta").id)
     assert {one.name for one in beta if one.number} == {"sessions"}
-
-
-def test_the_effects_of_a_generation_are_found_by_an_index(world: World, path: Path) -> None:
-    """What `top SESSION` reads: no table from one end to the other."""
-    seen: list[tuple[str, Any]] = []
-    event.listen(world.store.engine, "before_cursor_execute", lambda *call: seen.append((call[2], call[3])))
-    top(world.store, world.session.id, generation=0)
-    ((query, values),) = [one for one in seen if "avg(" in one[0]]
-    with reading(world.store.engine) as transaction:
-        plan = transaction.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values).all()
-    steps = [row[-1] for row in plan]
-    assert any("SEARCH effects USING INDEX" in step for step in steps), steps
-    assert not [step for step in steps if step.startswith("SCAN") and "mean" not in step and "anon" not in step], steps

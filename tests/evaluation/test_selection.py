@@ -226,6 +226,22 @@ def test_near_duplicates_by_embedding_are_those_of_the_bank_or_of_an_earlier_pro
     assert all(one.accepted for one in strict)
 
 
+def test_near_duplicates_are_those_that_act_on_the_same_images() -> None:
+    """One embedding four times: a contextual antibody of another class, or a look-alike, does something else."""
+    vectors = np.repeat(unit_rows(np.random.default_rng(1), 1, MU.shape[1]), 4, axis=0)
+    found = run(
+        [
+            proposed("a toy kept on a lawn"),
+            proposed("a fish in the grass", "contextual", "fish"),
+            proposed("a car in the grass", "contextual", "car"),
+            proposed("a fish in a meadow", "contextual", "fish"),
+        ],
+        vectors,
+    )
+    assert [one.accepted for one in found] == [True, True, True, False]
+    assert "nearly the embedding of 'a fish in the grass'" in found[3].reason
+
+
 def test_a_proposal_that_was_turned_down_is_no_reason_to_turn_down_another() -> None:
     vector = unit_rows(np.random.default_rng(0), 1, MU.shape[1])
     first, second = run([proposed("an Eiffel tower"), proposed("iron tower")], np.repeat(vector, 2, axis=0))

@@ -40,8 +40,9 @@ def test_the_locks_name_no_registry(name: str, package: str) -> None:
         (["--help"], {"torch", "ray", "langchain_core", "sqlalchemy", "numpy"}),
         (["db", "--help"], {"torch", "ray", "langchain_core"}),
         (["bench", "--help"], {"torch", "ray", "langchain_core"}),
+        (["embed", "--help"], {"torch", "ray", "langchain_core", "numpy"}),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_the_command_line_starts_light(arguments: list[str], heavy: set[str]) -> None:
     code = f"""

@@ -46,7 +46,7 @@ def test_a_mistake_is_one_line_and_status_2(
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    for command in ("demo", "bench", "refine", "db", "report", "doctor"):
+    for command in ("demo", "bench", "embed", "refine", "db", "report", "doctor"):
         assert command in out
 
 
@@ -60,6 +60,24 @@ def test_the_doctor_finds_this_installation_well(capsys: pytest.CaptureFixture[s
     assert status == 0, err
     assert {finding["state"] for finding in findings.values()} <= {"ok", "warn"}
     assert {"room cluster", "room agents", "room evaluation", "room db", "mini-world model"} <= set(findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "state", "message"),
+    [
+        ("RAY_AUTH_TOKEN_PATH", "/no/such/token", "FAIL", "RAY_AUTH_TOKEN_PATH names /no/such/token, which is no file"),
+        ("RAY_ADDRESS", "http://head:8265", "warn", "is a dashboard: immuno submit goes there"),
+        ("RAY_ADDRESS", "head:6379", "ok", "RAY_ADDRESS=head:6379"),
+    ],
+)
+def test_the_doctor_looks_at_what_leads_to_a_cluster(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str, state: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    _, out, _ = run(capsys, "doctor")
+    (line,) = [line for line in out.splitlines() if line.split()[1:2] == ["ray"]]
+    assert line.split()[0] == state
+    assert message in line
 
 
 def test_the_doctor_reports_a_broken_database(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -89,6 +89,14 @@ def test_other_keys_of_a_method_are_its_parameters(tmp_path: Path) -> None:
         ),
         (("[data.id]", "[data]\noverlapp = 'drop'\n[data.id]"), "unknown key 'data.overlapp'; did you mean 'overlap'"),
         (("[data.id]", "[data]\noverlap = 'keep'\n[data.id]"), "data.overlap = 'keep'; known: drop, error"),
+        (
+            ('model = "miniworld"', 'model = "miniworld"\nbatch_size = 0'),
+            'encoder.batch_size = 0: give a whole number from 1 up, or "auto"',
+        ),
+        (
+            ('model = "miniworld"', 'model = "miniworld"\nbatch_size = "large"'),
+            "encoder.batch_size = 'large': give a whole number",
+        ),
         (('model = "miniworld"', ""), "encoder: the key 'model' is missing"),
         (('model = "miniworld"', 'kind = "precomputed"'), 'encoder: kind = "precomputed" needs texts'),
         (('model = "miniworld"', 'model = "x"\ntexts = "t.npz"'), "texts and logit_scale go with kind"),

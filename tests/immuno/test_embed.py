@@ -102,8 +102,16 @@ def test_the_life_of_a_store(place: Place, ray_cluster: str, monkeypatch: pytest
     assert len(place.shards()) == 3
 
     # The sealed ones when told, on record.
-    status, out, err = place.run(place.config, "--test")
+    status, out, err = place.run(place.config, "--test", "--progress", "json")
     assert status == 0
+    told = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    assert [(line["event"], line["done"]) for line in told[:-1] if line["event"] != "progress"] == [
+        *(("start", 0), ("stop", 8)),
+        *(("start", 0), ("stop", 4)),
+    ]
+    summary = told[-1]
+    assert (summary["event"], summary["embedded"], summary["from_store"], summary["deaths"]) == ("summary", 12, 11, [])
+    assert [Path(one["path"]).name for one in summary["quarantined"]] == ["002.png"]
     assert [line.split()[:2] for line in out.splitlines() if " test " in line] == [["id", "test"], ["far", "test"]]
     assert "12 image(s) embedded" in err
     with open_store(place.database) as record:
