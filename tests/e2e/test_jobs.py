@@ -112,7 +112,7 @@ def test_immuno_submit_runs_refuses_and_passes_on_the_exit_status(cluster: JobCl
 
 
 def test_ctrl_c_leaves_the_job_running(cluster: JobCluster, checkout: Path) -> None:
-    command = [sys.executable, "-m", "immuno", "submit", "--address", cluster.address, "--", "db", "--help"]
+    command = [sys.executable, "-m", "immuno", "submit", "--address", cluster.address, "--", "doctor"]
     with subprocess.Popen(
         command, cwd=checkout, env=cluster.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_the_job_running(cluster: JobCluster, checkout: Path) -> N
     done = subprocess.run(
         follow, env=cluster.environment(), capture_output=True, text=True, timeout=120, check=True
     )  # fmt: skip
-    assert "lineage" in done.stdout
+    assert "mini-world model" in done.stdout
     status = [BIN / "ray", "job", "status", "--address", cluster.address, job]
     done = subprocess.run(status, env=cluster.environment(), capture_output=True, text=True, timeout=60, check=True)
     assert "succeeded" in done.stdout.lower()
