@@ -30,8 +30,8 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## The whole system on the mini-world, into runs/demo (make demo SEED=1 for another seed)
 	@$(BIN)/python -m immuno demo --seed $(SEED)
 
-test: $(READY)  ## All tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(READY)  ## All tests, in two processes (PYTEST_ARGS="-n 0 ..." for one)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-vllm: $(READY) $(VLLM_READY)  ## Tests over the real vLLM, on CPU cores (builds .venv-vllm, 3 GB)
 	@$(BIN)/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)
