@@ -108,8 +108,10 @@ def check(config: RunConfig) -> Iterator[CheckedSet]:
 
 
 def check_all(place: str | Path | None) -> tuple[EmbeddingStore, Checked]:
-    """Verify every file of a store (None: the default one)."""
+    """Verify every file of a store (None: the default one). Raises SetupError where there is none."""
     store = EmbeddingStore(place or default_store_root())
+    if "://" not in store.place and not Path(store.place).is_dir():
+        raise SetupError(f"there is no embedding store at {store.place}; name its folder or URL with --store")
     return store, check_store(store)
 
 

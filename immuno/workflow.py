@@ -173,8 +173,8 @@ def with_overrides(
 
 
 def stored_config(session: str, *, database: str | None) -> RunConfig:
-    """Return the configuration a session was started with. Raises SetupError for an unknown session."""
-    with open_store(database, default=DEFAULT_DATABASE) as store:
+    """Return the configuration a session was started with. Raises SetupError for an unknown session and no database."""
+    with open_store(database, default=DEFAULT_DATABASE, read_only=True) as store:
         record = store.session(session)
     return parse_config(record.config, origin=f"session '{session}'", folder=Path())
 

@@ -171,6 +171,7 @@ def test_the_life_of_a_store(place: Place, ray_cluster: str, monkeypatch: pytest
         (("run.toml", "--yes"), "--dry-run and --yes go with --gc"),
         (("run.toml", "--store", "x"), "--store goes with --check or --gc without CONFIG"),
         (("run.toml", "--check"), "nothing of the encoder"),
+        (("--check", "--store", "nowhere"), "there is no embedding store at"),
         (("run.toml", "--gc", "--yes"), "nothing of the encoder"),
         (("--check", "--store", "s3://me:secret@bucket/x"), "give the bare URL"),
     ],
@@ -193,9 +194,10 @@ def test_there_must_be_something_to_embed(place: Place) -> None:
 
 
 def test_an_empty_store_is_whole_and_has_nothing_to_delete(place: Place) -> None:
-    assert place.json("--check", "--store", "nowhere") == {
+    (place.folder / "empty").mkdir()
+    assert place.json("--check", "--store", "empty") == {
         "damaged": False,
-        "store": str(place.folder / "nowhere"),
+        "store": str(place.folder / "empty"),
         "files": 0,
         "bytes": 0,
         "problems": [],
