@@ -136,7 +136,8 @@ def _wait_until_up(actor: Any, config: LLMServerConfig, tell: Tell) -> LLMStatus
         if status.state == "failed":
             raise SetupError(_explain(status))
         waited = time.monotonic() - started
-        what = f"for {config.gpus} free GPU(s)" if status.state == "waiting" else "for the LLM server"
+        place = f"for {config.gpus} free GPU(s)" if config.gpus else "for free CPU cores"
+        what = place if status.state == "waiting" else "for the LLM server"
         if waited > config.start_timeout:
             late = f"waited {waited:.0f} s {what}, in vain"
             raise SetupError(_with_tail(f"{late}; raise [llm_server] start_timeout, or see what holds it up", status))

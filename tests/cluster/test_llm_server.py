@@ -125,7 +125,7 @@ def test_a_server_that_ends_while_starting_shows_the_end_of_its_log(ray_cluster:
 
 @pytest.mark.ray
 def test_a_server_that_never_is_well_is_given_up_and_stopped(ray_cluster: str, tmp_path: Path) -> None:
-    config = stand_in(tmp_path, "--slow", "600", start_timeout=4.0)
+    config = stand_in(tmp_path, "--slow", "600", start_timeout=15.0)
     message = r"waited \d+ s for the LLM server, in vain; raise \[llm_server\] start_timeout"
     with pytest.raises(SetupError, match=message), serve_llm(config, LLM):
         pass
