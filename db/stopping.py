@@ -12,6 +12,8 @@ from db.machinery import Claim
 from db.store import AntibodyStore
 from db.writing import insert_new, new_id, now
 
+_REQUEST = "stop:"
+
 
 def ask_to_stop(store: AntibodyStore, session_id: str) -> None:
     """Leave a request for whoever runs the session."""
@@ -33,5 +35,10 @@ def withdraw_stop(store: AntibodyStore, session_id: str) -> None:
         transaction.execute(delete(Claim).where(Claim.work == _work(session_id)))
 
 
+def is_request(work: str) -> bool:
+    """Whether a claim on this work is a request to stop, which nobody is at work on."""
+    return work.startswith(_REQUEST)
+
+
 def _work(session_id: str) -> str:
-    return f"stop:{session_id}"
+    return f"{_REQUEST}{session_id}"

@@ -236,10 +236,11 @@ def running(database: str | None, form: Form) -> None:
     `seen` is the last sign of life, UTC. A session whose process died can be resumed: its claim is taken over.
     """
     from db.claims import ClaimRecord, claims
+    from db.stopping import is_request
 
     with open_database(database) as store:
-        records = claims(store.engine)
         names = {f"session:{one.id}": one.name for one in store.sessions()}
+        records = [one for one in claims(store.engine) if not is_request(one.work)]
 
     def cells(c: ClaimRecord) -> tuple[Any, ...]:
         return names.get(c.work, c.work), c.host, c.pid, *(f"{t:%Y-%m-%d %H:%M:%S}" for t in (c.claimed_at, c.beat_at))

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from db.claims import claim
 from db.drafts import EffectDraft
 from db.records import SessionRecord
-from db.store import AntibodyStore
+from db.stopping import ask_to_stop
+from db.store import AntibodyStore, open_store
 from immuno.cli.db import group
 from immuno.errors import SetupError
 from immuno.records import Verdict
@@ -123,7 +124,10 @@ def test_tables_say_what_matters(filled: Path) -> None:
     assert ["antibodies", "accepted", "2"] in [line.split() for line in printed(filled, "stats").splitlines()]
     assert "+1" in printed(filled, "lineage", "alpha:0")
     assert "0.250" in printed(filled, "calls", "alpha")
+    with open_store(str(filled)) as store:
+        ask_to_stop(store, store.session("alpha").id)
     assert str(os.getpid()) in printed(filled, "running")
+    assert "stop" not in printed(filled, "running")  # a request is nobody at work
 
 
 def test_the_lines_of_a_run_are_listed(path: Path, store: AntibodyStore) -> None:
