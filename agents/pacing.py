@@ -121,6 +121,7 @@ def side_by_side(
                 return
             wait(running, return_when=FIRST_COMPLETED)
             done = wait(running, timeout=_GATHER_SECONDS).done
-            yield [(*running.pop(one), one.result()) for one in done]
+            # In the order of the items, so that of two errors the same one is raised every time.
+            yield [(*running.pop(one), one.result()) for one in list(running) if one in done]
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
