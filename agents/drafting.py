@@ -118,6 +118,8 @@ def _antibody(
         turned_down = one.reason
     elif not state["decision"].accepted:
         turned_down = f"its generation was not accepted: {state['decision'].reason}"
+    elif key in state["withdrawn"]:
+        turned_down = "withdrawn: its generation is better without it"
     else:
         turned_down = "pruned: the bank is better without it" if key in state["pruned"] else ""
     return AntibodyDraft(

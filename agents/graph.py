@@ -27,7 +27,7 @@ from agents.inspection import Inspector, ShownMistakes, mis_accepted_by_class
 from agents.maturing import Maturation, Matured
 from agents.memory import Memory
 from agents.policies import WorstFirst
-from agents.pruning import decide_pruning, suspects
+from agents.pruning import decide_pruning, suspects, without
 from agents.schemas import Focus, Proposals, Reflection, proposals_of
 from agents.templates import fill, prompt_template
 from agents.text import clean_text, without_markup
@@ -63,6 +63,9 @@ class GenerationState(TypedDict, total=False):
     candidate: Bank
     after: Boundary
     decision: Decision
+    taken: Bank
+    taken_after: Boundary
+    withdrawn: tuple[str, ...]
     matured: Matured | None
     grown: Bank
     weighed: Boundary
@@ -188,20 +191,41 @@ class Loop:
         return {"candidate": candidate, "after": self._measure(candidate)}
 
     def decide(self, state: GenerationState) -> GenerationState:
-        """Keep the bank, or go back to the one it was made from."""
-        if not any(one.accepted for one in state["screened"]):
-            return {"decision": Decision(False, "no proposal passed the screen")}
-        rule = Acceptance(self.halves, self.seed, self.config.confirmation)
-        return {"decision": rule.decide(state["before"], state["after"], best=state["memory"].best_mean_auroc)}
+        """Keep the bank; or, if that is turned down, the bank without the new antibodies that harm; or neither."""
+        whole: GenerationState = {"taken": state["candidate"], "taken_after": state["after"], "withdrawn": ()}
+        new = {key for key, one in zip(state["ids"], state["screened"], strict=True) if one.accepted}
+        if not new:
+            return {**whole, "decision": Decision(False, "no proposal passed the screen")}
+        rule, best = Acceptance(self.halves, self.seed, self.config.confirmation), state["memory"].best_mean_auroc
+        decision = rule.decide(state["before"], state["after"], best=best)
+        if decision.accepted or not self.config.pruning:
+            return {**whole, "decision": decision}
+        harmful = tuple(key for key in self._suspects(state["after"]) if key in new)
+        if not 0 < len(harmful) < len(new):
+            return {**whole, "decision": decision}
+        bank = without(state["candidate"], harmful)
+        after = self._measure(bank)
+        of_part = rule.decide(state["before"], after, best=best)
+        if not of_part.accepted:
+            return {**whole, "decision": decision}
+        reason = (
+            f"{len(harmful)} of {len(new)} new antibodies withdrawn; {of_part.reason}; with them: {decision.reason}"
+        )
+        return {
+            "taken": bank,
+            "taken_after": after,
+            "withdrawn": harmful,
+            "decision": Decision(True, reason, of_part.measured | {"withdrawn": len(harmful)}),
+        }
 
     def mature(self, state: GenerationState) -> GenerationState:
         """Move antibodies of a bank that is kept toward the outliers nearest to them, where that is shown to help."""
         matured = None
         if self.config.maturation and state["decision"].accepted:
             attempt = Maturation(self.data, self.halves, self._measure, self.seed)
-            matured = attempt.try_on(state["candidate"], state["after"], state["memory"].matured)
+            matured = attempt.try_on(state["taken"], state["taken_after"], state["memory"].matured)
         if matured is None or not matured.decision.accepted:
-            return {"matured": matured, "grown": state["candidate"], "weighed": state["after"]}
+            return {"matured": matured, "grown": state["taken"], "weighed": state["taken_after"]}
         return {"matured": matured, "grown": matured.bank, "weighed": matured.boundary}
 
     def weigh(self, state: GenerationState) -> GenerationState:
@@ -226,10 +250,7 @@ class Loop:
         harmful = self._suspects(state["weighed"]) if self.config.pruning and state["decision"].accepted else ()
         if not harmful:
             return unchanged
-        gone = set(harmful)
-        bank = state["grown"].take(
-            np.array([i for i, key in enumerate(state["grown"].ids) if key not in gone], np.int64)
-        )
+        bank = without(state["grown"], harmful)
         final = self._measure(bank)
         decision = decide_pruning(self.halves, state["weighed"], final, len(harmful), seed=self.seed)
         if not decision.accepted:

@@ -6,9 +6,9 @@
     S(x)   = b(x) - beta max_j e_j(x)                                      higher = more in-distribution
 
 b is the base (evaluation.scores.bases). Defaults: eps = 0.001, from the range 0.0005 to 0.002 that our trials found
-good; beta = 2.5, from 2 to 3; base = "fused" with w = 0.35 and alpha = 0.9 (good from 0.85 to 0.92). Uses class names,
-and fit images and antibodies where there are any. Without fit images every radius is 0 and the base is the maximum
-cosine. Without antibodies the score is its base, and the base "max_cosine" is the score max_logit.
+good; beta = 2.5, from 2 to 3; base = "fused" with w = 0.35, v = 0 and alpha = 0.9 (good from 0.85 to 0.92). Uses class
+names, and fit images and antibodies where there are any. Without fit images every radius is 0 and the base is the
+maximum cosine. Without antibodies the score is its base, and the base "max_cosine" is the score max_logit.
 
 Variants: `margin` = "top5" compares an antibody with the mean of the five nearest classes (of all, where there are
 fewer) in place of the nearest; `combine` = "sum" takes the sum of the exceedances in place of the largest; with
@@ -69,8 +69,8 @@ class Closest(NamedTuple):
 
 @dataclass(frozen=True, config=PARAMETERS)
 class Calibrated(Score):
-    """Self-calibrated antibodies. `eps`, `class_eps` in (0, 1); `beta` >= 0; `alpha`, `w` in [0, 1]; `xi` in [0, pi],
-    radians."""
+    """Self-calibrated antibodies. `eps`, `class_eps` in (0, 1); `beta` >= 0; `alpha`, `w`, `v` in [0, 1]; `xi` in [0,
+    pi], radians."""
 
     name: ClassVar[str] = "calibrated"
     uses_bank: ClassVar[bool] = True
@@ -80,6 +80,7 @@ class Calibrated(Score):
     alpha: Annotated[float, Field(ge=0, le=1)] = DEFAULT_ALPHA
     xi: Annotated[float, Field(ge=0, le=math.pi)] = DEFAULT_XI
     w: Annotated[float, Field(ge=0, le=1)] = 0.35
+    v: Annotated[float, Field(ge=0, le=1)] = 0.0
     margin: Margin = "top1"
     combine: Combine = "max"
     guarded: bool = False
@@ -89,7 +90,7 @@ class Calibrated(Score):
     def fit(self, space: Space) -> FittedCalibrated:
         """Fit the base, and each antibody's radius. Raises SetupError where `guarded` meets an unknown class."""
         texts, vectors = space.texts.astype(np.float64), space.bank.vectors.astype(np.float64)
-        base = fit_base(space, self.base, alpha=self.alpha, xi=self.xi, w=self.w)
+        base = fit_base(space, self.base, alpha=self.alpha, xi=self.xi, w=self.w, v=self.v)
         fit = space.fit.features if space.fit is not None else np.zeros((0, space.dim), np.float32)
         radii = self_radii(fit, texts, vectors, eps=self.eps, margin=self.margin)
         everyone = np.full(len(space.bank), EVERY_CLASS)
@@ -141,7 +142,7 @@ class FittedCalibrated(FittedScore):
     @property
     def width(self) -> int:
         """Numbers held per image while scoring."""
-        return super().width + len(self.texts) + 2 * len(self.antibodies)
+        return super().width + self.base.width + len(self.texts) + 2 * len(self.antibodies)
 
     def exceedance(self, features: FloatArray) -> Exceedance:
         """Return what the antibodies do to images (n, d). Raises SetupError as `score` does."""

@@ -19,10 +19,17 @@ from evaluation.space import Feedback, Space
 _ALL, _EVEN, _ODD = slice(None), slice(0, None, 2), slice(1, None, 2)
 
 
+class Fusion(NamedTuple):
+    """The weights of a fused base (evaluation.scores.bases)."""
+
+    w: float
+    v: float
+
+
 class Candidate(NamedTuple):
     """A setting that may be chosen."""
 
-    w: float
+    fusion: Fusion
     beta: float
     matured: bool
 
@@ -58,12 +65,12 @@ class Judgement(NamedTuple):
 class Trial:
     """What every candidate's scores on the feedback are made of.
 
-    `bases` maps w to b on the known images and on each outlier set. `plain` is the firing of the bank itself;
+    `bases` maps fusions to b on the known images and on each outlier set. `plain` is the firing of the bank itself;
     `halves` of the two banks matured on one half of each outlier set, each on the *other* half's rows (the even rows
     are judged by the first); `unlike` of banks matured without a set, each on that set.
     """
 
-    bases: Mapping[float, tuple[Floats, Mapping[str, Floats]]]
+    bases: Mapping[Fusion, tuple[Floats, Mapping[str, Floats]]]
     plain: Firing
     halves: tuple[Firing, Firing]
     unlike: Mapping[str, Firing]
@@ -73,21 +80,21 @@ class Trial:
         cls,
         space: Space,
         feedback: Feedback,
-        fit: Callable[[Space, float, float], FittedCalibrated],
+        fit: Callable[[Space, Fusion, float], FittedCalibrated],
         *,
-        ws: Sequence[float],
+        fusions: Sequence[Fusion],
         g: float,
     ) -> Trial:
-        """Measure what is needed, once. `fit(space, w, beta)` gives the calibrated score."""
+        """Measure what is needed, once. `fit(space, fusion, beta)` gives the calibrated score."""
         known, sets = feedback.known.features, {name: one.features for name, one in feedback.outliers.items()}
         bare = replace(space, bank=Bank.empty(space.dim))
         bases = {}
-        for w in ws:
-            base = fit(bare, w, 0.0)
-            bases[w] = (base.score(known), {name: base.score(x) for name, x in sets.items()})
+        for fusion in fusions:
+            base = fit(bare, fusion, 0.0)
+            bases[fusion] = (base.score(known), {name: base.score(x) for name, x in sets.items()})
 
         def firing(bank: Bank, judged: Mapping[str, FloatArray], beside: Firing | None, rows: slice) -> Firing:
-            fitted = fit(replace(space, bank=bank), 1.0, 1.0)
+            fitted = fit(replace(space, bank=bank), Fusion(1.0, 0.0), 1.0)
             found = Firing(
                 fitted.exceedance(known).largest, {name: fitted.exceedance(x).largest for name, x in judged.items()}
             )
@@ -129,8 +136,13 @@ class Trial:
         others = [value for firing in unlike for value in self._fpr95(candidate, firing, _ALL)]
         return Judgement(float(np.mean(like)), float(np.mean(others)) if others else None)
 
+    def error(self, judgement: Judgement) -> float:
+        """The standard error of a mean share of the outliers, as if it were one share of them all."""
+        share, count = judgement.mean, sum(len(e) for e in self.plain.outliers.values())
+        return float(np.sqrt(share * (1 - share) / count))
+
     def _fpr95(self, candidate: Candidate, firing: Firing, rows: slice) -> list[float]:
-        known, outliers = self.bases[candidate.w]
+        known, outliers = self.bases[candidate.fusion]
         scores = known - candidate.beta * firing.known
         return [
             fpr95_id(scores, outliers[name][rows] - candidate.beta * e) for name, e in firing.outliers.items() if len(e)
@@ -140,10 +152,14 @@ class Trial:
 def choose(trial: Trial, candidates: Sequence[Candidate]) -> tuple[Candidate, dict[str, Any]]:
     """Return the candidate to use, the first of equals, and the figures behind it as plain JSON values.
 
-    The first candidate is the default.
+    Of candidates with the base of the best one, the first that is within one standard error of it is taken (after the
+    rule of Breiman et al., 1984): a beta far from the default, or a maturation, that cannot be told from it here is
+    likely to be worse on outliers unlike any of these. The first candidate is the default.
     """
     found = {one: trial.fpr95(one) for one in candidates}
-    best = min(candidates, key=lambda one: found[one].mean)
+    lowest = min(candidates, key=lambda one: found[one].mean)
+    within = found[lowest].mean + trial.error(found[lowest])
+    best = next(one for one in candidates if one.fusion == lowest.fusion and found[one].mean <= within)
     return best, {
         "feedback_fpr95": found[best].like,
         "feedback_fpr95_unlike": found[best].unlike,

@@ -6,14 +6,16 @@ the calibrated score (evaluation.scores.calibrated) with its three parts: the fu
 bank to which affinity maturation (evaluation.maturation) has added. What differs between data sets is chosen by
 cross-validation on the feedback split, among few candidates:
 
-- w: the default 0.35, or 1 (the prototype base);
+- w: the default 0.35, or 1 (closeness without distinctness);
+- v: the default 0, or 0.75 (typicality, by Mahalanobis distance);
 - beta: the default 2.5, half of it, twice, or four times;
 - whether matured antibodies (g = 0.3) are added.
 
 Outliers that matured an antibody never judge it. A candidate is judged twice: by outliers *like* those that matured its
 antibodies (the halves of each set judge one another), and by outliers *unlike* them (each set judges antibodies matured
 on the other sets), since both turn up. The candidate with the lowest mean of the two FPR95s, each a mean over the sets,
-is taken. No sealed image is looked at. What was chosen, and the figures, are in `chosen`.
+is taken; of those with its base that are within one standard error of it, the first in the order above: no maturation,
+and the default beta. No sealed image is looked at. What was chosen, and the figures, are in `chosen`.
 
 Without feedback the defaults hold and nothing is matured; without fit images the base is the maximum cosine and every
 radius 0. Defaults: eps = 0.001, alpha = 0.9, as in evaluation.scores.calibrated. The paper's residual adapter is not
@@ -36,20 +38,21 @@ from evaluation.prototypes import DEFAULT_ALPHA
 from evaluation.scores.base import PARAMETERS, FittedScore, Score
 from evaluation.scores.bases import BaseName
 from evaluation.scores.calibrated import Calibrated, FittedCalibrated
-from evaluation.scores.choice import Candidate, Trial, choose
+from evaluation.scores.choice import Candidate, Fusion, Trial, choose
 from evaluation.space import Feedback, Space
 
-DEFAULT_W, DEFAULT_BETA = 0.35, 2.5
+DEFAULT_W, DEFAULT_V, DEFAULT_BETA = 0.35, 0.0, 2.5
 _WS = (DEFAULT_W, 1.0)
+_VS = (DEFAULT_V, 0.75)
 _BETAS = (DEFAULT_BETA, DEFAULT_BETA / 2, 2 * DEFAULT_BETA, 4 * DEFAULT_BETA)
 
 
 @dataclass(frozen=True, config=PARAMETERS)
 class ImmunoVlm(Score):
-    """Our pipeline. `w` in [0, 1], `beta` >= 0 and `maturation` may be "auto": chosen by the rule of the module.
+    """Our pipeline. `w`, `v` in [0, 1], `beta` >= 0 and `maturation` may be "auto": chosen by the rule of the module.
 
-    `eps` in (0, 1), `alpha` and `g` in [0, 1]. For ablations: another `base`, where w has no say; `radii` False takes 0
-    for each radius; `guarded`, `class_radii` and `class_eps` as in evaluation.scores.calibrated.
+    `eps` in (0, 1), `alpha` and `g` in [0, 1]. For ablations: another `base`, where w and v have no say; `radii`
+    False takes 0 for each radius; `guarded`, `class_radii` and `class_eps` as in evaluation.scores.calibrated.
     """
 
     name: ClassVar[str] = "immuno_vlm"
@@ -59,6 +62,7 @@ class ImmunoVlm(Score):
     alpha: Annotated[float, Field(ge=0, le=1)] = DEFAULT_ALPHA
     base: BaseName = "fused"
     w: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    v: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     beta: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     g: Annotated[float, Field(ge=0, le=1)] = DEFAULT_PULL
     maturation: bool | Literal["auto"] = "auto"
@@ -76,32 +80,35 @@ class ImmunoVlm(Score):
             best, chosen = choose(self._trial(space, space.feedback), candidates)
         if best.matured and space.feedback is not None:
             matured = mature(space.bank, [images.features for images in space.feedback.outliers.values()], g=self.g)
-        fitted = self._calibrated(replace(space, bank=space.bank.concat(matured)), best.w, best.beta)
-        choices = {"w": best.w, "beta": best.beta, "matured": len(matured), **chosen}
+        fitted = self._calibrated(replace(space, bank=space.bank.concat(matured)), best.fusion, best.beta)
+        choices = {**best.fusion._asdict(), "beta": best.beta, "matured": len(matured), **chosen}
         return FittedImmunoVlm(**{**vars(fitted), "name": self.name}, choices=choices)
 
     def _candidates(self, space: Space) -> list[Candidate]:
         """What may be chosen, the default first."""
         has_feedback = space.feedback is not None and bool(space.feedback.outliers)
-        ws = self._ws if has_feedback else self._ws[:1]
+        fusions = self._fusions if has_feedback else self._fusions[:1]
         betas = (_BETAS if has_feedback else _BETAS[:1]) if self.beta == "auto" else (self.beta,)
         if not has_feedback or not len(space.bank):
             grown: tuple[bool, ...] = (False,)
         else:
-            grown = (True, False) if self.maturation == "auto" else (self.maturation,)
-        return [Candidate(w, beta, matured) for matured in grown for w in ws for beta in betas]
+            grown = (False, True) if self.maturation == "auto" else (self.maturation,)
+        return [Candidate(fusion, beta, matured) for matured in grown for fusion in fusions for beta in betas]
 
     @property
-    def _ws(self) -> tuple[float, ...]:
-        if self.w != "auto":
-            return (self.w,)
-        return _WS if self.base == "fused" else _WS[-1:]
+    def _fusions(self) -> tuple[Fusion, ...]:
+        if self.base != "fused":
+            return (Fusion(1.0, 0.0),)
+        ws = _WS if self.w == "auto" else (self.w,)
+        vs = _VS if self.v == "auto" else (self.v,)
+        return tuple(Fusion(w, v) for v in vs for w in ws)
 
-    def _calibrated(self, space: Space, w: float, beta: float) -> FittedCalibrated:
+    def _calibrated(self, space: Space, fusion: Fusion, beta: float) -> FittedCalibrated:
         fitted = Calibrated(
             eps=self.eps,
             alpha=self.alpha,
-            w=w,
+            w=fusion.w,
+            v=fusion.v,
             beta=beta,
             base=self.base,
             guarded=self.guarded,
@@ -112,7 +119,7 @@ class ImmunoVlm(Score):
 
     def _trial(self, space: Space, feedback: Feedback) -> Trial:
         """What the candidates are judged by."""
-        return Trial.of(space, feedback, self._calibrated, ws=self._ws, g=self.g)
+        return Trial.of(space, feedback, self._calibrated, fusions=self._fusions, g=self.g)
 
 
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
@@ -123,5 +130,5 @@ class FittedImmunoVlm(FittedCalibrated):
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """w, beta, how many antibodies were matured, and where there was a choice the figures behind it."""
+        """w, v, beta, how many antibodies were matured, and where there was a choice the figures behind it."""
         return self.choices

@@ -16,7 +16,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 
 from agents import session as sessions
-from agents.acceptance import Decision
+from agents.acceptance import Acceptance, Decision
+from agents.boundary import Boundary
 from agents.briefing import read_briefing
 from agents.chat import ModelUnavailable
 from agents.feedback import FeedbackData
@@ -177,7 +178,7 @@ def test_the_guideline_of_a_generation_that_failed_is_not_continued(
 
     def failing(self: Any, state: Any) -> Any:
         if state["memory"].number == 2:
-            return {"decision": Decision(False, "for the test")}
+            return {**decide(self, state), "decision": Decision(False, "for the test")}
         return decide(self, state)
 
     monkeypatch.setattr(sessions.Loop, "decide", failing)
@@ -193,6 +194,43 @@ def test_the_guideline_of_a_generation_that_failed_is_not_continued(
     assert json.dumps(tree[second.prompt_version].guideline)[1:-1] in next(
         text for text in reflected if '"dropped":["' in text
     )
+
+
+@pytest.mark.parametrize("pruning", [True, False])
+def test_new_antibodies_that_harm_do_not_cost_those_that_help(
+    store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch, pruning: bool
+) -> None:
+    """A bank with any of the first generation's last two antibodies is turned down; without them it is judged again."""
+    harmful: list[str] = []
+    decide = Acceptance.decide
+
+    def suspects(self: Any, boundary: Boundary) -> tuple[str, ...]:
+        if not harmful:
+            harmful.extend(boundary.fitted.bank.ids[-2:])
+        return tuple(key for key in boundary.fitted.bank.ids if key in harmful)
+
+    def strict(self: Acceptance, parent: Boundary, child: Boundary, *, best: float) -> Decision:
+        if len(child.fitted.bank) and (not harmful or set(harmful) & set(child.fitted.bank.ids)):
+            return Decision(False, "the whole harms")
+        return decide(self, parent, child, best=best)
+
+    monkeypatch.setattr(sessions.Loop, "_suspects", suspects)
+    monkeypatch.setattr(Acceptance, "decide", strict)
+    session = new_session(
+        store, data, config=CONFIG.model_copy(update={"generations": 1, "maturation": False, "pruning": pruning})
+    )
+    first = session.run()[1]
+    new = [one for one in store.antibodies(session.record.id) if not one.reason or "withdrawn" in one.reason]
+    assert first.accepted == pruning
+    if pruning:
+        assert first.reason.startswith(f"2 of {len(new)} new antibodies withdrawn; first half: ")
+        assert first.reason.endswith("with them: the whole harms")
+        assert first.metrics["withdrawn"] == 2
+        assert {one.reason for one in new if one.id in harmful} == {"withdrawn: its generation is better without it"}
+        assert {one.status for one in new if one.id in harmful} == {"rejected"}
+        assert [one.id for one in store.bank(first.id).antibodies] == [one.id for one in new if one.id not in harmful]
+    else:
+        assert not len(store.bank(first.id))
 
 
 @pytest.fixture(scope="module")
