@@ -19,6 +19,7 @@ from sqlalchemy import Engine, MetaData, create_engine, insert, inspect, select,
 from db import engine as engines
 from db import migrations
 from db import models as m
+from db.calls import record_calls
 from db.engine import make_engine, migrating, reading, resolve_url, writing
 from db.machinery import metadata_of
 from db.maintenance import check_database, upgrade_database
@@ -27,7 +28,7 @@ from db.vectors import to_half
 from immuno.errors import ImmunoError, SetupError
 from immuno.records import EncoderInfo
 
-from .build import ENCODER, antibody, draft, make_session
+from .build import ENCODER, antibody, call, draft, make_session
 from .postgres import Server
 
 pytestmark = pytest.mark.postgresql
@@ -262,8 +263,8 @@ def test_a_recorded_call_does_not_wait_for_a_generation(url: str, monkeypatch: p
         session = make_session(store)
         with writing(store.engine) as transaction:
             write_generation(transaction, draft(session.id))
-            asked: dict[str, Any] = {"request_digest": "r", "request_text": "?", "reply_text": "paid", "model": "m"}
-            assert store.record_llm_call(session.id, 0, "propose", "dog", **asked).reply_text == "paid"
+            record_calls(store, session.id, [call(reply="paid")])
+            assert [one.reply_text for one in store.llm_calls()] == ["paid"]
         assert store.session("alpha").generations == 1
 
 
