@@ -23,6 +23,7 @@ from db.calls import record_calls
 from db.engine import make_engine, migrating, reading, resolve_url, writing
 from db.machinery import metadata_of
 from db.maintenance import check_database, upgrade_database
+from db.search import Among, nearest
 from db.store import AntibodyStore, open_store
 from db.vectors import to_half
 from immuno.errors import ImmunoError, SetupError
@@ -94,18 +95,34 @@ def test_each_encoder_has_an_index_that_finds_its_nearest(store: AntibodyStore) 
         transaction.execute(text("ANALYZE"))
     base = select(m.Antibody.text, m.Embedding.vector).join(m.Antibody, m.Antibody.id == m.Embedding.antibody_id)
     found = 0
+    query = likely(base, digest, 32, 10)
     with reading(store.engine) as transaction:
         for one in asked:
-            rows = transaction.execute(likely(transaction, base, digest, one, 10)).all()
+            rows = transaction.execute(query, {"direction": to_half(one.tobytes())}).all()
             assert len(rows) == 20
             best = np.argsort(-(directions @ one))[:10]
             found += len({f"alpha {i}" for i in best} & {name for name, _ in rows})
-        query = likely(transaction, base, digest, asked[0], 10)
-        compiled = query.compile(store.engine, compile_kwargs={"literal_binds": True})
+        filled = query.params(direction=to_half(asked[0].tobytes()))
+        compiled = filled.compile(store.engine, compile_kwargs={"literal_binds": True})
         plan = transaction.scalars(text(f"EXPLAIN {compiled}")).all()
         assert f"hnsw_{digest[:40]}" in "\n".join(plan)
     assert found >= 0.95 * 10 * len(asked)
     assert all(check.ok for check in check_database(store._url.render_as_string(hide_password=False), NOWHERE))
+
+
+def test_many_neighbours_are_searched_for_more_widely(store: AntibodyStore) -> None:
+    vectors = fill(store, count=1000, dim=8)
+    own, *_ = store.antibodies(store.session("alpha").id)
+    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    with writing(store.engine) as transaction:
+        transaction.execute(text("ANALYZE"))
+    best = {f"alpha {i}" for i in np.argsort(-(directions @ directions[0]))[1:201]}
+    found = nearest(store, own.id, limit=200)
+    assert len(found) == 200
+    assert len(best & {one.text for one in found}) >= 190
+    few = nearest(store, own.id, Among(session_id=store.session("alpha").id, guards="dog"), limit=5)
+    assert few == found[:5]
+    assert nearest(store, own.id, Among(guards="cat")) == ()
 
 
 def test_the_check_counts_what_the_index_lacks(store: AntibodyStore, url: str) -> None:
