@@ -164,7 +164,7 @@ def reading(engine: Engine) -> Iterator[Session]:
     with plain_errors(engine.url), Session(engine, expire_on_commit=False) as session:
         yield session
         if not is_sqlite(engine.url):
-            session.commit()  # nothing but what psycopg has prepared by now: a ROLLBACK would make it forget that
+            session.commit()  # of nothing: at a ROLLBACK psycopg would forget the statements that it has prepared
 
 
 @contextmanager
