@@ -70,7 +70,8 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
     stored, and for an antibody without an embedding: no model is loaded here.
     """
     with reading(store.engine) as transaction:
-        embedded = transaction.execute(_asked(), {"ids": [name]}).first() if is_id(name) else None
+        connection = transaction.connection()  # here and below: the session's own rows would take twice the time
+        embedded = connection.execute(_asked(), {"ids": [name]}).first() if is_id(name) else None
         if embedded is None:
             found = antibodies_named(transaction, name)
             if not found:
@@ -79,7 +80,7 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
                     " db' loads no model: 'immuno refine' embeds and stores what it proposes; a vector of your own goes"
                     " to db.search.nearest_to_vector"
                 )
-            embedded = transaction.execute(_asked(), {"ids": [one.id for one in found]}).first()
+            embedded = connection.execute(_asked(), {"ids": [one.id for one in found]}).first()
             if embedded is None:
                 raise SetupError(
                     f"the antibody {name!r} is stored without an embedding ({found[0].reason or found[0].status});"
@@ -119,7 +120,7 @@ def _likely(encoder_digest: str, among: Among, dim: int, most: int) -> Select[*t
 
 
 def _described(embeddings: Select[str, bytes]) -> Select[*tuple[Any, ...]]:
-    """What a Neighbour says of antibodies, and last the embedding; a plain row, as the ORM's take twice the time."""
+    """What a Neighbour says of antibodies, and last the embedding."""
     found = embeddings.subquery()
     antibody = m.Antibody.id, m.Session.name, m.Generation.number, m.Antibody.text, m.Antibody.kind
     return (
@@ -206,7 +207,6 @@ def _roughly_nearest(
                 return [own.decode("ascii") for own in file.ids[near].tolist()]
     ids: list[str] = []
     roughly: list[NDArray[np.float32]] = []
-    # Through the connection: a session's own loading would take as long as the rest.
     rows = connection.execute(_embeddings(encoder_digest, among), execution_options={"yield_per": _BLOCK})
     for block in rows.partitions():
         some, raw = zip(*block, strict=True)
