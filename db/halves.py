@@ -70,11 +70,16 @@ def fill_with(engine: Engine) -> None:
             connection.execute(insert(halves), added)
 
 
-def search_wide_enough(connection: Connection, limit: int) -> None:
-    """For the transaction, have the index look at enough for `limit` answers; as a rule it does."""
+def prepare_search(connection: Connection, limit: int, *, narrowed: bool) -> None:
+    """For the transaction, have the index look at enough for `limit` answers (as a rule it does).
+
+    `narrowed`: something else is asked for besides nearness.
+    """
     searched = min(8 * limit, _MOST_SEARCHED)
     if searched > _SEARCHED:
         connection.exec_driver_sql(f"SET LOCAL hnsw.ef_search = {searched}")
+    if narrowed:  # a plan for all values would not see that few rows have this one, and read the index in vain
+        connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
 def likely(query: Select[*tuple[Any, ...]], encoder_digest: str, dim: int, limit: int) -> Select[*tuple[Any, ...]]:
@@ -85,8 +90,8 @@ def likely(query: Select[*tuple[Any, ...]], encoder_digest: str, dim: int, limit
     where there are fewer.
     """
     half = cast(halves.c.half, HALFVEC(dim))  # what is indexed
-    # Written out, both: for a parameter the planner could not tell that the encoder's own index will do, and would take
-    # it that many rows are wanted.
+    # Both are written out: of parameters the planner could not tell that the encoder's own index will do, nor that few
+    # rows are wanted.
     encoder = bindparam("encoder", encoder_digest, String, literal_execute=True)
     count = bindparam("count", limit * _CANDIDATES, Integer, literal_execute=True)
     return (

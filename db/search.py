@@ -183,9 +183,9 @@ def _candidates(
     if is_sqlite(connection.engine.url):
         ids = _roughly_nearest(transaction, asked, encoder_digest, among, most)
         return connection.execute(_these(), {"ids": ids, "encoder": encoder_digest}).all()
-    from db.halves import search_wide_enough
+    from db.halves import prepare_search
 
-    search_wide_enough(connection, most)
+    prepare_search(connection, most, narrowed=among != Among())
     query = _likely(encoder_digest, among, len(asked), most)
     return connection.execute(query, {"direction": to_half(asked.astype(DTYPE).tobytes())}).all()
 

@@ -120,8 +120,9 @@ def test_many_neighbours_are_searched_for_more_widely(store: AntibodyStore) -> N
     found = nearest(store, own.id, limit=200)
     assert len(found) == 200
     assert len(best & {one.text for one in found}) >= 190
-    few = nearest(store, own.id, Among(session_id=store.session("alpha").id, guards="dog"), limit=5)
-    assert few == found[:5]
+    narrowed = Among(session_id=store.session("alpha").id, guards="dog")
+    for _ in range(12):  # also when the driver and the server have come to prepare the statement
+        assert nearest(store, own.id, narrowed, limit=5) == found[:5]
     assert nearest(store, own.id, Among(guards="cat")) == ()
 
 
