@@ -111,15 +111,15 @@ def test_each_encoder_has_an_index_that_finds_its_nearest(store: AntibodyStore) 
 
 
 def test_many_neighbours_are_searched_for_more_widely(store: AntibodyStore) -> None:
-    vectors = fill(store, count=1000, dim=8)
+    vectors = fill(store, count=300, dim=8)
     own, *_ = store.antibodies(store.session("alpha").id)
     directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     with writing(store.engine) as transaction:
         transaction.execute(text("ANALYZE"))
-    best = {f"alpha {i}" for i in np.argsort(-(directions @ directions[0]))[1:201]}
-    found = nearest(store, own.id, limit=200)
-    assert len(found) == 200
-    assert len(best & {one.text for one in found}) >= 190
+    best = {f"alpha {i}" for i in np.argsort(-(directions @ directions[0]))[1:51]}
+    found = nearest(store, own.id, limit=50)
+    assert len(found) == 50
+    assert len(best & {one.text for one in found}) >= 48
     narrowed = Among(session_id=store.session("alpha").id, guards="dog")
     for _ in range(12):  # also when the driver and the server have come to prepare the statement
         assert nearest(store, own.id, narrowed, limit=5) == found[:5]
