@@ -30,8 +30,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## The whole system on the mini-world, into runs/demo (make demo SEED=1 for another seed)
 	@$(BIN)/python -m immuno demo --seed $(SEED)
 
+# One thread in each of the two: more would wait for one another, and training take five times as long.
 test: $(READY)  ## All tests, in two processes (PYTEST_ARGS="-n 0 ..." for one)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-vllm: $(READY) $(VLLM_READY)  ## Tests over the real vLLM, on CPU cores (builds .venv-vllm, 3 GB)
 	@$(BIN)/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)

@@ -20,7 +20,7 @@ import safetensors.numpy
 
 from cluster import EncoderSpec, LocalEmbedder
 from cluster.images import EmbeddedImages
-from cluster.shards import cut_shards, shard_name, write_shard
+from cluster.shards import cut, shard_name, write_shard
 from cluster.spec import fingerprint
 from cluster.store import EmbeddingStore, StoreDtype
 from cluster.texts import TextCache
@@ -52,7 +52,7 @@ def fill(store: EmbeddingStore, encoder: EncoderInfo, images: ImageSet) -> list[
     rng = np.random.default_rng(0)
     store.write_encoder(fingerprint(SPEC), encoder)
     paths = []
-    for shard in cut_shards(images, encoder, SHARD):
+    for shard in cut([sample.path for sample in images.samples], encoder, SHARD).shards:
         write_shard(store, encoder, shard, EmbeddedImages(unit_rows(len(shard.paths), encoder.dim, rng), ()))
         paths.append(store.root / shard_name(store, encoder, shard.key))
     return paths

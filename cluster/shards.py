@@ -22,7 +22,7 @@ import numpy as np
 from cluster.images import EmbeddedImages, ImageFailure
 from cluster.store import EmbeddingStore, as_read, encoder_folder
 from evaluation.locations import containing_file, open_image
-from immuno.records import EncoderInfo, ImageSet, text_digest
+from immuno.records import EncoderInfo, text_digest
 
 FileIdentity = Literal["mtime", "content"]
 _State = tuple[str, str, str]
@@ -64,22 +64,11 @@ class ShardRecord(NamedTuple):
     checksum: str
 
 
-def cut_shards(
-    images: ImageSet, encoder: EncoderInfo, shard_size: int, *, identity: FileIdentity = "mtime"
-) -> tuple[Shard, ...]:
-    """Cut a set into shards of `shard_size` images, in the order of its samples; the last may be smaller."""
-    return cut([sample.path for sample in images.samples], encoder, shard_size, identity=identity).shards
-
-
-def cut_paths(
-    files: Sequence[str], encoder: EncoderInfo, shard_size: int, *, identity: FileIdentity = "mtime"
-) -> tuple[Shard, ...]:
-    """Cut a list of image files into shards of `shard_size`, in their order; the last may be smaller."""
-    return cut(files, encoder, shard_size, identity=identity).shards
-
-
 def cut(files: Sequence[str], encoder: EncoderInfo, shard_size: int, *, identity: FileIdentity = "mtime") -> Cut:
-    """Cut a list of image files into shards, and say which list it is."""
+    """Cut a list of image files into shards of `shard_size`, in their order, and say which list it is.
+
+    The last shard may be smaller.
+    """
     dataset, shards = hashlib.sha256(), []
     for start in range(0, len(files), shard_size):
         paths = tuple(_absolute(file) for file in files[start : start + shard_size])

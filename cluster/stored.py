@@ -25,7 +25,6 @@ from cluster.shards import (
     FileIdentity,
     Shard,
     cut,
-    cut_paths,
     is_final,
     read_shard,
     shard_folder,
@@ -159,7 +158,7 @@ class StoredEmbedder(ABC):
             )
         encoder = self.encoder
         check_unit_rows(request.texts, what="texts to match patches with", dim=encoder.dim)
-        shards = cut_paths(images.paths, encoder, self._shard_size, identity=self._identity)
+        shards = cut(images.paths, encoder, self._shard_size, identity=self._identity).shards
         stored = [read_local(self.store, encoder, shard, request) for shard in shards]
         parts = {i: values for i, values in enumerate(stored) if values is not None}
         todo = [i for i in range(len(shards)) if i not in parts]

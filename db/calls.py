@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,18 +13,20 @@ from db import models as m
 from db.engine import reading, writing
 from db.store import AntibodyStore
 from db.writing import insert_new, new_id, now
+from immuno.errors import SetupError
 
 
 @dataclass(frozen=True, slots=True)
 class CallDraft:
-    """A call that was answered, to be recorded; what the columns of `llm_calls` mean is said in db.records."""
+    """A call to be recorded, with its reply or its error; what the columns mean is said in db.records."""
 
     generation: int
     step: str
     subject: str
     request_digest: str
+    """Of all that could change the reply; it is the cache key too."""
     request_text: str
-    reply_text: str
+    reply_text: str | None
     model: str
     parameters: Mapping[str, Any]
     prompt_tokens: int | None
@@ -31,6 +34,7 @@ class CallDraft:
     reused: bool = False
     cost_usd: float | None = None
     seconds: float | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,17 @@ class StoredReply:
 
 
 def record_calls(store: AntibodyStore, session_id: str, calls: Sequence[CallDraft]) -> None:
-    """Record calls in one transaction. Of two under one key (generation, step, subject) the first one stays."""
+    """Record calls in one transaction. Of two under one key (generation, step, subject) the first one stays.
+
+    Raises SetupError for a cost or a duration that is not a finite number.
+    """
     time = now()
+    for call in calls:
+        for name, number in (("cost", call.cost_usd), ("duration", call.seconds)):
+            if number is not None and not math.isfinite(number):
+                raise SetupError(f"the {name} of a call cannot be {number}; use None where it is unknown")
     rows = [
-        {
-            **{"id": new_id(), "session_id": session_id, "error": None, "created_at": time},
-            **{"cache_key": call.request_digest, **asdict(call)},
-        }
+        asdict(call) | {"id": new_id(), "session_id": session_id, "cache_key": call.request_digest, "created_at": time}
         for call in calls
     ]
     with writing(store.engine) as transaction:

@@ -152,7 +152,7 @@ def _set_up_postgresql(engine: Engine, *, read_only: bool) -> None:
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
-        connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'")
+        connection.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'; {halves.SETTINGS}")
         connection.commit()
 
 
@@ -161,8 +161,10 @@ def reading(engine: Engine) -> Iterator[Session]:
     """A read transaction: everything read in it is of one moment."""
     if not is_sqlite(engine.url):
         engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    with plain_errors(engine.url), Session(engine) as session:
+    with plain_errors(engine.url), Session(engine, expire_on_commit=False) as session:
         yield session
+        if not is_sqlite(engine.url):
+            session.commit()  # of nothing: at a ROLLBACK psycopg would forget the statements that it has prepared
 
 
 @contextmanager

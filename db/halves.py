@@ -8,7 +8,7 @@ the float32 vectors. SQLite has no such table, and compares all vectors. Imports
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Engine,
     ForeignKey,
     Insert,
+    Integer,
     MetaData,
     Select,
     String,
@@ -25,16 +26,10 @@ from sqlalchemy import (
     cast,
     event,
     insert,
-    text,
 )
-from sqlalchemy.orm import Session as Transaction
 
 from db.models import Base, Embedding
-from db.vectors import DTYPE, to_half
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from db.vectors import to_half
 
 _EMBEDDINGS = Base.metadata.tables[Embedding.__tablename__]
 _metadata = MetaData(naming_convention=Base.metadata.naming_convention)
@@ -49,14 +44,10 @@ halves = Table(
 
 _CANDIDATES = 2
 """How many times more candidates are fetched than wanted: float16 may order them a little otherwise."""
-_LEAST_SEARCHED, _MOST_SEARCHED = 100, 1000
-"""Limits of hnsw.ef_search, ten times what is wanted: below 100 the recall suffers, above 1000 pgvector refuses."""
-
-
-_SETTINGS = text(
-    "SELECT set_config('hnsw.ef_search', :searched, true), set_config('hnsw.iterative_scan', 'strict_order', true)"
-)
-"""For the transaction."""
+_SEARCHED, _MOST_SEARCHED = 100, 1000
+"""hnsw.ef_search as a rule (below, the recall suffers), and the greatest that pgvector takes."""
+SETTINGS = f"SET hnsw.ef_search = {_SEARCHED}; SET hnsw.iterative_scan = strict_order"
+"""For each connection: to say it in each transaction would take a tenth of the time."""
 
 
 def fill_with(engine: Engine) -> None:
@@ -79,28 +70,33 @@ def fill_with(engine: Engine) -> None:
             connection.execute(insert(halves), added)
 
 
-def likely(
-    transaction: Transaction,
-    query: Select[*tuple[Any, ...]],
-    encoder_digest: str,
-    direction: NDArray[np.floating],
-    limit: int,
-) -> Select[*tuple[Any, ...]]:
-    """Narrow a query of one encoder's embeddings down to those that are likely nearest to a (d,) direction.
+def prepare_search(connection: Connection, limit: int, *, narrowed: bool) -> None:
+    """For the transaction, have the index look at enough for `limit` answers (as a rule it does).
 
-    Twice as many as `limit` (what else the query asks for is respected: the index is read on until there are
-    enough), roughly nearest first; all of them where there are fewer.
+    `narrowed`: something else is asked for besides nearness.
     """
-    count = limit * _CANDIDATES
-    searched = min(max(10 * limit, count, _LEAST_SEARCHED), _MOST_SEARCHED)
-    transaction.execute(_SETTINGS, {"searched": str(searched)})
-    asked = to_half(direction.astype(DTYPE).tobytes())
-    half = cast(halves.c.half, HALFVEC(len(asked)))  # what is indexed
-    # Written out: for a parameter the planner could not tell that the encoder's own index will do.
+    searched = min(8 * limit, _MOST_SEARCHED)
+    if searched > _SEARCHED:
+        connection.exec_driver_sql(f"SET LOCAL hnsw.ef_search = {searched}")
+    if narrowed:  # a plan for all values would not see that few rows have this one, and read the index in vain
+        connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
+
+
+def likely(query: Select[*tuple[Any, ...]], encoder_digest: str, dim: int, limit: int) -> Select[*tuple[Any, ...]]:
+    """Narrow a query of one encoder's embeddings down to those that are likely nearest to `direction`.
+
+    That is a parameter of the query, (dim,) float16 as db.vectors.to_half gives it. Twice as many as `limit` (what else
+    the query asks for is respected: the index is read on until there are enough), roughly nearest first; all of them
+    where there are fewer.
+    """
+    half = cast(halves.c.half, HALFVEC(dim))  # what is indexed
+    # Both are written out: of parameters the planner could not tell that the encoder's own index will do, nor that few
+    # rows are wanted.
     encoder = bindparam("encoder", encoder_digest, String, literal_execute=True)
+    count = bindparam("count", limit * _CANDIDATES, Integer, literal_execute=True)
     return (
         query.join(halves, halves.c.embedding_id == _EMBEDDINGS.c.id)
         .where(halves.c.encoder_digest == encoder)
-        .order_by(half.max_inner_product(asked))
+        .order_by(half.max_inner_product(bindparam("direction", type_=HALFVEC())))
         .limit(count)
     )

@@ -242,29 +242,12 @@ def bank(transaction: Transaction, generation_id: str) -> StoredBank:
     )
 
 
-def llm_calls(
-    transaction: Transaction, session_id: str | None, key: tuple[int, str, str] | None = None
-) -> tuple[LlmCallRecord, ...]:
-    """Return a session's calls (or that of one generation, step and subject), in the order in which they were made."""
+def llm_calls(transaction: Transaction, session_id: str | None) -> tuple[LlmCallRecord, ...]:
+    """Return a session's calls, or all, in the order in which they were made."""
     query = select(m.LlmCall).order_by(m.LlmCall.created_at, m.LlmCall.id)
     if session_id is not None:
         query = query.where(m.LlmCall.session_id == session_id)
-    if key is not None:
-        generation, step, subject = key
-        query = query.where(m.LlmCall.generation == generation, m.LlmCall.step == step, m.LlmCall.subject == subject)
     return tuple(LlmCallRecord(**_columns(call)) for call in transaction.scalars(query))
-
-
-def cached_call(transaction: Transaction, cache_key: str) -> LlmCallRecord | None:
-    """Return the first call with that key that has a reply of its own."""
-    query = (
-        select(m.LlmCall)
-        .where(m.LlmCall.cache_key == cache_key, m.LlmCall.reply_text.is_not(None), m.LlmCall.reused.is_(False))
-        .order_by(m.LlmCall.created_at, m.LlmCall.id)
-        .limit(1)
-    )
-    found = transaction.scalars(query).first()
-    return None if found is None else LlmCallRecord(**_columns(found))
 
 
 def runs(transaction: Transaction) -> tuple[RunRecord, ...]:

@@ -7,19 +7,19 @@ in float64, so that every way gives the same numbers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, select
 from sqlalchemy.orm import Session as Transaction
 
 from db import models as m
-from db import queries
 from db.engine import is_sqlite, reading
 from db.naming import antibodies_named, similar_texts
 from db.store import AntibodyStore
-from db.vectors import DTYPE, directions, from_bytes
+from db.vectors import DTYPE, directions, from_bytes, to_half
 from db.writing import is_id
 from immuno.errors import SetupError
 from immuno.records import AntibodyKind, AntibodyStatus
@@ -70,7 +70,8 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
     stored, and for an antibody without an embedding: no model is loaded here.
     """
     with reading(store.engine) as transaction:
-        embedded = transaction.execute(_asked(), {"ids": [name]}).first() if is_id(name) else None
+        connection = transaction.connection()  # here and below: the session's own rows would take twice the time
+        embedded = connection.execute(_asked(), {"ids": [name]}).first() if is_id(name) else None
         if embedded is None:
             found = antibodies_named(transaction, name)
             if not found:
@@ -79,7 +80,7 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
                     " db' loads no model: 'immuno refine' embeds and stores what it proposes; a vector of your own goes"
                     " to db.search.nearest_to_vector"
                 )
-            embedded = transaction.execute(_asked(), {"ids": [one.id for one in found]}).first()
+            embedded = connection.execute(_asked(), {"ids": [one.id for one in found]}).first()
             if embedded is None:
                 raise SetupError(
                     f"the antibody {name!r} is stored without an embedding ({found[0].reason or found[0].status});"
@@ -104,20 +105,29 @@ def _asked() -> Select[str, bytes, int, str]:
 
 
 @cache
-def _with_vectors() -> Select[m.Antibody, int, str, bytes]:
-    """Some antibodies with their embeddings of an encoder."""
+def _these() -> Select[*tuple[Any, ...]]:
+    """Some antibodies, by their `ids`, with their embeddings of an `encoder`."""
+    ids: BindParameter[Any] = bindparam("ids", expanding=True)
+    return _described(_embeddings(bindparam("encoder"), Among()).where(m.Embedding.antibody_id.in_(ids)))
+
+
+@lru_cache(maxsize=64)
+def _likely(encoder_digest: str, among: Among, dim: int, most: int) -> Select[*tuple[Any, ...]]:
+    """On PostgreSQL: the antibodies that are likely the `most` nearest to a `direction`."""
+    from db.halves import likely
+
+    return _described(likely(_embeddings(encoder_digest, among), encoder_digest, dim, most))
+
+
+def _described(embeddings: Select[str, bytes]) -> Select[*tuple[Any, ...]]:
+    """What a Neighbour says of antibodies, and last the embedding."""
+    found = embeddings.subquery()
+    antibody = m.Antibody.id, m.Session.name, m.Generation.number, m.Antibody.text, m.Antibody.kind
     return (
-        queries.antibody_rows()
-        .order_by(None)
-        .join(m.Embedding, m.Embedding.antibody_id == m.Antibody.id)
-        .where(
-            # Said of both tables: PostgreSQL's planner would read all embeddings for the join.
-            m.Antibody.id.in_(bindparam("ids", expanding=True)),
-            m.Embedding.antibody_id.in_(bindparam("ids", expanding=True)),
-            m.Embedding.kind == "proposed",
-            m.Embedding.encoder_digest == bindparam("encoder"),
-        )
-        .add_columns(m.Embedding.vector)
+        select(*antibody, m.Antibody.guards, m.Antibody.status, found.c.vector)
+        .join(found, found.c.antibody_id == m.Antibody.id)
+        .join(m.Generation, m.Generation.id == m.Antibody.generation_id)
+        .join(m.Session, m.Session.id == m.Generation.session_id)
     )
 
 
@@ -154,30 +164,39 @@ def _nearest(
     import numpy as np
 
     asked = directions([vector.astype(DTYPE).tobytes()], len(vector))[0]
-    ids = _candidates(transaction, asked, encoder_digest, among, most=limit + 1)  # + 1: itself
-    found = transaction.execute(_with_vectors(), {"ids": ids, "encoder": encoder_digest})
-    rows = [row for row in found if row[0].id != without]
+    found = _candidates(transaction, asked, encoder_digest, among, most=limit + 1)  # + 1: itself
+    rows = [row for row in found if row[0] != without]
     if not rows:
         return ()
     measured = from_bytes([raw for *_, raw in rows], len(asked)).astype(np.float64)
     lengths = np.linalg.norm(measured, axis=1) * np.linalg.norm(vector.astype(np.float64))
     cosines = np.round((measured @ vector.astype(np.float64)) / np.where(lengths > 0, lengths, 1), _DECIMALS).tolist()
-    best = sorted(range(len(rows)), key=lambda i: (-cosines[i], rows[i][0].id))[:limit]  # of equals the oldest first
-    return tuple(_neighbour(cosines[i], *rows[i][:3]) for i in best)
+    best = sorted(range(len(rows)), key=lambda i: (-cosines[i], rows[i][0]))[:limit]  # of equals the oldest first
+    return tuple(Neighbour(cosines[i], *rows[i][:-1]) for i in best)
 
 
 def _candidates(
     transaction: Transaction, asked: NDArray[np.float32], encoder_digest: str, among: Among, *, most: int
-) -> list[str]:
+) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return the antibodies that may be among the `most` nearest to a direction: on SQLite certainly all of these."""
+    connection = transaction.connection()
+    if is_sqlite(connection.engine.url):
+        ids = _roughly_nearest(transaction, asked, encoder_digest, among, most)
+        return connection.execute(_these(), {"ids": ids, "encoder": encoder_digest}).all()
+    from db.halves import prepare_search
+
+    prepare_search(connection, most, narrowed=among != Among())
+    query = _likely(encoder_digest, among, len(asked), most)
+    return connection.execute(query, {"direction": to_half(asked.astype(DTYPE).tobytes())}).all()
+
+
+def _roughly_nearest(
+    transaction: Transaction, asked: NDArray[np.float32], encoder_digest: str, among: Among, most: int
+) -> list[str]:
+    """Return the ids of the `most` antibodies nearest to a direction, and of those that float32 may have put behind."""
     import numpy as np
 
     connection = transaction.connection()
-    if not is_sqlite(connection.engine.url):
-        from db.halves import likely
-
-        query = _embeddings(encoder_digest, among).with_only_columns(m.Embedding.antibody_id)
-        return list(transaction.scalars(likely(transaction, query, encoder_digest, asked, most)))
     if among == Among():
         from db.vector_file import mapped
 
@@ -188,7 +207,6 @@ def _candidates(
                 return [own.decode("ascii") for own in file.ids[near].tolist()]
     ids: list[str] = []
     roughly: list[NDArray[np.float32]] = []
-    # Through the connection: a session's own loading would take as long as the rest.
     rows = connection.execute(_embeddings(encoder_digest, among), execution_options={"yield_per": _BLOCK})
     for block in rows.partitions():
         some, raw = zip(*block, strict=True)
@@ -218,7 +236,8 @@ def _path(connection: Connection) -> str:
     return path
 
 
-def _embeddings(encoder_digest: str, among: Among) -> Select[str, bytes]:
+def _embeddings(encoder_digest: str | BindParameter[str], among: Among) -> Select[str, bytes]:
+    """Proposed embeddings of an encoder, with the ids of their antibodies."""
     query = select(m.Embedding.antibody_id, m.Embedding.vector).where(
         m.Embedding.kind == "proposed", m.Embedding.encoder_digest == encoder_digest
     )
@@ -230,17 +249,3 @@ def _embeddings(encoder_digest: str, among: Among) -> Select[str, bytes]:
         query = query.join(m.Generation, m.Generation.id == m.Embedding.generation_id)
         query = query.where(m.Generation.session_id == among.session_id)
     return query
-
-
-def _neighbour(similarity: float, antibody: m.Antibody, generation: int, session: str) -> Neighbour:
-    record = queries.antibody_record(antibody, generation, session)
-    return Neighbour(
-        similarity=similarity,
-        id=record.id,
-        session=session,
-        generation=generation,
-        text=record.text,
-        kind=record.kind,
-        guards=record.guards,
-        status=record.status,
-    )

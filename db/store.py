@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,11 +60,11 @@ class AntibodyStore(RunBook):
     process killed at any moment leaves whole methods behind: `save_generation` writes a generation with all that
     belongs to it, or nothing.
 
-    *Repeatable.* A write that is repeated does no harm and no error: the first one wins, and is returned. What is
-    repeated is said by unique keys: a call (session, generation, step, subject), a generation (session, number), a
-    line of results (run, method, seed, outlier set), an encoder (digest), a data set (digest, name, split, role). But
-    `create_session` refuses a name that is taken, and `start_run` and `record_test_read` add a row each
-    time, as they must.
+    *Repeatable.* A write that is repeated does no harm and no error: the first one wins, and is what is read. What is
+    repeated is said by unique keys: a call (session, generation, step, subject; db.calls writes them), a generation
+    (session, number), a line of results (run, method, seed, outlier set), an encoder (digest), a data set (digest,
+    name, split, role). But `create_session` refuses a name that is taken, and `start_run` and `record_test_read` add a
+    row each time, as they must.
 
     *Shared.* Any number of threads and processes may use one database at the same time, also the same store from
     several threads. Writers wait for one another (SQLite: always; PostgreSQL: where they write the same; after 30 s
@@ -213,69 +212,6 @@ class AntibodyStore(RunBook):
             yield claim
 
     # Calls of the chat model
-
-    def record_llm_call(
-        self,
-        session_id: str,
-        generation: int,
-        step: str,
-        subject: str,
-        *,
-        request_digest: str,
-        request_text: str,
-        reply_text: str | None,
-        model: str,
-        parameters: Mapping[str, Any] | None = None,
-        cache_key: str | None = None,
-        reused: bool = False,
-        error: str | None = None,
-        prompt_tokens: int | None = None,
-        completion_tokens: int | None = None,
-        cost_usd: float | None = None,
-        seconds: float | None = None,
-    ) -> LlmCallRecord:
-        """Record a call and return what is recorded: the first reply under this key, whoever wrote it.
-
-        A recorded error is replayed like a reply, so record only those that would come again. `cache_key`: a digest of
-        model, parameters and messages, by which `find_cached_call` finds the reply from any session; `reused`: the
-        reply came from there. Raises SetupError for a cost or a duration that is not a finite number.
-        """
-        for name, number in (("cost", cost_usd), ("duration", seconds)):
-            if number is not None and not math.isfinite(number):
-                raise SetupError(f"the {name} of a call cannot be {number}; use None where it is unknown")
-        row = {
-            "id": new_id(),
-            "session_id": session_id,
-            "generation": generation,
-            "step": step,
-            "subject": subject,
-            "request_digest": request_digest,
-            "request_text": request_text,
-            "reply_text": reply_text,
-            "error": error,
-            "model": model,
-            "parameters": to_json(parameters or {}, "parameters"),
-            "cache_key": cache_key,
-            "reused": reused,
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "cost_usd": cost_usd,
-            "seconds": seconds,
-            "created_at": now(),
-        }
-        with writing(self._engine) as transaction:
-            insert_new(transaction, m.LlmCall, [row])
-            return queries.llm_calls(transaction, session_id, (generation, step, subject))[0]
-
-    def find_llm_call(self, session_id: str, generation: int, step: str, subject: str) -> LlmCallRecord | None:
-        """Return the recorded call, to replay it. Its `request_digest` tells whether the same was asked."""
-        with reading(self._engine) as transaction:
-            return next(iter(queries.llm_calls(transaction, session_id, (generation, step, subject))), None)
-
-    def find_cached_call(self, cache_key: str) -> LlmCallRecord | None:
-        """Return the first call of any session with that cache key and a reply that it did not reuse itself."""
-        with reading(self._engine) as transaction:
-            return queries.cached_call(transaction, cache_key)
 
     def llm_calls(self, session_id: str | None = None) -> tuple[LlmCallRecord, ...]:
         """Return the calls for a session, or for all, oldest first."""

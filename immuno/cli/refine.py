@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +15,8 @@ from immuno.cli.options import database_option, json_option, print_json, progres
 
 if TYPE_CHECKING:
     from agents.review import Review
-    from immuno.workflow import RefineOutcome
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+    from immuno.config import RunConfig
+    from immuno.workflow import RefineOutcome, Workplace
 
 
 @click.group(name="refine")
@@ -39,9 +40,47 @@ _llm = click.option("--llm", metavar="MODEL", help="Another chat model: lexicon,
 _base_url = click.option("--base-url", metavar="URL", help="Address of an OpenAI-compatible server for --llm.")
 
 
-def _running(function: Command) -> Command:
-    """Add the options of every command that runs a session."""
-    return _approve(database_option(ray_option(progress_option(json_option(function)))))
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What every command that runs a session is told."""
+
+    review: Review | None
+    database: str | None
+    ray_address: str | None
+    progress: str | None
+    as_json: bool
+
+    def show(self, config: RunConfig, run: Callable[[Workplace], RefineOutcome]) -> None:
+        """Run a session where the options say, and print what came of it."""
+        from immuno.session_tables import generations_table
+        from immuno.tables import print_table
+        from immuno.workflow import Workplace
+
+        with Workplace.open(
+            config, database=self.database, ray_address=self.ray_address, progress=self.progress
+        ) as place:
+            outcome = run(place)
+            if self.as_json:
+                print_json(outcome.as_dict())
+            else:
+                print_table(generations_table(outcome.generations))
+
+
+def _running(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of every command that runs a session; the function gets them as one, `running`."""
+
+    @functools.wraps(function)
+    def told(
+        approve: bool,
+        database: str | None,
+        ray_address: str | None,
+        progress: str | None,
+        as_json: bool,
+        **own: Any,
+    ) -> None:
+        function(**own, running=_Running(_review(approve), database, ray_address, progress, as_json))
+
+    return _approve(database_option(ray_option(progress_option(json_option(told)))))
 
 
 @command.command()
@@ -50,47 +89,25 @@ def _running(function: Command) -> Command:
 @click.option("--seed", type=click.IntRange(min=0), help="Overrides the configuration's seed.")
 @click.option("--generations", type=click.IntRange(min=1), help="Overrides refine.generations.")
 @_running
-def start(
-    config: Path,
-    session: str,
-    seed: int | None,
-    generations: int | None,
-    approve: bool,
-    database: str | None,
-    ray_address: str | None,
-    progress: str | None,
-    as_json: bool,
-) -> None:
+def start(config: Path, session: str, seed: int | None, generations: int | None, running: _Running) -> None:
     """Start session NAME as CONFIG says."""
     from immuno.config import read_config
-    from immuno.workflow import Workplace, refine, with_overrides
+    from immuno.workflow import refine, with_overrides
 
-    review = _review(approve)
     chosen = with_overrides(read_config(config), seed=seed, generations=generations)
-    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
-        _show(refine(place, session=session, resume=False, review=review), as_json)
+    running.show(chosen, lambda place: refine(place, session=session, resume=False, review=running.review))
 
 
 @command.command()
 @click.argument("session")
 @click.option("--generations", type=click.IntRange(min=1), help="Go on to this many generations in all.")
 @_running
-def resume(
-    session: str,
-    generations: int | None,
-    approve: bool,
-    database: str | None,
-    ray_address: str | None,
-    progress: str | None,
-    as_json: bool,
-) -> None:
+def resume(session: str, generations: int | None, running: _Running) -> None:
     """Go on with SESSION where it stopped, with the configuration it was started with."""
-    from immuno.workflow import Workplace, refine, stored_config, with_overrides
+    from immuno.workflow import refine, stored_config, with_overrides
 
-    review = _review(approve)
-    chosen = with_overrides(stored_config(session, database=database), generations=generations)
-    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
-        _show(refine(place, session=session, resume=True, review=review), as_json)
+    chosen = with_overrides(stored_config(session, database=running.database), generations=generations)
+    running.show(chosen, lambda place: refine(place, session=session, resume=True, review=running.review))
 
 
 @command.command()
@@ -115,11 +132,7 @@ def branch(
     llm: str | None,
     base_url: str | None,
     guideline: Path | None,
-    approve: bool,
-    database: str | None,
-    ray_address: str | None,
-    progress: str | None,
-    as_json: bool,
+    running: _Running,
 ) -> None:
     """Start session NEW from a generation of SESSION.
 
@@ -128,17 +141,17 @@ def branch(
     """
     from immuno.descent import branch as run_branch
     from immuno.descent import read_guideline
-    from immuno.workflow import Workplace, stored_config, with_overrides
+    from immuno.workflow import stored_config, with_overrides
 
-    review = _review(approve)
     text = None if guideline is None else read_guideline(guideline)
-    stored = stored_config(session, database=database)
+    stored = stored_config(session, database=running.database)
     chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url)
-    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
-        outcome = run_branch(
-            place, source=session, generation=generation, session=new_session, guideline=text, review=review
-        )
-        _show(outcome, as_json)
+    running.show(
+        chosen,
+        lambda place: run_branch(
+            place, source=session, generation=generation, session=new_session, guideline=text, review=running.review
+        ),
+    )
 
 
 @command.command()
@@ -149,16 +162,7 @@ def branch(
 @click.option("--generations", type=click.IntRange(min=1), help="Default: as many as SESSION has.")
 @_running
 def regenerate(
-    session: str,
-    new_session: str,
-    llm: str,
-    base_url: str | None,
-    generations: int | None,
-    approve: bool,
-    database: str | None,
-    ray_address: str | None,
-    progress: str | None,
-    as_json: bool,
+    session: str, new_session: str, llm: str, base_url: str | None, generations: int | None, running: _Running
 ) -> None:
     """Make the bank of SESSION anew with another chat model.
 
@@ -166,13 +170,13 @@ def regenerate(
     learned. No image is embedded again. `immuno refine compare SESSION NEW` says how alike the two banks are.
     """
     from immuno.descent import regenerate as run_regenerate
-    from immuno.workflow import Workplace, stored_config, with_overrides
+    from immuno.workflow import stored_config, with_overrides
 
-    review = _review(approve)
-    stored = stored_config(session, database=database)
+    stored = stored_config(session, database=running.database)
     chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url)
-    with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
-        _show(run_regenerate(place, source=session, session=new_session, review=review), as_json)
+    running.show(
+        chosen, lambda place: run_regenerate(place, source=session, session=new_session, review=running.review)
+    )
 
 
 def _review(approve: bool) -> Review | None:
@@ -181,13 +185,3 @@ def _review(approve: bool) -> Review | None:
     from immuno.cli.approve import terminal_review
 
     return terminal_review()
-
-
-def _show(outcome: RefineOutcome, as_json: bool) -> None:
-    from immuno.session_tables import generations_table
-    from immuno.tables import print_table
-
-    if as_json:
-        print_json(outcome.as_dict())
-    else:
-        print_table(generations_table(outcome.generations))

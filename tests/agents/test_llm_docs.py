@@ -6,7 +6,6 @@ import re
 import sqlite3
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,9 +13,10 @@ from agents.chat import ModelUnavailable, make_chat_model
 from agents.session import check_settings
 from agents.vocabulary import load_vocabulary
 from db.store import open_store
-from immuno.config import RunConfig, parse_config
+from immuno.config import RunConfig
 from immuno.errors import SetupError
 from tests.agents import word_world as world
+from tests.least_config import least_config
 
 from .chat_server import Reply, chat_server
 from .stand_in import answers, config
@@ -24,16 +24,10 @@ from .test_session import new_session
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "llm.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
-REST: dict[str, Any] = {
-    "encoder": {"model": "miniworld"},
-    "classes": {"names": "dataset"},
-    "data": {"id": {"builtin": "miniworld"}, "ood": [{"name": "near", "builtin": "miniworld"}]},
-    "methods": [{"name": "mcm"}],
-}
 
 
 def parsed(block: str) -> RunConfig:
-    return parse_config(REST | tomllib.loads(block), origin="docs/llm.md", folder=Path("/nowhere"))
+    return least_config(tomllib.loads(block))
 
 
 def names(block: str) -> str:

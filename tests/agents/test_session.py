@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from langchain_core.language_models import BaseChatModel
@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 
+from agents import pacing
 from agents import session as sessions
 from agents.acceptance import Acceptance, Decision
 from agents.boundary import Boundary
@@ -25,6 +26,7 @@ from agents.halves import halve
 from agents.prompt_tree import prompt_tree
 from agents.randomness import new_generator, state_of
 from agents.session import RefinementSession
+from db.records import GenerationRecord
 from db.store import AntibodyStore, open_store
 from immuno.config import MethodConfig, RefineConfig
 from immuno.errors import ImmunoError, SetupError
@@ -81,8 +83,23 @@ def content(store: AntibodyStore, session_id: str) -> list[Any]:
     ]
 
 
-def test_the_loop_lowers_the_share_of_accepted_outliers(store: AntibodyStore, data: FeedbackData) -> None:
-    generations = new_session(store, data).run()
+class Finished(NamedTuple):
+    """A session that nothing interrupted, for tests that only look."""
+
+    store: AntibodyStore
+    session: RefinementSession
+    generations: tuple[GenerationRecord, ...]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, data: FeedbackData) -> Iterator[Finished]:
+    with open_store(str(tmp_path_factory.mktemp("whole") / "immuno.db")) as opened:
+        session = new_session(opened, data)
+        yield Finished(opened, session, session.run())
+
+
+def test_the_loop_lowers_the_share_of_accepted_outliers(finished: Finished) -> None:
+    generations = finished.generations
     assert len(generations) == GENERATIONS + 1
     accepted = [one.metrics["mean_fpr95"] for one in generations if one.accepted]
     assert accepted[-1] < 0.6 * accepted[0]
@@ -90,9 +107,8 @@ def test_the_loop_lowers_the_share_of_accepted_outliers(store: AntibodyStore, da
     assert generations[-1].metrics["id_accuracy"] >= generations[0].metrics["id_accuracy"] - 0.01
 
 
-def test_everything_is_stored(store: AntibodyStore, data: FeedbackData) -> None:
-    session = new_session(store, data)
-    session.run()
+def test_everything_is_stored(finished: Finished, data: FeedbackData) -> None:
+    store, session, _ = finished
     best = store.best_generation(session.record.id)
     assert best is not None
     bank = store.bank(best.id)
@@ -113,9 +129,8 @@ def test_everything_is_stored(store: AntibodyStore, data: FeedbackData) -> None:
     assert store.session("one").status == "finished"
 
 
-def test_matured_antibodies_are_stored_with_their_parents(store: AntibodyStore, data: FeedbackData) -> None:
-    session = new_session(store, data)
-    generations = session.run()
+def test_matured_antibodies_are_stored_with_their_parents(finished: Finished) -> None:
+    store, session, generations = finished
     by_id = {one.id: one for one in store.antibodies(session.record.id)}
     matured = [one for one in by_id.values() if one.relation == "matured"]
     assert matured
@@ -137,9 +152,8 @@ def test_matured_antibodies_are_stored_with_their_parents(store: AntibodyStore, 
         assert judged["unlike"]["auroc"] >= -2 * judged["unlike"]["auroc_error"]
 
 
-def test_the_model_is_shown_no_matured_texts_and_only_the_first_half(store: AntibodyStore, data: FeedbackData) -> None:
-    session = new_session(store, data)
-    session.run()
+def test_the_model_is_shown_no_matured_texts_and_only_the_first_half(finished: Finished, data: FeedbackData) -> None:
+    store, session, _ = finished
     shown = [c.request_text for c in store.llm_calls(session.record.id) if c.step == "propose"]
     briefings = [read_briefing(text) for text in shown]
     assert any(one.samples for one in briefings)
@@ -149,9 +163,8 @@ def test_the_model_is_shown_no_matured_texts_and_only_the_first_half(store: Anti
     assert 0 < sum(one.accepted_outliers for one in briefings[: len(world.CLASSES)]) <= most
 
 
-def test_each_generation_stores_the_random_state_it_left(store: AntibodyStore, data: FeedbackData) -> None:
-    generations = new_session(store, data).run()
-    states = [one.random_state for one in generations]
+def test_each_generation_stores_the_random_state_it_left(finished: Finished) -> None:
+    states = [one.random_state for one in finished.generations]
     assert states[0] == state_of(new_generator(0))
     assert all(one != other for one, other in pairwise(states))
     drawn = new_generator(0)
@@ -234,12 +247,9 @@ def test_new_antibodies_that_harm_do_not_cost_those_that_help(
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: FeedbackData) -> list[Any]:
+def undisturbed(finished: Finished) -> list[Any]:
     """What a session stores that nothing interrupts."""
-    with open_store(str(tmp_path_factory.mktemp("whole") / "immuno.db")) as opened:
-        session = new_session(opened, data)
-        session.run()
-        return content(opened, session.record.id)
+    return content(finished.store, finished.session.record.id)
 
 
 @pytest.mark.parametrize(
@@ -269,9 +279,8 @@ def test_a_session_stopped_anywhere_goes_on_as_if_it_had_not_been(
     assert content(store, cut.record.id) == undisturbed
 
 
-def test_a_finished_session_runs_nothing_again(store: AntibodyStore, data: FeedbackData) -> None:
-    session = new_session(store, data)
-    before = session.run()
+def test_a_finished_session_runs_nothing_again(finished: Finished, data: FeedbackData) -> None:
+    store, session, before = finished
     again = RefinementSession(session.record, CONFIG, store, data, world.WordEmbedder())
     assert again.run() == before
 
@@ -318,6 +327,7 @@ def test_a_useless_reply_costs_its_generation_and_nothing_else(
 def test_a_model_out_of_reach_pauses_the_session(
     store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pacing, "_FIRST_PAUSE", 0.01)
     with monkeypatch.context() as patch:
         patch.setattr(sessions, "make_chat_model", lambda *_, **__: Replies(reply="unreachable"))
         session = new_session(store, data)
@@ -356,9 +366,7 @@ def test_a_loop_without_outliers_says_what_is_missing(data: FeedbackData) -> Non
         replace(data, outliers={})
 
 
-def test_nothing_of_the_outliers_names_reaches_the_model(store: AntibodyStore, data: FeedbackData) -> None:
+def test_nothing_of_the_outliers_names_reaches_the_model(finished: Finished) -> None:
     """File names and set names would tell the answer; words near the image are what a model may go by."""
-    session = new_session(store, data)
-    session.run()
-    for call in store.llm_calls(session.record.id):
+    for call in finished.store.llm_calls(finished.session.record.id):
         assert ".png" not in call.request_text

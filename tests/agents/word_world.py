@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -20,10 +21,13 @@ USUAL = ("grass", "stone", "wall", "cloud", "leaf", "sand")
 _SILENT = {"a", "an", "the", "photo", "of", "in", "on", "at", "something"}
 
 
+@cache
 def word_vector(word: str) -> FloatArray:
     rng = np.random.default_rng(int(text_digest(word)[:12], 16))
     vector = rng.normal(size=DIM)
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
+    unit: FloatArray = (vector / np.linalg.norm(vector)).astype(np.float32)
+    unit.flags.writeable = False
+    return unit
 
 
 def embed(words: Sequence[str], noise: FloatArray | None = None) -> FloatArray:

@@ -12,13 +12,13 @@ import torch
 
 from cluster import EncoderSpec
 from cluster.actor import ActorSettings, EmbeddingActor, plan_decode_threads
-from cluster.shards import cut_shards, read_shard
+from cluster.shards import read_shard
 from cluster.spec import OtherEncoderError
 from cluster.store import EmbeddingStore
 from immuno.config import ClusterConfig
 from immuno.errors import ImmunoError, SetupError
 
-from .tiny_models import image_set, write_images
+from .tiny_models import image_set, shards_of, write_images
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_an_actor_stores_what_the_driver_can_see_and_sends_the_rest(
 ) -> None:
     actor, stranger = EmbeddingActor(settings), EmbeddingActor(replace(settings, mark="/no/such/mark"))
     encoder = actor.info()
-    (shard,) = cut_shards(image_set(write_images(tmp_path / "images", {"cat": 3})), encoder, 4)
+    (shard,) = shards_of(image_set(write_images(tmp_path / "images", {"cat": 3})), encoder, 4)
     sent = stranger.embed_shard(shard, encoder)
     assert read_shard(store, encoder, shard) is None
     receipt = actor.embed_shard(shard, encoder)
@@ -66,7 +66,7 @@ def test_shards_in_flight_at_a_time_give_the_rows_of_one_after_the_other(
     far = replace(settings, mark="/no/such/mark", decode_threads=3)
     busy, calm = EmbeddingActor(far), EmbeddingActor(far)
     encoder = calm.info()
-    shards = cut_shards(image_set(folder), encoder, 7)
+    shards = shards_of(image_set(folder), encoder, 7)
     with ThreadPoolExecutor(3) as calls:
         side_by_side = list(calls.map(lambda shard: busy.embed_shard(shard, encoder), [*shards, *reversed(shards)]))
     for shard, *receipts in zip(shards, side_by_side, reversed(side_by_side), strict=False):
@@ -83,7 +83,7 @@ def test_a_receipt_says_what_the_shard_took(settings: ActorSettings, tmp_path: P
     folder = write_images(tmp_path / "images", {"cat": 9})
     (folder / "cat" / "003.png").write_text("no image")
     actor = EmbeddingActor(settings)
-    (shard,) = cut_shards(image_set(folder), actor.info(), 16)
+    (shard,) = shards_of(image_set(folder), actor.info(), 16)
     stats = actor.embed_shard(shard, actor.info()).stats
     assert (stats.images, stats.failures, stats.halvings) == (9, 1, 0)
     assert 0 < stats.model_seconds < stats.seconds
@@ -106,7 +106,7 @@ def test_an_actor_whose_gpu_failed_ends_itself(
     settings: ActorSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     actor = EmbeddingActor(settings)
-    (shard,) = cut_shards(image_set(write_images(tmp_path / "images", {"cat": 3})), actor.info(), 4)
+    (shard,) = shards_of(image_set(write_images(tmp_path / "images", {"cat": 3})), actor.info(), 4)
     failure: Exception = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     def fail(images: torch.Tensor) -> torch.Tensor:
@@ -145,14 +145,14 @@ def test_a_gpu_gets_its_share_of_the_cores_to_decode_for_it(
 def test_images_that_only_the_driver_sees_are_said_to_be_invisible(settings: ActorSettings, tmp_path: Path) -> None:
     actor = EmbeddingActor(settings)
     images = image_set(write_images(tmp_path / "images", {"cat": 3}))
-    (shard,) = cut_shards(images, actor.info(), 4)
+    (shard,) = shards_of(images, actor.info(), 4)
     for sample in images.samples:
         Path(sample.path).unlink()
     with pytest.raises(
         SetupError, match=r"the images are not visible on .*000\.png.*all machines of the cluster share"
     ):
         actor.embed_shard(shard, actor.info())
-    (missing,) = cut_shards(images, actor.info(), 4)  # now the driver does not see them either
+    (missing,) = shards_of(images, actor.info(), 4)  # now the driver does not see them either
     assert actor.embed_shard(missing, actor.info()).embedded is None
 
 

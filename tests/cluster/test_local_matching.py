@@ -17,7 +17,7 @@ from cluster import EncoderSpec, LocalEmbedder, RayEmbedder
 from cluster.actor import ActorSettings, EmbeddingActor
 from cluster.encoder import Encoder, load_encoder
 from cluster.patches import patch_tower
-from cluster.shards import cut_paths
+from cluster.shards import cut
 from cluster.spec import OtherEncoderError
 from evaluation.bank import Bank
 from evaluation.feature_files import list_feature_file
@@ -193,7 +193,7 @@ def test_an_actor_stores_what_the_driver_can_see_and_sends_the_rest(
         store=str(tmp_path / "store"),
         mark=str(embedder.store.leave_mark()),
     )
-    (shard,) = cut_paths(images.paths, embedder.encoder, 256)
+    (shard,) = cut(images.paths, embedder.encoder, 256).shards
     sent = EmbeddingActor(replace(settings, mark="/no/such/mark")).match_patches(shard, embedder.encoder, request)
     assert sent is not None
     assert not list((tmp_path / "store").glob("*/local"))

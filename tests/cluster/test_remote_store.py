@@ -14,14 +14,14 @@ from moto.server import ThreadedMotoServer
 from cluster import EncoderSpec, LocalEmbedder, RayEmbedder
 from cluster.actor import ActorSettings, EmbeddingActor
 from cluster.files import LocalFiles, RemoteFiles, open_files
-from cluster.shards import cut_shards, read_shard
+from cluster.shards import read_shard
 from cluster.store import EmbeddingStore
 from cluster.texts import TextCache
 from cluster.upkeep import check_store, waste
 from immuno.config import ClusterConfig, EncoderConfig
 from immuno.errors import SetupError
 
-from .tiny_models import image_set, write_images
+from .tiny_models import image_set, shards_of, write_images
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_an_actor_writes_to_the_bucket_by_itself(bucket: str, spec: EncoderSpec,
             spec=spec, batch_size=4, threads=1, use_gpu=False, store=store.place, mark=mark, store_dtype=store.dtype
         )
     )
-    (shard,) = cut_shards(image_set(write_images(tmp_path / "images", {"cat": 3})), actor.info(), 4)
+    (shard,) = shards_of(image_set(write_images(tmp_path / "images", {"cat": 3})), actor.info(), 4)
     assert actor.embed_shard(shard, actor.info()).embedded is None
     stored = read_shard(store, actor.info(), shard)
     assert stored is not None

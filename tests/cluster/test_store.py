@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.images import EmbeddedImages, ImageFailure
-from cluster.shards import cut, cut_shards, is_final, read_shard, shard_name, write_shard
+from cluster.shards import cut, is_final, read_shard, shard_name, write_shard
 from cluster.store import EmbeddingStore, default_store_root
 from cluster.texts import TextCache
 from evaluation.features import FloatArray
 from immuno.errors import SetupError
 from immuno.records import EncoderInfo
 
-from .tiny_models import image_set, write_images
+from .tiny_models import image_set, shards_of, write_images
 
 ENCODER = EncoderInfo(
     model="m",
@@ -54,20 +54,20 @@ def folder(tmp_path: Path) -> Path:
 
 def test_shards_are_consecutive_and_of_one_size(folder: Path) -> None:
     images = image_set(folder)
-    shards = cut_shards(images, ENCODER, 3)
+    shards = shards_of(images, ENCODER, 3)
     assert [len(shard.paths) for shard in shards] == [3, 3, 1]
     assert [path for shard in shards for path in shard.paths] == [sample.path for sample in images.samples]
-    assert cut_shards(images, ENCODER, 3) == shards
+    assert shards_of(images, ENCODER, 3) == shards
 
 
 def test_a_changed_file_changes_its_own_shard_only(folder: Path) -> None:
     images = image_set(folder)
-    before = [shard.key for shard in cut_shards(images, ENCODER, 3)]
+    before = [shard.key for shard in shards_of(images, ENCODER, 3)]
     os.utime(folder / "cat" / "004.png", ns=(1, 1))
-    touched = [shard.key for shard in cut_shards(images, ENCODER, 3)]
+    touched = [shard.key for shard in shards_of(images, ENCODER, 3)]
     assert [old == new for old, new in zip(before, touched, strict=True)] == [True, False, True]
     (folder / "cat" / "000.png").unlink()
-    removed = cut_shards(images, ENCODER, 3)
+    removed = shards_of(images, ENCODER, 3)
     assert [old == new.key for old, new in zip(touched, removed, strict=True)] == [False, True, True]
     assert removed[0].absent == {0}
 
@@ -75,7 +75,7 @@ def test_a_changed_file_changes_its_own_shard_only(folder: Path) -> None:
 def test_another_encoder_has_other_keys(folder: Path) -> None:
     images = image_set(folder)
     other = replace(ENCODER, precision="fp16")
-    assert not {s.key for s in cut_shards(images, ENCODER, 3)} & {s.key for s in cut_shards(images, other, 3)}
+    assert not {s.key for s in shards_of(images, ENCODER, 3)} & {s.key for s in shards_of(images, other, 3)}
 
 
 def test_files_of_one_name_size_and_time_in_two_folders_are_two_files(tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_files_of_one_name_size_and_time_in_two_folders_are_two_files(tmp_path: 
         path.parent.mkdir()
         path.write_bytes(name.encode())
         os.utime(path, ns=(0, 0))
-        keys.add(cut_shards(image_set(tmp_path / name), ENCODER, 3)[0].key)
+        keys.add(shards_of(image_set(tmp_path / name), ENCODER, 3)[0].key)
     assert len(keys) == 2
 
 
 def test_a_shard_comes_back_as_it_was_written(store: EmbeddingStore, folder: Path) -> None:
-    shard = cut_shards(image_set(folder), ENCODER, 7)[0]
+    shard = shards_of(image_set(folder), ENCODER, 7)[0]
     failures = (ImageFailure(1, shard.paths[1], "not an image"), ImageFailure(5, shard.paths[5], "no \udcff", True))
     assert read_shard(store, ENCODER, shard) is None
     write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(5), failures))
@@ -104,7 +104,7 @@ def test_a_shard_comes_back_as_it_was_written(store: EmbeddingStore, folder: Pat
 
 
 def test_a_shard_of_unreadable_images_is_finished_too(store: EmbeddingStore, folder: Path) -> None:
-    shard = cut_shards(image_set(folder), ENCODER, 2)[0]
+    shard = shards_of(image_set(folder), ENCODER, 2)[0]
     failures = tuple(ImageFailure(i, path, "not an image") for i, path in enumerate(shard.paths))
     write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(0), failures))
     embedded = read_shard(store, ENCODER, shard)
@@ -117,7 +117,7 @@ def test_a_refused_file_keeps_its_shard_open_and_an_absent_one_does_not(folder: 
     (folder / "cat" / "001.png").unlink()
     images = image_set(folder)
     listed = replace(images, samples=(*images.samples, replace(images.samples[0], path=str(folder / "cat/001.png"))))
-    (shard,) = cut_shards(listed, ENCODER, 10)
+    (shard,) = shards_of(listed, ENCODER, 10)
     absent = ImageFailure(6, shard.paths[6], "No such file or directory", transient=True)
     refused = ImageFailure(2, shard.paths[2], "Permission denied", transient=True)
     assert is_final(shard, EmbeddedImages(unit_rows(6), (absent,)))
@@ -138,7 +138,7 @@ def test_a_truncated_shard_counts_as_absent(tmp_path_factory: pytest.TempPathFac
 def test_one_changed_bit_is_noticed_and_told(
     store: EmbeddingStore, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (shard,) = cut_shards(image_set(folder), ENCODER, 7)
+    (shard,) = shards_of(image_set(folder), ENCODER, 7)
     write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
     path = store.root / shard_name(store, ENCODER, shard.key)
     content = bytearray(path.read_bytes())
@@ -154,7 +154,7 @@ def test_one_changed_bit_is_noticed_and_told(
 
 
 def test_what_a_file_says_of_itself_is_verified_too(store: EmbeddingStore, folder: Path) -> None:
-    (shard,) = cut_shards(image_set(folder), ENCODER, 7)
+    (shard,) = shards_of(image_set(folder), ENCODER, 7)
     failures = (ImageFailure(2, shard.paths[2], "not an image"),)
     write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(6), failures))
     path = store.root / shard_name(store, ENCODER, shard.key)
@@ -164,7 +164,7 @@ def test_what_a_file_says_of_itself_is_verified_too(store: EmbeddingStore, folde
 
 def test_half_precision_has_files_of_its_own_and_is_read_as_unit_rows(tmp_path: Path, folder: Path) -> None:
     whole, half = EmbeddingStore(tmp_path / "s"), EmbeddingStore(tmp_path / "s", dtype="float16")
-    (shard,) = cut_shards(image_set(folder), ENCODER, 7)
+    (shard,) = shards_of(image_set(folder), ENCODER, 7)
     written = write_shard(half, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
     assert read_shard(whole, ENCODER, shard) is None
     write_shard(whole, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
@@ -184,16 +184,16 @@ def test_half_precision_has_files_of_its_own_and_is_read_as_unit_rows(tmp_path: 
 
 
 def test_by_content_an_image_may_be_moved_and_its_time_may_change(folder: Path, tmp_path: Path) -> None:
-    before = cut_shards(image_set(folder), ENCODER, 3, identity="content")
+    before = shards_of(image_set(folder), ENCODER, 3, identity="content")
     os.utime(folder / "cat" / "004.png", ns=(1, 1))
     moved = folder.rename(tmp_path / "elsewhere")
-    after = cut_shards(image_set(moved), ENCODER, 3, identity="content")
+    after = shards_of(image_set(moved), ENCODER, 3, identity="content")
     assert [shard.key for shard in after] == [shard.key for shard in before]
     assert after[0].paths != before[0].paths
-    assert not {shard.key for shard in cut_shards(image_set(moved), ENCODER, 3)} & {shard.key for shard in before}
+    assert not {shard.key for shard in shards_of(image_set(moved), ENCODER, 3)} & {shard.key for shard in before}
     first, second = moved / "cat" / "001.png", moved / "cat" / "002.png"
     first.write_bytes(second.read_bytes())
-    changed = cut_shards(image_set(moved), ENCODER, 3, identity="content")
+    changed = shards_of(image_set(moved), ENCODER, 3, identity="content")
     assert [old.key == new.key for old, new in zip(after, changed, strict=True)] == [False, True, True]
     second.unlink()
     (absent, *_) = cut([str(first), str(second)], ENCODER, 3, identity="content").shards
@@ -226,7 +226,7 @@ def test_rows_that_no_encoder_gave_count_as_absent(store: EmbeddingStore, rows: 
 
 
 def test_a_shard_of_another_length_or_key_counts_as_absent(store: EmbeddingStore, folder: Path) -> None:
-    first, second = cut_shards(image_set(folder), ENCODER, 4)
+    first, second = shards_of(image_set(folder), ENCODER, 4)
     write_shard(store, ENCODER, first, EmbeddedImages(unit_rows(3), ()))
     assert read_shard(store, ENCODER, first) is None
     write_shard(store, ENCODER, first, EmbeddedImages(unit_rows(4), ()))
@@ -245,7 +245,7 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
 def test_a_full_disk_leaves_what_is_there(store: EmbeddingStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards = cut_shards(image_set(folder), ENCODER, 4)
+    shards = shards_of(image_set(folder), ENCODER, 4)
     write_shard(store, ENCODER, shards[0], EmbeddedImages(unit_rows(4), ()))
     before = sorted(store.root.rglob("*"))
 

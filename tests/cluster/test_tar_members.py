@@ -12,7 +12,6 @@ import torch
 
 from cluster import EncoderSpec, LocalEmbedder, make_embedder
 from cluster.actor import ActorSettings, EmbeddingActor
-from cluster.shards import cut_shards
 from cluster.store import EmbeddingStore
 from evaluation.data import read_images
 from evaluation.features import LocalRequest
@@ -20,6 +19,8 @@ from immuno.config import ClusterConfig, EncoderConfig, SourceConfig
 from immuno.errors import SetupError
 from immuno.records import ImageSet
 from tests.evaluation.archives import directions, write_tar
+
+from .tiny_models import shards_of
 
 
 @pytest.fixture
@@ -79,13 +80,13 @@ def test_a_tar_that_changes_takes_its_shards_out_of_the_store(spec: EncoderSpec,
     encoder = LocalEmbedder(spec).encoder
     first, second = pack(folder, tmp_path / "0.tar"), pack(folder, tmp_path / "1.tar")
     images = listed(tmp_path / "{0..1}.tar")
-    before = [shard.key for shard in cut_shards(images, encoder, 9)]
-    assert [shard.key for shard in cut_shards(images, encoder, 9)] == before
+    before = [shard.key for shard in shards_of(images, encoder, 9)]
+    assert [shard.key for shard in shards_of(images, encoder, 9)] == before
     os.utime(second, ns=(1, 1))
-    after = [shard.key for shard in cut_shards(images, encoder, 9)]
+    after = [shard.key for shard in shards_of(images, encoder, 9)]
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, False]
     first.unlink()
-    assert cut_shards(images, encoder, 9)[0].absent == set(range(9))
+    assert shards_of(images, encoder, 9)[0].absent == set(range(9))
 
 
 def test_a_tar_that_an_actor_does_not_see_is_said_to_be_invisible(
@@ -103,7 +104,7 @@ def test_a_tar_that_an_actor_does_not_see_is_said_to_be_invisible(
         )
     )
     tar = pack(folder, tmp_path / "x.tar")
-    (shard,) = cut_shards(listed(tar), actor.info(), 9)
+    (shard,) = shards_of(listed(tar), actor.info(), 9)
     assert actor.embed_shard(shard, actor.info()).embedded is None
     tar.unlink()
     with pytest.raises(SetupError, match="the images are not visible on"):

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from immuno.records import ImageSet, Sample
+from cluster.shards import FileIdentity, Shard, cut
+from immuno.records import EncoderInfo, ImageSet, Sample
 
 MERGES = 200
 """Of open_clip's vocabulary, those kept: enough to cut every text, mostly into single letters."""
@@ -74,3 +75,10 @@ def image_set(folder: Path, name: str = "animals") -> ImageSet:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     samples = tuple(Sample(str(path.relative_to(folder)), str(path), path.parent.name) for path in files)
     return ImageSet(name, "fit", "id", samples, digest="unused here")
+
+
+def shards_of(
+    images: ImageSet, encoder: EncoderInfo, size: int, *, identity: FileIdentity = "mtime"
+) -> tuple[Shard, ...]:
+    """The images of a set in shards."""
+    return cut([sample.path for sample in images.samples], encoder, size, identity=identity).shards

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from db.calls import CallDraft
 from db.drafts import AntibodyDraft, EffectDraft, GenerationDraft
 from db.records import SessionRecord
 from db.store import AntibodyStore, new_id
@@ -72,6 +73,12 @@ def draft(session_id: str, number: int = 0, **changes: Any) -> GenerationDraft:
         "bank": (kept.id,),
     }
     return GenerationDraft(session_id=session_id, number=number, **(values | changes))
+
+
+def call(generation: int = 0, subject: str = "dog", reply: str | None = "reply", **changes: Any) -> CallDraft:
+    values: dict[str, Any] = {"step": "propose", "request_digest": "r" * 64, "request_text": "Propose.", "model": "m"}
+    values |= {"parameters": {}, "prompt_tokens": None, "completion_tokens": None}
+    return CallDraft(generation=generation, subject=subject, reply_text=reply, **(values | changes))
 
 
 def result(**changes: Any) -> ResultRow:

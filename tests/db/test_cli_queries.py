@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from db.calls import record_calls
 from db.claims import claim
 from db.drafts import EffectDraft
 from db.records import SessionRecord
@@ -23,7 +24,7 @@ from immuno.cli.db import group
 from immuno.errors import SetupError
 from immuno.records import Verdict
 
-from .build import antibody, draft, effect, result
+from .build import antibody, call, draft, effect, result
 
 ROOT = Path(__file__).parents[2]
 EVIL = "=HYPERLINK(1) \x1b[31mdog\x07, \u202eevil\ud800 \U0001f98a\nnext"
@@ -71,8 +72,8 @@ def filled(path: Path, store: AntibodyStore, session: SessionRecord) -> Path:
             reason=EVIL,
         )
     )
-    asked = {"request_digest": "d", "request_text": EVIL, "model": EVIL, "error": EVIL}
-    store.record_llm_call(session.id, 1, "propose", EVIL, reply_text=None, cost_usd=0.25, **asked)
+    asked = call(1, EVIL, None, request_text=EVIL, model=EVIL, error=EVIL, cost_usd=0.25)
+    record_calls(store, session.id, [asked])
     store.start_run(config={}, config_digest="c", seed=0, git_sha=None, versions={}, session_id=session.id)
     claim(store.engine, EVIL, "me")
     store.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from db.calls import StoredReply, find_replies, record_calls
 from db.exchange import export_session, import_session
 from db.lineage import lineage
 from db.merge import merge
@@ -16,9 +17,8 @@ from db.session_files import open_folder
 from db.store import AntibodyStore, open_store
 from immuno.errors import SetupError
 
-from .build import antibody, draft, make_session
+from .build import antibody, call, draft, make_session
 
-CALL: dict[str, Any] = {"request_digest": "r" * 64, "request_text": "Propose.", "model": "m"}
 KEY = "k" * 64
 
 
@@ -87,27 +87,26 @@ def test_a_changed_prompt_says_why(store: AntibodyStore, session: SessionRecord)
 
 def test_a_reply_is_found_again_from_any_session(store: AntibodyStore, session: SessionRecord) -> None:
     """Not one without a reply, and not one that was itself taken from an earlier call."""
-    assert store.find_cached_call(KEY) is None
-    store.record_llm_call(session.id, 0, "propose", "cat", reply_text=None, error="length", cache_key=KEY, **CALL)
-    assert store.find_cached_call(KEY) is None
-    paid = store.record_llm_call(
-        session.id, 0, "propose", "dog", reply_text="paid", cache_key=KEY, parameters={"temperature": 0.5}, **CALL
-    )
+    assert find_replies(store, [KEY]) == {}
+    record_calls(store, session.id, [call(subject="cat", reply=None, error="length", request_digest=KEY)])
+    assert find_replies(store, [KEY]) == {}
     other = make_session(store, "beta")
-    store.record_llm_call(other.id, 0, "propose", "dog", reply_text="paid", cache_key=KEY, reused=True, **CALL)
-    store.record_llm_call(other.id, 1, "propose", "dog", reply_text="later", cache_key=KEY, **CALL)
-    assert store.find_cached_call(KEY) == paid
+    record_calls(store, other.id, [call(reply="taken over", request_digest=KEY, reused=True)])
+    assert find_replies(store, [KEY]) == {}
+    record_calls(store, session.id, [call(reply="paid", request_digest=KEY, parameters={"temperature": 0.5})])
+    record_calls(store, other.id, [call(1, reply="later", request_digest=KEY)])
+    assert find_replies(store, [KEY, "j" * 64]) == {KEY: StoredReply("paid", None, None)}
+    paid = store.llm_calls(session.id)[-1]
     assert (paid.cache_key, paid.parameters, paid.reused) == (KEY, {"temperature": 0.5}, False)
-    assert store.find_cached_call("j" * 64) is None
 
 
 def test_a_generation_sums_up_its_calls_but_not_what_was_reused(store: AntibodyStore, session: SessionRecord) -> None:
     costs: dict[str, Any] = {"prompt_tokens": 10, "completion_tokens": 4, "cost_usd": 0.25, "seconds": 1.5}
-    for generation, subject in ((0, "dog"), (0, "cat"), (1, "dog")):
-        call = store.record_llm_call(session.id, generation, "propose", subject, reply_text="r", **costs, **CALL)
-        assert (call.cost_usd, call.seconds) == (0.25, 1.5)
-    store.record_llm_call(session.id, 0, "propose", "ox", reply_text="r", reused=True, **costs, **CALL)
-    store.record_llm_call(session.id, 0, "reflect", "", reply_text="r", **CALL)  # of a model that does not count
+    paid = [call(generation, subject, **costs) for generation, subject in ((0, "dog"), (0, "cat"), (1, "dog"))]
+    reused = call(subject="ox", reused=True, **costs)
+    uncounted = call(step="reflect", subject="")  # of a model that does not count
+    record_calls(store, session.id, [*paid, reused, uncounted])
+    assert [(one.cost_usd, one.seconds) for one in store.llm_calls()].count((0.25, 1.5)) == 4
     saved = store.save_generation(draft(session.id))
     assert (saved.calls, saved.prompt_tokens, saved.completion_tokens, saved.cost_usd) == (4, 20, 8, 0.5)
 
@@ -115,7 +114,8 @@ def test_a_generation_sums_up_its_calls_but_not_what_was_reused(store: AntibodyS
 @pytest.mark.parametrize("number", [{"cost_usd": math.nan}, {"seconds": math.inf}], ids=str)
 def test_a_cost_is_a_number_or_unknown(store: AntibodyStore, session: SessionRecord, number: dict[str, Any]) -> None:
     with pytest.raises(SetupError, match=r"of a call cannot be (nan|inf); use None where it is unknown"):
-        store.record_llm_call(session.id, 0, "propose", "dog", reply_text="r", **number, **CALL)
+        record_calls(store, session.id, [call(**number)])
+    assert store.llm_calls() == ()
 
 
 def test_the_lineage_goes_on_across_sessions(store: AntibodyStore, session: SessionRecord) -> None:

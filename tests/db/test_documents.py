@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from db.calls import record_calls
 from db.claims import claim, session_work
 from db.diagram import er_diagram, schema_page
 from db.drafts import EffectDraft
@@ -18,7 +19,7 @@ from db.store import AntibodyStore
 from immuno.cli.db import group
 from immuno.records import Verdict
 
-from .build import antibody, draft, effect, make_session, result
+from .build import antibody, call, draft, effect, make_session, result
 
 DOCS = Path(__file__).parents[2] / "docs"
 COOKBOOK = (DOCS / "queries.md").read_text(encoding="utf-8")
@@ -40,9 +41,7 @@ def filled(path: Path, store: AntibodyStore, monkeypatch: pytest.MonkeyPatch) ->
     store.save_generation(draft(first.id, verdicts=verdicts))
     bank = (robot.id, moon.id)
     store.save_generation(draft(first.id, 1, antibodies=(robot, moon), effects=effects, verdicts=(), bank=bank))
-    store.record_llm_call(
-        first.id, 1, "propose", "dog", request_digest="d", request_text="t", reply_text="r", model="m"
-    )
+    record_calls(store, first.id, [call(1)])
     store.save_generation(draft(make_session(store, "second").id))
     run = store.start_run(config={}, config_digest="c", seed=0, git_sha=None, versions={}, session_id=first.id)
     store.save_results(run.id, [result()])

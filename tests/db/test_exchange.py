@@ -16,6 +16,7 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from sqlalchemy import select
 
+from db.calls import record_calls
 from db.drafts import EffectDraft, MaturedDraft
 from db.engine import reading
 from db.exchange import belongs, export_session, import_session
@@ -27,7 +28,7 @@ from db.store import AntibodyStore, open_store
 from immuno.errors import SetupError
 from immuno.records import ImageSet, Verdict
 
-from .build import antibody, draft, effect, make_session, result, vector
+from .build import antibody, call, draft, effect, make_session, result, vector
 from .test_faithful import ANY_TEXT, UNFRIENDLY
 
 Tables = dict[str, list[tuple[Any, ...]]]
@@ -64,10 +65,7 @@ def fill(store: AntibodyStore, session: SessionRecord) -> None:
             draft(session.id, number, matured=matured, bank=(odd[0].id,), prompt_version=number, **changed)
         )
     for reply, error in (("paid for \x00", None), (None, "refused")):
-        store.record_llm_call(
-            session.id, 9, "propose", str(reply), request_digest="r", request_text="?", reply_text=reply, model="m",
-            error=error,
-        )  # fmt: skip
+        record_calls(store, session.id, [call(9, str(reply), reply, error=error)])
     store.ensure_dataset(ImageSet("near", "feedback", "outlier", (), "d1"))
     run = store.start_run(
         config={"x": math.inf}, config_digest="c", seed=2**62, git_sha=None, versions={}, session_id=session.id

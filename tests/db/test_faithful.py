@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import sqlite
 
+from db.calls import find_calls, record_calls
 from db.drafts import EffectDraft
 from db.records import SessionRecord
 from db.store import AntibodyStore
@@ -23,7 +24,7 @@ from db.values import from_json, join_number, split_number, to_json
 from immuno.errors import SetupError
 from immuno.records import Verdict
 
-from .build import antibody, draft, effect
+from .build import antibody, call, draft, effect
 
 UNFRIENDLY = [
     "nul \x00 inside",
@@ -67,11 +68,12 @@ def test_any_text_comes_back(store: AntibodyStore, session: SessionRecord, text:
     assert solo.outlier_set == text
     (prompt,) = store.prompts()
     assert (prompt.step, prompt.text) == (text, text)
-    call = store.record_llm_call(
-        session.id, 0, text, text, request_digest="r", request_text=text, reply_text=text, model=text, error=text
+    record_calls(
+        store, session.id, [call(subject=text, step=text, request_text=text, reply=text, model=text, error=text)]
     )
-    assert (call.step, call.subject, call.request_text, call.reply_text, call.model, call.error) == (text,) * 6
-    assert store.find_llm_call(session.id, 0, text, text) == call
+    (asked,) = store.llm_calls()
+    assert (asked.step, asked.subject, asked.request_text, asked.reply_text, asked.model, asked.error) == (text,) * 6
+    assert [one.reply_text for one in find_calls(store, session.id, 0, text, [asked.request_digest]).values()] == [text]
 
 
 def test_ordinary_text_is_stored_as_it_is(store: AntibodyStore, session: SessionRecord, path: Path) -> None:

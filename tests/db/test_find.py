@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from db.calls import record_calls
 from db.diff import MetricChange, diff
 from db.drafts import EffectDraft, MaturedDraft
 from db.judging import judgements
@@ -20,7 +21,7 @@ from db.store import AntibodyStore
 from immuno.errors import SetupError
 from immuno.records import EncoderInfo, Verdict
 
-from .build import DIM, ENCODER, antibody, draft, effect, make_session, vector
+from .build import DIM, ENCODER, antibody, call, draft, effect, make_session, vector
 
 
 class World(NamedTuple):
@@ -324,10 +325,7 @@ def test_a_sample_that_nobody_judged_is_told(world: World) -> None:
 
 
 def test_everything_is_counted(world: World) -> None:
-    world.store.record_llm_call(
-        world.session.id, 0, "propose", "dog", request_digest="d", request_text="t", reply_text="r", model="m",
-        prompt_tokens=10, completion_tokens=4,
-    )  # fmt: skip
+    record_calls(world.store, world.session.id, [call(prompt_tokens=10, completion_tokens=4)])
     make_session(world.store, "beta")
     counts = {one.name: one.number for one in stats(world.store)}
     expected = {"sessions": 2, "generations": 3, "generations accepted": 2, "prompts": 2, "antibodies": 4}

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from db.calls import find_calls, record_calls
 from db.diff import diff
 from db.drafts import AntibodyDraft, EffectDraft, MaturedDraft
 from db.judging import judgements
@@ -26,7 +27,7 @@ from db.store import AntibodyStore, new_id, open_store
 from immuno.errors import SetupError
 from immuno.records import Verdict
 
-from .build import ENCODER, draft, effect, make_session, vector
+from .build import ENCODER, call, draft, effect, make_session, vector
 from .postgres import Server
 
 EXAMPLES = int(os.environ.get("IMMUNO_TEST_EXAMPLES", "4"))
@@ -101,11 +102,12 @@ class Machine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.model)))
         whole = (*key, "dog")
         first = self.model[name].calls.setdefault(whole, reply)
+        own = call(key[0], step=key[1], reply=reply)
         for store in self.stores:
-            call = store.record_llm_call(
-                self._id(store, name), *whole, request_digest="d", request_text="?", reply_text=reply, model="m"
-            )
-            assert call.reply_text == first
+            session_id = self._id(store, name)
+            record_calls(store, session_id, [own])
+            (found,) = find_calls(store, session_id, *key, [own.request_digest]).values()
+            assert found.reply_text == first
 
     @precondition(lambda self: self.model)
     @rule(data=st.data(), again=st.booleans())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
+from db.calls import find_replies, record_calls
 from db.engine import is_sqlite, reading, writing
 from db.judging import judgements
 from db.naming import antibodies_named
@@ -17,7 +18,7 @@ from db.records import SessionRecord
 from db.store import AntibodyStore, new_id
 from immuno.records import Verdict
 
-from .build import antibody, draft, make_session
+from .build import antibody, call, draft, make_session
 
 BY_GENERATION = """
 SELECT g.number, e.outlier_set, avg(e.gain), avg(e.harm), count(*)
@@ -38,8 +39,7 @@ def filled(store: AntibodyStore, session: SessionRecord) -> AntibodyStore:
             store.save_generation(
                 draft(own.id, number, antibodies=some, effects=(), verdicts=verdicts, bank=(), parent=None)
             )
-    asked = {"request_digest": "d", "request_text": "?", "reply_text": "r", "model": "m"}
-    store.record_llm_call(session.id, 0, "propose", "dog", cache_key="k" * 64, **asked)
+    record_calls(store, session.id, [call()])
     with writing(store.engine) as transaction:
         transaction.execute(text(_CALLS))
         transaction.execute(text(_EFFECTS))
@@ -82,7 +82,7 @@ QUESTIONS: dict[str, Callable[[AntibodyStore, SessionRecord], Any]] = {
     "effects": lambda store, beta: store.effects(beta.id, scope="solo"),
     "antibodies": lambda store, beta: store.antibodies(beta.id),
     "generations": lambda store, beta: store.generations(beta.id),
-    "find_cached_call": lambda store, _: store.find_cached_call("k" * 64),
+    "replies": lambda store, _: find_replies(store, ["r" * 64]),
     "by text": lambda store, _: _named(store, "alpha 3.33"),
     "by id": lambda store, _: _named(store, new_id()),
 }

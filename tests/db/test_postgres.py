@@ -19,15 +19,17 @@ from sqlalchemy import Engine, MetaData, create_engine, insert, inspect, select,
 from db import engine as engines
 from db import migrations
 from db import models as m
+from db.calls import record_calls
 from db.engine import make_engine, migrating, reading, resolve_url, writing
 from db.machinery import metadata_of
 from db.maintenance import check_database, upgrade_database
+from db.search import Among, nearest
 from db.store import AntibodyStore, open_store
 from db.vectors import to_half
 from immuno.errors import ImmunoError, SetupError
 from immuno.records import EncoderInfo
 
-from .build import ENCODER, antibody, draft, make_session
+from .build import ENCODER, antibody, call, draft, make_session
 from .postgres import Server
 
 pytestmark = pytest.mark.postgresql
@@ -93,18 +95,35 @@ def test_each_encoder_has_an_index_that_finds_its_nearest(store: AntibodyStore) 
         transaction.execute(text("ANALYZE"))
     base = select(m.Antibody.text, m.Embedding.vector).join(m.Antibody, m.Antibody.id == m.Embedding.antibody_id)
     found = 0
+    query = likely(base, digest, 32, 10)
     with reading(store.engine) as transaction:
         for one in asked:
-            rows = transaction.execute(likely(transaction, base, digest, one, 10)).all()
+            rows = transaction.execute(query, {"direction": to_half(one.tobytes())}).all()
             assert len(rows) == 20
             best = np.argsort(-(directions @ one))[:10]
             found += len({f"alpha {i}" for i in best} & {name for name, _ in rows})
-        query = likely(transaction, base, digest, asked[0], 10)
-        compiled = query.compile(store.engine, compile_kwargs={"literal_binds": True})
+        filled = query.params(direction=to_half(asked[0].tobytes()))
+        compiled = filled.compile(store.engine, compile_kwargs={"literal_binds": True})
         plan = transaction.scalars(text(f"EXPLAIN {compiled}")).all()
         assert f"hnsw_{digest[:40]}" in "\n".join(plan)
     assert found >= 0.95 * 10 * len(asked)
     assert all(check.ok for check in check_database(store._url.render_as_string(hide_password=False), NOWHERE))
+
+
+def test_many_neighbours_are_searched_for_more_widely(store: AntibodyStore) -> None:
+    vectors = fill(store, count=300, dim=8)
+    own, *_ = store.antibodies(store.session("alpha").id)
+    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    with writing(store.engine) as transaction:
+        transaction.execute(text("ANALYZE"))
+    best = {f"alpha {i}" for i in np.argsort(-(directions @ directions[0]))[1:51]}
+    found = nearest(store, own.id, limit=50)
+    assert len(found) == 50
+    assert len(best & {one.text for one in found}) >= 48
+    narrowed = Among(session_id=store.session("alpha").id, guards="dog")
+    for _ in range(12):  # also when the driver and the server have come to prepare the statement
+        assert nearest(store, own.id, narrowed, limit=5) == found[:5]
+    assert nearest(store, own.id, Among(guards="cat")) == ()
 
 
 def test_the_check_counts_what_the_index_lacks(store: AntibodyStore, url: str) -> None:
@@ -262,8 +281,8 @@ def test_a_recorded_call_does_not_wait_for_a_generation(url: str, monkeypatch: p
         session = make_session(store)
         with writing(store.engine) as transaction:
             write_generation(transaction, draft(session.id))
-            asked: dict[str, Any] = {"request_digest": "r", "request_text": "?", "reply_text": "paid", "model": "m"}
-            assert store.record_llm_call(session.id, 0, "propose", "dog", **asked).reply_text == "paid"
+            record_calls(store, session.id, [call(reply="paid")])
+            assert [one.reply_text for one in store.llm_calls()] == ["paid"]
         assert store.session("alpha").generations == 1
 
 

@@ -6,11 +6,12 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from db.calls import find_calls, record_calls
 from db.maintenance import check_database
 from db.records import SessionRecord
 from db.store import AntibodyStore, open_store
 
-from .build import draft
+from .build import call, draft
 from .workers import finish, start
 
 WRITER = """
@@ -52,12 +53,11 @@ KILLED = """
 import os, sys
 from sqlalchemy import event
 from db.store import open_store
-from tests.db.build import draft
+from db.calls import record_calls
+from tests.db.build import call, draft
 
 store = open_store(sys.argv[1])
-store.record_llm_call(
-    store.session("alpha").id, 0, "propose", "dog", request_digest="r", request_text="?", reply_text="paid", model="m"
-)
+record_calls(store, store.session("alpha").id, [call(reply="paid")])
 
 @event.listens_for(store._engine, "after_cursor_execute")
 def die(connection, cursor, statement, parameters, context, executemany):
@@ -75,29 +75,20 @@ def test_a_process_killed_while_it_saves_leaves_nothing_but_its_calls(
     finish([start(KILLED, str(path))])
     assert store.generations() == ()
     assert store.antibodies() == ()
-    call = store.find_llm_call(session.id, 0, "propose", "dog")
-    assert call is not None
-    assert call.reply_text == "paid"
+    assert [one.reply_text for one in store.llm_calls(session.id)] == ["paid"]
     assert store.save_generation(draft(session.id)).number == 0
     assert all(check.ok for check in check_database(str(path), path))
 
 
 def test_threads_share_a_store(store: AntibodyStore, session: SessionRecord) -> None:
-    def record(number: int) -> str | None:
-        return store.record_llm_call(
-            session.id,
-            number % 10,
-            "propose",
-            "dog",
-            request_digest="r",
-            request_text="?",
-            reply_text=str(number),
-            model="m",
-        ).reply_text
+    def record(number: int) -> str:
+        generation, own = number % 10, call(number % 10, reply=str(number))
+        record_calls(store, session.id, [own])
+        return find_calls(store, session.id, generation, own.step, [own.request_digest])[own.request_digest].reply_text
 
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(record, range(40)))
-    stored = {call.generation: call.reply_text for call in store.llm_calls(session.id)}
+    stored = {one.generation: one.reply_text for one in store.llm_calls(session.id)}
     assert len(stored) == 10
     assert replies == [stored[number % 10] for number in range(40)]
 

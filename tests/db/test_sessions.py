@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from db.calls import StoredReply, find_calls, record_calls
 from db.engine import reading
 from db.records import SessionRecord
 from db.store import AntibodyStore
 from immuno.errors import ImmunoError, SetupError
 from immuno.records import ImageSet, Sample
 
-from .build import ENCODER, draft, make_session
+from .build import ENCODER, call, draft, make_session
 
 
 def count(store: AntibodyStore, table: str) -> int:
@@ -85,39 +86,33 @@ def test_datasets_are_recorded_once(store: AntibodyStore) -> None:
     assert count(store, "datasets") == 2
 
 
-CALL: dict[str, Any] = {"request_digest": "r" * 64, "request_text": "Propose.", "model": "lexicon"}
-
-
 def test_the_first_reply_wins_and_is_replayed(store: AntibodyStore, session: SessionRecord) -> None:
-    assert store.find_llm_call(session.id, 0, "propose", "dog") is None
-    first = store.record_llm_call(
-        session.id, 0, "propose", "dog", reply_text='{"antibodies": []}', prompt_tokens=12, completion_tokens=5, **CALL
-    )
-    again = store.record_llm_call(session.id, 0, "propose", "dog", reply_text="something else", **CALL)
-    assert again == first == store.find_llm_call(session.id, 0, "propose", "dog")
-    assert (first.reply_text, first.error, first.prompt_tokens, first.completion_tokens) == (
-        '{"antibodies": []}',
-        None,
-        12,
-        5,
-    )
-    other = store.record_llm_call(session.id, 1, "propose", "dog", reply_text=None, error="length", **CALL)
-    assert (other.reply_text, other.error) == (None, "length")
-    assert store.llm_calls(session.id) == (first, other)
+    first = call(reply='{"antibodies": []}', prompt_tokens=12, completion_tokens=5)
+    digest = first.request_digest
+    assert find_calls(store, session.id, 0, "propose", [digest]) == {}
+    for one in (first, call(reply="something else"), call(1, reply=None, error="length")):
+        record_calls(store, session.id, [one])
+    assert find_calls(store, session.id, 0, "propose", [digest]) == {digest: StoredReply('{"antibodies": []}', 12, 5)}
+    assert find_calls(store, session.id, 0, "reflect", [digest]) == {}
+    assert find_calls(store, session.id, 1, "propose", [digest]) == {}  # which has no reply
+    assert [(one.generation, one.reply_text, one.error) for one in store.llm_calls(session.id)] == [
+        (0, '{"antibodies": []}', None),
+        (1, None, "length"),
+    ]
 
 
 def test_a_call_needs_a_reply_or_an_error(store: AntibodyStore, session: SessionRecord) -> None:
     with pytest.raises(ImmunoError, match="ck_llm_calls_replied_or_failed"):
-        store.record_llm_call(session.id, 0, "propose", "dog", reply_text=None, **CALL)
+        record_calls(store, session.id, [call(reply=None)])
 
 
 def test_a_call_of_no_session_is_refused(store: AntibodyStore) -> None:
     with pytest.raises(ImmunoError, match=r"(?i)foreign key constraint"):
-        store.record_llm_call("nobody", 0, "propose", "dog", reply_text="x", **CALL)
+        record_calls(store, "nobody", [call()])
     assert count(store, "llm_calls") == 0
 
 
 def test_an_error_never_shows_what_was_to_be_stored(store: AntibodyStore) -> None:
     with pytest.raises(ImmunoError) as caught:
-        store.record_llm_call("nobody", 0, "propose", "dog", reply_text="a private reply", **CALL)
+        record_calls(store, "nobody", [call(reply="a private reply")])
     assert "private" not in f"{caught.value} {caught.value.__cause__}"

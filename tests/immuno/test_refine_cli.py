@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,13 +52,25 @@ def store(tmp_path: Path) -> Iterator[AntibodyStore]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The database of a finished session named "one", and what was printed; run once, as it takes a second."""
+    folder, out = tmp_path_factory.mktemp("one"), io.StringIO()
+    command = ["refine", "start", str(write_word_world(folder)), "--session", "one", "--json"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.setattr(workflow, "make_embedder", word_embedder)
+        with pytest.raises(SystemExit) as stopped:
+            main([*command, "--db", str(folder / "immuno.db")])
+    assert not stopped.value.code
+    return folder / "immuno.db", json.loads(out.getvalue())
+
+
 @pytest.fixture
-def one(cli: Cli, config: Path) -> dict[str, Any]:
-    """A finished session named "one"."""
-    status, out, err = cli("start", str(config), "--session", "one", "--json")
-    assert status == 0, err
-    found: dict[str, Any] = json.loads(out)
-    return found
+def one(tmp_path: Path, finished: tuple[Path, dict[str, Any]]) -> dict[str, Any]:
+    """A copy of the finished session, for the test alone."""
+    database, printed = finished
+    shutil.copyfile(database, tmp_path / "immuno.db")
+    return printed
 
 
 def said(cli: Cli, *arguments: str) -> Any:
