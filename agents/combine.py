@@ -126,12 +126,13 @@ def reflect(briefing: ReflectionBriefing, vocabulary: Vocabulary) -> Reflection:
 
 
 class _Picked:
-    """The proposals so far; refuses what was tried before and what no schema takes."""
+    """The proposals so far; refuses what was tried before, a class within itself, and what no schema takes."""
 
     def __init__(self, briefing: ClassBriefing) -> None:
         measured = chain(_texts(briefing.rejected), _texts(briefing.helped), _texts(briefing.harmed))
         tried = chain(briefing.bank, measured)
         self._tried = {text_key(text) for text in tried}
+        self._class_name = _spoken(briefing.class_name).casefold()
         self.proposals: list[Proposal] = []
 
     def take(self, candidates: Iterable[tuple[str, AntibodyKind, str]], *, upto: int) -> None:
@@ -142,13 +143,17 @@ class _Picked:
             if candidate is None:
                 return
             text, kind, rationale = candidate
-            if text_key(text) in self._tried:
+            if text_key(text) in self._tried or (kind == "contextual" and self._in_itself(text)):
                 continue
             self._tried.add(text_key(text))
             try:
                 self.proposals.append(Proposal(text=text, kind=kind, rationale=rationale))
             except ValidationError:
                 continue  # a class name too long for a text, or one with markup in it
+
+    def _in_itself(self, text: str) -> bool:
+        """Whether a context names its class twice: "a photo of a car in a car."."""
+        return len(re.findall(rf"\b{re.escape(self._class_name)}\b", text.casefold())) > 1
 
     def count(self, kind: AntibodyKind) -> int:
         return sum(proposal.kind == kind for proposal in self.proposals)

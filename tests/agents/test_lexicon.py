@@ -160,6 +160,12 @@ class TestProposals:
         assert "a photo of a fish in the desert." in texts
         assert "a photo of a fish in the deep sea." in texts
 
+    def test_a_class_is_not_put_into_itself(self):
+        given = class_briefing(class_name="car", places=["in a car", "in a car park"], focus="contexts", wanted=30)
+        texts = said(given)
+        assert len(texts) == 30
+        assert not [text for text in texts if text.split().count("car") + text.split().count("car.") > 1]
+
     def test_articles_are_right(self):
         texts = said(class_briefing(class_name="owl", samples=[sample(("scissors", "noun"), ("unicorn", "noun"))]))
         assert {"a photo of scissors.", "a photo of a unicorn.", "a photo of an owl in the desert."} <= set(texts)
