@@ -152,8 +152,8 @@ class _Picked:
                 continue  # a class name too long for a text, or one with markup in it
 
     def _in_itself(self, text: str) -> bool:
-        """Whether a context names its class twice: "a photo of a car in a car."."""
-        return len(re.findall(rf"\b{re.escape(self._class_name)}\b", text.casefold())) > 1
+        """Whether the place of a context is its class: "a photo of a car in a car."."""
+        return text.casefold().rstrip(".").endswith(f" {self._class_name}")
 
     def count(self, kind: AntibodyKind) -> int:
         return sum(proposal.kind == kind for proposal in self.proposals)
