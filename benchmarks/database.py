@@ -83,7 +83,7 @@ def draft(session_id: str, number: int, **parts: Any) -> GenerationDraft:
 def say(name: str, **values: Any) -> None:
     """Print one line: a name and its numbers."""
     found = (f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items())
-    print(f"{name:<28}" + "  ".join(found), flush=True)
+    print(f"{name:<36}" + "  ".join(found), flush=True)
 
 
 # insert
@@ -162,28 +162,35 @@ with open_store(sys.argv[1], read_only=True) as store:
 """
 
 
+WARM_UP, ROUNDS, IN_ROUND = 50, 3, 20
+"""Searches before any is timed; and how they are timed, in turn with as many products."""
+
+
 def measure_nearest(store: AntibodyStore, url: str, made: np.ndarray[Any, np.dtype[np.float32]]) -> None:
     """Measure `nearest` in this process and in new ones."""
     with reading(store.engine) as transaction:
-        ids = list(transaction.scalars(text("SELECT id FROM antibodies ORDER BY text")))
-        place = {
-            name: int(key.removeprefix("thing "))
-            for name, key in transaction.execute(text("SELECT id, text FROM antibodies"))
-        }
-    if not is_sqlite(store.engine.url):
-        with writing(store.engine) as transaction:
-            transaction.execute(text("ANALYZE"))
-    asked = [ids[i] for i in np.random.default_rng(1).choice(len(ids), 30, replace=False)]
-    cold = [_process(url, asked[0]) for _ in range(3)]
-    product = median(lambda i: made @ made[i], 60)
-    nearest(store, asked[0])
-    seconds = []
+        rows = transaction.execute(text("SELECT id, text FROM antibodies ORDER BY text")).all()
+    place = {name: int(key.removeprefix("thing ")) for name, key in rows}
+    ids = list(place)
+    if not is_sqlite(store.engine.url):  # as autovacuum does, within the minute after so much was written
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
+    drawn = [ids[i] for i in np.random.default_rng(1).choice(len(ids), WARM_UP + ROUNDS * IN_ROUND, replace=False)]
+    cold = [_process(url, drawn[0]) for _ in range(3)]
+    for one in drawn[:WARM_UP]:
+        nearest(store, one)
+    seconds: list[float] = []
+    products: list[float] = []
     found: list[set[str]] = []
-    for one in asked:
-        begun = time.perf_counter()
-        answer = nearest(store, one)
-        seconds.append(time.perf_counter() - begun)
-        found.append({near.id for near in answer})
+    asked = drawn[WARM_UP:]
+    for start in range(0, len(asked), IN_ROUND):  # in turn, so that both have the same weather
+        for one in asked[start : start + IN_ROUND]:
+            begun = time.perf_counter()
+            answer = nearest(store, one)
+            seconds.append(time.perf_counter() - begun)
+            found.append({near.id for near in answer})
+        products.append(median(lambda i: made @ made[i], IN_ROUND))
+    product = statistics.median(products)
     right = 0
     for one, got in zip(asked, found, strict=True):
         cosines = made @ made[place[one]]
