@@ -190,14 +190,13 @@ def measure_nearest(store: AntibodyStore, url: str, made: np.ndarray[Any, np.dty
             seconds.append(time.perf_counter() - begun)
             found.append({near.id for near in answer})
         products.append(median(lambda i: made @ made[i], IN_ROUND))
-    product = statistics.median(products)
     right = 0
     for one, got in zip(asked, found, strict=True):
         cosines = made @ made[place[one]]
         cosines[place[one]] = -2
         best = np.argsort(-cosines)[:10]
         right += len(got & {key for key in got if place[key] in set(best.tolist())})
-    ours = statistics.median(seconds)
+    ours, product = statistics.median(seconds), statistics.median(products)
     target = "<= 1.5" if is_sqlite(store.engine.url) else "< 1, recall >= 0.95"
     say(
         f"{engine(store)}: nearest, warm",
@@ -319,9 +318,8 @@ def engine(store: AntibodyStore) -> str:
 @contextmanager
 def databases(name: str, url: str | None) -> Iterator[tuple[str, str]]:
     """The URLs of two empty databases."""
-    folder = tempfile.mkdtemp(
-        prefix="immuno-bench-"
-    )  # not one that only its owner may enter, as PostgreSQL's user must
+    # Not one that only its owner may enter, as PostgreSQL's user must.
+    folder = tempfile.mkdtemp(prefix="immuno-bench-")
     try:
         if name == "sqlite":
             yield f"{folder}/ours.db", f"{folder}/plain.db"
