@@ -149,6 +149,7 @@ def _ablations() -> Iterator[MethodConfig]:
     yield _method("immuno_vlm_paper", "paper: noise antibodies", arm="noise")
     yield _method("immuno_vlm")
     yield _method("immuno_vlm", "ours: max-cosine base", base="max_cosine")
+    yield _method("immuno_vlm", "ours: no typicality", v=0.0)
     yield _method("immuno_vlm", "ours: no radii", radii=False)
     yield _method("immuno_vlm", "ours: one radius for all classes", class_radii=False)
     yield _method("immuno_vlm", "ours: no maturation", maturation=False)
