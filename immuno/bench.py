@@ -54,7 +54,7 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
     """Measure the configuration's methods on its sealed test sets and write `out`.
 
     With `to_settle` the controls are measured too, and the verdict on the bank is given (evaluation.settle). A run is
-    known by its digest over configuration, bank, data and code; when `out` holds that run already, it is shown again
+    known by its digest over configuration, bank, data and code (package versions and commit); when `out` holds that run already, it is shown again
     and the sealed test stays closed. Raises SetupError with everything that is wrong with the data before anything is
     computed.
     """
@@ -80,6 +80,7 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
             place.open_digest(),
             sealed.digest(),
             versions(),
+            git_sha(),
         ]
     )
     if (known := _measured_before(out, digest)) is not None:
