@@ -54,9 +54,9 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
     """Measure the configuration's methods on its sealed test sets and write `out`.
 
     With `to_settle` the controls are measured too, and the verdict on the bank is given (evaluation.settle). A run is
-    known by its digest over configuration, bank, data and code (package versions and commit); when `out` holds that run already, it is shown again
-    and the sealed test stays closed. Raises SetupError with everything that is wrong with the data before anything is
-    computed.
+    known by its digest over configuration, bank, data and code (package versions and commit); when `out` holds that run
+    already, it is shown again and the sealed test stays closed. Raises SetupError with everything that is wrong with
+    the data before anything is computed.
     """
     config = place.config
     _writable(out)
