@@ -27,7 +27,7 @@ from agents.inspection import Inspector, ShownMistakes, mis_accepted_by_class
 from agents.maturing import Maturation, Matured
 from agents.memory import Memory
 from agents.policies import WorstFirst
-from agents.pruning import decide_pruning, suspects, without
+from agents.pruning import decide_pruning, suspects
 from agents.schemas import Focus, Proposals, Reflection, proposals_of
 from agents.templates import fill, prompt_template
 from agents.text import clean_text, without_markup
@@ -203,7 +203,7 @@ class Loop:
         harmful = tuple(key for key in self._suspects(state["after"]) if key in new)
         if not 0 < len(harmful) < len(new):
             return {**whole, "decision": decision}
-        bank = without(state["candidate"], harmful)
+        bank = state["candidate"].without(harmful)
         after = self._measure(bank)
         of_part = rule.decide(state["before"], after, best=best)
         if not of_part.accepted:
@@ -250,7 +250,7 @@ class Loop:
         harmful = self._suspects(state["weighed"]) if self.config.pruning and state["decision"].accepted else ()
         if not harmful:
             return unchanged
-        bank = without(state["grown"], harmful)
+        bank = state["grown"].without(harmful)
         final = self._measure(bank)
         decision = decide_pruning(self.halves, state["weighed"], final, len(harmful), seed=self.seed)
         if not decision.accepted:

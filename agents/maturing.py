@@ -60,7 +60,7 @@ class Maturation:
 
         `before` is the boundary of `bank`; `earlier` maps its antibodies that were matured before to their parents.
         """
-        texts = bank.take(np.array([i for i, key in enumerate(bank.ids) if key not in earlier], dtype=np.int64))
+        texts = bank.without(earlier)
         antibodies, parents = self._mature(texts, self.data.outliers)
         if not len(antibodies):
             return None

@@ -11,14 +11,13 @@ should not cost those that help (agents.graph.Loop.decide).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from agents.acceptance import CHANCE, Decision, change_on
 from agents.boundary import Boundary
 from agents.halves import Halves
-from evaluation.bank import Bank
 from evaluation.effects import AntibodyEffect
 
 # Means of shares that differ by less are equal: rounding.
@@ -35,12 +34,6 @@ def suspects(effects: Sequence[AntibodyEffect]) -> tuple[str, ...]:
         if one.effect.scope == "leave_one_out":
             raised[one.antibody_id].append(one.effect.d_auroc)
     return tuple(key for key, values in raised.items() if np.mean(values) < -_NO_HARM)
-
-
-def without(bank: Bank, gone: Collection[str]) -> Bank:
-    """Return the bank without the antibodies of these ids."""
-    leaving = frozenset(gone)
-    return bank.take(np.array([i for i, key in enumerate(bank.ids) if key not in leaving], dtype=np.int64))
 
 
 def decide_pruning(halves: Halves, before: Boundary, after: Boundary, count: int, *, seed: int) -> Decision:

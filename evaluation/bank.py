@@ -13,7 +13,7 @@ Files, told apart by their ending:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -84,6 +84,11 @@ class Bank:
             guards=tuple(self.guards[i] for i in rows),
             vectors=self.vectors[rows],
         )
+
+    def without(self, ids: Collection[str]) -> Bank:
+        """Return the bank without the antibodies of these ids; ids that it does not have change nothing."""
+        gone = frozenset(ids)
+        return self.take(np.array([row for row, one in enumerate(self.ids) if one not in gone], dtype=np.int64))
 
     def concat(self, other: Bank) -> Bank:
         """Return this bank followed by another one. Raises SetupError for a repeated id or another dimension."""

@@ -34,8 +34,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from evaluation.bank import Bank
 from evaluation.wording import ClassNames, singulars, words
 
@@ -92,8 +90,7 @@ def leaks(bank: Bank, outlier_labels: Mapping[str, Iterable[str]]) -> tuple[Leak
 
 def without(bank: Bank, found: Iterable[Leak]) -> Bank:
     """Return the bank without the antibodies that leak, whichever set they leak into."""
-    named = {leak.antibody for leak in found}
-    return bank.take(np.array([j for j, one in enumerate(bank.ids) if one not in named], dtype=np.int64))
+    return bank.without({leak.antibody for leak in found})
 
 
 class _OutlierNames:

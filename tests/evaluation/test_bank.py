@@ -163,3 +163,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
         write_atomically(path, "three")
     assert path.read_text() == "two"
     assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_without_takes_out_what_is_named_and_ignores_what_is_not_there() -> None:
+    whole = Bank.of(
+        [ProposedAntibody(f"a thing {i}", "look_alike", "fish") for i in range(3)], np.eye(3, dtype=np.float32)
+    )
+    left = whole.without({whole.ids[1], "nowhere"})
+    assert left.ids == (whole.ids[0], whole.ids[2])
+    assert left.vectors.tolist() == whole.vectors[[0, 2]].tolist()
+    assert whole.without(()).ids == whole.ids
+    assert not len(whole.without(whole.ids))
