@@ -90,14 +90,13 @@ def fit_base(space: Space, name: BaseName, *, alpha: float, xi: float, w: float,
     p = leave_one_out_max_cosine(space.texts, features, labels, alpha=alpha, xi=xi)
     if p.std() < _NO_SPREAD:
         return Base(prototypes=mu)
-    spread = ClassSpread.of(features, labels) if v > 0 else None
-    return Base(
-        prototypes=mu,
-        closeness=(1 - v) * w,
-        mcm=_mapped(_mcm(features, space.texts.astype(np.float64)), p, (1 - v) * (1 - w)),
-        typicality=_NOTHING if spread is None else _mapped(-np.sqrt(spread.left_out(features, labels)), p, v),
-        spread=spread,
-    )
+    mcm, typicality, spread = _NOTHING, _NOTHING, None
+    if distinctness := (1 - v) * (1 - w):
+        mcm = _mapped(_mcm(features, space.texts.astype(np.float64)), p, distinctness)
+    if v:
+        spread = ClassSpread.of(features, labels)
+        typicality = _mapped(-np.sqrt(spread.left_out(features, labels)), p, v)
+    return Base(prototypes=mu, closeness=(1 - v) * w, mcm=mcm, typicality=typicality, spread=spread)
 
 
 def _mapped(values: Floats, onto: Floats, share: float) -> Part:
@@ -105,8 +104,6 @@ def _mapped(values: Floats, onto: Floats, share: float) -> Part:
 
     What has no spread there (the MCM score with one class) adds nothing but that mean; infinite values are no images'.
     """
-    if share == 0:
-        return _NOTHING
     finite = values[np.isfinite(values)]
     if not len(finite) or finite.std() < _NO_SPREAD * onto.std():
         return Part(0.0, share * float(onto.mean()))

@@ -26,6 +26,8 @@ from evaluation.scores.base import Floats
 
 _SMALLEST_EIGENVALUE = 1e-8
 """Relative to the largest."""
+_NOTHING_LEFT = 1e-8
+"""The least share of C, along an image, that is taken to be left without that image."""
 _NO_SPREAD = 1e-15
 """Float32 embeddings of one image differ by some 1e-8, whose square this is."""
 
@@ -77,15 +79,14 @@ class ClassSpread:
         n = self.counts[own].astype(np.float64)
         # With n images of the class, x - (mean without x) = more (x - mean), and x adds more (x - mean)(x - mean)' / N
         # to C_fit.
-        more = np.divide(n, n - 1, out=np.full(len(n), np.inf), where=n > 1)
+        more = np.divide(n, n - 1, out=np.zeros(len(n)), where=n > 1)
         found = np.empty(len(features))
         for rows in blocks(len(features), self.width):
             squared, mine = self._to_each(features[rows].astype(np.float64)), own[rows]
             each = np.arange(len(mine))
             q, up = squared[each, mine], more[rows]
-            left = 1 - (1 - self.shrinkage) * np.where(n[rows] > 1, up, 0) * q / len(features)
-            with np.errstate(invalid="ignore"):
-                squared[each, mine] = np.where(n[rows] > 1, up**2 * q / np.maximum(left, _SMALLEST_EIGENVALUE), np.inf)
+            left = np.maximum(1 - (1 - self.shrinkage) * up * q / len(features), _NOTHING_LEFT)
+            squared[each, mine] = np.where(up > 0, up**2 * q / left, np.inf)
             found[rows] = squared.min(axis=1)
         return found
 
