@@ -95,6 +95,16 @@ class Skipped(_Part):
     reason: Text = ""
 
 
+class Overlap(_Part):
+    """Images left out of a test set because they are in another set too; `first` is one of them."""
+
+    set: Text = ""
+    count: int
+    first: Text = ""
+    of_set: Text = ""
+    how: Text = ""
+
+
 class Death(_Part):
     """An embedding actor that died."""
 
@@ -282,6 +292,9 @@ class Results(_Part):
     git_sha: Text = ""
     config_digest: Text = ""
     verdict: Verdict = Verdict()
+    left_out: dict[str, Text] = {}
+    """Why methods could not be measured, by label."""
+    overlap: tuple[Overlap, ...] = ()
     leakage: tuple[Leak, ...] | None = None
     """None where nobody looked."""
     leakage_checked: int | None = None

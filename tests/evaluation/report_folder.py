@@ -107,6 +107,11 @@ def make_results(rows: list[dict[str, Any]]) -> dict[str, Any]:
             {"set_name": "far", "path": "tent/0007.png", "reason": "not an image"},
             {"set_name": "id", "path": "cat/0112.png", "reason": "empty file"},
         ],
+        "left_out": {"gl_mcm": "it needs patch embeddings, and so an encoder"},
+        "overlap": [
+            {"set": "near", "count": 1203, "first": "wolf/0009.png", "of_set": "id", "how": "the same embedding"},
+            {"set": "far", "count": 1, "first": "tent/0002.png", "of_set": "far-feedback", "how": "the same file"},
+        ],
         "embedding": _embedding(),
         "test_reads": [
             {

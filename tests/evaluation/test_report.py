@@ -106,6 +106,16 @@ def test_openings_of_the_sealed_test_are_counted(render: Callable[..., Page]) ->
     assert page.text.count("2 January 2026, 03:04") == 3
 
 
+def test_what_was_left_out_of_the_test_is_on_the_page(full: Page, render: Callable[..., Page]) -> None:
+    assert "gl_mcm: it needs patch embeddings, and so an encoder" in full.words("left-out")
+    overlap = full.words("overlap")
+    assert "1,204 test images took no part" in overlap
+    assert "1,203 of near: in id too (the same embedding), such as wolf/0009.png" in overlap
+    assert "1 of far: in far-feedback too (the same file), such as tent/0002.png" in overlap
+    clean = render(left_out={}, overlap=[])
+    assert not {"left-out", "overlap"} & set(clean.by_id)
+
+
 # The table
 
 

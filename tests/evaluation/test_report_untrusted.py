@@ -36,7 +36,18 @@ def test_nothing_from_outside_becomes_markup(rows: list[dict[str, Any]], tmp_pat
     assert page.text.count("<script>window.hacked=1</script>") > 100
     assert "{{7*7}}" in page.text
     # Every place that shows it: title, methods, sets, session, guidelines, antibodies, gallery, skipped, provenance.
-    for section in ("summary", "results", "gallery", "bank", "generations", "embedding", "skipped", "provenance"):
+    for section in (
+        "summary",
+        "results",
+        "left-out",
+        "gallery",
+        "bank",
+        "generations",
+        "embedding",
+        "skipped",
+        "overlap",
+        "provenance",
+    ):
         assert HOSTILE in page.by_id[section], section
 
 
