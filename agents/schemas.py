@@ -29,10 +29,9 @@ from pydantic import (
 )
 
 from agents.text import MARKUP, clean_text, text_key, without_markup
-from immuno.records import AntibodyKind
+from immuno.records import LONGEST_ANTIBODY, AntibodyKind
 
 MOST_PROPOSALS = 50
-LONGEST_TEXT = 160
 LONGEST_RATIONALE = 160
 LONGEST_GUIDELINE = 600
 LONGEST_REASONS = 300
@@ -53,9 +52,9 @@ def _wire_string(most: int) -> WithJsonSchema:
 
 def _as_antibody_text(value: str) -> str:
     """Clean a text that will be embedded. It is refused rather than cut: half a description says something else."""
-    text = clean_text(value, LONGEST_TEXT + 1)
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"longer than {LONGEST_TEXT} characters")
+    text = clean_text(value, LONGEST_ANTIBODY + 1)
+    if len(text) > LONGEST_ANTIBODY:
+        raise ValueError(f"longer than {LONGEST_ANTIBODY} characters")
     if any(char in MARKUP for char in text):
         raise ValueError("holds markup")
     if len(text) < 2 or not any(char.isalpha() for char in text):
@@ -96,7 +95,7 @@ class _Reply(BaseModel):
 class Proposal(_Reply):
     """One proposed antibody: a short description of a picture."""
 
-    text: Annotated[str, AfterValidator(_as_antibody_text), _wire_string(LONGEST_TEXT)]
+    text: Annotated[str, AfterValidator(_as_antibody_text), _wire_string(LONGEST_ANTIBODY)]
     kind: Annotated[AntibodyKind, _respelt("look_alike", "contextual")]
     rationale: Annotated[str, _prose(LONGEST_RATIONALE), _wire_string(LONGEST_RATIONALE)]
 
@@ -273,7 +272,7 @@ _KIND: TypeAdapter[AntibodyKind] = TypeAdapter(Annotated[AntibodyKind, _respelt(
 def _refused(raw: Any, reason: str) -> RefusedItem | None:
     """The item as it can be stored; None where it has no text. A kind that is none counts as a look-alike."""
     said = raw.get("text") if isinstance(raw, dict) else None
-    text = clean_text(said, LONGEST_TEXT) if isinstance(said, str) else ""
+    text = clean_text(said, LONGEST_ANTIBODY) if isinstance(said, str) else ""
     if not text:
         return None
     try:

@@ -35,7 +35,7 @@ from evaluation.checks import check_unit_rows
 from evaluation.features import FloatArray, IntArray
 from evaluation.wording import ClassNames, proper_noun, words
 from immuno.errors import SetupError
-from immuno.records import AntibodyKind, ProposedAntibody
+from immuno.records import LONGEST_ANTIBODY, AntibodyKind, ProposedAntibody
 
 Floats = NDArray[np.float64]
 
@@ -46,13 +46,12 @@ class SelectionRules:
 
     `band`: quantiles (low, high) in [0, 1] of the cosines of a class's valid proposals, both kept; (0, 1) keeps all.
     `bounds`: absolute cosines (delta_safe, delta_risk) instead, both turned down. `near_duplicate`: cosine between two
-    texts from which they count as one. `most_characters` of a text. Raises SetupError for values out of range.
+    texts from which they count as one. Raises SetupError for values out of range.
     """
 
     band: tuple[float, float] = (0.0, 1.0)
     bounds: tuple[float, float] | None = None
     near_duplicate: float = 0.98
-    most_characters: int = 120
 
     def __post_init__(self) -> None:
         low, high = self.band
@@ -106,9 +105,7 @@ def screen(
     names = ClassNames(classes, synonyms)
     guarded = guarded_classes([one.guards for one in proposals], classes)
     cosines = _cosines(vectors, mu, guarded)
-    reasons = [
-        _invalid(one, guards, names, rules.most_characters) for one, guards in zip(proposals, guarded, strict=True)
-    ]
+    reasons = [_invalid(one, guards, names) for one, guards in zip(proposals, guarded, strict=True)]
     _mark_same_words(proposals, reasons, bank)
     _mark_same_embedding(proposals, vectors, reasons, bank, rules.near_duplicate)
     _mark_outside_band(proposals, cosines, guarded, reasons, rules)
@@ -154,14 +151,14 @@ def _cosines(vectors: FloatArray, mu: NDArray[np.floating], guarded: IntArray) -
     return cosines
 
 
-def _invalid(proposal: ProposedAntibody, guarded: int, names: ClassNames, most_characters: int) -> str:
+def _invalid(proposal: ProposedAntibody, guarded: int, names: ClassNames) -> str:
     """The first of the reasons 1 to 5, or ""."""
     text = proposal.text
     said = words(text)
     if not any(character.isalpha() for word in said for character in word):
         return "not text: it has no words"
-    if len(text) > most_characters:
-        return f"too long: {len(text)} characters, at most {most_characters}"
+    if len(text) > LONGEST_ANTIBODY:
+        return f"too long: {len(text)} characters, at most {LONGEST_ANTIBODY}"
     if any(unicodedata.category(character).startswith("C") for character in text):
         return "not text: it has control or invisible characters"
     if guarded == _UNKNOWN:

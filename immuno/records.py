@@ -15,6 +15,9 @@ Split = Literal["fit", "feedback", "test"]
 AntibodyKind = Literal["look_alike", "contextual"]
 AntibodyStatus = Literal["accepted", "rejected"]
 
+LONGEST_ANTIBODY = 160
+"""Characters of an antibody's text: what a chat model may write, and what the screen lets through."""
+
 MATURATION = "maturation"
 """The origin of antibodies whose embeddings were matured: their texts stand for no embedding."""
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agents.schemas import MOST_PROPOSALS, Proposal, Proposals, Reflection, parse_reply, proposals_of, wire_schema
 from agents.text import clean_text, storable_text, text_key
 from agents.vocabulary import load_vocabulary
+from immuno.records import LONGEST_ANTIBODY
 
 SHARK = {"text": "a photo of a shark.", "kind": "look_alike", "rationale": "it has fins"}
 DESERT = {"text": "a photo of a fish in the desert.", "kind": "contextual", "rationale": "it cannot live there"}
@@ -44,7 +45,10 @@ class TestWhatIsAskedForOnTheWire:
         assert bounds
         assert max(bounds) <= 128
 
-    @pytest.mark.parametrize(("length", "fits"), [(1, False), (2, True), (101, True), (160, True), (161, False)])
+    @pytest.mark.parametrize(
+        ("length", "fits"),
+        [(1, False), (2, True), (101, True), (LONGEST_ANTIBODY, True), (LONGEST_ANTIBODY + 1, False)],
+    )
     def test_a_pattern_bounds_the_length(self, length, fits):
         pattern = wire_schema(Proposals)["$defs"]["Proposal"]["properties"]["text"]["pattern"]
         assert bool(re.fullmatch(pattern, "a" * length)) is fits
@@ -92,7 +96,7 @@ class TestTolerantReading:
             ({"text": "a photo."}, "kind: Field required"),
             ({**SHARK, "kind": "funny"}, "kind: Input should be 'look_alike' or 'contextual'"),
             ({**SHARK, "text": 7}, "text: Input should be a valid string"),
-            ({**SHARK, "text": "x" * 161}, "text: longer than 160 characters"),
+            ({**SHARK, "text": "x" * (LONGEST_ANTIBODY + 1)}, f"text: longer than {LONGEST_ANTIBODY} characters"),
             ({**SHARK, "text": "\x00\u200b "}, "text: says nothing"),
             ({**SHARK, "text": "a <b>photo</b> of a shark"}, "text: holds markup"),
             ({**SHARK, "text": "a photo of {class_name}"}, "text: holds markup"),
@@ -184,7 +188,7 @@ def test_whatever_is_said_never_raises_and_what_is_kept_is_clean(value, before, 
     assert isinstance(parse_reply(raw, Reflection).problems, tuple)
     parsed = parse_reply(raw, Proposals)
     for proposal in parsed.parsed.antibodies if parsed.parsed else ():
-        assert 2 <= len(proposal.text) <= 160
+        assert 2 <= len(proposal.text) <= LONGEST_ANTIBODY
         assert all(unicodedata.category(char)[0] != "C" for char in proposal.text + proposal.rationale)
 
 

@@ -13,7 +13,7 @@ from evaluation.features import FloatArray
 from evaluation.selection import Screened, SelectionRules, screen
 from evaluation.wording import singulars, words
 from immuno.errors import SetupError
-from immuno.records import AntibodyKind, ProposedAntibody
+from immuno.records import LONGEST_ANTIBODY, AntibodyKind, ProposedAntibody
 
 from .synthetic import bank_of, unit, unit_rows
 
@@ -172,11 +172,17 @@ def test_sentence_case_acronyms_and_the_words_of_class_names_are_no_proper_nouns
         ("whale\x00", "not text: it has control"),
         ("wh\u200bale", "not text: it has control"),
         ("\u202eelahw", "not text: it has control"),
-        ("whale " * 30, "too long: 180 characters, at most 120"),
+        ("whale " * 30, f"too long: 180 characters, at most {LONGEST_ANTIBODY}"),
     ],
 )
 def test_what_is_no_short_printable_text_is_turned_down(text: str, said: str) -> None:
     assert reason(text).startswith(said)
+
+
+def test_the_longest_text_that_a_model_may_write_passes() -> None:
+    longest = ("whale and shark " * LONGEST_ANTIBODY)[: LONGEST_ANTIBODY - 1] + "s"
+    assert not reason(longest)
+    assert reason(longest + "s").startswith("too long")
 
 
 def test_an_antibody_must_guard_a_known_class_or_none_in_particular() -> None:
