@@ -144,12 +144,13 @@ def _cache() -> Finding:
 
 def _database(url: str | None) -> Finding:
     from db.store import open_store
-    from immuno.paths import DEFAULT_DATABASE
+    from immuno.paths import default_database
 
-    if url is None and not DEFAULT_DATABASE.exists():
-        return Finding("database", "ok", f"none yet; the first run makes {DEFAULT_DATABASE}")
+    default = default_database()
+    if url is None and not default.exists():
+        return Finding("database", "ok", f"none yet; the first run makes {default}")
     try:
-        with open_store(url, default=DEFAULT_DATABASE) as store:
+        with open_store(url, default=default) as store:
             return Finding("database", "ok", f"{store.url}: {len(store.sessions())} session(s)")
     except ImmunoError as error:
         return Finding("database", "fail", str(error))

@@ -25,7 +25,7 @@ from evaluation.locations import feature_row
 from evaluation.sealed import SealedTest
 from immuno.config import RunConfig
 from immuno.errors import SetupError
-from immuno.paths import DEFAULT_DATABASE
+from immuno.paths import default_database
 from immuno.progress import watched
 from immuno.provenance import config_as_dict, digest_of, git_sha, versions
 from immuno.records import EncoderInfo, ImageSet, Split
@@ -193,7 +193,7 @@ def _filled(embedder: RayEmbedder, images: ImageSet) -> FilledSet:
 def _opened(config: RunConfig, classes: tuple[str, ...], database: str | None) -> Iterator[list[ImageSet]]:
     """Open the seal, on record as a run of its own."""
     settings = config_as_dict(config)
-    with open_store(database, default=DEFAULT_DATABASE) as record:
+    with open_store(database, default=default_database()) as record:
         run = record.start_run(
             config=settings,
             config_digest=digest_of([REASON, settings]),

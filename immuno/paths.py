@@ -40,7 +40,17 @@ def lasting(path: Path) -> Path:
 
 RUNS = runs_root()
 DEFAULT_DATABASE = RUNS / "immuno.db"
-"""The database of `bench` and `refine` (`demo` has its own in runs/demo)."""
+DEMO_DATABASE = RUNS / "demo" / "immuno.db"
+"""Where `demo` writes when no other folder is named."""
+
+
+def default_database() -> Path:
+    """Return the SQLite file that every command reads and writes where neither --db nor $IMMUNO_DB names one.
+
+    `DEFAULT_DATABASE`, unless only the demo's exists: what a demo left is then found, and gone on with, by all commands
+    alike. Where there is neither, the first is the one to make.
+    """
+    return DEMO_DATABASE if DEMO_DATABASE.exists() and not DEFAULT_DATABASE.exists() else DEFAULT_DATABASE
 
 
 def cache_root() -> Path:

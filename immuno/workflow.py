@@ -30,7 +30,7 @@ from evaluation.miniworld import build, default_root
 from evaluation.space import Feedback, Space
 from immuno.config import DataConfig, RefineConfig, RunConfig, parse_config
 from immuno.errors import SetupError
-from immuno.paths import DEFAULT_DATABASE
+from immuno.paths import default_database
 from immuno.progress import watched
 from immuno.provenance import config_as_dict, git_sha, versions
 from immuno.records import ImageSet, text_digest
@@ -59,7 +59,7 @@ class Workplace:
         """
         with (
             watched(progress) as journal,
-            open_store(database, default=DEFAULT_DATABASE) as store,
+            open_store(database, default=default_database()) as store,
             make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal) as embedder,
         ):
             if uses_miniworld(config.data):
@@ -174,7 +174,7 @@ def with_overrides(
 
 def stored_config(session: str, *, database: str | None) -> RunConfig:
     """Return the configuration a session was started with. Raises SetupError for an unknown session and no database."""
-    with open_store(database, default=DEFAULT_DATABASE, read_only=True) as store:
+    with open_store(database, default=default_database(), read_only=True) as store:
         record = store.session(session)
     return parse_config(record.config, origin=f"session '{session}'", folder=Path())
 

@@ -12,8 +12,10 @@ import click
 
 import immuno
 from immuno.cli import db_exchange, db_find, db_lists, db_sql
-from immuno.cli.db_options import database_option, default_database, open_database
+from immuno.cli.db_options import database_option
 from immuno.cli.db_output import print_json, printable
+from immuno.cli.options import open_database
+from immuno.paths import default_database
 
 
 @click.group(name="db")

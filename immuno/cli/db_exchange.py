@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from immuno.cli.db_options import database_option, default_database, open_database
+from immuno.cli.db_options import database_option
 from immuno.cli.db_output import print_json, printable
-from immuno.cli.options import ray_option
-from immuno.paths import DEFAULT_DATABASE
+from immuno.cli.options import open_database, ray_option
+from immuno.paths import default_database
 
 if TYPE_CHECKING:
     from db.joining import Joined
@@ -54,7 +54,7 @@ def import_session(folder: Path, name: str | None, database: str | None, as_json
     from db.session_files import open_folder
 
     found = open_folder(folder)  # before the database, which may be made
-    with _to_write(database) as store:
+    with open_database(database, read_only=False) as store:
         joined = import_(store, found, name=name)
     _print_joined(f"session '{name or found.session}'", joined, as_json)
 
@@ -92,7 +92,7 @@ def import_bank(
     name = file.stem if session is None else session
     if config is not None:
         read_config(config)  # before anything is stored
-    with _to_write(database) as store:
+    with open_database(database, read_only=False) as store:
         bank = import_(store, name, antibodies, source)
         embedded = None if embedded_bank is None else add_bank_embeddings(store, bank.generation, embedded_bank)
         if config is not None:
@@ -154,7 +154,7 @@ def merge(other: str, rename: Sequence[tuple[str, str]], database: str | None, a
     from db.merge import merge as join
     from db.store import open_store
 
-    with open_store(other, read_only=True) as source, _to_write(database) as store:
+    with open_store(other, read_only=True) as source, open_database(database, read_only=False) as store:
         joined = join(store, source, rename=dict(rename))
         url = source.url
     _print_joined(url, joined, as_json)
@@ -177,13 +177,6 @@ def backup(file: Path, database: str | None, as_json: bool) -> None:
 
 
 COMMANDS = (export_session, import_session, import_bank, embed, merge, backup)
-
-
-def _to_write(database: str | None) -> AntibodyStore:
-    from db.store import open_store
-
-    existing = default_database()
-    return open_store(database, default=existing if existing.exists() else DEFAULT_DATABASE)
 
 
 def _print_joined(what: str, joined: Sequence[Joined], as_json: bool) -> None:

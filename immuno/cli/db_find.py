@@ -11,13 +11,13 @@ from immuno.cli.db_options import (
     first_option,
     generation_option,
     kind_option,
-    open_database,
     query_options,
     session_id,
     set_option,
     status_option,
 )
 from immuno.cli.db_output import Form, decimals, print_records, print_rows, show
+from immuno.cli.options import open_database
 
 
 @click.command()

@@ -11,13 +11,13 @@ from immuno.cli.db_options import (
     generation_option,
     kind_option,
     limit_option,
-    open_database,
     query_options,
     session_id,
     set_option,
     status_option,
 )
 from immuno.cli.db_output import Form, decimals, is_number, show
+from immuno.cli.options import open_database
 
 
 @click.command()

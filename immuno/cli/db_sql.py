@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from immuno.cli.db_options import first_option, open_database, query_options
+from immuno.cli.db_options import first_option, query_options
 from immuno.cli.db_output import Form, print_records, print_rows
+from immuno.cli.options import open_database
 
 
 @click.command()

@@ -6,11 +6,14 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from immuno.paths import lasting
+from immuno.paths import DEFAULT_DATABASE, DEMO_DATABASE, default_database, lasting
+
+if TYPE_CHECKING:  # SQLAlchemy is loaded by the commands: `--help` is immediate
+    from db.store import AntibodyStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -38,15 +41,25 @@ def database_option(command: Command) -> Command:
         metavar="URL",
         envvar="IMMUNO_DB",
         callback=lambda _context, _parameter, url: _lasting_database(url),
-        help="Database: an SQLAlchemy URL or an SQLite file. Default: $IMMUNO_DB, else runs/immuno.db.",
+        help="Database: an SQLAlchemy URL or an SQLite file. "
+        f"Default: $IMMUNO_DB, else {DEFAULT_DATABASE}, else (where only that exists) the demo's {DEMO_DATABASE}.",
     )(command)
+
+
+def open_database(database: str | None, *, read_only: bool = True) -> AntibodyStore:
+    """Open the database that is meant by the value of `--db`."""
+    from db.store import open_store
+
+    return open_store(database, default=default_database(), read_only=read_only)
 
 
 def _lasting_database(url: str | None) -> str | None:
     """The URL, an SQLite file's path so that it outlives a Ray job."""
     if url is None or ("://" in url and not url.startswith(_SQLITE)):
         return url
-    path = lasting(Path(url.removeprefix(_SQLITE)))
+    if not (named := url.removeprefix(_SQLITE)):
+        return url
+    path = lasting(Path(named))
     return f"{_SQLITE}{path}" if url.startswith(_SQLITE) else str(path)
 
 

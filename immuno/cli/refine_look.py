@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from immuno.cli.options import database_option, json_option, print_json, ray_option
-
-if TYPE_CHECKING:
-    from db.store import AntibodyStore
-
-
-def _open(database: str | None, *, read_only: bool = True) -> AntibodyStore:
-    from db.store import open_store
-    from immuno.paths import DEFAULT_DATABASE
-
-    return open_store(database, default=DEFAULT_DATABASE, read_only=read_only)
+from immuno.cli.options import database_option, json_option, open_database, print_json, ray_option
 
 
 @click.command(name="list")
@@ -27,7 +16,7 @@ def list_sessions(database: str | None, as_json: bool) -> None:
     """List the sessions: model, generations, best result, cost."""
     from immuno.session_tables import print_sessions, session_lines
 
-    with _open(database) as store:
+    with open_database(database) as store:
         lines = session_lines(store.sessions(), store.generations())
     if as_json:
         print_json([line.as_dict() for line in lines])
@@ -43,7 +32,7 @@ def show(session: str, database: str | None, as_json: bool) -> None:
     """Show SESSION: its generations, what they cost, and what helped and harmed most."""
     from immuno.session_tables import print_session, session_view
 
-    with _open(database) as store:
+    with open_database(database) as store:
         view = session_view(store, store.session(session))
     if as_json:
         print_json(view.as_dict())
@@ -63,10 +52,12 @@ def stop(session: str, database: str | None, as_json: bool) -> None:
     from db.stopping import ask_to_stop
     from immuno.errors import SetupError
 
-    with _open(database, read_only=False) as store:
+    with open_database(database) as store:
         record = store.session(session)
-        if record.status != "running":
-            raise SetupError(f"session '{session}' is {record.status}, not running: there is nothing to stop")
+    if record.status != "running":
+        raise SetupError(f"session '{session}' is {record.status}, not running: there is nothing to stop")
+    # To write only now: to a database that is not there, no empty one is made.
+    with open_database(database, read_only=False) as store:
         ask_to_stop(store, record.id)
     if as_json:
         print_json({"session": session, "asked": True})
@@ -89,7 +80,7 @@ def record(session: str, file: Path, database: str | None, as_json: bool) -> Non
     from agents.review import STEP as REVIEW
     from immuno.errors import SetupError
 
-    with _open(database) as store:
+    with open_database(database) as store:
         calls = store.llm_calls(store.session(session).id)
     recorded = [
         RecordedCall(
@@ -126,7 +117,7 @@ def prompts(session: str, database: str | None, as_json: bool) -> None:
     from agents.prompt_tree import prompt_tree
     from immuno.prompt_view import print_prompts, prompt_rows
 
-    with _open(database) as store:
+    with open_database(database) as store:
         found = store.session(session)
         tree = prompt_tree(store.generations(found.id), store.prompts(found.id))
     if as_json:

@@ -226,7 +226,7 @@ def test_the_database_is_the_option_then_the_environment_then_the_runs_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "no database at" in error("sessions")
-    assert "/runs/demo/immuno.db" in error("sessions")
+    assert "/runs/immuno.db" in error("sessions")
     (tmp_path / "runs" / "demo").mkdir(parents=True)
     filled.rename(tmp_path / "runs" / "demo" / "immuno.db")
     assert [row["name"] for row in json.loads(run("sessions", "--json").stdout)] == ["alpha", "beta"]
