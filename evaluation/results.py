@@ -2,7 +2,8 @@
 
 `results.json` has the keys run_id, config_digest, encoder, versions, git_sha, rows (`immuno.records.ResultRow`) and
 verdict. Further keys are free, among them `skipped` (images that could not be read), `embedding` (what happened while
-images were embedded: `cluster.summary.EmbeddingSummary`) and `test_reads` (openings of the sealed test). It is strict
+images were embedded: `cluster.summary.EmbeddingSummary`), `test_reads` (openings of the sealed test), `before` and
+`after` (the methods of the headline) and `unseen` (sets unlike the feedback; evaluation.table_order). It is strict
 JSON: a number that is not finite is refused.
 
 `results.csv` has the rows for a spreadsheet: a line each, a column per key, the interval of the metric m in m_low and

@@ -20,6 +20,7 @@ from evaluation.arms import Arms
 from evaluation.benchmark import BenchmarkResult, check_methods, fit_methods, measure_methods, run_methods
 from evaluation.features import FeatureSet
 from evaluation.gallery import GalleryItem, gallery
+from evaluation.labels import is_number
 from evaluation.leakage import Leak, leaks, without
 from evaluation.overlap import Disjoint, without_overlap
 from evaluation.presets import Planned, expand, main_by_arm
@@ -30,9 +31,9 @@ from evaluation.sealed import SealedTest
 from evaluation.settle import settle
 from evaluation.source_checks import check_sources
 from evaluation.space import Space
+from evaluation.table_order import compared, unseen_sets
 from immuno.antibodies import BankInUse, bank_in_use, listed_antibodies, session_history, word_list, word_template
 from immuno.errors import SetupError
-from immuno.headline import compared
 from immuno.progress import bar
 from immuno.provenance import config_as_dict, digest_of, git_sha, versions
 from immuno.records import ResultRow
@@ -217,6 +218,7 @@ class _Bench:
         before, after = compared(rows)
         sets = [one for one in (space.fit, test.known, *test.outliers) if one is not None]
         encoder = place.embedder.encoder
+        history = session_history(place, self.used)
         return {
             "run_id": run.id,
             "title": self.used.session.name if self.used.session else "benchmark",
@@ -230,6 +232,7 @@ class _Bench:
             "rows": [asdict(row) for row in rows],
             "verdict": verdict,
             "left_out": dict(measured.left_out),
+            "unseen": _unseen(space, test.outliers, history),
             "before": before,
             "after": after,
             "embedding": place.journal.summary().as_dict(),
@@ -242,7 +245,7 @@ class _Bench:
                 {"when": read.at.isoformat(), "run_id": read.run_id, "sets": read.sets, "reason": read.reason}
                 for read in place.store.test_reads()
             ],
-            "session": session_history(place, self.used),
+            "session": history,
             "antibodies": listed_antibodies(place, self.used),
             "gallery": [asdict(item) for item in _gallery(measured, space, test.outliers, before, after)],
         }
@@ -253,6 +256,20 @@ def _gallery(
 ) -> tuple[GalleryItem, ...]:
     scores = measured.scores
     return gallery(outliers, space.classes, scores[before], scores[after], measured.fitted[after])
+
+
+def _unseen(space: Space, outliers: Sequence[FeatureSet], history: dict[str, Any] | None) -> list[str]:
+    """The test sets unlike the feedback of this run, and of the session that made the bank."""
+
+    def classes(images: FeatureSet) -> set[str]:
+        # A number names nothing that two sets could have in common.
+        return {"" if is_number(label) else label for label in images.label_names}
+
+    # Of a session's feedback the results know names; its classes only where it is this run's feedback too.
+    feedback = {name: {""} for one in (history or {}).get("generations", ()) for name in one["fpr95"]}
+    if space.feedback:
+        feedback |= {name: classes(images) for name, images in space.feedback.outliers.items()}
+    return list(unseen_sets({images.name: classes(images) for images in outliers}, feedback))
 
 
 def _writable(out: Path) -> None:

@@ -165,3 +165,8 @@ class ResultRow:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """95 % bootstrap intervals (evaluation.bootstrap) of the metrics named."""
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def score(self) -> str:
+        """The name of its score; `method` is its label, which may be another."""
+        return str(self.extra.get("score", self.method))

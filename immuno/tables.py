@@ -46,7 +46,7 @@ def print_bench(rows: Sequence[ResultRow], results: Mapping[str, Any]) -> None:
     print_table(results_table(rows, results.get("published", ())))
     for line in verdict_lines(results.get("verdict", {})):
         click.echo(line)
-    for line in headline(rows):
+    for line in headline(rows, results.get("unseen")):
         click.echo(line)
     for remark in _remarks(results):
         click.echo("\n".join(wrap(remark, WIDTH, subsequent_indent="  ")))

@@ -51,11 +51,12 @@ def summarise(results: Results, measured: Measured) -> Headline:
     """Compute the header's numbers from the rows alone."""
     before = results.before if results.before in measured.methods else None
     after = results.after if results.after in measured.methods else None
+    unseen = measured.unseen_sets
     return Headline(
         before=before,
         after=after,
         main=_contrast(measured, measured.headline_sets, before, after),
-        unseen=_contrast(measured, measured.unseen_sets, before, after) if measured.unseen_sets else None,
+        unseen=_contrast(measured, unseen, before, after) if unseen and unseen != measured.headline_sets else None,
         id_accuracy_before=measured.id_accuracy(before) if before else None,
         id_accuracy_after=measured.id_accuracy(after) if after else None,
         antibodies=measured.antibodies(after) if after else 0,

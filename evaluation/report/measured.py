@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from evaluation.report.model import Interval, Results, Row
-from evaluation.table_order import Group, group_of, headline_sets
+from evaluation.table_order import Group, best_without_antibodies, group_of, headline_sets, unseen_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Measured:
     """Rows by method and set, both in the order of the file."""
 
     def __init__(self, results: Results) -> None:
+        self._rows = results.rows
         by_key: dict[tuple[str, str], list[Row]] = {}
         for row in results.rows:
             by_key.setdefault((row.method, row.ood), []).append(row)
@@ -48,7 +49,7 @@ class Measured:
         self.methods: tuple[str, ...] = tuple(self._antibodies)
         self.sets: tuple[str, ...] = tuple(dict.fromkeys(row.ood for row in results.rows))
         self.headline_sets: tuple[str, ...] = headline_sets(self.sets)
-        self.unseen_sets: tuple[str, ...] = _unseen(self.sets, results)
+        self.unseen_sets: tuple[str, ...] = unseen_of(self.sets, results.unseen, _feedback(results))
         self.has_intervals: bool = any(cell.intervals.get("fpr95_id") for cell in self._cells.values())
         self.seeds: int = max((cell.seeds for cell in self._cells.values()), default=0)
 
@@ -94,19 +95,13 @@ class Measured:
         return _mean(found)
 
     def best_without_antibodies(self, sets: Sequence[str]) -> str | None:
-        """The method without a bank that has the lowest mean fpr95_id over the sets; the first of equals."""
-        means = {m: mean for m in self.methods if not self.antibodies(m) and (mean := self.fpr95(m, sets)) is not None}
-        return min(means, key=means.__getitem__) if means else None
+        """The best method without antibodies over the sets (evaluation.table_order); None where there is none."""
+        return best_without_antibodies(self._rows, sets)
 
 
-def _unseen(sets: Sequence[str], results: Results) -> tuple[str, ...]:
-    """The sets unlike anything in the loop's feedback: called "unseen", or of a name that the feedback did not have.
-
-    Where no name is shared between the feedback and the test, names say nothing, and only "unseen" counts.
-    """
-    feedback = {name for g in (results.session.generations if results.session else ()) for name in g.fpr95}
-    shared = feedback & set(sets)
-    return tuple(name for name in sets if "unseen" in name.lower() or (shared and name not in shared))
+def _feedback(results: Results) -> set[str]:
+    """The names of the sets in the loop's feedback."""
+    return {name for g in (results.session.generations if results.session else ()) for name in g.fpr95}
 
 
 def _average(rows: Sequence[Row]) -> Cell:

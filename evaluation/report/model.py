@@ -52,8 +52,10 @@ class WithoutLeaks(_Part):
 
 
 class Extra(_Part):
-    """What a row carries besides its metrics. `chosen`: what fitting chose by a rule."""
+    """What a row carries besides its metrics. `score`: its name where the method's label is another; `chosen`: what
+    fitting chose by a rule."""
 
+    score: Text = ""
     chosen: dict[str, Any] = {}
     without_leaks: WithoutLeaks | None = None
 
@@ -85,6 +87,11 @@ class Row(_Part):
     accepted_accuracy: Share = None
     intervals: dict[str, Interval] = {}
     extra: Extra = Extra()
+
+    @property
+    def score(self) -> str:
+        """The name of its score; `method` is its label, which may be another."""
+        return self.extra.score or self.method
 
 
 class Skipped(_Part):
@@ -292,6 +299,8 @@ class Results(_Part):
     git_sha: Text = ""
     config_digest: Text = ""
     verdict: Verdict = Verdict()
+    unseen: tuple[str, ...] | None = None
+    """The sets unlike anything in the feedback; None in files of older versions, which did not say."""
     left_out: dict[str, Text] = {}
     """Why methods could not be measured, by label."""
     overlap: tuple[Overlap, ...] = ()

@@ -89,6 +89,27 @@ def test_a_benchmark_runs_on_feature_files(config: Path, capsys: pytest.CaptureF
     assert by_method["calibrated"]["antibodies"] == 1
 
 
+def test_the_headline_is_about_immuno_vlm_and_unseen_is_told_by_classes(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, random = config.parent, np.random.default_rng(1)
+    for name, label, count in (("hinted", "wolf", 20), ("near", "wolf", 21), ("other", "pan", 22)):
+        np.savez(folder / f"{name}.npz", features=random.normal(size=(count, 16)), labels=[label] * count)
+    more = '[[data.feedback]]\nname = "hints"\nfeatures = "hinted.npz"\n[[data.ood]]\nname = "other"\n'
+    methods = '[[methods]]\nname = "eoe"\n[[methods]]\nname = "immuno_vlm"\n[[methods]]\nname = "calibrated"'
+    text = CONFIG.replace('[[methods]]\nname = "calibrated"', methods)
+    config.write_text(text.replace("[[data.ood]]\n", f'{more}features = "other.npz"\n[[data.ood]]\n', 1))
+
+    status, out, err = bench(config, capsys)
+    assert status == 0, err
+    results = json.loads(out)
+    means = {row["method"]: row["fpr95_id"] for row in results["rows"] if row["ood"] == "near"}
+    assert results["after"] == "immuno_vlm"
+    assert results["before"] == min(("mcm", "max_logit"), key=means.__getitem__)
+    # "far" has no classes, and no test set has the name of one in the feedback: nothing can be said of it.
+    assert results["unseen"] == ["other"]
+
+
 def test_overlap_is_refused_or_dropped_as_the_configuration_says(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

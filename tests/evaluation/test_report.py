@@ -129,6 +129,8 @@ def test_sets_unlike_the_feedback_are_told_by_their_names() -> None:
     assert measured(*sets, **feedback("near", "contextual")).unseen_sets == ("far", "near_unseen")
     # No name in common: the names say nothing about which sets are alike.
     assert measured(*sets, **feedback("feedback-1")).unseen_sets == ("near_unseen",)
+    # What the benchmark records, by the classes of the images, counts before any name.
+    assert measured(*sets, **feedback("near"), unseen=["contextual"]).unseen_sets == ("contextual",)
 
 
 def test_best_of_a_column_is_marked_and_equal_printed_values_are_equally_best() -> None:

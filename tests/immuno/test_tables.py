@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
+from evaluation.report.headline import summarise
+from evaluation.report.measured import Measured
+from evaluation.report.model import Results
+from evaluation.table_order import compared
+from immuno.headline import headline
 from immuno.records import ResultRow
 from immuno.tables import print_table, results_table, seeds_table, verdict_lines
 
@@ -254,3 +259,38 @@ def test_without_a_verdict_there_are_no_lines() -> None:
 
 def test_a_verdict_with_only_a_status_is_one_line() -> None:
     assert verdict_lines({"status": "undecided"}) == ["verdict: UNDECIDED"]
+
+
+def test_terminal_and_page_name_the_same_methods_and_sets() -> None:
+    shares = {
+        "eoe": {"near": 0.565, "sun": 0.7},
+        "mcm": {"near": 0.581, "sun": 0.8},
+        "knn": {"near": 0.7, "sun": 0.6},
+        "immuno_vlm": {"near": 0.48, "sun": 0.3},
+    }
+    with_bank = {"arm": "bank", "antibodies": 9}
+    rows = [
+        row(method, name, share, **(with_bank if method in ("eoe", "immuno_vlm") else {}))
+        for method, by_set in shares.items()
+        for name, share in by_set.items()
+    ]
+    assert headline(rows, ["sun"]) == [
+        "FPR95, near: 58.1 % (mcm) -> 48.0 % (immuno_vlm), ratio 0.83",
+        "FPR95, unseen: 60.0 % (knn) -> 30.0 % (immuno_vlm), ratio 0.50",
+        "ID accuracy: 80.0 % -> 80.0 %",
+    ]
+    before, after = compared(rows)
+    results = Results.model_validate(
+        {"rows": [asdict(each) for each in rows], "before": before, "after": after, "unseen": ["sun"]}
+    )
+    page = summarise(results, Measured(results))
+    assert (page.main.best_method, page.before, page.after) == ("mcm", "mcm", "immuno_vlm")
+    assert page.unseen is not None
+    assert (page.unseen.sets, page.unseen.best_method, page.unseen.best) == (("sun",), "knn", 0.6)
+
+
+def test_a_headline_is_not_said_twice_and_says_nothing_without_a_comparison() -> None:
+    rows = [row("mcm", "sun", 0.5), row("ours", "sun", 0.2, antibodies=3)]
+    assert len(headline(rows, ["sun"])) == 2
+    assert headline(rows[:1], ["sun"]) == []
+    assert headline(rows[1:], None) == []
