@@ -246,7 +246,7 @@ class _SoftmaxState(State):
             # They are needed no more; what `left_out` needs takes their place.
             self._top[g], self._second[g], self._others[g] = high, numerator, total
         self._scores = scores
-        self.full = RankedScores(scores.mean(axis=0) if len(groups) else self._bare)
+        self.full = RankedScores(_rounded(scores.mean(axis=0)) if len(groups) else self._bare)
         # Sums over groups as over antibodies: the largest apart.
         if len(groups) > 1:
             self._lead_group = scores.argmax(axis=0)
@@ -264,7 +264,7 @@ class _SoftmaxState(State):
             if groups == 1:
                 return Change(ALL, self._bare)
             others = np.where(self._lead_group == g, self._smaller, self._largest + self._smaller - self._scores[g])
-            return Change(ALL, others / (groups - 1))
+            return Change(ALL, _rounded(others / (groups - 1)))
         high, numerator, total = self._top[g], self._second[g], self._others[g]
         gone = np.subtract(term.values, high, out=term.values)
         np.exp(gone, out=gone)
@@ -273,12 +273,12 @@ class _SoftmaxState(State):
         gone[leads] = 0.0
         share = numerator / (total - gone)
         share[leads] = self._without_lead[g, leads]
-        if groups == 1:
-            return Change(ALL, share)
-        share -= self._scores[g]
-        share /= groups
-        share += self.full.scores
-        return Change(ALL, share)
+        if groups > 1:
+            share -= self._scores[g]
+            share /= groups
+            share += self.full.scores
+        # Adding and taking away again leaves errors in the last bits, and equal scores have to stay equal.
+        return Change(ALL, _rounded(share))
 
     def _share(self, high: Floats, largest: Floats, total: Floats) -> tuple[Floats, Floats, Floats]:
         """A group's share of the score, its numerator and its denominator, all relative to e^high."""
