@@ -9,7 +9,7 @@ VLLM_READY := $(VLLM_VENV)/.ready
 VLLM_TORCH := 2.13.0
 SEED ?= 0
 PYTEST_ARGS ?=
-ROOMS := immuno cluster agents evaluation db
+ROOMS := immuno immuno_core cluster agents evaluation db
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-vllm lint format check lock

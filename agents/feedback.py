@@ -1,15 +1,24 @@
-"""What the loop may measure on: the fit and feedback splits, embedded. The sealed test cannot get in here."""
+"""What the loop may measure on (fit and feedback, never the sealed test), and the boundary that a bank gives there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
-from evaluation.bank import Bank
-from evaluation.features import FeatureSet, FloatArray, IntArray
-from evaluation.space import Space
-from immuno.errors import ImmunoError, SetupError
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation import metrics
+from evaluation.bootstrap import MethodScores
+from evaluation.scores.calibrated import FittedCalibrated
+from evaluation.scores.registry import make_score
+from evaluation.space import Bank, Space
+from immuno_core.config.methods import MethodConfig
+from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.features import FeatureSet, FloatArray, IntArray
+from immuno_core.records import text_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +61,118 @@ class FeedbackData:
             fit_labels=self.fit_labels,
             bank=bank,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """Rows of the known feedback images, and of each outlier set, in ascending order."""
+
+    known: IntArray
+    outliers: Mapping[str, IntArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """`first`: shown to the model, matures antibodies, proposes what to keep. `second`: only ever confirms."""
+
+    first: Half
+    second: Half
+
+
+def halve(data: FeedbackData, *, seed: int) -> Halves:
+    """Return the halves; of an odd number the first has one more. Raises SetupError for a set of a single image."""
+    known = _halves_of(data.known, seed)
+    outliers = {name: _halves_of(images, seed) for name, images in data.outliers.items()}
+    first, second = (Half(known[i], {name: rows[i] for name, rows in outliers.items()}) for i in (0, 1))
+    return Halves(first, second)
+
+
+def _halves_of(images: FeatureSet, seed: int) -> tuple[IntArray, IntArray]:
+    if len(images) < 2:
+        raise SetupError(
+            f"the feedback set '{images.name}' has {len(images)} image(s); the loop needs two at least, one to learn "
+            "from and one to confirm on"
+        )
+    drawn = sorted(range(len(images)), key=lambda i: text_digest(str(seed), images.name, images.ids[i]))
+    middle = (len(images) + 1) // 2
+    return np.sort(np.array(drawn[:middle], np.int64)), np.sort(np.array(drawn[middle:], np.int64))
+
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A fitted score with what it does to the feedback images; accept iff score >= `threshold`."""
+
+    fitted: FittedCalibrated
+    threshold: float
+    known_scores: Scores
+    right: NDArray[np.bool_]
+    """Whether a known image is given its own class."""
+    outlier_scores: Mapping[str, Scores]
+    fpr95: Mapping[str, float]
+    auroc: Mapping[str, float]
+
+    @property
+    def mean_fpr95(self) -> float:
+        """The mean over the outlier sets, each counting once whatever its size."""
+        return float(np.mean(list(self.fpr95.values())))
+
+    @property
+    def worst_fpr95(self) -> float:
+        """That of the outlier set which the boundary accepts most of."""
+        return max(self.fpr95.values())
+
+    @property
+    def mean_auroc(self) -> float:
+        """The mean over the outlier sets."""
+        return float(np.mean(list(self.auroc.values())))
+
+    @property
+    def id_accuracy(self) -> float:
+        """The share of known images that are given their own class, accepted or not."""
+        return float(np.mean(self.right))
+
+    def as_metrics(self) -> dict[str, Any]:
+        """Return the measured shares as plain JSON values."""
+        return {
+            "fpr95": dict(self.fpr95),
+            "mean_fpr95": self.mean_fpr95,
+            "worst_fpr95": self.worst_fpr95,
+            "auroc": dict(self.auroc),
+            "id_accuracy": self.id_accuracy,
+            "threshold": self.threshold,
+        }
+
+    def on(self, half: Half) -> MethodScores:
+        """Return the scores of a half's images."""
+        return MethodScores(
+            self.known_scores[half.known],
+            self.right[half.known],
+            {name: scores[half.outliers[name]] for name, scores in self.outlier_scores.items()},
+        )
+
+    def mis_accepted(self, name: str, half: Half) -> NDArray[np.int64]:
+        """Return the rows of an outlier set, of one half, that the boundary wrongly accepts, highest score first."""
+        rows, scores = half.outliers[name], self.outlier_scores[name]
+        accepted = rows[scores[rows] >= self.threshold]
+        return accepted[np.argsort(-scores[accepted], kind="stable")]
+
+
+def measure(data: FeedbackData, bank: Bank, score: MethodConfig, acceptance: float) -> Boundary:
+    """Fit the score with this bank on the fit split, and measure it on the feedback split."""
+    fitted = make_score(score.name, **score.params).fit(data.space(bank))
+    if not isinstance(fitted, FittedCalibrated):
+        raise SetupError(f"refine.score is '{score.name}'; the loop needs a score with radii: use 'calibrated'")
+    known = fitted.score(data.known.features)
+    outliers = {name: fitted.score(images.features) for name, images in data.outliers.items()}
+    return Boundary(
+        fitted=fitted,
+        threshold=metrics.threshold_at(known, acceptance),
+        known_scores=known,
+        right=fitted.predict(data.known.features) == data.known_labels,
+        outlier_scores=outliers,
+        fpr95={name: metrics.fpr95_id(known, scores) for name, scores in outliers.items()},
+        auroc={name: metrics.auroc(known, scores) for name, scores in outliers.items()},
+    )

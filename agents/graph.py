@@ -17,27 +17,24 @@ import numpy as np
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from agents.acceptance import Acceptance, Decision
-from agents.boundary import Boundary, Scores, measure
-from agents.briefing import ReflectionBriefing, render
-from agents.calls import Caller, Request
-from agents.feedback import FeedbackData
-from agents.halves import Halves
-from agents.inspection import Inspector, ShownMistakes, mis_accepted_by_class
+from agents.acceptance import Acceptance, Decision, decide_pruning, suspects
+from agents.chat.calls import Caller, Request
+from agents.feedback import Boundary, FeedbackData, Halves, Scores, measure
 from agents.maturing import Maturation, Matured
 from agents.memory import Memory
 from agents.policies import WorstFirst
-from agents.pruning import decide_pruning, suspects
-from agents.schemas import Focus, Proposals, Reflection, proposals_of
-from agents.templates import fill, prompt_template
-from agents.text import clean_text, without_markup
-from db.store import new_id
-from evaluation.bank import Bank
-from evaluation.effects import AntibodyEffect, antibody_effects
-from evaluation.features import FloatArray, TextEmbedder
-from evaluation.selection import Screened, SelectionRules, screen
-from immuno.config import RefineConfig
-from immuno.records import AntibodyKind, ProposedAntibody
+from agents.prompts.briefing import ReflectionBriefing, render
+from agents.prompts.inspection import Inspector, ShownMistakes, mis_accepted_by_class
+from agents.prompts.templates import fill, prompt_template
+from agents.replies import Focus, Proposals, Reflection, proposals_of
+from db.writing import new_id
+from evaluation.antibodies.selection import Screened, SelectionRules, screen
+from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
+from evaluation.space import Bank
+from immuno_core.config.refine import RefineConfig
+from immuno_core.features import FloatArray, TextEmbedder
+from immuno_core.records import AntibodyKind, ProposedAntibody
+from immuno_core.text import clean_text, without_markup
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,18 +20,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agents.acceptance import CHANCE, Change, Decision, change, change_on
-from agents.boundary import Boundary
-from agents.feedback import FeedbackData
-from agents.halves import Half, Halves
-from db.store import new_id
-from evaluation.bank import Bank
+from agents.feedback import Boundary, FeedbackData, Half, Halves
+from db.writing import new_id
+from evaluation.antibodies.maturation import DEFAULT_PULL, MATURED_ID, mature
 from evaluation.bootstrap import MethodScores
-from evaluation.features import FloatArray
-from evaluation.maturation import DEFAULT_PULL, MATURED_ID, mature
+from evaluation.space import Bank
+from immuno_core.features import FloatArray
 
 LEAST_OUTLIERS = 3
-"""Of the first half, to mature an antibody: half of what evaluation.maturation asks of the whole, rounded up."""
-
+"""Of the first half, to mature an antibody: half of what evaluation.antibodies.maturation asks for, rounded up."""
 Measure = Callable[[Bank], Boundary]
 
 

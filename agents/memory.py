@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from agents.parents import Handled, ParentPolicy
-from agents.prompt_tree import Continued, continue_prompt
-from agents.randomness import generator_of, new_generator, state_of
-from agents.schemas import Focus
+from agents.guidelines import Continued, continue_prompt
+from agents.policies import Handled, ParentPolicy, generator_of, new_generator, state_of
+from agents.replies import Focus
 from db.records import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord, StoredBank
-from evaluation.bank import Bank
-from immuno.records import MATURATION
+from evaluation.space import Bank
+from immuno_core.records import MATURATION
 
 _EFFECTS_SHOWN = 12
 _REJECTED_SHOWN = 100
@@ -80,7 +79,7 @@ class Origin:
 def choose_origin(
     generations: Sequence[GenerationRecord], handled: Mapping[int, Handled], policy: ParentPolicy, *, seed: int
 ) -> Origin:
-    """Choose the parent of the next generation among those that were kept; `handled` as agents.parents wants it."""
+    """Choose the parent of the next generation among those that were kept; `handled` as agents.policies wants it."""
     last = generations[-1]
     # A session of an older version stored no state: it begins one here.
     generator = generator_of(last.random_state) if last.random_state else new_generator(seed)

@@ -1,14 +1,117 @@
-"""Small decisions of the loop, each replaceable: which classes to work on, and when to stop.
-
-Which generation to continue from: agents.parents. When to keep a bank: agents.acceptance.
-"""
+"""Small decisions of the loop, each replaceable: where to go on from, which classes to work on, when to stop."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from db.records import GenerationRecord
+from immuno_core.errors import ImmunoError
+from immuno_core.records import Verdict
+
+_KIND = "PCG64"
+
+
+def new_generator(seed: int) -> np.random.Generator:
+    """Return the generator that a session of this seed begins with."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 0x1DEA])))
+
+
+def state_of(generator: np.random.Generator) -> dict[str, Any]:
+    """Return the state to be stored. What it draws next is fixed by it."""
+    state = generator.bit_generator.state
+    return {
+        "kind": _KIND,
+        "state": str(state["state"]["state"]),
+        "increment": str(state["state"]["inc"]),
+        "has_uint32": int(state["has_uint32"]),
+        "uinteger": int(state["uinteger"]),
+    }
+
+
+def generator_of(stored: Mapping[str, Any]) -> np.random.Generator:
+    """Return a generator that goes on from a stored state. Raises ImmunoError for what is none."""
+    try:
+        if stored["kind"] != _KIND:
+            raise ValueError(stored["kind"])
+        bits = np.random.PCG64(0)
+        bits.state = {
+            "bit_generator": _KIND,
+            "state": {"state": int(stored["state"]), "inc": int(stored["increment"])},
+            "has_uint32": int(stored["has_uint32"]),
+            "uinteger": int(stored["uinteger"]),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ImmunoError(f"the session's random state cannot be read ({error}); start a new session") from error
+    return np.random.Generator(bits)
+
+
+Handled = NDArray[np.bool_]
+
+
+class ParentPolicy(Protocol):
+    """Chooses the generation whose bank and guideline are continued."""
+
+    @property
+    def looks(self) -> bool:
+        """Whether it wants to know what was handled; else `handled` may be empty."""
+        ...
+
+    def choose(self, handled: Mapping[int, Handled], *, best: int, generator: np.random.Generator) -> int:
+        """Return a number among `handled`, which has (images,) per kept generation, in one order of the images."""
+        ...
+
+
+class Best:
+    """Always the best generation."""
+
+    looks = False
+
+    def choose(self, handled: Mapping[int, Handled], *, best: int, generator: np.random.Generator) -> int:  # noqa: ARG002
+        """Return `best`; nothing is drawn."""
+        return best
+
+
+class ParetoFront:
+    """One of the front, drawn by how many images it alone handles; the best where no generation stands out."""
+
+    looks = True
+
+    def choose(self, handled: Mapping[int, Handled], *, best: int, generator: np.random.Generator) -> int:
+        """Return the number of the parent. One number is drawn, whatever comes of it."""
+        drawn = generator.random()
+        alone = handled_alone(handled)
+        total = sum(alone.values())
+        if not total:
+            return best
+        numbers = sorted(alone)
+        shares = np.cumsum([alone[number] / total for number in numbers])
+        return numbers[min(int(np.searchsorted(shares, drawn, side="right")), len(numbers) - 1)]
+
+
+def handled_alone(handled: Mapping[int, Handled]) -> dict[int, int]:
+    """Return how many images each generation handles that no other handles; those with none are left out."""
+    if not handled:
+        return {}
+    by = np.sum(list(handled.values()), axis=0)
+    counts = {number: int(np.count_nonzero(one & (by == 1))) for number, one in handled.items()}
+    return {number: count for number, count in counts.items() if count}
+
+
+def handled_by(verdicts: Sequence[Verdict], *, known_set: str) -> Handled:
+    """Return (images,) whether each outlier was rejected, in the order of set and image."""
+    outliers = sorted(
+        (one for one in verdicts if one.set_name != known_set), key=lambda one: (one.set_name, one.sample_id)
+    )
+    return np.array([not one.accepted for one in outliers], dtype=bool)
+
+
+PARENT_POLICIES: Mapping[str, ParentPolicy] = {"pareto": ParetoFront(), "best": Best()}
+"""By the name that refine.parents has for them."""
 
 
 @dataclass(frozen=True, slots=True)

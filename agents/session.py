@@ -13,29 +13,25 @@ from typing import cast
 
 from langchain_core.language_models import BaseChatModel
 
-from agents.boundary import measure
-from agents.calls import Caller, RecordedCaller
-from agents.chat import Chat, make_chat_model
+from agents.chat.calls import Caller, RecordedCaller
+from agents.chat.models import Chat, make_chat_model
+from agents.chat.review import Review, ReviewedCaller
 from agents.drafting import draft_first_generation, draft_generation
-from agents.feedback import FeedbackData
+from agents.feedback import FeedbackData, halve, measure
 from agents.graph import GenerationState, Loop
-from agents.halves import halve
-from agents.inspection import Inspector
 from agents.memory import Memory, choose_origin, recall
-from agents.parents import PARENT_POLICIES, handled_by
-from agents.policies import StopRule
-from agents.randomness import new_generator, state_of
-from agents.review import Review, ReviewedCaller
-from agents.templates import prompt_template
-from agents.vocabulary import Vocabulary, load_vocabulary
+from agents.policies import PARENT_POLICIES, StopRule, handled_by, new_generator, state_of
+from agents.prompts.inspection import Inspector
+from agents.prompts.templates import prompt_template
 from db.claims import ClaimLostError, HeldClaim
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore
-from evaluation.bank import Bank
-from evaluation.features import TextEmbedder
-from evaluation.prototypes import prototypes
-from evaluation.scores import make_score
-from immuno.config import RefineConfig
+from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
+from evaluation.scores.prototypes import prototypes
+from evaluation.scores.registry import make_score
+from evaluation.space import Bank
+from immuno_core.config.refine import RefineConfig
+from immuno_core.features import TextEmbedder
 
 OnGeneration = Callable[[GenerationRecord], None]
 

@@ -1,4 +1,4 @@
-"""Measures how fast many requests are asked and recorded: agents.calls against a local server that takes 50 ms each.
+"""Measures how fast many requests are asked and recorded: agents.chat.calls against a local server (50 ms each).
 
     python benchmarks/chat.py                                  # 1,000 classes x 10 proposals, concurrency 16
     python benchmarks/chat.py --concurrency 1 8 16 32 --json
@@ -32,13 +32,13 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from agents.calls import RecordedCaller, Request
-from agents.chat import Chat, make_chat_model
-from agents.schemas import Proposals, proposals_of
-from agents.vocabulary import load_vocabulary
+from agents.chat.calls import RecordedCaller, Request
+from agents.chat.models import Chat, make_chat_model
+from agents.replies import Proposals, proposals_of
 from db.store import open_store
-from immuno.config import RefineConfig
-from immuno.records import EncoderInfo
+from evaluation.antibodies.vocabulary import load_vocabulary
+from immuno_core.config.refine import RefineConfig
+from immuno_core.records import EncoderInfo
 
 ALONE = 20
 PROMPT = 6000

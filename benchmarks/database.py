@@ -10,7 +10,8 @@ Prints, for each engine:
   driver's bare `executemany` of the very same rows (taken from the first database) into an empty database of the same
   schema, indices and triggers included, with as many transactions. Ratio: rate of ours / rate of the plain way.
   On PostgreSQL the rows include those of the search index (HNSW), whose upkeep takes most of the time of both ways.
-- nearest: `db.search.nearest` of stored antibodies, by their ids, first 10, all of it: transaction, look-up, ranking,
+- nearest: `db.questions.nearest.nearest` of stored antibodies, by their ids, first 10, all of it: transaction, look-up,
+  ranking,
   records. The plain way is a bare NumPy product of the (100,000, 512) float32 matrix, in memory, with a vector.
   Warm: the median of 30 in one process. Cold: the first of a new process (SQLite maps its file then), and before it
   the very first, when the file is written. PostgreSQL: with recall@10 against the exact answer.
@@ -45,11 +46,12 @@ from sqlalchemy import make_url, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from db.drafts import AntibodyDraft, EffectDraft, GenerationDraft
-from db.engine import is_sqlite, reading, writing
-from db.search import nearest
-from db.store import AntibodyStore, new_id, open_store
-from immuno.records import Effect, EncoderInfo
+from db.questions.nearest import nearest
+from db.records import AntibodyDraft, EffectDraft, GenerationDraft
+from db.schema.engine import is_sqlite, reading, writing
+from db.store import AntibodyStore, open_store
+from db.writing import new_id
+from immuno_core.records import Effect, EncoderInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 DIM = 512
@@ -152,7 +154,7 @@ def _write(connection: Any, table: str, rows: list[Any], mark: str) -> None:
 
 NEAREST = """
 import json, sys, time
-from db.search import nearest
+from db.questions.nearest import nearest
 from db.store import open_store
 
 with open_store(sys.argv[1], read_only=True) as store:

@@ -26,8 +26,8 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from pictures import draw_picture, write_pictures
 
-from cluster.images import read_image
-from cluster.pixels import Pixels, Preprocessing
+from cluster.encoder.pixels import Pixels, Preprocessing
+from cluster.encoder.reading import read_image
 
 KINDS = {
     "500 x 375 JPEG, to 224": ("jpg", (500, 375), 224),
@@ -35,7 +35,7 @@ KINDS = {
     "64 x 64 PNG, to 64": ("png", (64, 64), 64),
 }
 AT_ONCE = 8
-"""Images in one task of a worker, as in cluster.decoding."""
+"""Images in one task of a worker, as in cluster.encoder.reading."""
 
 
 def decode(paths: Sequence[str], size: int, *, fast: bool = False) -> list[Pixels]:

@@ -1,4 +1,4 @@
-"""Measures evaluation.effects: every antibody's exact solo and leave-one-out effects on each outlier set.
+"""Measures evaluation.effects.antibody_effects: every antibody's exact solo and leave-one-out effects.
 
     python benchmarks/effects.py                  # 2,000 antibodies x 20,000 images x 512 dimensions, and peak memory
     python benchmarks/effects.py --memory-antibodies 0 --json
@@ -33,14 +33,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from evaluation.bank import Bank
-from evaluation.effects import antibody_effects
-from evaluation.features import FeatureSet, FloatArray, IntArray
+from evaluation.effects.antibody_effects import antibody_effects
 from evaluation.metrics import auroc, fpr95_id, threshold_at
-from evaluation.scores import FittedScore, make_score
-from evaluation.scores.neglabel import assign_groups
-from evaluation.space import Space
-from immuno.records import Split
+from evaluation.scores.base import FittedScore
+from evaluation.scores.negative_labels import assign_groups
+from evaluation.scores.registry import make_score
+from evaluation.space import Bank, Space
+from immuno_core.features import FeatureSet, FloatArray, IntArray
+from immuno_core.records import Split
 
 SCORES: dict[str, dict[str, Any]] = {
     "calibrated": {"name": "calibrated"},

@@ -38,13 +38,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from cluster import RayEmbedder
-from cluster.actor import ShardReceipt
-from cluster.images import EmbeddedImages
-from cluster.pool import Work
-from cluster.shards import Shard
-from cluster.stats import ShardStats, total
-from immuno.config import ClusterConfig, EncoderConfig
-from immuno.records import ImageSet, Sample
+from cluster.actors.actor import ShardReceipt
+from cluster.actors.schedule import Work
+from cluster.records import EmbeddedImages, ShardStats, total
+from cluster.store.shards import Shard
+from immuno_core.config.run import ClusterConfig, EncoderConfig
+from immuno_core.records import ImageSet, Sample
 
 BATCH = {"cpu": 64, "cuda": 256}
 """Images in a batch, of all three. A batch of the pipeline does not reach beyond its shard."""
@@ -262,7 +261,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def miniworld_case(folder: Path, images: int, repetitions: int) -> Case:
     """The shipped model, on images of its world."""
-    from evaluation.miniworld.draw import render
+    from evaluation.miniworld.drawing.scene import render
     from evaluation.miniworld.model import CHECKPOINT
     from evaluation.miniworld.vocabulary import CATEGORIES, SEEN_CONTEXTS
 

@@ -19,8 +19,8 @@ import tempfile
 from pathlib import Path
 
 from cluster import RayEmbedder
-from immuno.config import ClusterConfig, EncoderConfig
-from immuno.records import ImageSet, Sample
+from immuno_core.config.run import ClusterConfig, EncoderConfig
+from immuno_core.records import ImageSet, Sample
 
 DISTINCT = 200
 """Pictures that are drawn; the files of a set are links to them."""
@@ -30,7 +30,7 @@ def embed(images: int) -> dict[str, float]:
     """Embed a set of that many images; return the peaks in MiB of this process and of the largest actor."""
     import numpy as np
 
-    from evaluation.miniworld.draw import render
+    from evaluation.miniworld.drawing.scene import render
     from evaluation.miniworld.vocabulary import CATEGORIES, SEEN_CONTEXTS
 
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:

@@ -31,30 +31,32 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from agents.briefing import ClassBriefing
-from agents.combine import propose
-from agents.english import with_article
 from agents.feedback import FeedbackData
+from agents.lexicon.combine import propose, with_article
 from agents.memory import as_bank
+from agents.prompts.briefing import ClassBriefing
+from agents.prompts.templates import prompt_template
 from agents.session import RefinementSession
-from agents.templates import prompt_template
-from agents.vocabulary import Vocabulary, load_vocabulary
 from cluster import EncoderSpec, LocalEmbedder
-from cluster.progress import RichProgress
 from db.store import AntibodyStore, open_store
-from evaluation.bank import Bank
-from evaluation.features import FeatureSet, IntArray
+from evaluation.antibodies.selection import SelectionRules, screen
+from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
+from evaluation.data.sealed import SealedTest
 from evaluation.metrics import fpr95_id
-from evaluation.prototypes import prototypes
-from evaluation.scores import SCORES, FittedScore, make_score
-from evaluation.sealed import SealedTest
-from evaluation.selection import SelectionRules, screen
-from evaluation.space import Space
-from immuno.config import MethodConfig, RefineConfig, RunConfig, read_config
-from immuno.paths import cache_root
-from immuno.provenance import config_as_dict, git_sha, versions
-from immuno.records import ProposedAntibody, text_digest
-from immuno.workflow import Workplace, draw_miniworld, feedback_data, with_overrides
+from evaluation.scores.base import FittedScore
+from evaluation.scores.prototypes import prototypes
+from evaluation.scores.registry import SCORES, make_score
+from evaluation.space import Bank, Space
+from immuno.refine import feedback_data
+from immuno.workplace import Workplace, draw_miniworld, with_overrides
+from immuno_core.config.methods import MethodConfig
+from immuno_core.config.refine import RefineConfig
+from immuno_core.config.run import RunConfig, config_as_dict, read_config
+from immuno_core.features import FeatureSet, IntArray
+from immuno_core.paths import cache_root
+from immuno_core.progress import RichProgress
+from immuno_core.records import ProposedAntibody, text_digest
+from immuno_core.versions import git_sha, versions
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "miniworld.toml"
 TOLD = ("near", "contextual")

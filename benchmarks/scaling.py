@@ -25,13 +25,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import cluster.pool
-from cluster.actor import ActorPlace, ShardReceipt
-from cluster.pool import ActorPlan, EmbeddingPool, Work
-from cluster.runtime import connect
-from cluster.shards import Shard
-from cluster.stats import ShardStats
-from immuno.records import EncoderInfo
+import cluster.actors.pool
+from cluster.actors.actor import ActorPlace, ShardReceipt
+from cluster.actors.pool import ActorPlan, EmbeddingPool
+from cluster.actors.runtime import connect
+from cluster.actors.schedule import Work
+from cluster.records import ShardStats
+from cluster.store.shards import Shard
+from immuno_core.records import EncoderInfo
 
 ACTORS = (1, 2, 4, 8, 16)
 SHARD_SIZE = 256
@@ -134,7 +135,7 @@ def main() -> None:
     parser.add_argument("--overhead-shards", type=int, default=10_000, help="in the second part (default 10,000)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
-    cluster.pool.EmbeddingActor = delayed_actor()  # type: ignore[misc,assignment]  # its stand-in
+    cluster.actors.pool.EmbeddingActor = delayed_actor()  # type: ignore[misc,assignment]  # its stand-in
     with connect("local", num_cpus=2):
         scaling = [measure_scaling(actors, options.shards, options.seconds) for actors in ACTORS]
         overhead = [measure_overhead(actors, options.overhead_shards) for actors in (1, 4)]

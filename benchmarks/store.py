@@ -19,13 +19,13 @@ import numpy as np
 import safetensors.numpy
 
 from cluster import EncoderSpec, LocalEmbedder
-from cluster.images import EmbeddedImages
-from cluster.shards import cut, shard_name, write_shard
-from cluster.spec import fingerprint
-from cluster.store import EmbeddingStore, StoreDtype
-from cluster.texts import TextCache
-from evaluation.features import FloatArray
-from immuno.records import EncoderInfo, ImageSet, Sample
+from cluster.encoder.spec import fingerprint
+from cluster.records import EmbeddedImages
+from cluster.store.shards import cut, shard_name, write_shard
+from cluster.store.store import EmbeddingStore, StoreDtype
+from cluster.store.texts import TextCache
+from immuno_core.features import FloatArray
+from immuno_core.records import EncoderInfo, ImageSet, Sample
 
 SPEC = EncoderSpec("miniworld")
 SHARD = 256

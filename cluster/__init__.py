@@ -4,11 +4,10 @@
 `runtime` joins or starts. `encoder` is the model itself. Importing this package loads neither torch nor Ray.
 """
 
-from cluster.embedder import RayEmbedder
-from cluster.factory import make_embedder
+from cluster.encoder.spec import EncoderSpec
 from cluster.local_embedder import LocalEmbedder
-from cluster.progress import ProgressReport, RichProgress, SilentProgress
-from cluster.spec import EncoderSpec
+from cluster.ray_embedder import RayEmbedder, make_embedder
+from immuno_core.progress import ProgressReport, RichProgress, SilentProgress
 
 __all__ = [
     "EncoderSpec",

@@ -1,148 +1,277 @@
-"""The embedder that the rest of the system uses: on Ray actors. `cluster.local_embedder` does the same without Ray.
+"""What both embedders share: they look into the store first, and embed only what is missing there.
 
-It looks into the store first (`cluster.stored`). What is there is read back; only what is missing is embedded, and for
-that alone a model is loaded and Ray started.
-
-    with RayEmbedder(config.encoder, config.cluster) as embedder:
-        texts = embedder.embed_texts(["a photo of a cat."])
-        features = embedder.embed_images(images)
+Memory does not grow with a set: of its embeddings, one shard is in memory at a time (`cluster.store.assembly`).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator, Sequence
+from types import TracebackType
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.actor import ActorSettings, ShardReceipt, plan_decode_threads
-from cluster.images import EmbeddedImages
+from cluster.encoder.spec import EncoderSpec, OtherEncoderError, fingerprint, with_absolute_paths
 from cluster.journal import Journal
-from cluster.local import read_local, write_local
-from cluster.pool import EmbeddingPool, Work, plan_actors
-from cluster.preflight import check_machines
-from cluster.progress import ProgressReport
-from cluster.runtime import connect, node_resources
-from cluster.shards import Shard, read_shard, write_shard
-from cluster.spec import EncoderSpec
-from cluster.store import EmbeddingStore, default_store_root
-from cluster.stored import StoredEmbedder
-from evaluation.features import FloatArray, LocalRequest
-from immuno.config import ClusterConfig, EncoderConfig
-from immuno.errors import SetupError
-from immuno.records import EncoderInfo
+from cluster.records import EmbeddedImages, ImageFailure
+from cluster.store.assembly import Assembly
+from cluster.store.manifest import Manifest, Quarantined, describe_encoder, manifest_name, write_manifest
+from cluster.store.shards import (
+    Cut,
+    FileIdentity,
+    Shard,
+    cut,
+    is_final,
+    read_local,
+    read_shard,
+    shard_folder,
+    shard_name,
+    shard_record,
+)
+from cluster.store.store import EmbeddingStore
+from cluster.store.texts import TextCache
+from evaluation.data.feature_files import is_feature_set, read_feature_set
+from immuno_core.arrays import check_unit_rows
+from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.features import FeatureSet, FloatArray, LocalRequest
+from immuno_core.images import feature_row
+from immuno_core.progress import ProgressReport
+from immuno_core.records import EncoderInfo, ImageSet, SkippedImage
+
+_TEXTS_AT_ONCE: Final = 1024
+"""Texts in a piece of work: a larger call is spread over the actors, and stored piece by piece."""
 
 
-class RayEmbedder(StoredEmbedder):
-    """Embeds on Ray actors, started when there is something to embed and not before.
+class Filled(NamedTuple):
+    """A set all of whose shards are in the store."""
 
-    Leaving its `with` block kills the actors, and shuts down Ray if it was started here.
-    """
+    manifest: Manifest
+    embedded: int
+    """Images that were embedded for it now; the others were there before."""
+
+
+class StoredEmbedder(ABC):
+    """`immuno_core.features.Embedder` on top of the store, as a context manager."""
 
     def __init__(
         self,
-        config: EncoderConfig,
-        cluster: ClusterConfig,
-        *,
-        ray_address: str | None = None,
-        progress: ProgressReport | Journal | None = None,
+        spec: EncoderSpec,
+        store: EmbeddingStore,
+        shard_size: int,
+        progress: ProgressReport | Journal | None,
+        identity: FileIdentity = "mtime",
     ) -> None:
-        """`ray_address` as `cluster.runtime.connect` takes it: None means $RAY_ADDRESS, else a private cluster."""
-        store = EmbeddingStore(cluster.store or default_store_root(), dtype=cluster.store_dtype)
-        if store.place.startswith("memory://"):
-            raise SetupError(
-                f"the embedding store {store.place} is within one process, and the actors are others; name a folder or "
-                "an object store (s3://...) as [cluster] store"
-            )
-        super().__init__(EncoderSpec.from_config(config), store, cluster.shard_size, progress, cluster.file_identity)
-        self._cluster = cluster
-        self._batch_size = config.batch_size
-        self._ray_address = ray_address
-        self._resources = contextlib.ExitStack()
-        self._pool: EmbeddingPool | None = None
+        self.spec = with_absolute_paths(spec)
+        self.store = store
+        self._shard_size = shard_size
+        self._identity: FileIdentity = identity
+        self.journal = Journal.around(progress)
+        self._info: EncoderInfo | None = None
+        self._texts: TextCache | None = None
 
-    def close(self) -> None:
-        """Kill the actors, and shut down Ray if it was started here. What is stored stays; may be called twice."""
-        self._pool = None
-        self._resources.close()
+    def __enter__(self) -> Self:
+        return self
 
-    def _load_info(self) -> EncoderInfo:
-        if self.spec.is_architecture:
-            # A mistyped name is cheaper to find here than after a cluster has been started.
-            from cluster.loading import check_names
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-            check_names(self.spec)
-        with contextlib.closing(self.started().run([Work("info", (), f"loading '{self.spec.label}'")])) as run:
-            info: EncoderInfo = next(run)[1]
-        return info
+    @property
+    def encoder(self) -> EncoderInfo:
+        """What fixes the embeddings. Loads the model only if this store has never seen it; then raises as it does."""
+        if self._info is None:
+            key = fingerprint(self.spec)
+            self._info = self.store.read_encoder(key)
+            if self._info is None:
+                self._info = self._load_info()
+                self.store.write_encoder(key, self._info)
+        return self._info
 
-    def _run_texts(self, batches: Sequence[list[str]]) -> Generator[tuple[int, FloatArray], None, None]:
-        work = [Work("embed_texts", (batch, self.encoder), f"the texts from {batch[0]!r} on") for batch in batches]
-        with contextlib.closing(self.started().run(work)) as run:
-            yield from run
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Return (len(texts), d) float32 unit rows. Order is kept; equal texts give equal rows.
 
-    def _run_shards(self, shards: Sequence[Shard]) -> Generator[tuple[int, EmbeddedImages], None, None]:
+        Raises SetupError for an encoder that cannot be loaded and a store that cannot be written.
+        """
+        if self._texts is None:
+            self._texts = TextCache(self.store, self.encoder)
+        missing = self._texts.missing(texts)
+        batches = [missing[i : i + _TEXTS_AT_ONCE] for i in range(0, len(missing), _TEXTS_AT_ONCE)]
+        if batches:
+            with self._reporting(len(missing), "embedding texts"), contextlib.closing(self._run_texts(batches)) as run:
+                for index, features in run:
+                    self._texts.add(batches[index], features)
+                    self.journal.advance(len(batches[index]))
+        return self._texts.rows(texts)
+
+    def embed_images(self, images: ImageSet) -> FeatureSet:
+        """Return the embeddings of a set, rows in the order of its samples; unreadable images are skipped and listed.
+
+        Finished shards are read from the store; every further one is stored as soon as it is done. The rows are mapped
+        into memory from a file, read-only: those that are not looked at take no memory. A set that comes with its
+        embeddings (evaluation.data.feature_files) is read from its file, and no model is asked. Raises SetupError for
+        an encoder that cannot be loaded, a store that cannot be written, and a set none of whose images can be read.
+        """
         encoder = self.encoder
-        work = [
-            Work("embed_shard", (shard, encoder), f"the images from {shard.paths[0]} on", images=shard.paths)
-            for shard in shards
-        ]
-        with contextlib.closing(self.started().run(work)) as run:
-            for index, receipt in run:
-                yield index, self._collect(shards[index], receipt)
+        if is_feature_set(images):
+            return read_feature_set(images, dim=encoder.dim)
+        pieces = self._cut(images)
+        with contextlib.closing(Assembly(self.store.root, encoder.dim)) as assembly:
+            failures, embedded = self._complete(images, pieces, assembly)
+            features = assembly.finish()
+        if embedded:
+            self._manifest(images, pieces, failures)
+        failed = {failure.row for failure in failures}
+        samples = [sample for row, sample in enumerate(images.samples) if row not in failed]
+        return FeatureSet(
+            name=images.name,
+            split=images.split,
+            features=features,
+            ids=tuple(sample.id for sample in samples),
+            label_names=tuple(sample.label for sample in samples),
+            paths=tuple(sample.path for sample in samples),
+            skipped=tuple(SkippedImage(images.name, failure.path, failure.reason) for failure in failures),
+        )
 
+    def fill(self, images: ImageSet) -> Filled:
+        """Have all shards of a set in the store, verified, without handing them out; raises as `embed_images` does."""
+        pieces = self._cut(images)
+        failures, embedded = self._complete(images, pieces, None)
+        manifest = self._manifest(images, pieces, failures)
+        return Filled(manifest, embedded)
+
+    def local_matching(self, images: FeatureSet, request: LocalRequest) -> NDArray[np.float64]:
+        """Return the request's answer (n,) for the images of an embedded set; their files are read once more.
+
+        Answers are stored by shard, as embeddings are. Raises SetupError for texts of another encoder, an encoder
+        without patch embeddings in the space of its texts, a set that came without images, and an image that can no
+        longer be read.
+        """
+        if images.paths and feature_row(images.paths[0]) is not None:
+            raise SetupError(
+                f"set '{images.name}' comes as embeddings, without the images whose patches gl_mcm looks at; leave "
+                "gl_mcm out, or give the images"
+            )
+        encoder = self.encoder
+        check_unit_rows(request.texts, what="texts to match patches with", dim=encoder.dim)
+        shards = cut(images.paths, encoder, self._shard_size, identity=self._identity).shards
+        stored = [read_local(self.store, encoder, shard, request) for shard in shards]
+        parts = {i: values for i, values in enumerate(stored) if values is not None}
+        todo = [i for i in range(len(shards)) if i not in parts]
+        if todo:
+            missing = [shards[i] for i in todo]
+            total = sum(len(shard.paths) for shard in missing)
+            with (
+                self._reporting(total, f"matching patches of {images.name}"),
+                contextlib.closing(self._run_local(missing, request)) as run,
+            ):
+                for index, values in run:
+                    parts[todo[index]] = values
+                    self.journal.advance(len(missing[index].paths))
+        return np.concatenate([np.empty(0), *(parts[i] for i in range(len(shards)))])
+
+    def _cut(self, images: ImageSet) -> Cut:
+        paths = [sample.path for sample in images.samples]
+        return cut(paths, self.encoder, self._shard_size, identity=self._identity)
+
+    def _complete(self, images: ImageSet, pieces: Cut, assembly: Assembly | None) -> tuple[list[ImageFailure], int]:
+        """Embed and store what is missing of a set, and put all of it into the assembly.
+
+        Returns what failed, with `row` its place in the set, and how many images had to be embedded.
+        """
+        failures: dict[int, list[ImageFailure]] = {}
+        todo: list[int] = []
+
+        def take(index: int, part: EmbeddedImages) -> None:
+            start = index * self._shard_size
+            failures[index] = [failure._replace(row=start + failure.row) for failure in part.failures]
+            if assembly is not None:
+                assembly.put(start, part.features)
+
+        names = [shard_name(self.store, self.encoder, shard.key) for shard in pieces.shards]
+        available = set(self.store.files.available(shard_folder(self.store, self.encoder), names))
+        for index, shard in enumerate(pieces.shards):
+            part = read_shard(self.store, self.encoder, shard) if names[index] in available else None
+            if part is None or not is_final(shard, part):
+                todo.append(index)
+            else:
+                take(index, part)
+        missing = [pieces.shards[index] for index in todo]
+        total = sum(len(shard.paths) for shard in missing)
+        if missing:
+            with (
+                self._reporting(total, f"embedding images of {images.name}"),
+                contextlib.closing(self._run_shards(missing)) as run,
+            ):
+                for index, embedded in run:
+                    take(todo[index], embedded)
+                    self.journal.advance(len(missing[index].paths), failed=len(embedded.failures))
+        found = [failure for index in sorted(failures) for failure in failures[index]]
+        if found and len(found) == len(images.samples):
+            raise SetupError(
+                f"none of the {len(found)} images of '{images.name}' can be read "
+                f"(first: {found[0].path}: {found[0].reason})"
+            )
+        self.journal.finished(images, found, tried=total)
+        return found, total
+
+    def _manifest(self, images: ImageSet, pieces: Cut, failures: Sequence[ImageFailure]) -> Manifest:
+        """Write the manifest of a set that is complete, where the store lacks it, and return it."""
+        records = [shard_record(self.store, self.encoder, shard.key) for shard in pieces.shards]
+        shards = tuple(record for record in records if record is not None)
+        if len(shards) < len(records):
+            raise self._lost()
+        manifest = Manifest(
+            name=images.name,
+            dataset=pieces.dataset,
+            encoder=describe_encoder(self.encoder),
+            dtype=self.store.dtype,
+            shard_size=self._shard_size,
+            images=len(images.samples),
+            rows=sum(record.rows for record in shards),
+            bytes=sum(record.bytes for record in shards),
+            shards=shards,
+            quarantined=tuple(Quarantined(failure.path, failure.reason) for failure in failures),
+        )
+        name = manifest_name(self.store, self.encoder, pieces.dataset, self._shard_size)
+        write_manifest(self.store, name, manifest)
+        return manifest
+
+    def _lost(self) -> ImmunoError:
+        return ImmunoError(f"a shard just written to the embedding store {self.store.place} cannot be read back")
+
+    @contextlib.contextmanager
+    def _reporting(self, total: int, description: str) -> Iterator[None]:
+        self.journal.start(total, description)
+        try:
+            yield
+        except OtherEncoderError:
+            # Next time the model is asked again what it is.
+            self.store.forget_encoder(fingerprint(self.spec))
+            raise
+        finally:
+            self.journal.stop()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of models and machines. What is stored stays; may be called twice."""
+
+    @abstractmethod
+    def _load_info(self) -> EncoderInfo: ...
+
+    @abstractmethod
+    def _run_texts(self, batches: Sequence[list[str]]) -> Generator[tuple[int, FloatArray], None, None]:
+        """Embed batches of texts; yields (place in the list, (n, d) rows) in any order."""
+
+    @abstractmethod
+    def _run_shards(self, shards: Sequence[Shard]) -> Generator[tuple[int, EmbeddedImages], None, None]:
+        """Embed and store shards; yields (place in the list, embeddings as they are stored) in any order."""
+
+    @abstractmethod
     def _run_local(
         self, shards: Sequence[Shard], request: LocalRequest
     ) -> Generator[tuple[int, NDArray[np.float64]], None, None]:
-        import ray
-
-        encoder, pool = self.encoder, self.started()
-        # Put once: with a thousand classes the texts are megabytes, and there may be a thousand shards.
-        held = ray.put(request)
-        work = [
-            Work("match_patches", (shard, encoder, held), f"the patches of the images from {shard.paths[0]} on")
-            for shard in shards
-        ]
-        with contextlib.closing(pool.run(work)) as run:
-            for index, values in run:
-                if values is not None:
-                    write_local(self.store, encoder, shards[index], request, values)
-                answer = read_local(self.store, encoder, shards[index], request)
-                if answer is None:
-                    raise self._lost()
-                yield index, answer
-
-    def _collect(self, shard: Shard, receipt: ShardReceipt) -> EmbeddedImages:
-        """Return a shard's embeddings, which by now are in the store."""
-        if receipt.embedded is not None:
-            return write_shard(self.store, self.encoder, shard, receipt.embedded)
-        embedded = read_shard(self.store, self.encoder, shard)
-        if embedded is None:
-            raise self._lost()
-        return embedded
-
-    def started(self) -> EmbeddingPool:
-        """Return the actors' pool; Ray is joined or started the first time. Raises SetupError where that fails."""
-        if self._pool is None:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(connect(self._ray_address))
-                mark = self.store.leave_mark()
-                stack.callback(self.store.remove_mark, mark)
-                nodes = node_resources()
-                plan = plan_actors(self._cluster, self.spec.device, nodes)
-                check_machines(self.spec, num_cpus=plan.num_cpus, num_gpus=plan.num_gpus, store=self.store.place)
-                settings = ActorSettings(
-                    spec=self.spec,
-                    batch_size=self._batch_size,
-                    threads=max(1, int(plan.num_cpus)),
-                    use_gpu=plan.num_gpus > 0,
-                    decode_threads=plan_decode_threads(self._cluster, plan.num_gpus, nodes),
-                    store=self.store.place,
-                    mark=mark,
-                    store_dtype=self.store.dtype,
-                )
-                self._pool = EmbeddingPool(plan, settings, self.journal, hung_seconds=self._cluster.hung_seconds)
-                stack.callback(self._pool.close)
-                self._resources = stack.pop_all()
-        return self._pool
+        """Answer a request for shards and store the answers; yields (place in the list, (n,) values) in any order."""

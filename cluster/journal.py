@@ -1,22 +1,49 @@
-"""What happens while images are embedded, written down once: for the summary, for the metrics, for who is watching.
-
-The embedder and its actor pool tell the journal; it tells the progress report and, where Ray runs, Ray's metrics.
-"""
+"""What happens while images are embedded, written down once: for the summary, for the metrics, for who is watching."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from cluster.images import ImageFailure
-from cluster.metrics import EmbeddingMetrics
-from cluster.pace import Pace
-from cluster.progress import ProgressReport, ProgressState, SilentProgress
-from cluster.stats import ShardStats, total
-from cluster.summary import ActorDeath, EmbeddingSummary, Quarantined
-from immuno.records import ImageSet
+from cluster.records import ActorDeath, EmbeddingSummary, ImageFailure, Quarantined, ShardStats, total
+from immuno_core.progress import Pace, ProgressReport, ProgressState, SilentProgress
+from immuno_core.records import ImageSet
+
+COUNTERS: Final = {
+    "immuno_images_embedded": "Images that a model embedded.",
+    "immuno_images_quarantined": "Images left out: unreadable, or killing the process that embeds them.",
+    "immuno_shards_finished": "Shards of images embedded and stored.",
+    "immuno_retries": "Pieces of work done again.",
+    "immuno_actor_deaths": "Embedding actors that died.",
+    "immuno_nodes_lost": "Machines that went down with embedding actors on them.",
+    "immuno_batches_halved": "Batch sizes halved because memory ran out.",
+}
+GAUGES: Final = {
+    "immuno_actors": "Embedding actors whose model is loaded.",
+    "immuno_images_per_second": "Images embedded per second, all actors together, over the last half minute.",
+}
+
+
+class EmbeddingMetrics:
+    """The counters and gauges, registered with Ray, to which this process must be connected."""
+
+    def __init__(self) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        self._counters = {name: Counter(name, description=text) for name, text in COUNTERS.items()}
+        self._gauges = {name: Gauge(name, description=text) for name, text in GAUGES.items()}
+
+    def add(self, name: str, by: int = 1) -> None:
+        """Count further."""
+        if by > 0:  # Ray refuses to count nothing
+            self._counters[name].inc(by)
+
+    def set(self, name: str, value: float) -> None:
+        """Say where something stands."""
+        self._gauges[name].set(value)
+
 
 _log = logging.getLogger(__name__)
 

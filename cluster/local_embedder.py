@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.images import EmbeddedImages
+from cluster.embedder import StoredEmbedder
+from cluster.encoder.spec import EncoderSpec, require_same
 from cluster.journal import Journal
-from cluster.local import write_local
-from cluster.progress import ProgressReport
-from cluster.shards import FileIdentity, Shard, write_shard
-from cluster.spec import EncoderSpec, require_same
-from cluster.store import EmbeddingStore, StoreDtype
-from cluster.stored import StoredEmbedder
-from evaluation.features import FloatArray, LocalRequest
-from immuno.records import EncoderInfo
+from cluster.records import EmbeddedImages
+from cluster.store.shards import FileIdentity, Shard, write_local, write_shard
+from cluster.store.store import EmbeddingStore, StoreDtype
+from immuno_core.features import FloatArray, LocalRequest
+from immuno_core.progress import ProgressReport
+from immuno_core.records import EncoderInfo
 
 if TYPE_CHECKING:
-    from cluster.encoder import Encoder
+    from cluster.encoder.encoder import Encoder
 
 
 class LocalEmbedder(StoredEmbedder):
@@ -78,7 +77,7 @@ class LocalEmbedder(StoredEmbedder):
 
     def _loaded(self, expected: EncoderInfo | None = None) -> Encoder:
         if self._model is None:
-            from cluster.encoder import load_encoder
+            from cluster.encoder.encoder import load_encoder
 
             self._model = load_encoder(self.spec, batch_size=self._batch_size)
         if expected is not None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
-from db import models as m
-from db.engine import reading, writing
+from db.schema import models as m
+from db.schema.engine import reading, writing
 from db.store import AntibodyStore
 from db.writing import insert_new, new_id, now
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,10 @@ from threading import Event, Thread
 from sqlalchemy import CursorResult, Engine, delete, func, select, update
 from sqlalchemy.orm import Session as Transaction
 
-from db.engine import reading, writing
-from db.machinery import Claim
+from db.schema.engine import reading, writing
+from db.schema.machinery import Claim
 from db.writing import insert_new, new_id, now
-from immuno.errors import ImmunoError, SetupError
+from immuno_core.errors import ImmunoError, SetupError
 
 SILENCE = timedelta(seconds=60)
 """An owner that has not been heard of for so long is taken for dead."""

@@ -9,7 +9,6 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session as Transaction
 from sqlalchemy.orm import aliased
 
-from db import models as m
 from db.records import (
     AntibodyRecord,
     EffectRecord,
@@ -21,10 +20,11 @@ from db.records import (
     StoredBank,
     TestReadRecord,
 )
-from db.values import join_number
-from db.vectors import from_bytes
-from immuno.errors import SetupError
-from immuno.records import EncoderInfo, ResultRow, Verdict
+from db.schema import models as m
+from db.schema.types import join_number
+from db.schema.vectors import from_bytes
+from immuno_core.errors import SetupError
+from immuno_core.records import EncoderInfo, ResultRow, Verdict
 
 
 def _columns(row: m.Base, *without: str) -> dict[str, Any]:

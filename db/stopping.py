@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from sqlalchemy import delete, select
 
-from db.engine import reading, writing
-from db.machinery import Claim
+from db.schema.engine import reading, writing
+from db.schema.machinery import Claim
 from db.store import AntibodyStore
 from db.writing import insert_new, new_id, now
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -10,30 +10,101 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import URL, Engine, make_url
 
-from db import models as m
-from db import queries, schema
-from db.drafts import GenerationDraft
-from db.engine import make_engine, reading, resolve_url, shown, writing
+from db import queries
 from db.records import (
     AntibodyRecord,
     EffectRecord,
+    GenerationDraft,
     GenerationRecord,
     LlmCallRecord,
     PromptRecord,
+    RunRecord,
+    RunStatus,
     SessionRecord,
     SessionStatus,
     StoredBank,
+    TestReadRecord,
 )
-from db.run_book import RunBook
-from db.values import to_json
-from db.writing import check_session_name, insert_new, new_id, now, write_generation
-from immuno.errors import SetupError, did_you_mean
-from immuno.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, Verdict
+from db.schema import models as m
+from db.schema import revision as schema
+from db.schema.engine import make_engine, reading, resolve_url, shown, writing
+from db.schema.types import from_json, to_json
+from db.writing import check_session_name, insert_new, is_id, new_id, now, result_rows, write_generation
+from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, ResultRow, Verdict
 
 if TYPE_CHECKING:
     from db.claims import HeldClaim
 
-__all__ = ["AntibodyStore", "new_id", "open_store"]
+
+class RunBook:
+    """Runs, results and reads of the sealed split; what holds is said by the storage contract (db.store)."""
+
+    _engine: Engine
+
+    def start_run(
+        self,
+        *,
+        config: Mapping[str, Any],
+        config_digest: str,
+        seed: int,
+        git_sha: str | None,
+        versions: Mapping[str, str],
+        session_id: str | None = None,
+    ) -> RunRecord:
+        """Begin a run (status running); `session_id` where it measures a session's bank."""
+        run = RunRecord(
+            id=new_id(),
+            config=from_json(to_json(config, "config")),
+            config_digest=config_digest,
+            seed=seed,
+            git_sha=git_sha,
+            versions=dict(versions),
+            status="running",
+            session_id=session_id,
+            started_at=now(),
+            finished_at=None,
+        )
+        with writing(self._engine) as transaction:
+            transaction.add(m.Run(**{name: getattr(run, name) for name in RunRecord.__slots__}))
+        return run
+
+    def finish_run(self, run_id: str, status: RunStatus = "finished") -> None:
+        """Record that a run has ended, and how."""
+        with writing(self._engine) as transaction:
+            run = transaction.get(m.Run, run_id)
+            if run is None:
+                raise SetupError(f"there is no run with the id {run_id!r}")
+            run.status, run.finished_at = status, now()
+
+    def runs(self) -> tuple[RunRecord, ...]:
+        """Return all runs."""
+        with reading(self._engine) as transaction:
+            return queries.runs(transaction)
+
+    def save_results(self, run_id: str, rows: Iterable[ResultRow]) -> int:
+        """Record a run's lines; return how many were new."""
+        with writing(self._engine) as transaction:
+            return insert_new(transaction, m.Result, result_rows(run_id, rows))
+
+    def results(self, run_id: str) -> tuple[ResultRow, ...]:
+        """Return a run's lines. Raises SetupError for an unknown run."""
+        with reading(self._engine) as transaction:
+            if not is_id(run_id) or transaction.get(m.Run, run_id) is None:
+                raise SetupError(f"there is no run with the id {run_id!r}")
+            return queries.results(transaction, run_id)
+
+    def record_test_read(self, run_id: str, sets: Sequence[str], reason: str) -> TestReadRecord:
+        """Record that a run opens the sealed split: which sets, and why."""
+        read = TestReadRecord(id=new_id(), run_id=run_id, sets=tuple(sets), reason=reason, at=now())
+        with writing(self._engine) as transaction:
+            transaction.add(m.TestRead(id=read.id, run_id=run_id, sets=list(sets), reason=reason, at=read.at))
+        return read
+
+    def test_reads(self) -> tuple[TestReadRecord, ...]:
+        """Return every opening of the sealed split."""
+        with reading(self._engine) as transaction:
+            return queries.test_reads(transaction)
 
 
 def open_store(url: str | None = None, *, default: Path | None = None, read_only: bool = False) -> AntibodyStore:
@@ -95,7 +166,7 @@ class AntibodyStore(RunBook):
 
     @property
     def engine(self) -> Engine:
-        """The database itself, for the queries of this room that are modules of their own (db.search, db.lineage)."""
+        """The database itself, for the queries of this room that are modules of their own (db.questions)."""
         return self._engine
 
     def close(self) -> None:
@@ -223,7 +294,7 @@ class AntibodyStore(RunBook):
     def save_generation(self, draft: GenerationDraft) -> GenerationRecord:
         """Write a generation in one transaction; where its number is taken, write nothing and return what is stored.
 
-        Raises SetupError for a draft that contradicts itself or the database (db.drafts says what holds).
+        Raises SetupError for a draft that contradicts itself or the database (db.records says what holds).
         """
         with writing(self._engine) as transaction:
             number = write_generation(transaction, draft)
@@ -302,3 +373,20 @@ class AntibodyStore(RunBook):
 def _encoder_row(encoder: EncoderInfo) -> dict[str, Any]:
     names = EncoderInfo.__slots__
     return {"digest": encoder.digest, "created_at": now()} | {name: getattr(encoder, name) for name in names}
+
+
+def chosen_generation(store: AntibodyStore, session: SessionRecord, number: int | None) -> GenerationRecord:
+    """Return generation `number` of a session; None means its best.
+
+    Raises SetupError for a session without generations, and for a number that it does not have.
+    """
+    best = store.best_generation(session.id)
+    if best is None:
+        raise SetupError(f"session '{session.name}' has no generation yet; run: immuno refine resume {session.name}")
+    if number is None:
+        return best
+    generations = store.generations(session.id)
+    found = next((one for one in generations if one.number == number), None)
+    if found is None:
+        raise SetupError(f"session '{session.name}' has no generation {number}; it has 0 to {len(generations) - 1}")
+    return found

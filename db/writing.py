@@ -1,6 +1,7 @@
 """Every INSERT: rows that are there already are left alone, and a generation is written in one piece.
 
-The functions take an ORM session within a write transaction (db.engine.writing); whatever they raise undoes all of it.
+The functions take an ORM session within a write transaction (db.schema.engine.writing); whatever they raise undoes all
+of it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.orm import Session as Transaction
 from uuid_utils.compat import uuid7
 
-from db import models as m
-from db.drafts import AntibodyDraft, GenerationDraft
-from db.values import split_number, to_json
-from db.vectors import DTYPE, to_bytes
-from immuno.errors import SetupError
-from immuno.records import text_digest
+from db.records import AntibodyDraft, GenerationDraft
+from db.schema import models as m
+from db.schema.types import split_number, to_json
+from db.schema.vectors import DTYPE, to_bytes
+from immuno_core.errors import SetupError
+from immuno_core.records import text_digest
 
 _LONGEST_NAME = 200
 _AT_ONCE = 10_000
@@ -371,7 +372,7 @@ RESULT_NUMBERS = (
 
 
 def result_rows(run_id: str, rows: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return the columns of a run's lines (immuno.records.ResultRow)."""
+    """Return the columns of a run's lines (immuno_core.records.ResultRow)."""
     return [
         {"id": new_id(), "run_id": run_id}
         | (values := asdict(row))

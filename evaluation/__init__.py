@@ -1,1 +1,1 @@
-"""The maths: data, prototypes, selection, scores, metrics, boundary effects, benchmark, report. No Ray, no SQL."""
+"""The maths: data, antibodies, scores, metrics, boundary effects, benchmark, report. No Ray, no SQL."""

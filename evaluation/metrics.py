@@ -15,12 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.features import IntArray
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
+from immuno_core.features import IntArray
 
 Scores = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
 ACCEPTANCE = 0.95
 
 

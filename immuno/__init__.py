@@ -1,3 +1,5 @@
-"""The front door of immuno-vlm: command line, configuration, shared records and errors."""
+"""The roof: the Python API, the commands, and what puts the rooms together."""
 
-__version__ = "0.1.0"
+from immuno_core import __version__
+
+__all__ = ["__version__"]

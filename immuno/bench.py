@@ -1,9 +1,7 @@
-"""The benchmark: open the sealed test, measure every method on it, and write the results folder.
+"""The benchmark over several seeds: each into a folder of its own, then mean and standard deviation of everything.
 
-results.json  the contract of the tool, and what the report needs beyond it
-results.csv   its rows, for a spreadsheet
-scores.npz    every method's score of every sealed image
-report.html   drawn from results.json and scores.npz alone
+OUT/seed-0/...      what a benchmark of seed 0 writes; its report shows the summary too
+OUT/summary.json    evaluation.benchmark.seeds.Summary
 """
 
 from __future__ import annotations
@@ -15,29 +13,167 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from db.records import RunRecord
-from evaluation.arms import Arms
-from evaluation.benchmark import BenchmarkResult, check_methods, fit_methods, measure_methods, run_methods
-from evaluation.features import FeatureSet
-from evaluation.gallery import GalleryItem, gallery
-from evaluation.labels import is_number
-from evaluation.leakage import Leak, leaks, without
-from evaluation.overlap import Disjoint, without_overlap
-from evaluation.presets import Planned, expand, main_by_arm
-from evaluation.published import published
+from agents.memory import as_bank
+from db.records import EffectRecord, GenerationRecord, RunRecord, SessionRecord
+from db.store import chosen_generation
+from evaluation.antibodies.bank_files import read_bank_file
+from evaluation.antibodies.mining import WordList
+from evaluation.antibodies.vocabulary import load_vocabulary
+from evaluation.benchmark.arms import Arms
+from evaluation.benchmark.gallery import GalleryItem, gallery
+from evaluation.benchmark.leakage import Leak, leaks, without
+from evaluation.benchmark.methods import BenchmarkResult, check_methods, fit_methods, measure_methods, run_methods
+from evaluation.benchmark.order import compared, unseen_sets
+from evaluation.benchmark.presets import Planned, expand, main_by_arm
+from evaluation.benchmark.published import published
+from evaluation.benchmark.results import read_results, rows_of, write_csv, write_results, write_scores
+from evaluation.benchmark.seeds import summarise, write_summary
+from evaluation.benchmark.settle import settle
+from evaluation.data.checks import check_sources
+from evaluation.data.labels import is_number
+from evaluation.data.overlap import Disjoint, without_overlap
+from evaluation.data.sealed import SealedTest
 from evaluation.report import render_report
-from evaluation.results import read_results, rows_of, write_csv, write_results, write_scores
-from evaluation.sealed import SealedTest
-from evaluation.settle import settle
-from evaluation.source_checks import check_sources
-from evaluation.space import Space
-from evaluation.table_order import compared, unseen_sets
-from immuno.antibodies import BankInUse, bank_in_use, listed_antibodies, session_history, word_list, word_template
-from immuno.errors import SetupError
-from immuno.progress import bar
-from immuno.provenance import config_as_dict, digest_of, git_sha, versions
-from immuno.records import ResultRow
-from immuno.workflow import Workplace
+from evaluation.space import Bank, Space
+from immuno.terminal.progress import bar
+from immuno.workplace import Workplace, with_overrides
+from immuno_core.config.run import RunConfig, config_as_dict
+from immuno_core.errors import SetupError
+from immuno_core.features import FeatureSet
+from immuno_core.records import ResultRow
+from immuno_core.text import fill_template
+from immuno_core.versions import digest_of, git_sha, versions
+
+
+@dataclass(frozen=True, slots=True)
+class BankInUse:
+    """The bank, and the session and generation it was taken from where it was."""
+
+    bank: Bank
+    session: SessionRecord | None
+    generation: GenerationRecord | None
+
+
+def word_template(config: RunConfig) -> str:
+    """Return the prompt in which controls say single words: as the bank says its texts.
+
+    A bank whose template is "{}" holds whole prompts; its words are said as class names are.
+    """
+    template = config.antibodies.template
+    return config.classes.template if template == "{}" else template
+
+
+def word_list(config: RunConfig) -> WordList:
+    """Return the words of the configuration's `antibodies.words`, else the vocabulary shipped here.
+
+    Raises SetupError naming a file that is missing, unreadable or empty.
+    """
+    folder = config.antibodies.words
+    if folder is None:
+        shipped = load_vocabulary()
+        return WordList(shipped.nouns, shipped.attributes)
+    if folder.is_file():
+        return WordList(_lines(folder), ())
+    adjectives = folder / "adjectives.txt"
+    return WordList(_lines(folder / "nouns.txt"), _lines(adjectives) if adjectives.exists() else ())
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    """The entries of a list with one word per line, underscores as blanks (WordNet's way), each once."""
+    try:
+        found = path.read_text(encoding="utf-8-sig").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SetupError(
+            f"no word list at {path}; antibodies.words is a text file with a noun per line, or a folder with nouns.txt "
+            "and adjectives.txt"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"cannot read {path} as UTF-8 text: {error}") from None
+    said = (" ".join(line.replace("_", " ").split()) for line in found if not line.startswith("#"))
+    words = tuple(dict.fromkeys(word for word in said if word))
+    if not words:
+        raise SetupError(f"{path} holds no words; write one per line")
+    return words
+
+
+def session_history(place: Workplace, used: BankInUse) -> dict[str, Any] | None:
+    """The session behind the bank, generation by generation, as the report shows it; None where there is none."""
+    if used.session is None:
+        return None
+    generations = place.store.generations(used.session.id)
+    return {
+        "name": used.session.name,
+        "llm": used.session.config.get("refine", {}).get("llm", ""),
+        "seed": used.session.seed,
+        "generations": [
+            {
+                "number": one.number,
+                "accepted": one.accepted,
+                "reason": one.reason,
+                "fpr95": one.metrics["fpr95"],
+                "mean_fpr95": one.metrics["mean_fpr95"],
+                "id_accuracy": one.metrics["id_accuracy"],
+                "proposed": one.proposed,
+                "kept": one.kept,
+                "bank": one.bank,
+                # The one it was written by: reflection writes the next generation's.
+                "guideline": before.guideline,
+            }
+            for before, one in zip((generations[0], *generations), generations, strict=False)
+        ],
+    }
+
+
+def listed_antibodies(place: Workplace, used: BankInUse) -> list[dict[str, Any]]:
+    """The bank with each antibody's solo effect on the feedback split, over all its outlier sets."""
+    if used.session is None or used.generation is None:
+        return [
+            {"id": key, "text": text, "kind": kind, "guards": guards}
+            for key, text, kind, guards in zip(
+                used.bank.ids, used.bank.texts, used.bank.kinds, used.bank.guards, strict=True
+            )
+        ]
+    effects: dict[str, list[EffectRecord]] = {}
+    for effect in place.store.effects(used.session.id, generation=used.generation.number, scope="solo"):
+        if effect.antibody_id is not None:
+            effects.setdefault(effect.antibody_id, []).append(effect)
+    rows = []
+    for one in place.store.bank(used.generation.id).antibodies:
+        found = effects.get(one.id, [])
+        rows.append(
+            {
+                "id": one.id,
+                "text": one.text,
+                "kind": one.kind,
+                "guards": one.guards,
+                "generation": one.generation,
+                "gain": max((effect.gain for effect in found), default=None),
+                "harm": max((effect.harm for effect in found), default=None),
+                "fired_outliers": sum(effect.fired_outliers for effect in found),
+                "fired_id": max((effect.fired_id for effect in found), default=0),
+            }
+        )
+    return rows
+
+
+def bank_in_use(place: Workplace) -> BankInUse:
+    """The bank that the configuration names; empty where it names none."""
+    wanted, dim = place.config.antibodies, place.embedder.encoder.dim
+    if wanted.file is not None:
+        proposals = read_bank_file(wanted.file)
+        texts = fill_template(wanted.template, [one.text for one in proposals])
+        return BankInUse(Bank.of(proposals, place.embedder.embed_texts(texts)), None, None)
+    if wanted.session is None:
+        return BankInUse(Bank.empty(dim), None, None)
+    session = place.store.session(wanted.session)
+    if session.encoder.digest != place.embedder.encoder.digest:
+        raise SetupError(
+            f"session '{session.name}' embedded its antibodies with {session.encoder.model}, "
+            f"not with the configuration's {place.embedder.encoder.model}; use the encoder it was made with"
+        )
+    generation = chosen_generation(place.store, session, wanted.generation)
+    stored = place.store.bank(generation.id)
+    return BankInUse(as_bank(stored) if len(stored) else Bank.empty(dim), session, generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +190,10 @@ class BenchOutcome:
 def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutcome:
     """Measure the configuration's methods on its sealed test sets and write `out`.
 
-    With `to_settle` the controls are measured too, and the verdict on the bank is given (evaluation.settle). A run is
-    known by its digest over configuration, bank, data and code (package versions and commit); when `out` holds that run
-    already, it is shown again and the sealed test stays closed. Raises SetupError with everything that is wrong with
-    the data before anything is computed.
+    With `to_settle` the controls are measured too, and the verdict on the bank is given (evaluation.benchmark.settle).
+    A run is known by its digest over configuration, bank, data and code (package versions and commit); when `out` holds
+    that run already, it is shown again and the sealed test stays closed. Raises SetupError with everything that is
+    wrong with the data before anything is computed.
     """
     config = place.config
     _writable(out)
@@ -291,3 +427,48 @@ def _measured_before(out: Path, digest: str) -> BenchOutcome | None:
     if results.get("config_digest") != digest or not (out / "scores.npz").exists():
         return None
     return BenchOutcome(rows_of(results), results, render_report(out), fresh=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralOutcome:
+    """The summary as plain JSON values, each seed's verdict ({} where none was asked for), and the summary's file."""
+
+    summary: dict[str, Any]
+    verdicts: dict[int, dict[str, Any]]
+    path: Path
+
+
+def bench_seeds(
+    config: RunConfig,
+    seeds: Sequence[int],
+    *,
+    session: str | None,
+    out: Path,
+    to_settle: bool = False,
+    database: str | None = None,
+    ray_address: str | None = None,
+    progress: str | None = None,
+) -> SeveralOutcome:
+    """Run the benchmark once per seed and summarise. Seeds that were measured before are not measured again.
+
+    "{seed}" in a session's name is filled in, so that each seed can have a bank of its own.
+    """
+    session = session or config.antibodies.session
+    outcomes = []
+    for seed in seeds:
+        name = session.replace("{seed}", str(seed)) if session else None
+        with Workplace.open(
+            with_overrides(config, seed=seed, session=name),
+            database=database,
+            ray_address=ray_address,
+            progress=progress,
+        ) as place:
+            outcomes.append(bench(place, out=out / f"seed-{seed}", to_settle=to_settle))
+    summary = summarise([one.rows for one in outcomes])
+    write_summary(out / "summary.json", summary)
+    for seed, one in zip(seeds, outcomes, strict=True):
+        folder = out / f"seed-{seed}"
+        write_results(folder / "results.json", {**one.results, "seeds_summary": summary.as_json()})
+        render_report(folder)
+    verdicts = {seed: one.results["verdict"] for seed, one in zip(seeds, outcomes, strict=True)}
+    return SeveralOutcome(summary.as_json(), verdicts, out / "summary.json")

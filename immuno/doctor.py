@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 import immuno
-from immuno.errors import ImmunoError
+from immuno_core.errors import ImmunoError
 
-ROOMS = ("cluster", "agents", "evaluation", "db")
+ROOMS = ("immuno_core", "cluster", "agents", "evaluation", "db")
 _CHECKOUT = Path(immuno.__file__).resolve().parent.parent
 
 
@@ -125,15 +125,14 @@ def _ray() -> Finding:
 
 
 def _checkpoint() -> Finding:
-    from evaluation.miniworld.model import CHECKPOINT
-    from evaluation.miniworld.verify import verify_checkpoint
+    from evaluation.miniworld.model import CHECKPOINT, verify_checkpoint
 
     verify_checkpoint()
     return Finding("mini-world model", "ok", f"{CHECKPOINT}: digests agree with its provenance file")
 
 
 def _cache() -> Finding:
-    from immuno.paths import cache_root
+    from immuno_core.paths import cache_root
 
     folder = cache_root()
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -144,7 +143,7 @@ def _cache() -> Finding:
 
 def _database(url: str | None) -> Finding:
     from db.store import open_store
-    from immuno.paths import default_database
+    from immuno_core.paths import default_database
 
     default = default_database()
     if url is None and not default.exists():

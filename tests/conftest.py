@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .cluster.tiny_models import write_images, write_tiny_model
+from tests.cluster.tiny_models import write_images, write_tiny_model
 
 # No test joins somebody's cluster, writes to somebody's database or cache, or waits for a network that is not there.
 for _name in ("RAY_ADDRESS", "IMMUNO_DB"):
@@ -40,7 +40,7 @@ def ray_cluster() -> Iterator[str]:
     This process is connected to it; a subprocess can join by the address. Ask for little of it (num_cpus = 0.25), as
     other tests may still hold actors.
     """
-    from cluster.runtime import connect
+    from cluster.actors.runtime import connect
 
     with connect("local", num_cpus=2) as address:
         yield address

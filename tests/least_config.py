@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from immuno.config import RunConfig, parse_config
+from immuno_core.config.run import RunConfig, parse_config
 
 _LEAST: dict[str, Any] = {
     "encoder": {"model": "miniworld"},

@@ -1,20 +1,18 @@
-"""The model of the mini-world: a very small open_clip CLIP, its tokenizer, and the shipped checkpoint.
+"""The model of the mini-world: a very small open_clip CLIP, its tokenizer, and the shipped checkpoint."""
 
-The tokenizer is open_clip's own with most merges of its byte-pair vocabulary left out: words of the world are cut as
-the full tokenizer cuts them, other words into smaller pieces. That keeps the embedding table, and so the checkpoint,
-small.
-open_clip is imported only where it is needed, so that naming the checkpoint costs nothing.
-"""
+from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from evaluation.miniworld.draw import IMAGE_SIZE
+from evaluation.miniworld.drawing.scene import IMAGE_SIZE
 from evaluation.miniworld.vocabulary import vocabulary_words
+from immuno_core.errors import SetupError
 
 if TYPE_CHECKING:
     import torch
@@ -22,21 +20,18 @@ if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
     from PIL import Image
 
+
 CHECKPOINT: Final[Path] = Path(__file__).resolve().parent / "checkpoint"
 """The folder of the checkpoint that comes with the package."""
-
 MODEL_NAME: Final[str] = f"local-dir:{CHECKPOINT}"
 """The checkpoint's name for `open_clip.create_model_and_transforms`. `open_clip.get_tokenizer` needs the vocabulary's
 path too: `bpe_path=str(CHECKPOINT / VOCABULARY_FILE)`."""
-
 WEIGHTS_FILE: Final = "open_clip_model.safetensors"
 CONFIG_FILE: Final = "open_clip_config.json"
 VOCABULARY_FILE: Final = "bpe_simple_vocab.txt.gz"
-
 MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 STANDARD_DEVIATION: Final = (0.26862954, 0.26130258, 0.27577711)
 """Red, green and blue of an image, 0 to 1, are standardised with these; the values of the original CLIP."""
-
 EMBEDDING_SIZE: Final = 128
 CONTEXT_LENGTH: Final = 20
 # Merges among the first of the full vocabulary are kept whatever the words: they cut unknown words into fair pieces.
@@ -46,9 +41,9 @@ _COMMON_MERGES: Final = 1500
 class LoadedModel(NamedTuple):
     """A checkpoint ready for use: model in evaluation mode, preprocessing of one image, tokenizer."""
 
-    model: "CLIP"
-    preprocess: Callable[["Image.Image"], "torch.Tensor"]
-    tokenizer: "SimpleTokenizer"
+    model: CLIP
+    preprocess: Callable[[Image.Image], torch.Tensor]
+    tokenizer: SimpleTokenizer
 
 
 def model_config(vocabulary_size: int) -> dict[str, Any]:
@@ -91,7 +86,7 @@ def write_vocabulary(path: Path) -> None:
         packed.write("\n".join(lines).encode())
 
 
-def load_tokenizer(vocabulary: Path) -> "SimpleTokenizer":
+def load_tokenizer(vocabulary: Path) -> SimpleTokenizer:
     """The tokenizer of a vocabulary file."""
     from open_clip.tokenizer import SimpleTokenizer
 
@@ -107,7 +102,7 @@ def load(folder: Path = CHECKPOINT) -> LoadedModel:
     return LoadedModel(model, preprocess, load_tokenizer(folder / VOCABULARY_FILE))
 
 
-def _merges_of(word: str, tokenizer: "SimpleTokenizer") -> Iterable[tuple[str, str]]:
+def _merges_of(word: str, tokenizer: SimpleTokenizer) -> Iterable[tuple[str, str]]:
     """The merges that byte-pair encoding applies to a word, one after the other."""
     pieces = [tokenizer.byte_encoder[byte] for byte in word.encode()]
     pieces[-1] += "</w>"
@@ -128,3 +123,19 @@ def _merged(pieces: list[str], pair: tuple[str, str]) -> list[str]:
         merged.append("".join(pieces[position : position + width]))
         position += width
     return merged
+
+
+def verify_checkpoint(folder: Path = CHECKPOINT) -> None:
+    """Compare the digest of every file with PROVENANCE.json. Raises SetupError naming the first file that differs."""
+    try:
+        promised: dict[str, str] = json.loads((folder / "PROVENANCE.json").read_text(encoding="utf-8"))["sha256"]
+        for name, digest in promised.items():
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+                raise SetupError(
+                    f"{folder / name} is not the file that PROVENANCE.json describes; restore it with git, "
+                    "or train again: python -m evaluation.miniworld.training.train"
+                )
+    except (FileNotFoundError, KeyError, json.JSONDecodeError) as error:
+        raise SetupError(
+            f"the mini-world's checkpoint in {folder} is incomplete ({error}); restore it with git"
+        ) from None

@@ -4,13 +4,14 @@ Nothing is drawn here. Every other module of the package takes its names from th
 context exists exactly once. Captions are used only to train the model; the world itself is folders of images.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
-
 LOOK_ALIKES: Final[dict[str, tuple[str, str]]] = {
     "fish": ("whale", "shark"),
     "sailboat": ("ship", "submarine"),
@@ -31,16 +32,12 @@ LOOK_ALIKES: Final[dict[str, tuple[str, str]]] = {
 }
 """Each known class with two things that look like it. The worlds show the first one in the sets that a loop may learn
 from (`near`) and keep the second for the sealed set `near_unseen`."""
-
 KNOWN_CLASSES: Final[tuple[str, ...]] = tuple(LOOK_ALIKES)
-
 FILLERS: Final[tuple[str, ...]] = ("cactus", "tent", "snowman", "key", "star", "heart", "ladder", "chair")
 """Things that look like no known class."""
-
 CATEGORIES: Final[tuple[str, ...]] = (
     KNOWN_CLASSES + tuple(name for pair in LOOK_ALIKES.values() for name in pair) + FILLERS
 )
-
 SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "palm": ("palm tree", "palm"),
     "car": ("car", "automobile"),
@@ -57,7 +54,6 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "van": ("van", "minivan"),
 }
 """The nouns a caption may use; a category that is not listed goes by its own name only."""
-
 COLOURS: Final[dict[str, tuple[int, int, int]]] = {
     "red": (205, 40, 40),
     "orange": (240, 140, 30),
@@ -72,11 +68,8 @@ COLOURS: Final[dict[str, tuple[int, int, int]]] = {
     "white": (240, 240, 240),
 }
 """Colour names with their RGB values, 0 to 255."""
-
 TEXTURES: Final[tuple[str, ...]] = ("plain", "striped", "dotted", "checkered")
-
 TEXTURE_PROBABILITIES: Final[tuple[float, ...]] = (0.55, 0.15, 0.15, 0.15)
-
 CONTEXTS: Final[dict[str, tuple[str, ...]]] = {
     "sky": ("in the sky", "in the clouds"),
     "sea": ("on the sea", "in the ocean", "in the water"),
@@ -90,7 +83,6 @@ CONTEXTS: Final[dict[str, tuple[str, ...]]] = {
     "lava": ("on lava", "in a volcano"),
 }
 """The places a thing can be in, with the phrases a caption uses for each."""
-
 PLAUSIBLE_CONTEXTS: Final[dict[str, tuple[str, ...]]] = {
     "fish": ("sea",),
     "sailboat": ("sea",),
@@ -110,12 +102,9 @@ PLAUSIBLE_CONTEXTS: Final[dict[str, tuple[str, ...]]] = {
     "apple": ("kitchen", "forest"),
 }
 """Where each known class can be. Anywhere else it is a contextual anomaly."""
-
 UNSEEN_CONTEXTS: Final[tuple[str, ...]] = ("lava", "desert")
 """Contexts kept for the sealed set `contextual_unseen`; plausible for no known class."""
-
 SEEN_CONTEXTS: Final[tuple[str, ...]] = tuple(name for name in CONTEXTS if name not in UNSEEN_CONTEXTS)
-
 CAPTION_TEMPLATES: Final[dict[str, float]] = {
     "a photo of {}": 0.30,
     "a picture of {}": 0.10,
@@ -127,7 +116,6 @@ CAPTION_TEMPLATES: Final[dict[str, float]] = {
     "look at {}": 0.07,
 }
 """Caption templates with the share of captions that use each."""
-
 # How often a caption mentions what the picture shows. All well below 1, or the model would need every word to match.
 _TEXTURE_MENTIONED: Final = 0.5
 _COLOUR_MENTIONED: Final = 0.45

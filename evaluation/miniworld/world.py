@@ -1,35 +1,28 @@
-"""Which images a mini-world consists of, and how they get into a folder.
+"""Which images a mini-world consists of, how their random numbers are drawn, and how they get into a folder."""
 
-A world is ordinary PNG files, `ROOT/{split}/{set}/{label}/{index:05d}.png`. The rest of the system sees nothing else.
-
-- split `fit`: set `id`, known classes where they belong.
-- split `feedback`: `id`; `near`, the first look-alike of each known class where that class belongs, so that only the
-  shape tells; `contextual`, known classes where they cannot be; `far`, things and scenes like no known class.
-- split `test`: the same four again, and two that resemble nothing in the other splits: `near_unseen`, the second
-  look-alikes, and `contextual_unseen`, known classes in the contexts that appear nowhere else.
-
-The label of an `id` image is its class, that of an outlier says what it shows (`whale`, `fish_in_lava`).
-
-Every image is a pure function of (seed, split, set, index). So images can be drawn in any order and by any number of
-processes, and a build that was interrupted goes on where it stopped.
-"""
+from __future__ import annotations
 
 import hashlib
 import io
 import json
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from enum import IntEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from evaluation.miniworld.draw import GENERATOR_VERSION, coloured_noise, empty_scene, render, texture_only
-from evaluation.miniworld.parallel import default_workers, run_tasks
-from evaluation.miniworld.seeds import Domain, image_generator
+from evaluation.miniworld.drawing.scene import GENERATOR_VERSION, coloured_noise, empty_scene, render, texture_only
 from evaluation.miniworld.vocabulary import (
     FILLERS,
     KNOWN_CLASSES,
@@ -40,8 +33,102 @@ from evaluation.miniworld.vocabulary import (
     impossible_contexts,
     pick,
 )
-from immuno.errors import SetupError, did_you_mean
-from immuno.paths import cache_root
+from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.paths import cache_root
+
+_WORD_LIMIT = 2**32
+
+
+class Domain(IntEnum):
+    """What an image is drawn for."""
+
+    TRAINING = 1
+    WORLD = 2
+
+
+def image_generator(domain: Domain, seed: int, split: int, image_set: int, index: int) -> np.random.Generator:
+    """The generator of one image.
+
+    The seed always has five words: numpy pads shorter seeds with zeros, so (1, 2) and (1, 2, 0) would be the same.
+
+    Raises:
+        ValueError: where a number is not in 0 .. 2**32 - 1 (numpy would spill a larger one into the next word).
+    """
+    words = [int(domain), seed, split, image_set, index]
+    if not all(0 <= word < _WORD_LIMIT for word in words):
+        raise ValueError(f"seeds and indices must lie in 0 .. 2**32 - 1, not {words[1:]}")
+    return np.random.default_rng(np.random.SeedSequence(words))
+
+
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
+
+
+def default_workers() -> int:
+    """Processes to use unless told otherwise: the cores of the machine, at most 4."""
+    return min(os.cpu_count() or 1, 4)
+
+
+def run_tasks(
+    function: Callable[[TaskT], ResultT],
+    tasks: Sequence[TaskT],
+    workers: int,
+    on_result: Callable[[ResultT], None],
+) -> None:
+    """Applies a top-level function to every task and hands on the results, in the order in which they finish.
+
+    With one worker everything runs in this process. Tasks must be repeatable: where worker processes cannot start or
+    die (a script without `if __name__ == "__main__"`, a memory limit), the tasks that are left run in this process.
+    When the caller is interrupted, the workers finish the tasks they are at and end, and the interruption goes on.
+    """
+    if workers <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            on_result(function(task))
+        return
+    left = dict(enumerate(tasks))
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_start_worker)
+    try:
+        with _interrupts_held_back():
+            futures = {executor.submit(function, task): number for number, task in left.items()}
+        for future in as_completed(futures):
+            result = future.result()
+            del left[futures[future]]
+            on_result(result)
+    except BrokenProcessPool:
+        pass
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+    for task in left.values():
+        on_result(function(task))
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Blocks SIGINT in this thread, and so in the processes that it starts.
+
+    Ctrl-C reaches every process of a terminal. The parent decides what to do; workers just finish their task, and one
+    that is still importing should not print a traceback either.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent is killed: it would wait for tasks for ever otherwise."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
 
 SETS: Final[dict[str, tuple[str, ...]]] = {
     "fit": ("id",),
@@ -49,13 +136,10 @@ SETS: Final[dict[str, tuple[str, ...]]] = {
     "test": ("id", "near", "contextual", "far", "near_unseen", "contextual_unseen"),
 }
 """The sets of each split. Seeds are made from positions here, so append, never insert."""
-
 MANIFEST_FILE: Final = "world.json"
 """Describes a world; written last, so a folder that has it was finished."""
-
 UNFINISHED_FILE: Final = "world.json.unfinished"
 """The manifest of a world that is being drawn: what an interrupted folder was going to be."""
-
 _SPLITS: Final = tuple(SETS)
 _SET_NAMES: Final = SETS["test"]
 # Images per task: a fifth of a second's work, so that an interruption never waits long.

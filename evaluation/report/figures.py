@@ -1,32 +1,222 @@
-"""The report's figures: ROC curves, score histograms, and FPR95 by generation. Each is one small panel."""
+"""The figures of the page, as inline SVG: ROC curves, score histograms, and FPR95 by generation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+import io
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final, Literal
 
+import numpy as np
 from markupsafe import Markup
+from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
-from evaluation.metrics import ACCEPTANCE
-from evaluation.report.scores import Curve, Histogram
-from evaluation.report.svg import (
-    AFTER,
-    BEFORE,
-    GRID,
-    INK,
-    KNOWN,
-    MUTED,
-    OTHER,
-    OUTLIER,
-    PAPER,
-    drawing,
-    inline_svg,
-    new_figure,
-    percent_axis,
-)
+from evaluation.metrics import ACCEPTANCE, Scores, fpr95_id, rank_of_share, threshold_at
+from evaluation.report.model import Generation
+from evaluation.report.tables import Headline, Measured
+
+INK = "#010101"
+MUTED = "#020202"
+GRID = "#030303"
+BEFORE = "#040404"
+AFTER = "#050505"
+KNOWN = "#060606"
+OUTLIER = "#070707"
+OTHER = "#080808"
+PAPER = "#090909"
+_VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    GRID: "var(--line)",
+    BEFORE: "var(--before)",
+    AFTER: "var(--after)",
+    KNOWN: "var(--known)",
+    OUTLIER: "var(--outlier)",
+    OTHER: "var(--other)",
+    PAPER: "var(--card)",
+}
+_STYLE: Final[dict[str, Any]] = {
+    "font.size": 8.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "immuno-vlm",
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.solid_capstyle": "round",
+    "path.simplify": True,
+}
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw with the report's own style, whatever the user's matplotlibrc says."""
+    with style.context(["default", _STYLE]):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches. Place axes by hand: layout engines depend on the fonts installed."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def percent_axis(axes: Axes, which: str) -> None:
+    """Label an axis from 0 to 1 in per cent, with room for a line on the edge."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
+    (axes.set_xlim if which == "x" else axes.set_ylim)(-0.015, 1.015)
+
+
+def inline_svg(figure: Figure, prefix: str) -> Markup:
+    """The figure as an `<svg>` element whose ids all begin with `prefix`, so that figures on one page cannot clash."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    # A global `*` rule: inside a page it would reach every element. The page's own style sheet says the same for svg.
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.S)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = text.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
+    text = re.sub(r'font-family: [^;"]+; ?', "", text)  # the page's font is inherited
+    text = re.sub(
+        r'<svg [^>]*?(viewBox="[^"]+")[^>]*>', r'<svg \1 aria-hidden="true" focusable="false">', text, count=1
+    )
+    for stand_in, variable in _VARIABLES.items():
+        text = text.replace(stand_in, variable)
+    return Markup(re.sub(r"\n\s*", "\n", text).strip())  # noqa: S704 - no text from the results is in it
+
+
+SCORES_FILE = "scores.npz"
+KNOWN_SET = "id"
+"""The name under which the known test images are stored."""
+_BINS = 44
+_CURVE_POINTS = 200
+
+
+class ScoreTable:
+    """Scores by method and set. `problem` says in one sentence why there are none, or is None."""
+
+    def __init__(self, arrays: dict[str, Scores], problem: str | None = None) -> None:
+        self._arrays = arrays
+        self.problem = problem
+
+    def of(self, method: str, set_name: str) -> Scores | None:
+        """Scores (n,) of a method on a set; None where they are missing or not usable."""
+        return self._arrays.get(f"{method}|{set_name}")
+
+    def pair(self, method: str, outlier_set: str) -> tuple[Scores, Scores] | None:
+        """Scores (n,) of the known images and (m,) of the outliers; None unless both are there."""
+        known, outliers = self.of(method, KNOWN_SET), self.of(method, outlier_set)
+        return None if known is None or outliers is None else (known, outliers)
+
+
+def read_scores(folder: Path) -> ScoreTable:
+    """Read `scores.npz`; a missing or broken file gives an empty table that says so. Never raises for what is in it."""
+    path = folder / SCORES_FILE
+    if not path.is_file():
+        return ScoreTable({}, f"there is no {SCORES_FILE} in the results folder")
+    arrays: dict[str, Scores] = {}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            for name in stored.files:
+                scores = _usable(stored[name])
+                if scores is not None:
+                    arrays[name] = scores
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return ScoreTable({}, f"{SCORES_FILE} could not be read ({type(error).__name__})")
+    return ScoreTable(arrays)
+
+
+def _usable(array: NDArray[np.generic]) -> Scores | None:
+    """The array as scores (n,) float64, or None: a NaN can be neither ranked nor drawn."""
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "fiu":
+        return None
+    scores = array.astype(np.float64)
+    return None if np.isnan(scores).any() else scores
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A ROC curve: for a falling threshold, the share of outliers (k,) and of known images (k,) that are accepted."""
+
+    outliers: Scores
+    known: Scores
+    at_95: float
+    """Share of outliers accepted at the threshold that accepts 95 % of known images: fpr95_id."""
+
+
+def roc_curve(known: Scores, outliers: Scores) -> Curve:
+    """Trace the ROC curve through the thresholds that accept 0.5 %, 1 %, ... 100 % of known images."""
+    ranks = [rank_of_share(k / _CURVE_POINTS, known.size) for k in range(1, _CURVE_POINTS + 1)]
+    thresholds = np.sort(known)[known.size - np.array(ranks)]
+    x, y = (np.concatenate([[0.0], _accepted(scores, thresholds), [1.0]]) for scores in (outliers, known))
+    return Curve(x, y, at_95=fpr95_id(known, outliers))
+
+
+def _accepted(scores: Scores, thresholds: Scores) -> Scores:
+    """Shares (k,) of the scores (n,) at or above the thresholds (k,)."""
+    rejected: Scores = np.searchsorted(np.sort(scores), thresholds, side="left") / scores.size
+    return 1 - rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Known images and outliers by score: shares per bin (k,), bin edges (k + 1,), and the 95 % threshold."""
+
+    edges: Scores
+    known: Scores
+    outliers: Scores
+    threshold: float
+    """At an edge where it is infinite."""
+    accepted_outliers: float
+
+
+def histogram(known: Scores, outliers: Scores) -> Histogram:
+    """Count scores in equal bins; the outermost 0.2 % on either side are counted in the outermost bins."""
+    threshold = threshold_at(known)
+    pooled = np.concatenate([known, outliers])
+    finite = pooled[np.isfinite(pooled)]
+    low, high = np.quantile(finite, [0.002, 0.998]) if finite.size else (0.0, 0.0)
+    if math.isfinite(threshold):
+        low, high = min(low, threshold), max(high, threshold)
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, _BINS + 1)
+    shares = [np.histogram(np.clip(s, low, high), edges)[0] / s.size for s in (known, outliers)]
+    drawn = float(np.clip(threshold, low, high))
+    return Histogram(edges, shares[0], shares[1], drawn, fpr95_id(known, outliers))
+
 
 Part = Literal["before", "after", "other"]
 _WIDTH = 3.4
@@ -150,3 +340,89 @@ def generation_panel(steps: Sequence[Step], highest: float, prefix: str) -> Mark
                 zorder=5,
             )
         return inline_svg(figure, prefix)
+
+
+_ROUNDING = 5e-4
+"""Half of what the table prints: a larger difference between table and scores would be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One small figure under its name. `unseen`: the set is unlike the feedback."""
+
+    title: str
+    svg: Markup
+    unseen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePanels:
+    """ROC curves and histograms by outlier set; `mismatches` names sets whose scores disagree with the table."""
+
+    roc: list[Panel] = field(default_factory=list)
+    histograms: list[Panel] = field(default_factory=list)
+    without_scores: list[str] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
+
+
+def score_panels(measured: Measured, headline: Headline, scores: ScoreTable) -> ScorePanels:
+    """Draw every outlier set for which there are scores."""
+    panels = ScorePanels()
+    for number, name in enumerate(measured.sets):
+        curves = [
+            (_part(method, headline), method, roc_curve(*pair))
+            for method in measured.methods
+            if (pair := scores.pair(method, name)) is not None
+        ]
+        if not curves:
+            panels.without_scores.append(name)
+            continue
+        unseen = name in measured.unseen_sets
+        svg = roc_panel([(part, curve) for part, _, curve in curves], f"roc{number}")
+        panels.roc.append(Panel(name, svg, unseen))
+        if any(_disagrees(measured, method, name, curve) for _, method, curve in curves):
+            panels.mismatches.append(name)
+        pairs = [scores.pair(m, name) if m else None for m in (headline.before, headline.after)]
+        before, after = (histogram(*pair) if pair is not None else None for pair in pairs)
+        if before or after:
+            panels.histograms.append(Panel(name, histogram_panel(before, after, f"hist{number}"), unseen))
+    return panels
+
+
+def _part(method: str, headline: Headline) -> Part:
+    if method == headline.after:
+        return "after"
+    return "before" if method == headline.before else "other"
+
+
+def _disagrees(measured: Measured, method: str, outlier_set: str, curve: Curve) -> bool:
+    """Whether the scores give another FPR95 than the row. A row averaged over seeds has no single set of scores."""
+    cell = measured.cell(method, outlier_set)
+    if cell is None or cell.fpr95_id is None or cell.seeds > 1:
+        return False
+    return abs(cell.fpr95_id - curve.at_95) > _ROUNDING
+
+
+def generation_panels(generations: Sequence[Generation]) -> list[Panel]:
+    """FPR95 by generation: the mean first, then each feedback set, all on one scale."""
+    means = [(g, mean_fpr95(g)) for g in generations]
+    series: list[tuple[str, list[Step]]] = []
+    if steps := [Step(g.number, mean, g.accepted) for g, mean in means if mean is not None]:
+        series.append(("", steps))
+    names = list(dict.fromkeys(name for g in generations for name in g.fpr95))
+    for name in names if len(names) > 1 else []:
+        steps = [Step(g.number, v, g.accepted) for g in generations if (v := g.fpr95.get(name)) is not None]
+        if steps:
+            series.append((name, steps))
+    highest = max((step.fpr95 for _, steps in series for step in steps), default=0.0)
+    return [
+        Panel(name, generation_panel(steps, highest, f"gen{number}")) for number, (name, steps) in enumerate(series)
+    ]
+
+
+def mean_fpr95(generation: Generation) -> float | None:
+    """A generation's mean FPR95 over the feedback sets: as recorded, else computed."""
+    if generation.mean_fpr95 is not None:
+        return generation.mean_fpr95
+    values = [value for value in generation.fpr95.values() if value is not None]
+    return fmean(values) if values else None

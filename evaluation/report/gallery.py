@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.pictures import open_on_white
 from evaluation.report.model import GalleryItem
+from immuno_core.images import open_on_white
 
 MOST_PER_GROUP = 24
 _LARGEST_SIDE = 176

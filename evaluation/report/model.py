@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
 
 RESULTS_FILE = "results.json"
 
@@ -61,7 +61,7 @@ class Extra(_Part):
 
 
 class Row(_Part):
-    """A method on one outlier set (see `immuno.records.ResultRow`). A metric is a share, or None where undefined."""
+    """A method on one outlier set (see `immuno_core.records.ResultRow`). A metric is a share, None where undefined."""
 
     method: str
     ood: str
@@ -123,7 +123,7 @@ class Death(_Part):
 
 
 class Embedding(_Part):
-    """What embedding came to (`cluster.summary`)."""
+    """What embedding came to (`cluster.records`)."""
 
     embedded: int = 0
     from_store: int = 0
@@ -216,9 +216,10 @@ class IdAccuracy(_Part):
 
 
 class Verdict(_Part):
-    """The falsification test of the paper (`evaluation.settle`); `status` is None where it was not asked for.
+    """The falsification test of the paper (`evaluation.benchmark.settle`); `status` is None where it was not asked for.
 
-    Everything is by arm (`immuno.config.Arm`). `bank_minus` is paired: negative = the bank accepts fewer outliers.
+    Everything is by arm (`immuno_core.config.methods.Arm`). `bank_minus` is paired: negative = the bank accepts fewer
+    outliers.
     """
 
     status: Literal["supported", "refuted", "undecided"] | None = None
@@ -277,7 +278,7 @@ class SeedRow(_Part):
 
 
 class SeedsSummary(_Part):
-    """What `evaluation.seeds` makes of several runs."""
+    """What `evaluation.benchmark.seeds` makes of several runs."""
 
     seeds: tuple[int, ...]
     rows: tuple[SeedRow, ...] = ()

@@ -14,18 +14,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evaluation.files import write_atomically
+from evaluation.report.figures import generation_panels, mean_fpr95, read_scores, score_panels
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
-from evaluation.report.headline import summarise
-from evaluation.report.measured import Measured
-from evaluation.report.methods import chosen_by, leak_lines, method_table
 from evaluation.report.model import Antibody, Generation, Results, Skipped, read_results
-from evaluation.report.panels import generation_panels, mean_fpr95, score_panels
-from evaluation.report.scores import read_scores
-from evaluation.report.seeds import seed_table
-from evaluation.report.table import build_table
+from evaluation.report.tables import Measured, build_table, chosen_by, leak_lines, method_table, seed_table, summarise
 from evaluation.report.verdict import ARM_TITLES, verdict_view
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
+from immuno_core.files import write_atomically
 
 REPORT_FILE = "report.html"
 MOST_ANTIBODIES = 400

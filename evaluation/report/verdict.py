@@ -16,7 +16,6 @@ from matplotlib.ticker import MaxNLocator
 from evaluation.report.model import Estimate, IdAccuracy, Verdict
 
 Finding = Literal["fewer", "more", "unclear"]
-
 ARM_TITLES: Final = {
     "bank": "the bank",
     "bank_guarded": "the bank, each antibody acting for its class only",

@@ -1,32 +1,92 @@
 """What every score is: parameters that are fitted on a Space, and a fitted score that ranks images.
 
-    score = make_score("mcm", temperature=1.0)     # evaluation.scores
-    fitted = score.fit(space)
-    fitted.score(features)                         # (n,) float64, higher = more in-distribution
-
-A score is one file with one frozen dataclass of parameters (pydantic checks their values) and one `FittedScore`. It
-works on float32 embeddings in float64, block by block: memory does not grow with the number of images.
+A fitted score declares how antibodies enter it (its form), so that evaluation.effects.antibody_effects can take each
+out again.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from evaluation.blocks import blocks
-from evaluation.checks import check_unit_rows
-from evaluation.features import FeatureSet, FloatArray, IntArray, LocalRequest
 from evaluation.space import Space
-from immuno.config import Arm
-from immuno.errors import SetupError
+from immuno_core.arrays import blocks, check_unit_rows
+from immuno_core.config.methods import Arm
+from immuno_core.errors import SetupError
+from immuno_core.features import FeatureSet, FloatArray, IntArray, LocalRequest
+
+EVERY_CLASS = -1
+"""The guard of an antibody that acts whatever the nearest class."""
+Combine = Literal["max", "sum"]
+
+
+class RepelledImages(NamedTuple):
+    """What a RepulsionForm needs of b images: `points` (b, d), `base` and `near` (b,), `nearest` (b,) class index."""
+
+    points: Floats
+    base: Floats
+    near: Floats
+    nearest: IntArray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RepulsionForm:
+    """Max-type or sum-type; see the module.
+
+    `ids` and the rows of `antibodies` (A, d) and `radii` (A,) are in the order of the bank; `guards` (A,) is the class
+    each acts on, EVERY_CLASS for all of them. `images` takes a block of images (b, d) in float64.
+    """
+
+    ids: tuple[str, ...]
+    antibodies: Floats
+    radii: Floats
+    guards: IntArray
+    weight: float
+    combine: Combine
+    silent: bool
+    images: Callable[[Floats], RepelledImages]
+
+
+class SoftmaxImages(NamedTuple):
+    """What a SoftmaxForm needs of b images: `points` (b, d), and the logarithms `peak` <= `known` (b,)."""
+
+    points: Floats
+    peak: Floats
+    known: Floats
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SoftmaxForm:
+    """Softmax over groups; see the module. `group` (A,) from 0 to G - 1, all of one size, or -1: not used."""
+
+    ids: tuple[str, ...]
+    antibodies: Floats
+    group: IntArray
+    temperature: float
+    beta: float
+    images: Callable[[Floats], SoftmaxImages]
+
+
+Form = RepulsionForm | SoftmaxForm
+
+
+@runtime_checkable
+class HasForm(Protocol):
+    """A fitted score that says how antibodies enter it."""
+
+    @property
+    def form(self) -> Form:
+        """How antibodies enter the score."""
+        ...
+
 
 Floats = NDArray[np.float64]
-
 PARAMETERS = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """For the pydantic dataclass of a score's parameters: no text where a number belongs, no unknown name, no NaN."""
 

@@ -26,16 +26,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from evaluation.blocks import blocks
-from evaluation.features import FloatArray
-from evaluation.prototypes import leave_one_out_max_cosine
 from evaluation.scores.base import Floats, top_probability
 from evaluation.scores.class_spread import ClassSpread
+from evaluation.scores.prototypes import leave_one_out_max_cosine
 from evaluation.scores.s_dis import prototype_vectors
 from evaluation.space import Space
+from immuno_core.arrays import blocks
+from immuno_core.features import FloatArray
 
 BaseName = Literal["max_cosine", "prototype", "fused"]
-
 _NO_SPREAD = 1e-9
 
 

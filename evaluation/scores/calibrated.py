@@ -1,7 +1,7 @@
 """The calibrated score: antibodies with a radius of their own, set by known images. Ours; see DESIGN section 4.
 
     d_j(x) = c(x, a_j) - max_k c(x, t_k)
-    r_j    = the (1 - eps) quantile of d_j over the ID fit images          (evaluation.radii)
+    r_j    = the (1 - eps) quantile of d_j over the ID fit images          (evaluation.scores.radii)
     e_j(x) = max(0, d_j(x) - r_j)                                          the exceedance; j fires where it is above 0
     S(x)   = b(x) - beta max_j e_j(x)                                      higher = more in-distribution
 
@@ -33,17 +33,23 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.bank import Bank
-from evaluation.blocks import blocks
-from evaluation.checks import check_unit_rows
-from evaluation.features import FloatArray, IntArray
-from evaluation.prototypes import DEFAULT_ALPHA, DEFAULT_XI
-from evaluation.radii import ROUNDING, Margin, class_radii, near_classes, self_radii
-from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score
+from evaluation.scores.base import (
+    EVERY_CLASS,
+    PARAMETERS,
+    Combine,
+    FittedScore,
+    Floats,
+    RepelledImages,
+    RepulsionForm,
+    Score,
+)
 from evaluation.scores.bases import Base, BaseName, fit_base
-from evaluation.scores.forms import EVERY_CLASS, Combine, RepelledImages, RepulsionForm
-from evaluation.space import Space
-from immuno.errors import SetupError, did_you_mean
+from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI
+from evaluation.scores.radii import ROUNDING, Margin, class_radii, near_classes, self_radii
+from evaluation.space import Bank, Space
+from immuno_core.arrays import blocks, check_unit_rows
+from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.features import FloatArray, IntArray
 
 
 class Exceedance(NamedTuple):

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evaluation.bank import Bank
-from evaluation.features import FloatArray
-from evaluation.maturation import mature
+from evaluation.antibodies.maturation import mature
 from evaluation.metrics import fpr95_id
 from evaluation.scores.base import Floats
 from evaluation.scores.calibrated import FittedCalibrated
-from evaluation.space import Feedback, Space
+from evaluation.space import Bank, Feedback, Space
+from immuno_core.features import FloatArray
 
 _ALL, _EVEN, _ODD = slice(None), slice(0, None, 2), slice(1, None, 2)
 

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.blocks import blocks
-from evaluation.features import FloatArray, IntArray
 from evaluation.scores.base import Floats
+from immuno_core.arrays import blocks
+from immuno_core.features import FloatArray, IntArray
 
 _SMALLEST_EIGENVALUE = 1e-8
 """Relative to the largest."""

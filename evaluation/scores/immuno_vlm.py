@@ -3,8 +3,8 @@
     S(x) = b(x) - beta max_j max(0, d_j(x) - r_j)           higher = more in-distribution
 
 the calibrated score (evaluation.scores.calibrated) with its three parts: the fused base, self-calibrated radii, and a
-bank to which affinity maturation (evaluation.maturation) has added. What differs between data sets is chosen by
-cross-validation on the feedback split, among few candidates:
+bank to which affinity maturation (evaluation.antibodies.maturation) has added. What differs between data sets is chosen
+by cross-validation on the feedback split, among few candidates:
 
 - w: the default 0.35, or 1 (closeness without distinctness);
 - v: the default 0, or 0.75 (typicality, by Mahalanobis distance);
@@ -32,14 +32,13 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.bank import Bank
-from evaluation.maturation import DEFAULT_PULL, mature
-from evaluation.prototypes import DEFAULT_ALPHA
+from evaluation.antibodies.maturation import DEFAULT_PULL, mature
 from evaluation.scores.base import PARAMETERS, FittedScore, Score
 from evaluation.scores.bases import BaseName
 from evaluation.scores.calibrated import Calibrated, FittedCalibrated
 from evaluation.scores.choice import Candidate, Fusion, Trial, choose
-from evaluation.space import Feedback, Space
+from evaluation.scores.prototypes import DEFAULT_ALPHA
+from evaluation.space import Bank, Feedback, Space
 
 DEFAULT_W, DEFAULT_V, DEFAULT_BETA = 0.35, 0.0, 2.5
 _WS = (DEFAULT_W, 1.0)

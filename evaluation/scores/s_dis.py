@@ -2,9 +2,10 @@
 
     S(x) = max_k c(x, mu_k) - lambda_inf max_j c(x, a_j)      higher = more in-distribution
 
-mu_k are the prototypes (evaluation.prototypes) with the text's weight `alpha` and the cap `xi`. Without fit images, and
-for alpha = 1, they are the class texts; without antibodies the second term is absent. The paper publishes none of its
-parameters: lambda_inf = 1 weighs both sides alike, alpha and xi are the defaults of evaluation.prototypes.
+mu_k are the prototypes (evaluation.scores.prototypes) with the text's weight `alpha` and the cap `xi`. Without fit
+images, and for alpha = 1, they are the class texts; without antibodies the second term is absent. The paper publishes
+none of its parameters: lambda_inf = 1 weighs both sides alike, alpha and xi are the defaults of
+evaluation.scores.prototypes.
 """
 
 from __future__ import annotations
@@ -17,11 +18,9 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.bank import Bank
-from evaluation.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
-from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score
-from evaluation.scores.forms import EVERY_CLASS, RepelledImages, RepulsionForm
-from evaluation.space import Space
+from evaluation.scores.base import EVERY_CLASS, PARAMETERS, FittedScore, Floats, RepelledImages, RepulsionForm, Score
+from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
+from evaluation.space import Bank, Space
 
 
 @dataclass(frozen=True, config=PARAMETERS)

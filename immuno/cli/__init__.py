@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import click
 
 import immuno
-from immuno.errors import ImmunoError, SetupError, did_you_mean
-from immuno.paths import in_copy_of_a_job, runs_root
+from immuno_core.errors import ImmunoError, SetupError, did_you_mean
+from immuno_core.paths import in_copy_of_a_job, runs_root
 
 STOPPED = 130
 """Exit status after Ctrl-C."""
@@ -32,7 +32,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands live in immuno.cli.NAME (attribute `command`) and are imported on first use."""
+    """A group whose commands live in this folder (attribute `command`) and are imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)

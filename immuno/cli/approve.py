@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.review import Review, Verdict, edited
-from agents.schemas import Proposal
-from immuno.cli.db_output import printable
-from immuno.errors import SetupError
+from agents.chat.review import Review, Verdict, edited
+from agents.replies import Proposal
+from immuno.terminal.output import printable
+from immuno_core.errors import SetupError
 
 _KEEP = Verdict(action="keep")
 _DROP = Verdict(action="drop")

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from immuno.cli.options import OUTPUT_FOLDER, database_option, json_option, print_json, progress_option, ray_option
-from immuno.errors import SetupError
-from immuno.paths import RUNS
+from immuno_core.errors import SetupError
+from immuno_core.paths import RUNS
 
 
 @click.command(name="bench")
@@ -44,11 +44,10 @@ def command(
     Each run that opens the sealed test is a row in the table test_reads. A run that was measured before, with the same
     configuration, bank and data, is shown again without opening it.
     """
-    from immuno.bench import bench
-    from immuno.config import read_config
-    from immuno.several import bench_seeds
-    from immuno.tables import print_bench, print_table, seeds_table
-    from immuno.workflow import Workplace, with_overrides
+    from immuno.bench import bench, bench_seeds
+    from immuno.terminal.results import print_bench, print_table, seeds_table
+    from immuno.workplace import Workplace, with_overrides
+    from immuno_core.config.run import read_config
 
     if seed is not None and seeds is not None:
         raise SetupError("give --seed or --seeds, not both")

@@ -8,7 +8,7 @@ import click
 
 import immuno
 from immuno.cli.options import OUTPUT_FOLDER, json_option, print_json, progress_option, ray_option
-from immuno.paths import RUNS
+from immuno_core.paths import RUNS
 
 CONFIG = Path(immuno.__file__).resolve().parent.parent / "configs" / "miniworld.toml"
 
@@ -31,10 +31,11 @@ def command(seed: int, out: Path, ray_address: str | None, progress: str | None,
     Everything is kept as it happens: stop it with Ctrl-C and run it again, and it goes on where it was.
     """
     from immuno.bench import bench
-    from immuno.config import read_config
-    from immuno.session_tables import generations_table
-    from immuno.tables import print_bench, print_table
-    from immuno.workflow import Workplace, refine, with_overrides
+    from immuno.refine import refine
+    from immuno.terminal.results import print_bench, print_table
+    from immuno.terminal.sessions import generations_table
+    from immuno.workplace import Workplace, with_overrides
+    from immuno_core.config.run import read_config
 
     session = f"demo-seed{seed}"
     config = with_overrides(read_config(CONFIG), seed=seed, session=session)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
 
 if TYPE_CHECKING:
-    from cluster.upkeep import Problem, Waste
-    from immuno.config import RunConfig
+    from cluster.store.upkeep import Problem, Waste
+    from immuno_core.config.run import RunConfig
+
 
 _MOST_SHOWN = 10
 
@@ -52,8 +53,8 @@ def command(
     What is stored is not embedded again; after a stop or an error the same command goes on from there. With --check the
     exit status is 1 where something is damaged; the next run embeds it again.
     """
-    from immuno.config import read_config
-    from immuno.workflow import with_overrides
+    from immuno.workplace import with_overrides
+    from immuno_core.config.run import read_config
 
     _agree(configs, test=test, check=check, gc=gc, only_gc=dry_run or yes, store=store)
     read = [(path, with_overrides(read_config(path), seed=seed)) for path in configs]
@@ -85,7 +86,7 @@ def _fill(
     progress: str | None,
     as_json: bool,
 ) -> int:
-    from immuno.embedding import fill
+    from immuno.embed import fill
 
     sets = []
     for path, config in read:
@@ -111,7 +112,7 @@ def _fill(
 
 
 def _check(read: Sequence[tuple[Path, RunConfig]], as_json: bool) -> int:
-    from immuno.embedding import check, check_as_dict, is_damaged
+    from immuno.embed import check, check_as_dict, is_damaged
 
     sets = [(path, one) for path, config in read for one in check(config)]
     problems = [problem for _, one in sets for problem in one.found.problems]
@@ -139,7 +140,7 @@ def _check(read: Sequence[tuple[Path, RunConfig]], as_json: bool) -> int:
 
 
 def _check_store(place: str | None, as_json: bool) -> int:
-    from immuno.embedding import check_all, check_as_dict, is_damaged
+    from immuno.embed import check_all, check_as_dict, is_damaged
 
     store, found = check_all(place)
     if as_json:
@@ -151,7 +152,7 @@ def _check_store(place: str | None, as_json: bool) -> int:
 
 def _tell(problems: Sequence[Problem]) -> int:
     """Name what is wrong on standard error; return the exit status."""
-    from immuno.embedding import is_damaged
+    from immuno.embed import is_damaged
 
     for state in ("damaged", "foreign", "missing"):
         found = [problem for problem in problems if problem.state == state]
@@ -166,7 +167,7 @@ def _tell(problems: Sequence[Problem]) -> int:
 
 
 def _prune(configs: Sequence[RunConfig], place: str | None, *, dry_run: bool, yes: bool, as_json: bool) -> int:
-    from immuno.embedding import pruning
+    from immuno.embed import pruning
 
     plan = pruning(configs, place)
     if not as_json:
@@ -199,8 +200,8 @@ def _print(heads: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from immuno.cli.db_output import printable
-    from immuno.tables import print_table
+    from immuno.terminal.output import printable
+    from immuno.terminal.results import print_table
 
     if not rows:
         return

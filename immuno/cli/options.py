@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from immuno.paths import DEFAULT_DATABASE, DEMO_DATABASE, default_database, lasting
+from immuno_core.paths import DEFAULT_DATABASE, DEMO_DATABASE, default_database, lasting
 
-if TYPE_CHECKING:  # SQLAlchemy is loaded by the commands: `--help` is immediate
+if TYPE_CHECKING:
     from db.store import AntibodyStore
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 _SQLITE = "sqlite:///"
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from immuno.cli import refine_look
+from immuno.cli import sessions as refine_look
 from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option
 
 if TYPE_CHECKING:
-    from agents.review import Review
-    from immuno.config import RunConfig
-    from immuno.workflow import RefineOutcome, Workplace
+    from agents.chat.review import Review
+    from immuno.refine import RefineOutcome
+    from immuno.workplace import Workplace
+    from immuno_core.config.run import RunConfig
 
 
 @click.group(name="refine")
@@ -31,7 +32,6 @@ def command() -> None:
 
 for _command in refine_look.COMMANDS:
     command.add_command(_command)
-
 _approve = click.option("--approve", is_flag=True, help="Show proposals in the terminal, to keep, drop or edit each.")
 _new_session = click.option(
     "--session", "new_session", required=True, metavar="NEW", help="What the new session is called."
@@ -52,9 +52,9 @@ class _Running:
 
     def show(self, config: RunConfig, run: Callable[[Workplace], RefineOutcome]) -> None:
         """Run a session where the options say, and print what came of it."""
-        from immuno.session_tables import generations_table
-        from immuno.tables import print_table
-        from immuno.workflow import Workplace
+        from immuno.terminal.results import print_table
+        from immuno.terminal.sessions import generations_table
+        from immuno.workplace import Workplace
 
         with Workplace.open(
             config, database=self.database, ray_address=self.ray_address, progress=self.progress
@@ -91,8 +91,9 @@ def _running(function: Callable[..., None]) -> Callable[..., None]:
 @_running
 def start(config: Path, session: str, seed: int | None, generations: int | None, running: _Running) -> None:
     """Start session NAME as CONFIG says."""
-    from immuno.config import read_config
-    from immuno.workflow import refine, with_overrides
+    from immuno.refine import refine
+    from immuno.workplace import with_overrides
+    from immuno_core.config.run import read_config
 
     chosen = with_overrides(read_config(config), seed=seed, generations=generations)
     running.show(chosen, lambda place: refine(place, session=session, resume=False, review=running.review))
@@ -104,7 +105,8 @@ def start(config: Path, session: str, seed: int | None, generations: int | None,
 @_running
 def resume(session: str, generations: int | None, running: _Running) -> None:
     """Go on with SESSION where it stopped, with the configuration it was started with."""
-    from immuno.workflow import refine, stored_config, with_overrides
+    from immuno.refine import refine
+    from immuno.workplace import stored_config, with_overrides
 
     chosen = with_overrides(stored_config(session, database=running.database), generations=generations)
     running.show(chosen, lambda place: refine(place, session=session, resume=True, review=running.review))
@@ -139,9 +141,9 @@ def branch(
     It begins with that generation's bank, as it was measured, and goes on from there: with another chat model, another
     guideline, or simply once more. SESSION stays as it is.
     """
-    from immuno.descent import branch as run_branch
-    from immuno.descent import read_guideline
-    from immuno.workflow import stored_config, with_overrides
+    from immuno.refine import branch as run_branch
+    from immuno.refine import read_guideline
+    from immuno.workplace import stored_config, with_overrides
 
     text = None if guideline is None else read_guideline(guideline)
     stored = stored_config(session, database=running.database)
@@ -169,8 +171,8 @@ def regenerate(
     Session NEW begins without antibodies, on the same images, encoder and baseline, with the guideline that SESSION had
     learned. No image is embedded again. `immuno refine compare SESSION NEW` says how alike the two banks are.
     """
-    from immuno.descent import regenerate as run_regenerate
-    from immuno.workflow import stored_config, with_overrides
+    from immuno.refine import regenerate as run_regenerate
+    from immuno.workplace import stored_config, with_overrides
 
     stored = stored_config(session, database=running.database)
     chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url)

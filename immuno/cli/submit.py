@@ -1,12 +1,152 @@
-"""`immuno submit`: run a command as a job of a Ray cluster."""
+"""`immuno submit`: run a command as a job of a Ray cluster; checked here, where a mistake costs a second."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 
+from cluster.jobs import WorkingDir
 from immuno.cli.options import json_option, print_json
+from immuno_core.config.run import RunConfig, read_config
+from immuno_core.errors import SetupError
+from immuno_core.versions import git_sha
+
+PYTHON = "python"
+"""As the cluster's machines call it: the environment in which Ray runs there."""
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is sent."""
+
+    arguments: tuple[str, ...]
+    """Of `python -m immuno`."""
+    working_dir: Path
+    env_vars: dict[str, str] = field(default_factory=dict)
+    upload_bytes: int = 0
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Return the job's entrypoint."""
+        return (PYTHON, "-m", "immuno", *self.arguments)
+
+    @property
+    def runtime_env(self) -> dict[str, Any]:
+        """Return Ray's runtime environment."""
+        return {"working_dir": str(self.working_dir), "env_vars": self.env_vars}
+
+    def command_line(self, address: str) -> str:
+        """Return the `ray job submit` that does the same."""
+        # The option overrides what the JSON would say of it.
+        env = ("--runtime-env-json", json.dumps({"env_vars": self.env_vars})) if self.env_vars else ()
+        parts = ("ray", "job", "submit", "--address", address, "--working-dir", str(self.working_dir), *env)
+        return shlex.join((*parts, "--", *self.command))
+
+
+def prepare(
+    arguments: Sequence[str], *, working_dir: Path, out: str | None = None, env: Sequence[str] = ()
+) -> Submission:
+    """Check a command of `immuno` and the folder that goes with it.
+
+    `out` is a folder on the cluster for all results ($IMMUNO_RUNS there); `env` holds "NAME=VALUE", or "NAME" for the
+    value that it has here. Raises SetupError for a command that cannot be parsed, a configuration that is wrong or
+    would stay behind, and a folder that is too large for Ray.
+    """
+    folder = WorkingDir(working_dir)
+    if not (folder.root / "immuno" / "__main__.py").is_file() or not folder.holds(folder.root / "immuno"):
+        raise SetupError(f"{folder.root} is not a checkout of immuno-vlm; name one with --working-dir")
+    for path in _configs(arguments, folder.root):
+        _check_config(path, folder)
+    variables = dict(_variable(one) for one in env)
+    if out is not None:
+        if not Path(out).is_absolute():
+            raise SetupError(
+                f"--out {out} is relative, and the job's folder is deleted: give an absolute path on the cluster"
+            )
+        variables["IMMUNO_RUNS"] = out
+    if (sha := git_sha()) is not None:
+        variables["IMMUNO_GIT_SHA"] = sha
+    return Submission(tuple(arguments), folder.root, variables, folder.check_size())
+
+
+def secrets(submission: Submission) -> tuple[str, ...]:
+    """Return the variables that look like secrets: whoever sees the cluster's dashboard can read them."""
+    return tuple(name for name in submission.env_vars if _SECRET.search(name))
+
+
+def _configs(arguments: Sequence[str], root: Path) -> Iterator[Path]:
+    """Parse the command as the job will, without running it; yield the configurations it names."""
+    from immuno.cli import cli
+
+    if not arguments:
+        raise SetupError(f"the job has no command; write it behind --, as in: {_EXAMPLE}")
+    with cli.make_context("immuno", list(arguments), resilient_parsing=False) as outer:
+        context: click.Context = outer
+        command: click.Command = cli
+        while isinstance(command, click.Group):
+            rest = [*context._protected_args, *context.args]
+            name, inner, rest = command.resolve_command(context, rest)
+            if inner is None or name is None:
+                raise SetupError(f"no command '{rest[0] if rest else name}'")
+            if context is outer and name == "submit":
+                raise SetupError("a job that submits jobs: leave out the inner 'submit'")
+            context, command = inner.make_context(name, rest, parent=context), inner
+        for config in (context.params.get("config"), *context.params.get("configs", ())):
+            if isinstance(config, Path):
+                yield config if config.is_absolute() else root / config
+
+
+_EXAMPLE = "immuno submit -- bench configs/miniworld.toml"
+
+
+def _check_config(path: Path, folder: WorkingDir) -> None:
+    if not folder.contains(path):
+        if path.exists():
+            raise SetupError(f"{path} lies outside {folder.root}, and would be missing on the cluster; copy it into it")
+        raise SetupError(f"no configuration file at {path}; configs/ holds examples")
+    config = read_config(path)
+    folder.check_file(path, "the configuration")
+    for key, inner in _local_paths(config):
+        if folder.contains(inner) and inner.exists():
+            folder.check_file(inner, key)
+
+
+def _local_paths(config: RunConfig) -> Iterator[tuple[str, Path]]:
+    """The files and folders that a configuration names."""
+    data = config.data
+    named = [("data.fit", data.fit), ("data.id", data.id), ("data.feedback_id", data.feedback_id)]
+    named += [(f"data.ood {one.name}", one) for one in data.ood]
+    named += [(f"data.feedback {one.name}", one) for one in data.feedback]
+    for key, source in named:
+        for path in (source.path, source.features) if source else ():
+            if path is not None:
+                yield key, path
+    others = {
+        "classes.names": config.classes.names,
+        "antibodies.file": config.antibodies.file,
+        "antibodies.words": config.antibodies.words,
+        "encoder.texts": config.encoder.texts,
+    }
+    yield from ((key, path) for key, path in others.items() if isinstance(path, Path))
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name:
+        raise SetupError(f"--env {text}: write NAME=VALUE, or NAME for the value it has here")
+    if not equals and name not in os.environ:
+        raise SetupError(f"--env {name}: the variable is not set here; write {name}=VALUE")
+    return name, value if equals else os.environ[name]
+
 
 _STOPPED = 130
 
@@ -55,7 +195,6 @@ def command(
     log, and ends with the job's exit status. Ctrl-C leaves the job running.
     """
     from cluster.jobs import JobClient, check_token, dashboard_address
-    from immuno.submission import prepare, secrets
 
     submission = prepare(command_line, working_dir=working_dir, out=out, env=env)
     dashboard = dashboard_address(address)

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agents import session as sessions
-from agents.lexicon import LexiconChatModel
+from agents.lexicon.model import LexiconChatModel
 from agents.session import RefinementSession
-from agents.vocabulary import Vocabulary
 from db.store import open_store
-from immuno.config import MethodConfig, RefineConfig
+from evaluation.antibodies.vocabulary import Vocabulary
+from immuno_core.config.methods import MethodConfig
+from immuno_core.config.refine import RefineConfig
 
 from . import word_world as world
 from .test_session import content

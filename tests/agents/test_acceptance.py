@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from agents.acceptance import Acceptance, Change, change
-from agents.boundary import Boundary
-from agents.halves import Half, Halves
+from agents.feedback import Boundary, Half, Halves
 from evaluation.bootstrap import MethodScores
 from evaluation.metrics import auroc, fpr95_id, threshold_at
 

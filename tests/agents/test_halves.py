@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.feedback import FeedbackData
-from agents.halves import halve
-from immuno.errors import SetupError
-from tests.agents import word_world as world
+from agents.feedback import FeedbackData, halve
+from immuno_core.errors import SetupError
+
+from . import word_world as world
 
 
 @pytest.fixture(scope="module")

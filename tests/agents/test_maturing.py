@@ -8,16 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.boundary import Boundary, measure
-from agents.feedback import FeedbackData
-from agents.halves import Halves, halve
+from agents.acceptance import decide_pruning, suspects
+from agents.feedback import Boundary, FeedbackData, Halves, halve, measure
 from agents.maturing import Maturation
-from agents.pruning import decide_pruning, suspects
-from evaluation.bank import Bank
-from evaluation.effects import AntibodyEffect, antibody_effects
-from immuno.config import MethodConfig
-from immuno.records import Effect
-from tests.agents import word_world as world
+from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
+from evaluation.space import Bank
+from immuno_core.config.methods import MethodConfig
+from immuno_core.records import Effect
+
+from . import word_world as world
 
 SCORE = MethodConfig.model_validate({"name": "calibrated", "base": "max_cosine", "eps": 0.02})
 

@@ -7,10 +7,18 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from agents.parents import PARENT_POLICIES, Best, ParetoFront, handled_alone, handled_by
-from agents.randomness import generator_of, new_generator, state_of
-from immuno.errors import ImmunoError
-from immuno.records import Verdict
+from agents.policies import (
+    PARENT_POLICIES,
+    Best,
+    ParetoFront,
+    generator_of,
+    handled_alone,
+    handled_by,
+    new_generator,
+    state_of,
+)
+from immuno_core.errors import ImmunoError
+from immuno_core.records import Verdict
 
 
 def rows(*flags: str) -> dict[int, np.ndarray]:

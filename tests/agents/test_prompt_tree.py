@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agents.prompt_tree import continue_prompt, prompt_tree
+from agents.guidelines import continue_prompt, prompt_tree
 from db.records import PromptRecord
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.schemas import MOST_PROPOSALS, Proposal, Proposals, Reflection, parse_reply, proposals_of, wire_schema
-from agents.text import clean_text, storable_text, text_key
-from agents.vocabulary import load_vocabulary
-from immuno.records import LONGEST_ANTIBODY
+from agents.replies import MOST_PROPOSALS, Proposal, Proposals, Reflection, parse_reply, proposals_of, wire_schema
+from evaluation.antibodies.vocabulary import load_vocabulary
+from immuno_core.records import LONGEST_ANTIBODY
+from immuno_core.text import clean_text, storable_text, text_key
 
 SHARK = {"text": "a photo of a shark.", "kind": "look_alike", "rationale": "it has fins"}
 DESERT = {"text": "a photo of a fish in the desert.", "kind": "contextual", "rationale": "it cannot live there"}

@@ -15,22 +15,22 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 
-from agents import pacing
 from agents import session as sessions
 from agents.acceptance import Acceptance, Decision
-from agents.boundary import Boundary
-from agents.briefing import read_briefing
-from agents.chat import ModelUnavailable
-from agents.feedback import FeedbackData
-from agents.halves import halve
-from agents.prompt_tree import prompt_tree
-from agents.randomness import new_generator, state_of
+from agents.chat import pacing
+from agents.chat.failures import ModelUnavailable
+from agents.feedback import Boundary, FeedbackData, halve
+from agents.guidelines import prompt_tree
+from agents.policies import new_generator, state_of
+from agents.prompts.briefing import read_briefing
 from agents.session import RefinementSession
 from db.records import GenerationRecord
 from db.store import AntibodyStore, open_store
-from immuno.config import MethodConfig, RefineConfig
-from immuno.errors import ImmunoError, SetupError
-from tests.agents import word_world as world
+from immuno_core.config.methods import MethodConfig
+from immuno_core.config.refine import RefineConfig
+from immuno_core.errors import ImmunoError, SetupError
+
+from . import word_world as world
 
 GENERATIONS = 3
 CONFIG = RefineConfig(

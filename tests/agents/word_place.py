@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.feature_files import read_feature_set
-from evaluation.features import FeatureSet
-from immuno.records import ImageSet
+from evaluation.data.feature_files import read_feature_set
+from immuno_core.features import FeatureSet
+from immuno_core.records import ImageSet
 
 from . import word_world as world
 
@@ -59,7 +59,7 @@ class WordPlaceEmbedder(world.WordEmbedder):
 
 @contextmanager
 def word_embedder(*_: Any, **__: Any) -> Iterator[WordPlaceEmbedder]:
-    """Stands in for cluster.factory.make_embedder: the encoder "words" is of these tests alone."""
+    """Stands in for cluster.ray_embedder.make_embedder: the encoder "words" is of these tests alone."""
     yield WordPlaceEmbedder()
 
 

@@ -9,8 +9,8 @@ from functools import cache
 import numpy as np
 
 from agents.feedback import FeedbackData
-from evaluation.features import FeatureSet, FloatArray
-from immuno.records import EncoderInfo, Split, text_digest
+from immuno_core.features import FeatureSet, FloatArray
+from immuno_core.records import EncoderInfo, Split, text_digest
 
 DIM = 96
 CLASSES = ("fish", "car", "house", "tree")

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from cluster import EncoderSpec, LocalEmbedder, SilentProgress
-from cluster.journal import Journal
-from cluster.metrics import COUNTERS, GAUGES
-from cluster.progress import MODES, ProgressState
-from cluster.stats import ShardStats
-from cluster.summary import ActorDeath, EmbeddingSummary, Quarantined, duration
+from cluster.journal import COUNTERS, GAUGES, Journal
+from cluster.records import ActorDeath, EmbeddingSummary, Quarantined, ShardStats
+from immuno_core.progress import MODES, ProgressState
+from immuno_core.text import duration
+from tests.cluster.actors.scripts import ROOT
 
-from .scripts import ROOT
 from .tiny_models import image_set, write_images
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cluster import EncoderSpec, LocalEmbedder
-from cluster.encoder import Encoder
-from cluster.images import EmbeddedImages
-from immuno.errors import SetupError
+from cluster.encoder.encoder import Encoder
+from cluster.records import EmbeddedImages
+from immuno_core.errors import SetupError
 
 from .tiny_models import image_set, write_images, write_tiny_model
 

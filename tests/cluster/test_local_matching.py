@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cluster import EncoderSpec, LocalEmbedder, RayEmbedder
-from cluster.actor import ActorSettings, EmbeddingActor
-from cluster.encoder import Encoder, load_encoder
-from cluster.patches import patch_tower
-from cluster.shards import cut
-from cluster.spec import OtherEncoderError
-from evaluation.bank import Bank
-from evaluation.feature_files import list_feature_file
-from evaluation.features import FeatureSet, LocalRequest
-from evaluation.scores import make_score
-from evaluation.space import Space
-from immuno.config import ClusterConfig, EncoderConfig
-from immuno.errors import SetupError
-from immuno.records import ImageSet
+from cluster.actors.actor import ActorSettings, EmbeddingActor
+from cluster.encoder.encoder import Encoder, load_encoder
+from cluster.encoder.patches import patch_tower
+from cluster.encoder.spec import OtherEncoderError
+from cluster.store.shards import cut
+from evaluation.data.feature_files import list_feature_file
+from evaluation.scores.registry import make_score
+from evaluation.space import Bank, Space
+from immuno_core.config.run import ClusterConfig, EncoderConfig
+from immuno_core.errors import SetupError
+from immuno_core.features import FeatureSet, LocalRequest
+from immuno_core.records import ImageSet
 
 from .tiny_models import image_set, write_images
 

@@ -12,13 +12,13 @@ import pytest
 import ray
 
 from cluster import EncoderSpec, LocalEmbedder, RayEmbedder
-from cluster.actor import ActorPlace
-from cluster.pool import Work
-from cluster.progress import ProgressState
-from immuno.config import ClusterConfig, EncoderConfig
-from immuno.records import ImageSet
+from cluster.actors.actor import ActorPlace
+from cluster.actors.schedule import Work
+from immuno_core.config.run import ClusterConfig, EncoderConfig
+from immuno_core.progress import ProgressState
+from immuno_core.records import ImageSet
+from tests.cluster.actors.scripts import run_script, start_script
 
-from .scripts import run_script, start_script
 from .tiny_models import image_set, write_images
 
 pytestmark = pytest.mark.ray
@@ -152,7 +152,7 @@ def test_a_second_run_starts_neither_ray_nor_a_model(embedder: RayEmbedder, imag
         import sys
         from pathlib import Path
         from cluster import RayEmbedder
-        from immuno.config import ClusterConfig, EncoderConfig
+        from immuno_core.config.run import ClusterConfig, EncoderConfig
         from tests.cluster.tiny_models import image_set
 
         model, store, folder = sys.argv[1:]
@@ -183,7 +183,7 @@ def test_ctrl_c_keeps_what_is_finished_and_a_rerun_does_the_rest(
         import sys, time
         from pathlib import Path
         from cluster import RayEmbedder
-        from immuno.config import ClusterConfig, EncoderConfig
+        from immuno_core.config.run import ClusterConfig, EncoderConfig
         from tests.cluster.tiny_models import image_set
 
         class Progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.stats import ShardStats, total
+from cluster.records import ShardStats, total
 
 
 def test_stats_are_added_field_by_field() -> None:

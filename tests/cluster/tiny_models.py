@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cluster.shards import FileIdentity, Shard, cut
-from immuno.records import EncoderInfo, ImageSet, Sample
+from cluster.store.shards import FileIdentity, Shard, cut
+from immuno_core.records import EncoderInfo, ImageSet, Sample
 
 MERGES = 200
 """Of open_clip's vocabulary, those kept: enough to cut every text, mostly into single letters."""

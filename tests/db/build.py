@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from db.calls import CallDraft
-from db.drafts import AntibodyDraft, EffectDraft, GenerationDraft
-from db.records import SessionRecord
-from db.store import AntibodyStore, new_id
-from immuno.records import Effect, EncoderInfo, ResultRow, Verdict
+from db.records import AntibodyDraft, EffectDraft, GenerationDraft, SessionRecord
+from db.store import AntibodyStore
+from db.writing import new_id
+from immuno_core.records import Effect, EncoderInfo, ResultRow, Verdict
 
 DIM = 4
 ENCODER = EncoderInfo(

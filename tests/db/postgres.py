@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from db.machinery import metadata_of
+from db.schema.machinery import metadata_of
 from db.store import open_store
 
 _TEMPLATE = "immuno_template"

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from db.backup import backup_database
-from db.maintenance import check_database
+from db.maintenance import backup_database, check_database
 from db.records import SessionRecord
 from db.store import AntibodyStore, open_store
-from immuno.errors import ImmunoError, SetupError
+from immuno_core.errors import ImmunoError, SetupError
+from tests.db.exchange.test_exchange import contents, fill
 
 from .build import draft
-from .test_exchange import contents, fill
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
@@ -113,7 +112,7 @@ def test_postgresql_has_its_own(tmp_path: Path) -> None:
 
 
 def test_a_backup_can_be_merged_back(store: AntibodyStore, session: SessionRecord, path: Path, tmp_path: Path) -> None:
-    from db.merge import merge
+    from db.exchange.joining import merge
 
     fill(store, session)
     copy = backup_database(str(path), path, tmp_path / "copy.db")

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import text
 
 from db.claims import SILENCE, ClaimLostError, beat, claim, claims, held, release, session_work
-from db.engine import writing
 from db.records import SessionRecord
+from db.schema.engine import writing
 from db.store import AntibodyStore
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
 
 from .workers import start
 

@@ -16,12 +16,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from db.drafts import EffectDraft
-from db.migrations import HEAD
-from db.records import SessionRecord
+from db.records import EffectDraft, SessionRecord
+from db.schema.migrations import HEAD
 from db.store import AntibodyStore
 from immuno.cli.db import command, group, printable
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
 
 from .build import antibody, draft, effect, make_session
 

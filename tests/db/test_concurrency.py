@@ -28,7 +28,7 @@ WORKS = 40
 WRITER = """
 import json, pickle, sys
 from db import claims
-from db.engine import writing
+from db.schema.engine import writing
 from db.writing import write_generation
 from tests.db.build import draft
 
@@ -157,7 +157,7 @@ def test_a_killed_writer_holds_up_nobody(store: AntibodyStore, session: SessionR
 HOLDER = """
 import pickle, sys, time
 from sqlalchemy import text
-from db.engine import writing
+from db.schema.engine import writing
 
 store = pickle.load(sys.stdin.buffer)
 with writing(store.engine) as transaction:

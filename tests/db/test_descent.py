@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from db.calls import StoredReply, find_replies, record_calls
-from db.exchange import export_session, import_session
-from db.lineage import lineage
-from db.merge import merge
+from db.exchange.joining import merge
+from db.exchange.session_files import open_folder
+from db.exchange.sessions import export_session, import_session
+from db.questions.lineage import lineage
 from db.records import SessionRecord
-from db.session_files import open_folder
 from db.store import AntibodyStore, open_store
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
 
 from .build import antibody, call, draft, make_session
 

@@ -13,7 +13,7 @@ import pytest
 
 from db.maintenance import check_database
 from db.store import AntibodyStore, open_store
-from immuno.errors import ImmunoError
+from immuno_core.errors import ImmunoError
 
 from .build import antibody, draft, make_session
 from .workers import ROOT

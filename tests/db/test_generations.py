@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from db.drafts import EffectDraft, GenerationDraft, MaturedDraft
-from db.engine import reading
-from db.records import SessionRecord
+from db.records import EffectDraft, GenerationDraft, MaturedDraft, SessionRecord
+from db.schema.engine import reading
 from db.store import AntibodyStore
-from immuno.errors import ImmunoError, SetupError
-from immuno.records import EncoderInfo, Verdict
+from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.records import EncoderInfo, Verdict
 
 from .build import ENCODER, FINISHED, STARTED, antibody, draft, effect, make_session, vector
 

@@ -17,7 +17,7 @@ from .workers import finish, start
 WRITER = """
 import pickle, sys
 from sqlalchemy import text
-from db.engine import writing
+from db.schema.engine import writing
 from db.store import open_store
 from tests.db.build import draft
 

@@ -10,7 +10,7 @@ import pytest
 
 from db.records import RunRecord, SessionRecord
 from db.store import AntibodyStore
-from immuno.errors import ImmunoError, SetupError
+from immuno_core.errors import ImmunoError, SetupError
 
 from .build import result
 

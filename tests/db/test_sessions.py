@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from db.calls import StoredReply, find_calls, record_calls
-from db.engine import reading
 from db.records import SessionRecord
+from db.schema.engine import reading
 from db.store import AntibodyStore
-from immuno.errors import ImmunoError, SetupError
-from immuno.records import ImageSet, Sample
+from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.records import ImageSet, Sample
 
 from .build import ENCODER, call, draft, make_session
 

@@ -9,7 +9,7 @@ import pytest
 
 from db.records import SessionRecord
 from db.store import AntibodyStore
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
 
 from .workers import start
 

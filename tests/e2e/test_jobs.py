@@ -57,7 +57,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = tmp_path_factory.mktemp("world")
     build(world, seed=3, sizes=SMALL, workers=1)
     ignored = shutil.ignore_patterns("__pycache__")
-    for room in ("immuno", "cluster", "agents", "evaluation", "db"):
+    for room in ("immuno", "immuno_core", "cluster", "agents", "evaluation", "db"):
         shutil.copytree(ROOT / room, folder / room, ignore=ignored)
     for name in (".gitignore", ".rayignore"):
         shutil.copy(ROOT / name, folder / name)

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import settings
 
 from evaluation.report import render_report
-
-from .report_folder import make_results, make_rows, make_scores
-from .report_folder import write_folder as write
-from .report_page import Page, read
+from tests.evaluation.report.report_folder import make_results, make_rows, make_scores
+from tests.evaluation.report.report_folder import write_folder as write
+from tests.evaluation.report.report_page import Page, read
 
 settings.register_profile("evaluation", derandomize=True, deadline=None)
 settings.load_profile("evaluation")

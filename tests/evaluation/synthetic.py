@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.bank import Bank
-from evaluation.features import FeatureSet, FloatArray, IntArray
-from evaluation.space import Space
-from immuno.records import Split
+from evaluation.space import Bank, Space
+from immuno_core.features import FeatureSet, FloatArray, IntArray
+from immuno_core.records import Split
 
 
 def unit(array: NDArray[Any]) -> FloatArray:

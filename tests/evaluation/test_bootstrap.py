@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evaluation import metrics
-from evaluation.bootstrap import MethodScores, resample
+from evaluation.bootstrap import METRICS, MethodScores, SortedScores, resample
 from evaluation.metrics import Bools, Scores
-from evaluation.replicates import METRICS, SortedScores
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
 
 values = st.sampled_from(
     [st.integers(-3, 3).map(lambda v: v / 4), st.floats(-1, 1, allow_nan=False, width=32), st.just(0.5)]

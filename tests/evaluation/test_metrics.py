@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from evaluation import metrics
 from evaluation.metrics import Scores
-from immuno.errors import SetupError
+from immuno_core.errors import SetupError
 
 from . import reference
 

@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 from evaluation.miniworld import CHECKPOINT, KNOWN_CLASSES, SETS, Sizes, build, default_root, world
-from evaluation.miniworld.draw import GENERATOR_VERSION, render
-from evaluation.miniworld.seeds import Domain, image_generator
+from evaluation.miniworld.drawing.scene import GENERATOR_VERSION, render
 from evaluation.miniworld.vocabulary import (
     CATEGORIES,
     CONTEXTS,
@@ -28,8 +27,8 @@ from evaluation.miniworld.vocabulary import (
     sample_scene,
     vocabulary_words,
 )
-from evaluation.miniworld.world import MANIFEST_FILE, UNFINISHED_FILE, MiniWorld, draw_image
-from immuno.errors import SetupError
+from evaluation.miniworld.world import MANIFEST_FILE, UNFINISHED_FILE, Domain, MiniWorld, draw_image, image_generator
+from immuno_core.errors import SetupError
 
 SMALL = Sizes(
     fit_per_class=1,
@@ -304,8 +303,8 @@ class TestCheckpoint:
             assert path.read_bytes() == (CHECKPOINT / path.name).read_bytes()
 
     def test_it_names_known_classes_and_sees_look_alikes(self, tmp_path: Path) -> None:
-        from evaluation.miniworld.measure import measure
         from evaluation.miniworld.model import load
+        from evaluation.miniworld.training.measure import measure
 
         sizes = Sizes(**dict.fromkeys(vars(SMALL), 16) | {"fit_per_class": 1, "test_id": 96, "test_near": 96})
         figures = measure(load(), build(tmp_path, seed=99, sizes=sizes))

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.bank import Bank
-from evaluation.space import Space
-from immuno.errors import SetupError
+from evaluation.space import Bank, Space
+from immuno_core.errors import SetupError
 
 from .synthetic import bank_of, feature_set, make_space, unit_rows
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from db.store import open_store
-from immuno import workflow
+from immuno import refine as workflow
+from immuno import workplace
 from immuno.cli import main
-from immuno.config import read_config
-from immuno.paths import DEFAULT_DATABASE, DEMO_DATABASE, default_database
+from immuno_core.config.run import read_config
+from immuno_core.paths import DEFAULT_DATABASE, DEMO_DATABASE, default_database
 from tests.agents.word_place import word_embedder, write_word_world
 
 
@@ -39,7 +40,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 @pytest.fixture(autouse=True)
 def _in_a_folder_without_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(workflow, "make_embedder", word_embedder)
+    monkeypatch.setattr(workplace, "make_embedder", word_embedder)
 
 
 def test_it_is_the_one_that_exists_and_the_demo_s_only_where_it_is_alone(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 import immuno
 from immuno.cli import cli
 from immuno.cli.submit import command as submit
-from immuno.config import parse_config
-from immuno.submission import prepare
+from immuno.cli.submit import prepare
+from immuno_core.config.run import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import cluster.embedder
-import cluster.encoder
+import cluster.encoder.encoder
+import cluster.ray_embedder
 from db.store import open_store
 from immuno.cli import main
 
@@ -83,8 +83,8 @@ def place(
 
 
 def sealed_against_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster.embedder, "connect", lambda *_: pytest.fail("Ray was started"))
-    monkeypatch.setattr(cluster.encoder, "load_encoder", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(cluster.ray_embedder, "connect", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(cluster.encoder.encoder, "load_encoder", lambda *_, **__: pytest.fail("a model was loaded"))
 
 
 @pytest.mark.ray

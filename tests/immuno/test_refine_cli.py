@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from agents import session as sessions
-from agents.review import PERSON
+from agents.chat.review import PERSON
 from db.stopping import ask_to_stop, asked_to_stop
 from db.store import AntibodyStore, open_store
-from immuno import workflow
+from immuno import workplace
 from immuno.cli import approve, main
 from tests.agents.word_place import word_embedder, write_word_world
 
@@ -26,7 +26,7 @@ Cli = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(autouse=True)
 def _words_are_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "make_embedder", word_embedder)
+    monkeypatch.setattr(workplace, "make_embedder", word_embedder)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     folder, out = tmp_path_factory.mktemp("one"), io.StringIO()
     command = ["refine", "start", str(write_word_world(folder)), "--session", "one", "--json"]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setattr(workflow, "make_embedder", word_embedder)
+        patch.setattr(workplace, "make_embedder", word_embedder)
         with pytest.raises(SystemExit) as stopped:
             main([*command, "--db", str(folder / "immuno.db")])
     assert not stopped.value.code

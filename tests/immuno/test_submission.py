@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from cluster import jobs
-from cluster.jobs import dashboard_address
-from cluster.working_dir import WorkingDir
+from cluster.jobs import WorkingDir, dashboard_address
 from immuno.cli import main
-from immuno.errors import SetupError
-from immuno.submission import prepare, secrets
+from immuno.cli.submit import prepare, secrets
+from immuno_core.errors import SetupError
 
 CONFIG = """
 [encoder]
@@ -235,7 +234,7 @@ def test_a_lost_connection_loses_and_repeats_nothing(
 
 def test_a_dashboard_that_is_gone_for_good_ends_the_following_and_not_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     log = LogOfAJob([ConnectionError("no") for _ in range(20)], "RUNNING", None)
-    from immuno.errors import ImmunoError
+    from immuno_core.errors import ImmunoError
 
     with pytest.raises(ImmunoError, match="the job goes on: ray job logs --follow --address http://head:8265 j"):
         client_of(log, monkeypatch).follow("j", lambda _: None)
@@ -262,7 +261,7 @@ def test_a_jobs_results_are_not_kept_in_its_copy(tmp_path: Path) -> None:
     code = """
 from pathlib import Path
 from immuno.cli.options import _lasting_database
-from immuno.paths import DEFAULT_DATABASE, lasting, runs_root
+from immuno_core.paths import DEFAULT_DATABASE, lasting, runs_root
 print(runs_root(), DEFAULT_DATABASE, lasting(Path("runs/x")), lasting(Path("y")), lasting(Path("/z")))
 print(_lasting_database("runs/a.db"), _lasting_database("sqlite:///a.db"), _lasting_database("sqlite:////b.db"))
 print(_lasting_database("postgresql://h/d"), _lasting_database(None))

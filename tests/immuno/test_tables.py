@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from evaluation.report.headline import summarise
-from evaluation.report.measured import Measured
+from evaluation.benchmark.order import compared
 from evaluation.report.model import Results
-from evaluation.table_order import compared
-from immuno.headline import headline
-from immuno.records import ResultRow
-from immuno.tables import print_table, results_table, seeds_table, verdict_lines
+from evaluation.report.tables import Measured, summarise
+from immuno.terminal.results import headline, print_table, results_table, seeds_table, verdict_lines
+from immuno_core.records import ResultRow
 
 
 def row(method: str, ood: str, fpr95: float, **more: Any) -> ResultRow:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.llm_server import LLMServer
+from cluster.llm.server import LLMServer
 
 from .server import ARGUMENTS, COMMAND, NAME, PYTHON, family, make_tiny_chat_model, vllm_config
 

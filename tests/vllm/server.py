@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from immuno.llm_config import LLMServerConfig
+from immuno_core.config.llm_server import LLMServerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from agents.schemas import parse_reply, proposals_of, wire_schema
-from cluster.llm_server import LLMServer, serve_llm
-from immuno.errors import SetupError
-from immuno.llm_config import LLMServerConfig
+from agents.replies import parse_reply, proposals_of, wire_schema
+from cluster.llm.server import LLMServer, serve_llm
+from immuno_core.config.llm_server import LLMServerConfig
+from immuno_core.errors import SetupError
 
 from .server import LLM, NAME, family, vllm_config
 

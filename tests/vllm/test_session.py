@@ -16,14 +16,16 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from agents.chat import ModelUnavailable, Structured
+from agents.chat.failures import ModelUnavailable
+from agents.chat.models import Structured
 from agents.feedback import FeedbackData
-from agents.schemas import Reflection, proposals_of, wire_schema
+from agents.replies import Reflection, proposals_of, wire_schema
 from agents.session import RefinementSession
-from cluster.llm_server import LLMServer
+from cluster.llm.server import LLMServer
 from db.records import GenerationRecord
 from db.store import AntibodyStore, open_store
-from immuno.config import MethodConfig, RefineConfig
+from immuno_core.config.methods import MethodConfig
+from immuno_core.config.refine import RefineConfig
 from tests.agents import word_world as world
 
 from .server import LLM

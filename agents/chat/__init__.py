@@ -1,0 +1,1 @@
+"""Chat models: asked at a pace, recorded, replayed, reviewed."""

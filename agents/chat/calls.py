@@ -1,0 +1,262 @@
+"""Calls of the chat model: many at once, recorded as they come, and replayed when an interrupted generation runs again.
+
+A reply that was paid for is never asked for twice: (session, generation, step, subject) names a call, and a digest of
+all that could change the reply says whether the same was asked. Answers come back in the order of the requests, so that
+nothing depends on which was answered first.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Generic, Protocol, TypeVar
+
+from langchain_core.messages import HumanMessage
+from pydantic import BaseModel
+
+from agents.chat.failures import ModelUnavailable
+from agents.chat.models import Answer, Chat, Usage, answer_of
+from agents.chat.pacing import Pacer, side_by_side
+from agents.chat.recordings import request_text
+from agents.replies import RefusedItem, parse_reply, wire_schema
+from db.calls import CallDraft, StoredReply, find_calls, find_replies, record_calls
+from db.store import AntibodyStore
+from immuno_core.config.refine import RefineConfig
+from immuno_core.errors import SetupError
+from immuno_core.records import text_digest
+
+Schema = TypeVar("Schema", bound=BaseModel)
+_LOOKED_UP_AT_ONCE = 64
+_FEWEST_FAILURES = 8
+"""So many requests in a row without an answer, and at least as many as run at once, mean that the server is gone."""
+_IMAGE = "data:image/"
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[Schema]):
+    """What the model is asked. `subject` tells the requests of one step apart: the class, or "" where there is one.
+
+    `images` are data URLs (data:image/png;base64,...), for models that see. Raises SetupError for any other address:
+    a server must not be made to fetch something.
+    """
+
+    step: str
+    subject: str
+    prompt: str
+    schema: type[Schema]
+    images: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(image.startswith(_IMAGE) for image in self.images):
+            raise SetupError(f"an image of the request for '{self.subject}' is no data URL ({_IMAGE}...)")
+
+    @property
+    def message(self) -> HumanMessage:
+        """The one message that is sent."""
+        if not self.images:
+            return HumanMessage(self.prompt)
+        images = [{"type": "image_url", "image_url": {"url": image}} for image in self.images]
+        return HumanMessage([{"type": "text", "text": self.prompt}, *images])
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[Schema]):
+    """What came of a request: `parsed` is None where nothing could be used, and `problems` say why.
+
+    `refused` are proposals that were not fit to be read as such. `answered` is False where no reply came at all.
+    `originals`: of the texts that a person has edited, what the model had written (agents.chat.review).
+    """
+
+    parsed: Schema | None
+    problems: tuple[str, ...] = ()
+    refused: tuple[RefusedItem, ...] = ()
+    answered: bool = True
+    originals: Mapping[str, str] = field(default_factory=dict)
+
+
+class Caller(Protocol):
+    """Asks the chat model; what the graph's nodes see of it."""
+
+    def ask_all(self, generation: int, requests: Iterable[Request[Schema]]) -> tuple[Reply[Schema], ...]:
+        """Return one reply for each request, in their order; a request that fails costs only itself.
+
+        Raises ModelUnavailable when none was answered, or when the server stops answering.
+        """
+        ...
+
+    def ask(self, generation: int, request: Request[Schema]) -> Reply[Schema]:
+        """Return the reply to a single request. Raises ModelUnavailable when none came."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[Schema]):
+    """A request's answer, or its failure; `seconds` the try took that was answered."""
+
+    answer: Answer[Schema] | None
+    digest: str
+    seconds: float = 0.0
+    failure: ModelUnavailable | None = None
+    stored: bool = False
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCaller:
+    """Asks the model, as many requests at once as the configuration says, and records every reply in the database."""
+
+    chat: Chat
+    config: RefineConfig
+    seed: int
+    store: AntibodyStore
+    session_id: str
+
+    def ask_all(self, generation: int, requests: Iterable[Request[Schema]]) -> tuple[Reply[Schema], ...]:
+        """Return the recorded reply to each request, or ask for one."""
+        replies: dict[int, Reply[Schema]] = {}
+        in_a_row = 0
+        last: ModelUnavailable | None = None
+        limit = max(_FEWEST_FAILURES, self.config.concurrency)
+        pacer = Pacer(retries=self.config.retries)
+        groups = side_by_side(
+            lambda found: found[1] or self._ask(found[0], pacer),
+            self._looked_up(generation, requests),
+            workers=self.config.concurrency,
+        )
+        try:
+            for group in groups:
+                # What was answered is recorded before anything is decided about what was not.
+                self._record(generation, [(request, done) for _, (request, _), done in group])
+                for index, _, done in group:
+                    replies[index] = _reply(done)
+                    if done.failure is not None:
+                        last, in_a_row = done.failure, in_a_row + 1
+                    elif not done.stored:
+                        in_a_row = 0
+                    if last is not None and (last.for_all or in_a_row >= limit):
+                        raise last
+        except BaseException:
+            pacer.stop()
+            groups.close()
+            raise
+        if last is not None and not any(reply.answered for reply in replies.values()):
+            raise last
+        return tuple(replies[index] for index in range(len(replies)))
+
+    def ask(self, generation: int, request: Request[Schema]) -> Reply[Schema]:
+        """Return the recorded reply to a request, or ask for one."""
+        return self.ask_all(generation, [request])[0]
+
+    def _looked_up(
+        self, generation: int, requests: Iterable[Request[Schema]]
+    ) -> Iterator[tuple[Request[Schema], _Done[Schema] | None]]:
+        """Yield each request with its answer where one is stored."""
+        source = iter(requests)
+        while some := list(islice(source, _LOOKED_UP_AT_ONCE)):
+            digests = {request.subject: self.digest(request) for request in some}
+            known = find_calls(self.store, self.session_id, generation, some[0].step, list(digests.values()))
+            elsewhere = (
+                find_replies(self.store, [d for d in digests.values() if d not in known]) if self._reuses else {}
+            )
+            for request in some:
+                digest = digests[request.subject]
+                if digest in known:
+                    yield request, _Done(_read_again(known[digest], request.schema), digest, stored=True)
+                elif digest in elsewhere:
+                    yield request, _Done(_read_again(elsewhere[digest], request.schema), digest, reused=True)
+                else:
+                    yield request, None
+
+    def _ask(self, request: Request[Schema], pacer: Pacer) -> _Done[Schema]:
+        """Ask, in a thread of its own; a request that gets no answer is no exception here."""
+        digest = self.digest(request)
+        seconds = 0.0
+
+        def once() -> Answer[Schema]:
+            nonlocal seconds
+            started = time.monotonic()
+            answer = self.chat.ask([request.message], request.schema)
+            seconds = time.monotonic() - started
+            return answer
+
+        try:
+            return _Done(pacer.ask(once), digest, seconds)
+        except ModelUnavailable as failure:
+            return _Done(None, digest, failure=failure)
+
+    def digest(self, request: Request[Schema]) -> str:
+        """Return what names everything that could change the reply: the model, its parameters, message and schema.
+
+        Not the server's address: a model that moved is the same model, and its replies are replayed.
+        """
+        sent = [request.prompt, *request.images]
+        return text_digest(
+            self.config.llm, *(_canonical(part) for part in (self._parameters, sent, wire_schema(request.schema)))
+        )
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        """What is asked for besides message and schema."""
+        config = self.config
+        return {
+            "temperature": config.temperature,
+            "max_tokens": config.max_tokens,
+            "seed": self.seed,
+            "structured": config.structured,
+        }
+
+    def _cost(self, usage: Usage) -> float | None:
+        """What a call cost, in dollars; None where no price was given or no tokens were counted."""
+        price = self.config.price
+        if price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        return (usage.prompt_tokens * price.input + usage.completion_tokens * price.output) / 1e6
+
+    @property
+    def _reuses(self) -> bool:
+        """Whether the same request of another session answers this one."""
+        config = self.config
+        return config.temperature == 0 if config.reuse is None else config.reuse
+
+    def _record(self, generation: int, group: Sequence[tuple[Request[Schema], _Done[Schema]]]) -> None:
+        """Record what was answered. A request that was not is not recorded: it would be replayed, not tried again."""
+        drafts = [
+            CallDraft(
+                generation=generation,
+                step=request.step,
+                subject=request.subject,
+                request_digest=done.digest,
+                request_text=request_text(request.prompt, request.images),
+                reply_text=done.answer.raw_text,
+                model=self.config.llm,
+                parameters=self._parameters,
+                prompt_tokens=done.answer.usage.prompt_tokens,
+                completion_tokens=done.answer.usage.completion_tokens,
+                reused=done.reused,
+                cost_usd=None if done.reused else self._cost(done.answer.usage),
+                seconds=None if done.reused else round(done.seconds, 4),
+            )
+            for request, done in group
+            if done.answer is not None and not done.stored
+        ]
+        if drafts:
+            record_calls(self.store, self.session_id, drafts)
+
+
+def _reply(done: _Done[Schema]) -> Reply[Schema]:
+    """The outcome without the raw text, of which a thousand could fill the memory."""
+    if done.answer is None:
+        return Reply(None, (str(done.failure),), answered=False)
+    return Reply(done.answer.parsed, done.answer.problems, done.answer.refused)
+
+
+def _read_again(stored: StoredReply, schema: type[Schema]) -> Answer[Schema]:
+    usage = Usage(stored.prompt_tokens, stored.completion_tokens)
+    return answer_of(parse_reply(stored.reply_text, schema), stored.reply_text, usage)
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

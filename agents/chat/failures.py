@@ -1,0 +1,145 @@
+"""What can go wrong with a chat model, in one plain line each, without secrets; and whether another try may help."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from immuno_core.errors import ImmunoError, did_you_mean
+from immuno_core.text import clean_text
+
+# For the hint only: LangChain knows more, and decides.
+_USUAL_PROVIDERS = ("anthropic", "azure_openai", "deepseek", "google_genai", "groq", "mistralai", "ollama", "openai")
+_LONGEST_MESSAGE = 300
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+_SHORTEST_SECRET = 8
+_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|gsk|hf|xai|key)[-_][\w*.-]{6,}|\bBearer\s+\S+", re.IGNORECASE)
+"""Providers quote a wrong key in their errors, half of it starred out; that half is a secret too."""
+
+
+class ModelUnavailable(ImmunoError):  # noqa: N818 - what the loop has to decide about is that there is no model
+    """The chat model could not be reached, refused the request, or timed out.
+
+    `try_again`: it may answer if asked again, after `wait` seconds where the server named a time. `for_all`: whatever
+    else it is asked now, it will not answer either.
+    """
+
+    def __init__(
+        self, message: str, *, try_again: bool = False, wait: float | None = None, for_all: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.try_again = try_again
+        self.wait = wait
+        self.for_all = for_all
+
+
+_REMEDIES = {
+    400: 'the server takes neither this request nor, perhaps, structured output (try refine.structured = "tool")',
+    401: "set the server's key in the environment (OPENAI_API_KEY)",
+    403: "the key has no right to this model",
+    404: "check the model's name, and that base_url ends as the server wants it (often /v1)",
+    429: "the server's limit is reached; wait, or lower refine.concurrency",
+}
+_FOR_ALL = (401, 403, 404)
+_WORTH_ANOTHER_TRY = (408, 409, 425, 429)
+_QUOTA = "insufficient_quota"
+_CONNECTION_ERRORS = frozenset({"TransportError", "APIConnectionError", "APITimeoutError"})
+
+
+def failure_of(error: Exception) -> ModelUnavailable:
+    """Return what a provider's error, whichever it is, means for the loop."""
+    status = getattr(error, "status_code", None)
+    said = f"{type(error).__name__}: {one_line(error)}"
+    if not isinstance(status, int):
+        return ModelUnavailable(
+            f"no usable reply from the chat model ({said}); check that base_url is right and its server is up",
+            try_again=any(_is_connection_trouble(one) for one in _causes(error)),
+        )
+    if getattr(error, "code", None) == _QUOTA:
+        return ModelUnavailable(
+            f"the chat model answered HTTP {status}: the account's quota is used up ({said})", for_all=True
+        )
+    remedy = _REMEDIES.get(status, "the server failed; its log says why")
+    return ModelUnavailable(
+        f"the chat model answered HTTP {status}: {remedy} ({said})",
+        try_again=status in _WORTH_ANOTHER_TRY or status >= 500,
+        wait=_retry_after(getattr(getattr(error, "response", None), "headers", None)),
+        for_all=status in _FOR_ALL,
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_connection_trouble(error: BaseException) -> bool:
+    """Time-outs, refused and dropped connections: Python's, LangChain's (is_retryable), and those of HTTP clients.
+
+    The last by name: the providers' packages bring httpx, httpx2 or one of their own.
+    """
+    if isinstance(error, ConnectionError | TimeoutError) or getattr(error, "is_retryable", False):
+        return True
+    return not _CONNECTION_ERRORS.isdisjoint(kind.__name__ for kind in type(error).__mro__)
+
+
+def _retry_after(headers: Mapping[str, str] | None) -> float | None:
+    """Return the seconds that a server asks to wait (RFC 9110, 10.2.3: seconds or a date; retry-after-ms as well)."""
+    if not headers:
+        return None
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        value = headers.get("retry-after", "")
+        return max(0.0, float(value) if _is_number(value) else _seconds_until(value)) if value else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_number(value: str) -> bool:
+    return re.fullmatch(r"\s*\d+(?:\.\d+)?\s*", value) is not None
+
+
+def _seconds_until(date: str) -> float:
+    moment = parsedate_to_datetime(date)
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+
+
+def explain_setup(spec: str, provider: str | None, own_models: tuple[str, ...], form: str, error: Exception) -> str:
+    """Return why LangChain could not make the chat model `spec`, and how to mend it."""
+    said = one_line(error)
+    if isinstance(error, ImportError):
+        return f"the chat model '{spec}' cannot be used: {said}"
+    if "infer model provider" in said:
+        known = [*own_models, *_USUAL_PROVIDERS]
+        hint = did_you_mean(provider or spec, known) if provider or spec not in known else ""
+        return f"'{spec}' names no chat model{hint}; {form}"
+    if "credentials" in said.lower() or "api_key" in said.lower():
+        variable = "OPENAI_API_KEY" if provider in (None, "openai") else "its API key"
+        return f"the chat model '{spec}' needs a key; set {variable} in the environment ({said})"
+    return f"the chat model '{spec}' cannot be set up: {said}"
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says: its first paragraph, on one line, bounded, without keys."""
+    if isinstance(error, ValidationError):
+        # Its own text repeats the input, which may hold a key.
+        said = "; ".join(str(problem["msg"]) for problem in error.errors(include_input=False))
+    else:
+        said = str(error).split("\n\n", 1)[0]
+    return clean_text(without_secrets(said), _LONGEST_MESSAGE)
+
+
+def without_secrets(text: str, environment: Mapping[str, Any] = os.environ) -> str:
+    """Return the text without the values of environment variables named like keys, nor anything that looks like one."""
+    for name, value in environment.items():
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
+            text = text.replace(value, "[secret]")
+    return _LIKE_A_KEY.sub("[secret]", text)

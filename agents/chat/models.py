@@ -1,0 +1,226 @@
+"""Chat models: one is made from its name, and asked for a structured reply; whatever comes back is read with tolerance.
+
+Keys come from the environment alone. What a server says is untrusted: it can fail to answer (ModelUnavailable) or
+answer badly (`Answer.problems`), and nothing else. One call is one try; agents.chat.pacing decides about another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
+from urllib.parse import urlsplit
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.runnables import Runnable, RunnableParallel, RunnableSequence
+from pydantic import BaseModel
+
+from agents.chat.failures import explain_setup, failure_of
+from agents.chat.recordings import REPLAY, ReplayChatModel
+from agents.lexicon.model import LexiconChatModel
+from agents.replies import MOST_CHARACTERS, ParsedReply, RefusedItem, parse_reply, wire_schema
+from evaluation.antibodies.vocabulary import Vocabulary
+from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.text import clean_text, storable_text
+
+LEXICON = "lexicon"
+_FORM = f"write '{LEXICON}', or provider:NAME as in openai:NAME"
+Structured = Literal["json_schema", "tool", "words"]
+"""How the schema reaches the model: constrained decoding, as the arguments of a tool, or described in the prompt."""
+_METHODS: dict[str, str] = {"json_schema": "json_schema", "tool": "function_calling"}
+T = TypeVar("T", bound=BaseModel)
+
+
+class Usage(NamedTuple):
+    """Tokens of one call; None where the model does not count them."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """A reply: `parsed` is None where nothing in it could be used; `raw_text` is as said, fit to be stored."""
+
+    parsed: T | None
+    raw_text: str
+    problems: tuple[str, ...]
+    usage: Usage
+    refused: tuple[RefusedItem, ...] = ()
+
+
+def make_chat_model(
+    spec: str,
+    *,
+    base_url: str | None,
+    temperature: float,
+    max_tokens: int,
+    seed: int,
+    vocabulary: Vocabulary,
+    timeout: float = 600.0,
+) -> BaseChatModel:
+    """Return the chat model that `spec` names: "lexicon", or anything that LangChain's init_chat_model takes.
+
+    `base_url` is an OpenAI-compatible server (vLLM, Ollama, ...); without OPENAI_API_KEY a placeholder is sent to it.
+    `timeout` is in seconds and holds for each try of a call. `seed` reaches the models that take one.
+    Raises SetupError for an unknown provider, a missing provider package, a missing key or a bad address.
+    """
+    if spec == LEXICON:
+        return LexiconChatModel(seed=seed, vocabulary=vocabulary)
+    provider, colon, name = spec.partition(":")
+    if provider == REPLAY and colon:
+        return ReplayChatModel.read(name)
+    options: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens, "timeout": timeout}
+    if base_url is not None:
+        options["base_url"] = _checked_address(base_url)
+    if colon and not name:
+        raise SetupError(f"the chat model '{spec}' has no name; {_FORM}")
+    # Tries are counted in one place, agents.chat.pacing, which also knows what the other threads were told.
+    options["max_retries"] = 0
+    if provider == "openai" and colon:
+        # The Responses API is OpenAI's own: other servers, vLLM among them, speak chat completions.
+        options["use_responses_api"] = False
+        if base_url is not None and not os.environ.get("OPENAI_API_KEY"):
+            options["api_key"] = "none-needed"
+    # Imported here: it takes seconds, and the lexicon does without.
+    from langchain.chat_models import init_chat_model
+
+    try:
+        model: BaseChatModel = init_chat_model(spec, **options)
+    except Exception as error:
+        # Every provider raises its own errors; here all of them mean that the set-up is wrong.
+        why = explain_setup(spec, provider if colon else None, (LEXICON, REPLAY), _FORM, error)
+        raise SetupError(why) from error
+    if "seed" in type(model).model_fields:
+        model = model.model_copy(update={"seed": seed})
+    return model
+
+
+def _checked_address(base_url: str) -> str:
+    """Return the address. Raises SetupError for what is none, and for one with a password: it would be stored."""
+    if not base_url.startswith(("http://", "https://")):
+        raise SetupError(f"'{base_url}' is not the address of a server; write it as in http://127.0.0.1:8000/v1")
+    parts = urlsplit(base_url)
+    if parts.username or parts.password or parts.query:
+        raise SetupError(
+            f"base_url (at {parts.hostname}) holds a user, password or query; it is stored with the session, so leave "
+            "them out: keys come from the environment (OPENAI_API_KEY)"
+        )
+    return base_url
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A chat model that is asked for structured replies, from any number of threads.
+
+    A model that knows no structured output, and `structured` "words", is told the schema in words instead.
+    """
+
+    model: BaseChatModel
+    structured: Structured = "json_schema"
+    _steps: dict[type[BaseModel], Runnable[Any, Any] | None] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.structured not in get_args(Structured):
+            raise SetupError(f"structured = '{self.structured}'; known: {', '.join(get_args(Structured))}")
+
+    def ask(self, messages: Sequence[BaseMessage], schema: type[T]) -> Answer[T]:
+        """Ask once for a reply of the given schema and read it, item by item, whatever the model made of it.
+
+        A reply that was cut off at max_tokens is read as far as it goes. Raises ModelUnavailable when no reply came.
+        """
+        step = self._step(schema)
+        prompt = list(messages)
+        if step is None:
+            step = self.model
+            prompt += [HumanMessage(f"Answer with JSON alone, of this schema:\n{json.dumps(wire_schema(schema))}")]
+        try:
+            said = step.invoke(prompt)
+        except ImmunoError:
+            raise
+        except Exception as error:
+            # Unfinished replies are raised as errors that carry the completion (openai's LengthFinishReasonError).
+            completion = getattr(error, "completion", None)
+            if completion is None:
+                raise failure_of(error) from error
+            return _read_unfinished(completion, schema)
+        message = said["raw"] if isinstance(said, dict) else said
+        counted = message.usage_metadata or {}
+        usage = Usage(counted.get("input_tokens"), counted.get("output_tokens"))
+        refusal = message.additional_kwargs.get("refusal")
+        why = _cut_off(message.response_metadata.get("finish_reason"))
+        return _read(_said_text(message), schema, usage, refusal=refusal, before=why)
+
+    def _step(self, schema: type[BaseModel]) -> Runnable[Any, Any] | None:
+        """Return what asks for the schema, made once; None where the model has to be told in words."""
+        if schema not in self._steps:
+            self._steps[schema] = self._structured(schema)
+        return self._steps[schema]
+
+    def _structured(self, schema: type[BaseModel]) -> Runnable[Any, Any] | None:
+        if self.structured not in _METHODS:
+            return None
+        if self.structured == "json_schema" and type(self.model).__name__ == "ChatOpenAI":
+            # What with_structured_output would send. That has the client walk the schema and parse the reply each time:
+            # half of the processor time of a call.
+            form = {"name": schema.__name__, "schema": wire_schema(schema), "strict": True}
+            return self.model.bind(extra_body={"response_format": {"type": "json_schema", "json_schema": form}})
+        try:
+            found = self.model.with_structured_output(
+                wire_schema(schema), method=_METHODS[self.structured], strict=True, include_raw=True
+            )
+        except (NotImplementedError, ValueError, TypeError):
+            return None
+        return _without_parser(found)
+
+
+def _without_parser(structured: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """Return the step of LangChain's structured-output chain that calls the model, without the parser behind it.
+
+    That parser mends partial JSON in time quadratic in the reply (100 kB of prose take minutes), and completes a string
+    that was cut off as if it were whole; parse_reply does neither. The parallel around the model is left out as well:
+    it starts a thread for each call.
+    """
+    first = structured.first if isinstance(structured, RunnableSequence) else structured
+    if isinstance(first, RunnableParallel) and set(first.steps__) == {"raw"}:
+        return first.steps__["raw"]
+    return first
+
+
+def _said_text(message: AIMessage) -> str:
+    """The text of a reply, or the arguments of its tool call: some providers do structured output by tools."""
+    if not message.text and message.tool_calls:
+        return json.dumps(message.tool_calls[0]["args"])
+    return str(message.text)
+
+
+def _cut_off(finish_reason: str | None) -> tuple[str, ...]:
+    """What is to be said of a reply that did not end by itself."""
+    if finish_reason in ("length", "max_tokens"):
+        return ("the reply was cut off at max_tokens; raise it, or ask for fewer",)
+    return (f"the reply was stopped: {finish_reason}",) if finish_reason == "content_filter" else ()
+
+
+def _read_unfinished(completion: Any, schema: type[T]) -> Answer[T]:
+    choice = completion.choices[0]
+    why = _cut_off(choice.finish_reason)
+    counted = completion.usage
+    usage = Usage(counted.prompt_tokens, counted.completion_tokens) if counted else Usage(None, None)
+    return _read(choice.message.content or "", schema, usage, before=why)
+
+
+def _read(
+    text: str, schema: type[T], usage: Usage, *, refusal: str | None = None, before: tuple[str, ...] = ()
+) -> Answer[T]:
+    if refusal and not text:
+        text, before = refusal, (f"the model refused: {clean_text(refusal, 200)}",)
+    reply = parse_reply(text, schema)
+    return answer_of(reply, storable_text(text, MOST_CHARACTERS), usage, before=before)
+
+
+def answer_of(reply: ParsedReply[T], text: str, usage: Usage, *, before: tuple[str, ...] = ()) -> Answer[T]:
+    """Return the answer that a reply is, once read; `before` are problems of the call itself."""
+    return Answer(reply.parsed, text, (*before, *reply.problems), usage, reply.refused)

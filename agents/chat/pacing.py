@@ -1,0 +1,126 @@
+"""Pace: how often a chat model is asked again, how long is waited, and how many requests are under way at once.
+
+Tries again after connection trouble, time-outs, HTTP 408, 409, 425, 429 and 5xx, with exponential backoff and full
+jitter (M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015). Where the server says how long to
+wait (Retry-After), nobody asks before that: a rate limit holds for all threads, not for the one that hit it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import TypeVar
+
+from agents.chat.failures import ModelUnavailable
+from immuno_core.errors import ImmunoError
+
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_GATHER_SECONDS = 0.02
+"""After the first of a group, for others: a group costs its caller one transaction, however large it is."""
+_JITTER = secrets.SystemRandom()
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+
+class Stopped(ImmunoError):  # noqa: N818 - nothing went wrong
+    """Whoever waited for an answer no longer does."""
+
+
+class Pacer:
+    """Asks until an answer comes or patience ends; shared by the threads that ask one server.
+
+    `retries`: tries after the first where the server names no time to wait. `patience`: seconds that one request may
+    wait in all. `sleep` waits for so many seconds and says whether to give up (an Event's `wait`).
+    """
+
+    def __init__(
+        self,
+        *,
+        retries: int,
+        patience: float = 600.0,
+        sleep: Callable[[float], bool] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._retries = retries
+        self._patience = patience
+        self._stopped = threading.Event()
+        self._sleep = sleep or self._stopped.wait
+        self._now = now
+        self._closed_until = 0.0
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """Let nobody wait any longer: requests that wait for another try raise Stopped."""
+        self._stopped.set()
+
+    def ask(self, once: Callable[[], T]) -> T:
+        """Return what `once` returns, called again where that may help. Raises its last ModelUnavailable; Stopped."""
+        tries, waited = 0, 0.0
+        while True:
+            self._wait_until_open()
+            try:
+                return once()
+            except ModelUnavailable as failure:
+                tries += 1
+                pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (tries - 1))
+                if not failure.try_again or (failure.wait is None and tries > self._retries):
+                    raise
+                if failure.wait is None:
+                    pause *= _JITTER.random()
+                else:
+                    # Never less than asked; growing all the same, for a server that always says "at once".
+                    pause = max(failure.wait, pause)
+                waited += pause
+                if waited > self._patience:
+                    raise ModelUnavailable(
+                        f"{failure}; waited for as long as {self._patience:.0f} s allow",
+                        for_all=failure.wait is not None,
+                    ) from failure
+                if failure.wait is not None:
+                    self._close_for(pause)
+                else:
+                    self._pause(pause)
+
+    def _close_for(self, seconds: float) -> None:
+        with self._lock:
+            self._closed_until = max(self._closed_until, self._now() + seconds)
+
+    def _wait_until_open(self) -> None:
+        while (left := self._closed_until - self._now()) > 0:
+            # Not all at the same moment.
+            self._pause(left + _FIRST_PAUSE * _JITTER.random())
+
+    def _pause(self, seconds: float) -> None:
+        if self._sleep(seconds):
+            raise Stopped("stopped while waiting for the chat model")
+
+
+def side_by_side(
+    work: Callable[[Item], T], items: Iterable[Item], *, workers: int
+) -> Generator[list[tuple[int, Item, T]], None, None]:
+    """Yield what `work` returns for each item, with its index: in groups, as they are done, at most `workers` at once.
+
+    Items are drawn as they are needed: twice as many as there are workers are held, so that none is idle while the
+    caller deals with a group. An exception of `work` is raised. When the caller stops early, what has not begun never
+    does, and nobody waits for what has.
+    """
+    source = enumerate(items)
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="chat")
+    running: dict[Future[T], tuple[int, Item]] = {}
+    try:
+        while True:
+            for index, item in islice(source, 2 * workers - len(running)):
+                running[executor.submit(work, item)] = (index, item)
+            if not running:
+                return
+            wait(running, return_when=FIRST_COMPLETED)
+            done = wait(running, timeout=_GATHER_SECONDS).done
+            # In the order of the items, so that of two errors the same one is raised every time.
+            yield [(*running.pop(one), one.result()) for one in list(running) if one in done]
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)

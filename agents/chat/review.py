@@ -1,0 +1,115 @@
+"""Proposals shown to a person, who keeps, drops or edits each before anything is measured (`--approve`).
+
+A decision is recorded like a call of the model, under the step "review": an interrupted generation does not ask the
+person again. What is dropped, and the original of what is edited, is stored as turned down, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from agents.chat.calls import Caller, Reply, Request, Schema
+from agents.replies import Proposal, Proposals, RefusedItem
+from db.calls import CallDraft, find_calls, record_calls
+from db.store import AntibodyStore
+from immuno_core.records import text_digest
+
+STEP = "review"
+PERSON = "a person"
+
+
+class Verdict(BaseModel):
+    """What becomes of one proposal; `text` is the new text of an edited one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    action: Literal["keep", "drop", "edit"]
+    text: str = ""
+
+
+Review = Callable[[str, Sequence[Proposal]], Sequence[Verdict]]
+"""Given the class and its proposals, returns one verdict for each."""
+_VERDICTS: TypeAdapter[tuple[Verdict, ...]] = TypeAdapter(tuple[Verdict, ...])
+
+
+def edited(proposal: Proposal, text: str) -> Proposal:
+    """Return the proposal with another text. Raises ValueError, in one line, for a text that is not fit for one."""
+    try:
+        return Proposal.model_validate(proposal.model_dump() | {"text": text})
+    except ValidationError as error:
+        said = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise ValueError(said.removeprefix("Value error, ")) from None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedCaller:
+    """A caller whose proposals go through a person's hands."""
+
+    caller: Caller
+    review: Review
+    store: AntibodyStore
+    session_id: str
+
+    def ask(self, generation: int, request: Request[Schema]) -> Reply[Schema]:
+        """Return the reply to a single request."""
+        return self.ask_all(generation, [request])[0]
+
+    def ask_all(self, generation: int, requests: Iterable[Request[Schema]]) -> tuple[Reply[Schema], ...]:
+        """Return the replies as the person left them."""
+        subjects: list[str] = []
+
+        def noting() -> Iterable[Request[Schema]]:
+            for request in requests:
+                subjects.append(request.subject)
+                yield request
+
+        replies = self.caller.ask_all(generation, noting())
+        return tuple(
+            self._reviewed(generation, subject, reply) for subject, reply in zip(subjects, replies, strict=True)
+        )
+
+    def _reviewed(self, generation: int, subject: str, reply: Reply[Any]) -> Reply[Any]:
+        if not isinstance(reply.parsed, Proposals):
+            return reply
+        proposals = reply.parsed.antibodies
+        kept: list[Proposal] = []
+        refused: list[RefusedItem] = []
+        originals: dict[str, str] = {}
+        for proposal, verdict in zip(proposals, self._verdicts(generation, subject, proposals), strict=True):
+            if verdict.action == "keep":
+                kept.append(proposal)
+            elif verdict.action == "drop":
+                refused.append(RefusedItem(proposal.text, proposal.kind, "dropped: by the reviewer"))
+            else:
+                new = edited(proposal, verdict.text)
+                kept.append(new)
+                originals[new.text] = proposal.text
+                refused.append(RefusedItem(proposal.text, proposal.kind, f"edited: by the reviewer, to '{new.text}'"))
+        parsed = reply.parsed.model_copy(update={"antibodies": tuple(kept)}) if kept else None
+        return replace(reply, parsed=parsed, refused=(*reply.refused, *refused), originals=originals)
+
+    def _verdicts(self, generation: int, subject: str, proposals: Sequence[Proposal]) -> Sequence[Verdict]:
+        shown = "\n".join(f"{one.kind}: {one.text}" for one in proposals)
+        digest = text_digest(STEP, subject, shown)
+        known = find_calls(self.store, self.session_id, generation, STEP, [digest])
+        if digest in known:
+            return _VERDICTS.validate_json(known[digest].reply_text)
+        verdicts = tuple(self.review(subject, proposals))
+        draft = CallDraft(
+            generation=generation,
+            step=STEP,
+            subject=subject,
+            request_digest=digest,
+            request_text=shown,
+            reply_text=_VERDICTS.dump_json(verdicts).decode(),
+            model=PERSON,
+            parameters={},
+            prompt_tokens=None,
+            completion_tokens=None,
+        )
+        record_calls(self.store, self.session_id, [draft])
+        return verdicts

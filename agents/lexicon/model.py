@@ -1,0 +1,97 @@
+"""The lexicon: a chat model that is not a language model, but a deterministic combiner of words.
+
+It needs no server, no key and no weights, so the loop can be run, tested and demonstrated anywhere; and it is the
+control that a real language model has to beat. What it says is decided in agents.lexicon.combine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable, RunnableParallel, RunnablePassthrough
+from pydantic import BaseModel
+
+from agents.lexicon.combine import propose, reflect
+from agents.prompts.briefing import ClassBriefing, read_briefing
+from agents.replies import MOST_PROPOSALS, Proposals
+from evaluation.antibodies.vocabulary import Vocabulary
+from immuno_core.errors import SetupError
+from immuno_core.records import text_digest
+
+
+class LexiconChatModel(BaseChatModel):
+    """Answers a briefing by combining words of the vocabulary with the words it is shown. It is not an LLM.
+
+    It goes through the very messages that a language model gets: it reads the "```json" block in the last human
+    message, and answers with the JSON of Proposals or Reflection. What it says depends on `seed`, `vocabulary` and the
+    messages alone: on no global state, no clock, no hash seed.
+    """
+
+    seed: int
+    vocabulary: Vocabulary
+
+    @property
+    def _llm_type(self) -> str:
+        return "lexicon"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        words = (*self.vocabulary.nouns, *self.vocabulary.places, *self.vocabulary.attributes)
+        return {"seed": self.seed, "vocabulary": text_digest(*words)}
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,  # noqa: ARG002 - LangChain's signature
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        *,
+        most: int = MOST_PROPOSALS,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> ChatResult:
+        message = AIMessage(content=self._reply(messages, most).model_dump_json())
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _reply(self, messages: Sequence[BaseMessage], most: int) -> BaseModel:
+        prompts = [str(message.text) for message in messages if message.type == "human"]
+        briefing = read_briefing(prompts[-1]) if prompts else None
+        if briefing is None:
+            raise SetupError(
+                "the lexicon model found no briefing in its prompt; a prompt must hold {briefing} in a ```json block"
+            )
+        key = text_digest(str(self.seed), *(f"{message.type}: {message.text}" for message in messages))
+        if isinstance(briefing, ClassBriefing):
+            return Proposals.model_construct(antibodies=propose(briefing, self.vocabulary, key, most=most))
+        return reflect(briefing, self.vocabulary)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Return a runnable whose reply keeps to `schema` (a pydantic class, or a JSON schema) and is parsed by it.
+
+        `kwargs` (method, strict) change nothing: every reply of the lexicon is JSON.
+        """
+        parser: PydanticOutputParser[BaseModel] | JsonOutputParser
+        if isinstance(schema, dict):
+            wire, parser = schema, JsonOutputParser()
+        elif issubclass(schema, BaseModel):
+            wire, parser = schema.model_json_schema(), PydanticOutputParser(pydantic_object=schema)
+        else:
+            raise ValueError(f"the lexicon answers by a pydantic class or a JSON schema, not by {schema!r}")
+        antibodies = wire.get("properties", {}).get("antibodies", {})
+        model = self.bind(most=antibodies.get("maxItems", MOST_PROPOSALS))
+        if not include_raw:
+            return model | parser
+        parsed = RunnablePassthrough.assign(
+            parsed=(lambda said: said["raw"]) | parser, parsing_error=lambda _: None
+        ).with_fallbacks([RunnablePassthrough.assign(parsed=lambda _: None)], exception_key="parsing_error")
+        return RunnableParallel(raw=model) | parsed

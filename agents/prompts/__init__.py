@@ -1,0 +1,1 @@
+"""What the chat model is told."""

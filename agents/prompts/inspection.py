@@ -1,0 +1,174 @@
+"""What the model is shown of the mistakes: mis-accepted feedback images, told in words, and as small pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.feedback import Boundary, FeedbackData, Half
+from agents.memory import Memory
+from agents.prompts.briefing import ClassBriefing, SampleBriefing, WordHit
+from evaluation.antibodies.vocabulary import Vocabulary
+from evaluation.space import Bank
+from immuno_core.features import FloatArray, TextEmbedder
+from immuno_core.images import open_on_white
+
+SIDE = 160
+"""Pixels of the longer side."""
+MOST_BYTES = 48_000
+"""Of one picture, before base64: a JPEG of this side and quality seldom has a third of it."""
+_QUALITY = 80
+
+
+def thumbnail(path: str) -> str | None:
+    """Return the image at `path` (immuno_core.images) as a data URL of a JPEG; None where there is no picture."""
+    picture = open_on_white(path, SIDE)
+    if picture is None:
+        return None
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_QUALITY)
+    content = buffer.getvalue()
+    if len(content) > MOST_BYTES:
+        return None
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"
+
+
+_SAMPLES_SHOWN = 6
+_THINGS_SHOWN = 16
+_PLACES_SHOWN = 8
+_OTHERS_SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class MisAccepted:
+    """The outliers that one class wrongly accepts: (set name, row) pairs, highest score first."""
+
+    class_name: str
+    samples: tuple[tuple[str, int], ...]
+
+
+def mis_accepted_by_class(data: FeedbackData, boundary: Boundary, half: Half) -> dict[str, MisAccepted]:
+    """Group the mis-accepted outliers of a half by the class that accepts them."""
+    grouped: dict[str, list[tuple[float, str, int]]] = {name: [] for name in data.classes}
+    for set_name, images in data.outliers.items():
+        rows = boundary.mis_accepted(set_name, half)
+        if len(rows):
+            predicted = boundary.fitted.predict(images.features[rows])
+            for row, k in zip(rows, predicted, strict=True):
+                grouped[data.classes[k]].append((boundary.outlier_scores[set_name][row], set_name, int(row)))
+    return {
+        name: MisAccepted(name, tuple((s, row) for _, s, row in sorted(found, key=lambda f: (-f[0], f[1], f[2]))))
+        for name, found in grouped.items()
+    }
+
+
+class ShownMistakes(NamedTuple):
+    """What the model is shown of one class: the briefing, and pictures that its samples refer to (data URLs)."""
+
+    briefing: ClassBriefing
+    images: tuple[str, ...]
+
+
+class Inspector:
+    """Tells mis-accepted images in words. Embeds the vocabulary once."""
+
+    def __init__(self, data: FeedbackData, embedder: TextEmbedder, vocabulary: Vocabulary) -> None:
+        self._data = data
+        class_names = {name.casefold() for name in data.classes}
+        self._words: dict[str, tuple[str, ...]] = {
+            "noun": tuple(word for word in vocabulary.nouns if word.casefold() not in class_names),
+            "place": vocabulary.places,
+            "attribute": vocabulary.attributes,
+        }
+        templates = {"noun": "a photo of a {}.", "place": "a photo {}.", "attribute": "a photo of something {}."}
+        self._vectors: dict[str, FloatArray] = {
+            kind: embedder.embed_texts([templates[kind].format(word) for word in words])
+            for kind, words in self._words.items()
+        }
+        self._usual = {kind: data.fit.features.mean(axis=0) @ vectors.T for kind, vectors in self._vectors.items()}
+
+    def brief(
+        self, found: MisAccepted, boundary: Boundary, memory: Memory, *, wanted: int, pictures: int
+    ) -> ShownMistakes:
+        """Return what the model is shown when it is asked for antibodies of one class; at most `pictures` images."""
+        name = found.class_name
+        shown = _spread(found.samples)
+        images: list[str] = []
+        samples = []
+        for set_name, row in shown:
+            picture = thumbnail(self._data.outliers[set_name].paths[row]) if len(images) < pictures else None
+            if picture is not None:
+                images.append(picture)
+            samples.append(self._sample(set_name, row, boundary, image=None if picture is None else len(images)))
+        briefing = ClassBriefing(
+            class_name=name,
+            accepted_outliers=len(found.samples),
+            threshold=boundary.threshold,
+            samples=samples,
+            bank=_texts_to_avoid(memory.texts, name),
+            rejected=list(memory.turned_down(name)),
+            helped=list(memory.helped.get(name, ())),
+            harmed=list(memory.harmed.get(name, ())),
+            things=self._most_near(found.samples, "noun", of_each=5, most=_THINGS_SHOWN),
+            places=self._most_near(found.samples, "place", of_each=2, most=_PLACES_SHOWN),
+            guideline=memory.guideline,
+            focus=memory.focus,
+            wanted=wanted,
+        )
+        return ShownMistakes(briefing, tuple(images))
+
+    def _sample(self, set_name: str, row: int, boundary: Boundary, *, image: int | None) -> SampleBriefing:
+        vector = self._data.outliers[set_name].features[row]
+        hits = [
+            hit
+            for kind, most in (("noun", 5), ("place", 2), ("attribute", 2))
+            for hit in self._nearest(vector, kind, most)
+        ]
+        closest = boundary.fitted.closest(vector)
+        return SampleBriefing(
+            score=round(float(boundary.outlier_scores[set_name][row]), 4),
+            nearest_words=hits,
+            nearest_antibody=None if closest is None else boundary.fitted.bank.texts[closest.antibody],
+            missing=None if closest is None else max(0.0, -closest.exceedance),
+            image=image,
+        )
+
+    def _nearest(self, vector: NDArray[np.float32], kind: str, most: int) -> list[WordHit]:
+        similarity = self._vectors[kind] @ vector
+        best = np.argsort(-(similarity - self._usual[kind]), kind="stable")[:most]
+        return [WordHit(word=self._words[kind][i], kind=kind, similarity=round(float(similarity[i]), 3)) for i in best]
+
+    def _most_near(self, samples: Sequence[tuple[str, int]], kind: str, *, of_each: int, most: int) -> list[str]:
+        """The words most often among the nearest of all the mis-accepted images; the nearest counts 1, a second 1/2."""
+        votes: defaultdict[str, float] = defaultdict(float)
+        for set_name, row in samples:
+            vector = self._data.outliers[set_name].features[row]
+            for rank, hit in enumerate(self._nearest(vector, kind, of_each), start=1):
+                votes[hit.word] += 1 / rank
+        return [word for word, _ in sorted(votes.items(), key=lambda vote: (-round(vote[1], 9), vote[0]))[:most]]
+
+
+def _texts_to_avoid(bank: Bank, class_name: str) -> list[str]:
+    """The texts that guard a class, and the newest look-alikes of the other classes: they are good for every class."""
+    of_class = [text for text, guards in zip(bank.texts, bank.guards, strict=True) if guards == class_name]
+    others = [
+        text
+        for text, kind, guards in zip(bank.texts, bank.kinds, bank.guards, strict=True)
+        if kind == "look_alike" and guards != class_name
+    ]
+    return of_class + others[-_OTHERS_SHOWN:]
+
+
+def _spread(samples: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return a bounded number of samples spread evenly over the ranking, so that not only the worst few are shown."""
+    if len(samples) <= _SAMPLES_SHOWN:
+        return list(samples)
+    picks = np.linspace(0, len(samples) - 1, _SAMPLES_SHOWN).round().astype(int)
+    return [samples[i] for i in picks]

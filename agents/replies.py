@@ -1,0 +1,308 @@
+"""The structured replies of the chat model: what is asked for on the wire, and the tolerant reading of what comes back.
+
+Two layers, on purpose. `wire_schema` is what a server constrains its decoding by: every string has an ASCII `pattern`
+that bounds it (xgrammar knows no Unicode classes, and lets control characters through where only a length is given),
+every list a `maxItems`, so generation always stops. The validators here are what we insist on whatever came back, from
+any server, constrained or not: they take any language, clean it, bound it, and refuse markup in an antibody's text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
+
+from immuno_core.records import LONGEST_ANTIBODY, AntibodyKind
+from immuno_core.text import MARKUP, clean_text, text_key, without_markup
+
+MOST_PROPOSALS = 50
+LONGEST_RATIONALE = 160
+LONGEST_GUIDELINE = 600
+LONGEST_REASONS = 300
+Focus = Literal["look_alikes", "contexts", "both"]
+_WIRE_CHARACTERS = "[A-Za-z0-9 ,.:;'()/&%+!?-]"
+_LONGEST_REPETITION = 100
+"""xgrammar 0.2.8, which vLLM 0.32 uses, fails to compile a pattern that repeats anything more than 128 times."""
+
+
+def _wire_string(most: int) -> WithJsonSchema:
+    """Return the wire form of a string of 2 to `most` ASCII characters, the first one a letter or digit."""
+    pieces = [min(_LONGEST_REPETITION, most - 1 - done) for done in range(0, most - 1, _LONGEST_REPETITION)]
+    repeated = "".join(f"{_WIRE_CHARACTERS}{{{int(i == 0)},{piece}}}" for i, piece in enumerate(pieces))
+    return WithJsonSchema({"type": "string", "pattern": f"^[A-Za-z0-9]{repeated}$"})
+
+
+def _as_antibody_text(value: str) -> str:
+    """Clean a text that will be embedded. It is refused rather than cut: half a description says something else."""
+    text = clean_text(value, LONGEST_ANTIBODY + 1)
+    if len(text) > LONGEST_ANTIBODY:
+        raise ValueError(f"longer than {LONGEST_ANTIBODY} characters")
+    if any(char in MARKUP for char in text):
+        raise ValueError("holds markup")
+    if len(text) < 2 or not any(char.isalpha() for char in text):
+        raise ValueError("says nothing")
+    return text
+
+
+def _prose(most: int) -> AfterValidator:
+    return AfterValidator(lambda value: clean_text(without_markup(clean_text(value, 2 * most)), most))
+
+
+_SPELLINGS = {
+    "lookalike": "look_alike",
+    "look_alikes": "look_alike",
+    "lookalikes": "look_alikes",
+    "context": "contextual",
+    "contextual_anomaly": "contextual",
+}
+
+
+def _respelt(*allowed: str) -> BeforeValidator:
+    """Accept "Look-alike" and the like for `look_alike`: a model that is not constrained spells freely."""
+
+    def respell(value: Any) -> Any:
+        if not isinstance(value, str) or len(value) > 40:
+            return value
+        name = clean_text(value).lower().replace("-", "_").replace(" ", "_")
+        return name if name in allowed else _SPELLINGS.get(name, name)
+
+    return BeforeValidator(respell)
+
+
+class _Reply(BaseModel):
+    # Unknown keys are ignored when reading, and forbidden on the wire.
+    model_config = ConfigDict(frozen=True, extra="ignore", json_schema_extra={"additionalProperties": False})
+
+
+class Proposal(_Reply):
+    """One proposed antibody: a short description of a picture."""
+
+    text: Annotated[str, AfterValidator(_as_antibody_text), _wire_string(LONGEST_ANTIBODY)]
+    kind: Annotated[AntibodyKind, _respelt("look_alike", "contextual")]
+    rationale: Annotated[str, _prose(LONGEST_RATIONALE), _wire_string(LONGEST_RATIONALE)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rationale_may_be_missing(cls, value: Any) -> Any:
+        # Asked for on the wire, but nothing depends on it: an antibody without one is as good.
+        if isinstance(value, dict) and not isinstance(value.get("rationale"), str):
+            return {**value, "rationale": ""}
+        return value
+
+
+class Proposals(_Reply):
+    """The antibodies proposed for one class."""
+
+    antibodies: Annotated[tuple[Proposal, ...], Field(min_length=1, max_length=MOST_PROPOSALS)]
+
+
+class Reflection(_Reply):
+    """A better guideline, drawn from what was measured."""
+
+    guideline: Annotated[str, _prose(LONGEST_GUIDELINE), Field(min_length=3), _wire_string(LONGEST_GUIDELINE)]
+    focus: Annotated[Focus, _respelt("look_alikes", "contexts", "both")]
+    reasons: Annotated[str, _prose(LONGEST_REASONS), _wire_string(LONGEST_REASONS)]
+
+
+@cache
+def proposals_of(most: int) -> type[Proposals]:
+    """Return Proposals bounded to at most `most` antibodies (1 to 50), so that a constrained model stops there."""
+    antibodies: Any = (Annotated[tuple[Proposal, ...], Field(min_length=1, max_length=most)], ...)
+    return create_model("Proposals", __base__=Proposals, __doc__=Proposals.__doc__, antibodies=antibodies)
+
+
+@cache
+def wire_schema(schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema that is sent to a server: named, every field required, every string and list bounded."""
+    return {**schema.model_json_schema(), "title": schema.__name__}
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedItem:
+    """A proposal in a reply that is not fit to be an antibody: its text, cleaned and cut; why, "category: detail"."""
+
+    text: str
+    kind: AntibodyKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReply(Generic[T]):
+    """What a reply holds: `parsed` is None where nothing could be used; `problems` says what was left out, and why.
+
+    `refused` are the items among those that had a text, to be stored with their reasons.
+    """
+
+    parsed: T | None
+    problems: tuple[str, ...] = ()
+    refused: tuple[RefusedItem, ...] = ()
+
+
+MOST_CHARACTERS = 200_000
+"""Of a reply that are read: ten times the longest reply that fits the schemas."""
+_MOST_FAILURES = 500
+_MOST_ITEMS = 500
+_MOST_PROBLEMS = 50
+_MOST_REFUSED = 2 * MOST_PROPOSALS
+_OPENING = re.compile(r"[{\[]")
+
+
+def parse_reply(raw_text: str, schema: type[T]) -> ParsedReply[T]:
+    """Read a reply that may be prose, fenced, truncated or wrong in part. Never raises for anything a model can say.
+
+    The JSON values in the text are found one by one. For a schema with a list (Proposals), every good item is kept, the
+    others are dropped with the reason; a list without its wrapper, and the whole items of a truncated list, count.
+    Otherwise (Reflection) the last value that fits the schema is the answer.
+    """
+    # A reasoning model may think aloud first; drafts in there are not its answer.
+    answer = raw_text[-MOST_CHARACTERS:].rsplit("</think>", 1)[-1]
+    values = list(_json_values(answer))
+    problems = ["the reply was longer than can be read; its end was"] if len(raw_text) > MOST_CHARACTERS else []
+    if not values:
+        what = "is empty" if not raw_text.strip() else "holds no JSON"
+        return ParsedReply(None, (*problems, f"the reply {what}"))
+    field = _list_field(schema)
+    found = _one_value(values, schema) if field is None else _items(values, schema, field)
+    return ParsedReply(found.parsed, _bounded((*problems, *found.problems)), found.refused)
+
+
+def _json_values(text: str) -> Iterator[Any]:
+    """Yield the outermost JSON objects and arrays of a text, in order; what cannot be decoded is searched within."""
+    decoder = json.JSONDecoder(strict=False)
+    at, failures = 0, 0
+    while failures < _MOST_FAILURES:
+        start = _OPENING.search(text, at)
+        if start is None:
+            return
+        try:
+            value, at = decoder.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            failures += 1
+            at = start.end()
+        else:
+            yield value
+
+
+def _list_field(schema: type[BaseModel]) -> tuple[str, type[BaseModel], int] | None:
+    """Return name, item type and largest size of the schema's list field, None where it has none."""
+    for name, field in schema.model_fields.items():
+        inner = get_args(field.annotation)
+        if inner and isinstance(inner[0], type) and issubclass(inner[0], BaseModel):
+            most = next(limit.max_length for limit in field.metadata if hasattr(limit, "max_length"))
+            return name, inner[0], most
+    return None
+
+
+def _one_value(values: list[Any], schema: type[T]) -> ParsedReply[T]:
+    problems: list[str] = []
+    for value in reversed(values):
+        for candidate in _wrapped(value, next(iter(schema.model_fields))):
+            try:
+                return ParsedReply(schema.model_validate(candidate))
+            except ValidationError as error:
+                problems.append(_reason(error))
+    return ParsedReply(None, tuple(problems) or ("the JSON in the reply is not what was asked for",))
+
+
+def _items(values: list[Any], schema: type[T], field: tuple[str, type[BaseModel], int]) -> ParsedReply[T]:
+    name, item_type, most = field
+    raw_items: list[Any] = []
+    for value in values:
+        lists = [holder[name] for holder in _wrapped(value, name) if isinstance(holder[name], list)]
+        if lists:
+            raw_items += [item for items in lists for item in items]
+        elif isinstance(value, list):
+            raw_items += [item for item in value if isinstance(item, dict)]
+        elif isinstance(value, dict) and next(iter(item_type.model_fields)) in value:
+            raw_items.append(value)
+    good: list[BaseModel] = []
+    keys: set[str] = set()
+    problems = [f"only the first {_MOST_ITEMS} items were read"] if len(raw_items) > _MOST_ITEMS else []
+    refused: list[RefusedItem] = []
+
+    def refuse(number: int, raw: Any, category: str, why: str) -> None:
+        problems.append(f"item {number} ({_excerpt(raw)}): {why}")
+        if len(refused) < _MOST_REFUSED and (item := _refused(raw, f"{category}: {why}")) is not None:
+            refused.append(item)
+
+    for number, raw in enumerate(raw_items[:_MOST_ITEMS], start=1):
+        try:
+            item = item_type.model_validate(raw)
+        except ValidationError as error:
+            refuse(number, raw, "malformed", _reason(error))
+            continue
+        key = text_key(str(getattr(item, next(iter(item_type.model_fields)))))
+        if key in keys:
+            refuse(number, raw, "repeated", "said before")
+        elif len(good) == most:
+            refuse(number, raw, "surplus", f"more than the {most} asked for")
+        else:
+            keys.add(key)
+            good.append(item)
+    if not good:
+        why = tuple(problems) or ("the JSON in the reply is not what was asked for",)
+        return ParsedReply(None, why, tuple(refused))
+    return ParsedReply(schema.model_validate({name: tuple(good)}), tuple(problems), tuple(refused))
+
+
+_KIND: TypeAdapter[AntibodyKind] = TypeAdapter(Annotated[AntibodyKind, _respelt("look_alike", "contextual")])
+
+
+def _refused(raw: Any, reason: str) -> RefusedItem | None:
+    """The item as it can be stored; None where it has no text. A kind that is none counts as a look-alike."""
+    said = raw.get("text") if isinstance(raw, dict) else None
+    text = clean_text(said, LONGEST_ANTIBODY) if isinstance(said, str) else ""
+    if not text:
+        return None
+    try:
+        kind = _KIND.validate_python(raw.get("kind"))
+    except ValidationError:
+        kind = "look_alike"
+    return RefusedItem(text, kind, reason)
+
+
+def _wrapped(value: Any, key: str, depth: int = 3) -> Iterator[dict[str, Any]]:
+    """Yield the objects that hold `key`: the value itself, or those within, as in {"result": {"antibodies": []}}."""
+    if isinstance(value, dict) and depth:
+        if key in value:
+            yield value
+        else:
+            for inner in value.values():
+                yield from _wrapped(inner, key, depth - 1)
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return clean_text(f"{where}: {message}" if where else message, 200)
+
+
+def _excerpt(raw: Any) -> str:
+    said = raw.get("text", raw) if isinstance(raw, dict) else raw
+    return without_markup(clean_text(said if isinstance(said, str) else type(said).__name__, 60))
+
+
+def _bounded(problems: tuple[str, ...]) -> tuple[str, ...]:
+    if len(problems) <= _MOST_PROBLEMS:
+        return problems
+    return (*problems[: _MOST_PROBLEMS - 1], f"and {len(problems) - _MOST_PROBLEMS + 1} more")

@@ -1,0 +1,1 @@
+"""Ray: a cluster, its actors, and the work they are given."""

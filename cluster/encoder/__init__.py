@@ -1,0 +1,1 @@
+"""The model: image files and texts in, unit vectors out."""

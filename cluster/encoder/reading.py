@@ -1,0 +1,182 @@
+"""Reads and preprocesses images ahead of the model, in a few threads, and says why one cannot be read."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from cluster.encoder.pixels import Preprocessing
+from cluster.records import ImageFailure
+from immuno_core.images import open_image, tar_member
+from immuno_core.retries import reading_again
+
+T = TypeVar("T")
+
+
+def read_image(path: str, preprocess: Callable[[Image.Image], T]) -> T:
+    """Open an image file or a tar's member and return what `preprocess` makes of it. Any thread may call it.
+
+    Where the file system refuses the file in passing, it is tried again (`immuno_core.retries`). Raises whatever the
+    system or a decoder raises: `failure_of` puts that into words.
+    """
+    return reading_again(lambda: _read(path, preprocess))
+
+
+def _read(path: str, preprocess: Callable[[Image.Image], T]) -> T:
+    member = tar_member(path)
+    file = Path(path if member is None else member.file)
+    # A pipe or a device would block for ever, so only regular files are opened.
+    if file.exists() and not file.is_file():
+        raise ValueError("not a regular file")
+    if (file.stat().st_size if member is None else member.size) == 0:
+        raise ValueError("the file is empty")
+    # Pillow warns of odd metadata, palettes and very large images that it reads all the same.
+    with _silence, open_image(path) as stream, Image.open(stream, formats=_formats()) as image:
+        return preprocess(image)
+
+
+class _Silence:
+    """No warnings within. Filters belong to the whole process: the first thread in sets them, the last out restores."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._saved = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.__exit__(None, None, None)
+
+
+_silence = _Silence()
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Every format Pillow reads by itself. EPS is left out: reading it starts Ghostscript on what the file contains."""
+    Image.init()
+    return tuple(name for name in Image.ID if name != "EPS")
+
+
+def failure_of(row: int, path: str, error: Exception) -> ImageFailure:
+    """Say in one line why `read_image` could not read the image at a place of a list."""
+    if isinstance(error, UnidentifiedImageError):
+        return ImageFailure(row, path, "not an image")
+    if isinstance(error, OSError) and error.errno is not None:
+        return ImageFailure(row, path, error.strerror or type(error).__name__, transient=True)
+    if isinstance(error, MemoryError):
+        return ImageFailure(row, path, "not enough memory to decode it", transient=True)
+    lines = str(error).splitlines()
+    return ImageFailure(row, path, lines[0] if lines else type(error).__name__)
+
+
+_AHEAD: Final = 2
+"""Batches being decoded, or waiting decoded, beside the one that was handed out."""
+_IMAGES_AT_ONCE: Final = 8
+"""Images in one task of a worker: enough to hide what a task costs, few enough to share a batch evenly."""
+
+
+class DecodedBatch(NamedTuple):
+    """Consecutive images of a list, decoded."""
+
+    rows: tuple[int, ...]
+    """The places in the list of those that could be read."""
+    pixels: torch.Tensor
+    """(len(rows), h, w, 3) uint8, in pinned memory where the model is on a GPU."""
+    failures: tuple[ImageFailure, ...]
+    seconds: float
+    """What the workers took for it, added up."""
+
+
+class _Chunk(NamedTuple):
+    failures: list[ImageFailure]
+    seconds: float
+
+
+class Decoder:
+    """Decode workers, shared by all the lists that are being read at a time. Its threads end with it."""
+
+    def __init__(self, preprocessing: Preprocessing, size: tuple[int, int], *, threads: int, pinned: bool) -> None:
+        """`size`: (height, width) of the preprocessed images. `pinned`: into memory that a GPU can copy from."""
+        self.threads = threads
+        self._preprocessing = preprocessing
+        self._size = size
+        self._pinned = pinned
+        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def batches(self, paths: Sequence[str], batch_size: int) -> Generator[DecodedBatch, None, None]:
+        """Read every file, and yield batches of `batch_size` consecutive ones in order; the last may be smaller.
+
+        Nothing that a file contains is raised: whatever its decoder says becomes an ImageFailure. A generator that is
+        closed early drops what it had begun.
+        """
+        begun: deque[_Batch] = deque()
+        try:
+            for start in range(0, len(paths), batch_size):
+                begun.append(self._begin(paths[start : start + batch_size], start))
+                if len(begun) > _AHEAD:
+                    yield begun.popleft().wait()
+            while begun:
+                yield begun.popleft().wait()
+        finally:
+            for batch in begun:
+                batch.drop()
+
+    def _begin(self, paths: Sequence[str], start: int) -> _Batch:
+        pixels = torch.empty((len(paths), *self._size, 3), dtype=torch.uint8, pin_memory=self._pinned)
+        chunks = [
+            self._workers.submit(self._decode, paths[i : i + _IMAGES_AT_ONCE], start + i, pixels[i:])
+            for i in range(0, len(paths), _IMAGES_AT_ONCE)
+        ]
+        return _Batch(start, pixels, chunks)
+
+    def _decode(self, paths: Sequence[str], first: int, into: torch.Tensor) -> _Chunk:
+        """Write the images of `paths` into the rows of `into`; `first` is the place in the list of the first."""
+        started = time.perf_counter()
+        target, failures = into.numpy(), []
+        for i, path in enumerate(paths):
+            try:
+                target[i] = read_image(path, self._preprocessing.pixels)
+            except Exception as error:  # noqa: BLE001 - decoders of broken files raise anything at all
+                failures.append(failure_of(first + i, path, error))
+        return _Chunk(failures, time.perf_counter() - started)
+
+
+class _Batch(NamedTuple):
+    """A batch whose images are being decoded."""
+
+    start: int
+    pixels: torch.Tensor
+    chunks: list[Future[_Chunk]]
+
+    def wait(self) -> DecodedBatch:
+        chunks = [chunk.result() for chunk in self.chunks]
+        failures = tuple(failure for chunk in chunks for failure in chunk.failures)
+        failed = {failure.row for failure in failures}
+        rows = tuple(row for row in range(self.start, self.start + len(self.pixels)) if row not in failed)
+        pixels = self.pixels[[row - self.start for row in rows]] if failed else self.pixels
+        return DecodedBatch(rows, pixels, failures, sum(chunk.seconds for chunk in chunks))
+
+    def drop(self) -> None:
+        for chunk in self.chunks:
+            chunk.cancel()

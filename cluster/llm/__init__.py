@@ -1,0 +1,1 @@
+"""A chat server beside the embedding actors."""

@@ -1,0 +1,300 @@
+"""Where the files of an embedding store lie: in a folder, or in any place that fsspec reaches (s3://, gs://, ...).
+
+Both appear whole or not at all: a local file is written beside its place and renamed into it, and an object store
+takes an object whole. What is read from a remote place is kept in a local folder (`copies`), because only local files
+can be mapped into memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import os
+import re
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from immuno_core.config.run import store_place
+from immuno_core.errors import SetupError
+from immuno_core.paths import cache_root
+
+_TEMPORARY: Final = re.compile(r"(.*/)?\.[^/]+\.[0-9a-f]{32}\.tmp")
+_DOWNLOADS: Final = 16
+_QUERY: Final = re.compile(r"\?\S*")
+
+
+class Entry(NamedTuple):
+    """A file of a store."""
+
+    name: str
+    """Its path within the store, with slashes."""
+    size: int
+    """Bytes."""
+    modified: float
+    """Seconds since 1970."""
+
+
+class Files(ABC):
+    """The files of a store, by their names ("encoders/ab.json"). Every error is a SetupError that names the place."""
+
+    place: str
+    """What messages call it: the folder or the URL. Holds no secret."""
+    folder: Path
+    """The store itself, or where copies of a remote one are kept."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content as it is now, None where there is none."""
+
+    @abstractmethod
+    def fetch(self, name: str, *, again: bool = False) -> Path | None:
+        """Return a local file with the content of one that never changes, None where there is none.
+
+        `again`: not from the local copy, which turned out to be damaged.
+        """
+
+    @abstractmethod
+    def available(self, under: str, names: Sequence[str]) -> Collection[str]:
+        """Return those of the names, all below the folder `under`, that it makes sense to `fetch`."""
+
+    @abstractmethod
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Delete a file, and the local copy of it; it may be gone already."""
+
+    @abstractmethod
+    def entries(self, under: str = "") -> Iterator[Entry]:
+        """Yield the files below a folder of the store, in the order of their names."""
+
+
+def open_files(place: str | Path) -> Files:
+    """Return the files at a folder or a URL; neither need exist yet.
+
+    Raises SetupError for a URL with a password in it, a protocol that fsspec does not know, and a missing package.
+    """
+    try:
+        found = store_place(place)
+    except ValueError as error:
+        raise SetupError(f"the embedding store: {error}") from None
+    if isinstance(found, Path):
+        return LocalFiles(found)
+    if found.startswith(("file://", "local://")):
+        return LocalFiles(Path(found.split("://", 1)[1]))
+    return RemoteFiles(found)
+
+
+class LocalFiles(Files):
+    """The files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root.expanduser().absolute()
+        self.place = str(self.folder)
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's content, None where there is none."""
+        try:
+            return (self.folder / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _refused("read", self.place, error) from None
+
+    def fetch(self, name: str, *, again: bool = False) -> Path | None:
+        """Return the file itself; `again` finds nothing else."""
+        path = self.folder / name
+        try:
+            return path if not again and path.exists() else None
+        except OSError as error:
+            raise _refused("read", self.place, error) from None
+
+    def available(self, under: str, names: Sequence[str]) -> Collection[str]:  # noqa: ARG002
+        """Return the names: looking is as cheap later."""
+        return names
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write beside the file's place, then rename."""
+        path = self.folder / name
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(content)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise _refused("write to", self.place, error) from None
+
+    def delete(self, name: str) -> None:
+        """Delete the file. Its folder stays: another program may be about to write there."""
+        try:
+            (self.folder / name).unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise _refused("delete from", self.place, error) from None
+
+    def entries(self, under: str = "") -> Iterator[Entry]:
+        """Yield the files below a folder; one that vanishes meanwhile is passed over."""
+
+        def refuse(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise _refused("list", self.place, error) from None
+
+        for parent, folders, files in os.walk(self.folder / under, onerror=refuse):
+            folders.sort()
+            for name in sorted(files):
+                path = Path(parent, name)
+                with contextlib.suppress(FileNotFoundError):
+                    state = path.stat()
+                    yield Entry(path.relative_to(self.folder).as_posix(), state.st_size, state.st_mtime)
+
+
+class RemoteFiles(Files):
+    """The files below a URL, through fsspec, which looks for credentials in the environment."""
+
+    def __init__(self, url: str) -> None:
+        self.place = url.rstrip("/")
+        self.folder = cache_root() / "remote" / hashlib.sha256(self.place.encode()).hexdigest()[:16]
+        self._copies = LocalFiles(self.folder)
+
+    @functools.cached_property
+    def _reached(self) -> tuple[Any, str]:
+        """The file system and the folder within it. Not before it is used: Ray wraps up a constructor's errors."""
+        return _file_system(self.place)
+
+    def read(self, name: str) -> bytes | None:
+        """Download a file."""
+        fs, base = self._reached
+        with self._explained("read"):
+            try:
+                content: bytes = fs.cat_file(f"{base}/{name}")
+            except FileNotFoundError:
+                return None
+        return content
+
+    def fetch(self, name: str, *, again: bool = False) -> Path | None:
+        """Return the local copy, which is downloaded where it is missing."""
+        if not again and (copy := self._copies.fetch(name)) is not None:
+            return copy
+        content = self.read(name)
+        if content is None:
+            return None
+        self._copies.write(name, content)
+        return self._copies.fetch(name)
+
+    def available(self, under: str, names: Sequence[str]) -> Collection[str]:
+        """Return the names that are there, with a local copy of each: one listing, and several downloads at a time."""
+        copied = {entry.name for entry in self._copies.entries(under)}
+        wanted = set(names) - copied
+        if wanted:
+            wanted &= {entry.name for entry in self.entries(under)}
+            with ThreadPoolExecutor(_DOWNLOADS) as pool:
+                for _ in pool.map(self.fetch, wanted):
+                    pass
+        return copied | wanted
+
+    def write(self, name: str, content: bytes) -> None:
+        """Upload a file. No copy is kept here: an actor never reads what it wrote."""
+        fs, base = self._reached
+        with self._explained("write to"):
+            fs.pipe_file(f"{base}/{name}", content)
+        self._copies.delete(name)
+
+    def delete(self, name: str) -> None:
+        """Delete the file and its local copy."""
+        fs, base = self._reached
+        with self._explained("delete from"), contextlib.suppress(FileNotFoundError):
+            fs.rm_file(f"{base}/{name}")
+        self._copies.delete(name)
+
+    def entries(self, under: str = "") -> Iterator[Entry]:
+        """List the files below a folder."""
+        fs, base = self._reached
+        with self._explained("list"):
+            try:
+                found: dict[str, dict[str, Any]] = fs.find(f"{base}/{under}".rstrip("/"), detail=True)
+            except FileNotFoundError:
+                return
+        start = len(base.strip("/")) + 1
+        for path in sorted(found):
+            info = found[path]
+            yield Entry(path.strip("/")[start:], int(info.get("size") or 0), _modified(info))
+
+    def copies(self) -> Iterator[Entry]:
+        """Yield the local copies."""
+        yield from self._copies.entries()
+
+    def drop_copy(self, name: str) -> None:
+        """Delete a local copy."""
+        self._copies.delete(name)
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - each driver raises errors of its own library
+            raise _refused(what, self.place, error) from None
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that a writer had not yet renamed into its place."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        # Without a cache of listings, which would hide what other machines have written.
+        fs, base = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except ImportError as error:
+        missing = 'pip install "immuno-vlm[s3]"' if url.startswith(("s3://", "s3a://")) else str(error)
+        raise SetupError(f"the embedding store {url} needs another package: {missing}") from None
+    except ValueError as error:
+        raise SetupError(f"the embedding store {url}: {error}; use a folder, s3://... or gs://...") from None
+    return fs, str(base).rstrip("/")
+
+
+def _modified(info: dict[str, Any]) -> float:
+    """When a remote file was written; drivers call it differently. Unknown counts as just now."""
+    for key in ("LastModified", "updated", "mtime", "last_modified", "created"):
+        value = info.get(key)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return time.time()
+
+
+def _refused(what: str, place: str, error: Exception) -> SetupError:
+    number = error.errno if isinstance(error, OSError) else None
+    reason = (error.strerror if isinstance(error, OSError) else None) or _one_line(error)
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        mend = "free some space (immuno embed CONFIG --gc shows what is not needed), or name another as [cluster] store"
+    elif "://" in place:
+        mend = "see that the bucket exists, and that the credentials in the environment (AWS_PROFILE, ...) allow it"
+    else:
+        mend = "give yourself the right to, or name another folder as [cluster] store"
+    return SetupError(
+        f"cannot {what} the embedding store {place}: {reason}; {mend}; what is stored stays, and the same command goes "
+        "on from there"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    """What a library said, without query strings, in which it may have put a signature."""
+    lines = str(error).splitlines()
+    text = _QUERY.sub("?...", lines[0])[:200] if lines else ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

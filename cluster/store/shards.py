@@ -1,0 +1,213 @@
+"""Shards: an image set cut into pieces of work, each with a key that says whether it is already done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.records import EmbeddedImages, ImageFailure
+from cluster.store.store import EmbeddingStore, as_read, encoder_folder
+from immuno_core.features import LocalRequest
+from immuno_core.images import containing_file, open_image
+from immuno_core.records import EncoderInfo, text_digest
+
+FileIdentity = Literal["mtime", "content"]
+_State = tuple[str, str, str]
+"""What an image file is, in three fields."""
+_FORMAT: Final = "images 2"
+"""Changes with the form of the files: those of another are never looked at."""
+_READERS: Final = 16
+_BLOCK: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Consecutive images of a set: the unit of work, of storage and of resumption."""
+
+    key: str
+    paths: tuple[str, ...]
+    absent: frozenset[int]
+    """Rows whose file was not there when the shard was cut; the key changes when it appears."""
+
+
+class Cut(NamedTuple):
+    """An image set in shards."""
+
+    shards: tuple[Shard, ...]
+    dataset: str
+    """Digest of the list of files, whatever the size of a shard and the encoder."""
+
+
+class ShardRecord(NamedTuple):
+    """What a manifest says of a shard."""
+
+    key: str
+    images: int
+    rows: int
+    """Images that have an embedding."""
+    bytes: int
+    """Of its rows, as they are stored."""
+    checksum: str
+
+
+def cut(files: Sequence[str], encoder: EncoderInfo, shard_size: int, *, identity: FileIdentity = "mtime") -> Cut:
+    """Cut a list of image files into shards of `shard_size`, in their order, and say which list it is.
+
+    The last shard may be smaller.
+    """
+    dataset, shards = hashlib.sha256(), []
+    for start in range(0, len(files), shard_size):
+        paths = tuple(_absolute(file) for file in files[start : start + shard_size])
+        states = _contents(paths) if identity == "content" else _states(paths)
+        # Three fields for each image, each ended by a character that no path holds: nothing can be read in two ways.
+        fields = (state or (path, "absent", "") for path, state in zip(paths, states, strict=True))
+        listed = "".join(f"{a}\0{b}\0{c}\0" for a, b, c in fields).encode("utf-8", "surrogatepass")
+        dataset.update(listed)
+        absent = frozenset(row for row, state in enumerate(states) if state is None)
+        key = text_digest(_FORMAT, encoder.digest, hashlib.sha256(listed).hexdigest())
+        shards.append(Shard(key, paths, absent))
+    return Cut(tuple(shards), dataset.hexdigest())
+
+
+def shard_folder(store: EmbeddingStore, encoder: EncoderInfo) -> str:
+    """Return the folder of an encoder's shards."""
+    return f"{encoder_folder(encoder)}/{store.kind('images')}"
+
+
+def shard_name(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> str:
+    """Return the name of a shard's file."""
+    return store.name(store.kind("images"), encoder, key)
+
+
+def write_shard(store: EmbeddingStore, encoder: EncoderInfo, shard: Shard, embedded: EmbeddedImages) -> EmbeddedImages:
+    """Store a shard's embeddings and failures, and return them as they will be read: perhaps in half precision.
+
+    Raises SetupError where the store refuses them.
+    """
+    failures = [(failure.row, failure.reason, failure.transient) for failure in embedded.failures]
+    metadata = {
+        "key": shard.key,
+        "encoder": encoder.digest,
+        "images": str(len(shard.paths)),
+        "failures": json.dumps(failures),
+    }
+    rows = embedded.features.astype(store.dtype, copy=False)
+    store.write_rows(shard_name(store, encoder, shard.key), rows, metadata)
+    return embedded._replace(features=as_read(rows))
+
+
+def read_shard(store: EmbeddingStore, encoder: EncoderInfo, shard: Shard) -> EmbeddedImages | None:
+    """Return what the store holds of a shard, None where that is nothing, or damaged, or not this shard's."""
+    stored = store.read_rows(shard_name(store, encoder, shard.key), encoder.dim, dtype=store.dtype)
+    if stored is None or stored.metadata.get("key") != shard.key or stored.metadata.get("encoder") != encoder.digest:
+        return None
+    try:
+        # The paths are the shard's: identical content may have been embedded elsewhere.
+        failures = tuple(
+            ImageFailure(row, shard.paths[row], reason, transient)
+            for row, reason, transient in json.loads(stored.metadata["failures"])
+        )
+    except (KeyError, ValueError, TypeError, IndexError):
+        return None
+    failed = {failure.row for failure in failures}
+    if len(failed) != len(failures) or not failed <= set(range(len(shard.paths))):
+        return None
+    if len(stored.features) + len(failed) != len(shard.paths):
+        return None
+    return EmbeddedImages(stored.features, failures)
+
+
+def shard_record(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> ShardRecord | None:
+    """Return what a stored shard says of itself, without reading its rows; None where it is absent or not whole."""
+    header = store.read_header(shard_name(store, encoder, key))
+    if header is None or len(header.shape) != 2 or not header.metadata.get("images", "").isdecimal():
+        return None
+    rows, dim = header.shape
+    return ShardRecord(
+        key, int(header.metadata["images"]), rows, rows * dim * np.dtype(store.dtype).itemsize, header.checksum
+    )
+
+
+def is_final(shard: Shard, embedded: EmbeddedImages) -> bool:
+    """Whether embedding the shard again could change nothing: no file was refused that is there to be read."""
+    return all(failure.row in shard.absent for failure in embedded.failures if failure.transient)
+
+
+def _absolute(file: str) -> str:
+    return file if file.startswith("/") else str(Path(file).absolute())
+
+
+def _states(paths: Sequence[str]) -> list[_State | None]:
+    """Path, size and time of each image's file; None where it is absent."""
+    states: list[_State | None] = []
+    seen: tuple[str, tuple[str, str] | None] = ("", None)
+    for path in paths:
+        holder = containing_file(path)
+        if holder != seen[0]:  # the members of one tar follow one another
+            seen = (holder, _size_and_time(holder))
+        states.append(None if seen[1] is None else (path, *seen[1]))
+    return states
+
+
+def _size_and_time(path: str) -> tuple[str, str] | None:
+    try:
+        state = os.stat(path)  # noqa: PTH116 - a Path per image doubles the time for a million
+    except OSError:
+        return None
+    return str(state.st_size), str(state.st_mtime_ns)
+
+
+def _contents(paths: Sequence[str]) -> list[_State | None]:
+    """A digest of each image's bytes; None where they cannot be read."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(_content, paths))
+
+
+def _content(path: str) -> _State | None:
+    # A pipe or a device would block for ever.
+    if not os.path.isfile(containing_file(path)):  # noqa: PTH113 - as above
+        return None
+    try:
+        with open_image(path) as stream:
+            digest = hashlib.blake2b(digest_size=32)
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+            return ("content", digest.hexdigest(), "")
+    except (OSError, ValueError):
+        return None
+
+
+def write_local(
+    store: EmbeddingStore, encoder: EncoderInfo, shard: Shard, request: LocalRequest, values: NDArray[np.float64]
+) -> None:
+    """Store the answer (n,) for a shard of n images. Raises SetupError where the store refuses it."""
+    key = _key(shard, request)
+    store.write_values(_name(store, encoder, key), values, {"key": key, "encoder": encoder.digest})
+
+
+def read_local(
+    store: EmbeddingStore, encoder: EncoderInfo, shard: Shard, request: LocalRequest
+) -> NDArray[np.float64] | None:
+    """Return the stored answer (n,) for a shard; None where there is none, or not a whole one."""
+    key = _key(shard, request)
+    stored = store.read_values(_name(store, encoder, key))
+    if stored is None or stored.metadata != {"key": key, "encoder": encoder.digest}:
+        return None
+    return stored.values if len(stored.values) == len(shard.paths) else None
+
+
+def _key(shard: Shard, request: LocalRequest) -> str:
+    return text_digest("local", shard.key, request.key)
+
+
+def _name(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> str:
+    return store.name("local", encoder, key)

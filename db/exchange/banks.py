@@ -1,0 +1,292 @@
+"""Banks as files: exported with their embeddings, imported as generations of their own, embedded afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session as Transaction
+
+from db import queries
+from db.records import AntibodyDraft, AntibodyRecord, GenerationDraft, GenerationRecord, SessionRecord
+from db.schema import models as m
+from db.schema.engine import reading, writing
+from db.schema.types import plain_text, storable_text
+from db.schema.vectors import DTYPE, to_bytes
+from db.store import AntibodyStore
+from db.writing import batches, check_session_name, insert_new, insert_rows, new_id, now, write_generation
+from immuno_core.errors import SetupError
+from immuno_core.records import AntibodyKind, EncoderInfo, ProposedAntibody
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+_ENCODER = b"immuno_encoder"
+_TEXTS = ("text", "kind", "guards", "rationale")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedBank:
+    """Antibodies with their embeddings (A, d) of an encoder."""
+
+    antibodies: tuple[ProposedAntibody, ...]
+    vectors: NDArray[np.float32]
+    encoder: EncoderInfo
+
+
+def write_bank_parquet(path: Path, bank: EmbeddedBank) -> None:
+    """Write the file, whole or not at all; one that is there is replaced. Raises SetupError where it cannot be."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {name: storable_text(getattr(one, name)) for name in _TEXTS} | {"vector": vector}
+        for one, vector in zip(bank.antibodies, bank.vectors, strict=True)
+    ]
+    encoder = json.dumps(asdict(bank.encoder)).encode()
+    schema = pa.schema([*((name, pa.string()) for name in _TEXTS), ("vector", pa.list_(pa.float32()))])
+    table = pa.Table.from_pylist(rows, schema.with_metadata({_ENCODER: encoder}))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                pq.write_table(table, file, compression="zstd")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def read_bank_parquet(path: Path) -> EmbeddedBank:
+    """Read the file. Raises SetupError, naming the row where there is one, for what is no such file."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise SetupError(f"there is no file {path}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise SetupError(f"{path} is not a Parquet file ({str(error).splitlines()[0]})") from None
+    encoder = _encoder(path, table.schema.metadata or {})
+    missing = next((name for name in (*_TEXTS, "vector") if name not in table.column_names), None)
+    if missing is not None:
+        raise SetupError(f"{path} has no column '{missing}'; write one with: immuno db export SESSION FILE.parquet")
+    antibodies, vectors = [], []
+    for number, row in enumerate(table.to_pylist(), start=1):
+        where = f"{path}, row {number}"
+        antibodies.append(_antibody(row, where))
+        vector = np.array(row["vector"] if isinstance(row["vector"], list) else [], np.float32)
+        to_bytes(vector, encoder.dim, f"the antibody at {where}")  # refuses a wrong size, and NaN
+        vectors.append(vector)
+    if not antibodies:
+        raise SetupError(f"{path} holds no antibody")
+    return EmbeddedBank(tuple(antibodies), np.stack(vectors), encoder)
+
+
+def _antibody(row: dict[str, Any], where: str) -> ProposedAntibody:
+    for name in _TEXTS:
+        if not isinstance(row[name], str):
+            raise SetupError(f"{where}: '{name}' is not a text, but {row[name]!r}")
+    kind, kinds = row["kind"], get_args(AntibodyKind)
+    if kind not in kinds or not row["text"].strip():
+        raise SetupError(f"{where}: a text of the kind {' or '.join(kinds)} is wanted, not {row['text']!r}, {kind!r}")
+    return ProposedAntibody(
+        plain_text(row["text"]), kind, guards=plain_text(row["guards"]), rationale=plain_text(row["rationale"])
+    )
+
+
+def _encoder(path: Path, metadata: dict[bytes, bytes]) -> EncoderInfo:
+    try:
+        found = EncoderInfo(**json.loads(metadata[_ENCODER]))
+        sound = isinstance(found.dim, int) and isinstance(found.digest, str)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise SetupError(f"{path} does not say which encoder its vectors are of; it is no bank that immuno exported")
+    return found
+
+
+NO_ENCODER = EncoderInfo(
+    model="none",
+    pretrained=None,
+    dim=1,  # none, but PostgreSQL makes an index for each encoder, which wants one
+    logit_scale=0.0,
+    image_size=0,
+    precision="none",
+    weights_digest="none",
+    preprocess_digest="none",
+)
+"""Stands in the session of an imported bank, whose antibodies are texts without embeddings."""
+CONFIG = {"imported": True}
+"""The configuration of a session that holds imported banks."""
+
+
+def is_imported(session: SessionRecord) -> bool:
+    """Whether a session holds imported banks."""
+    return session.config == CONFIG
+
+
+@dataclass(frozen=True, slots=True)
+class BankSource:
+    """Where an imported bank came from."""
+
+    file: str
+    sha256: str
+    """Of the file's bytes: the same content is imported once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedBank:
+    """The generation of an imported bank, and whether this import made it."""
+
+    generation: GenerationRecord
+    is_new: bool
+
+
+def import_bank(
+    store: AntibodyStore, session: str, antibodies: Sequence[ProposedAntibody], source: BankSource
+) -> ImportedBank:
+    """Store the texts of a file as the next generation of a session of imported banks, made where it is missing.
+
+    One transaction. The source is kept in the generation's metrics (`source`) and told in its prompt. The texts have no
+    embedding, so the generation's bank has no members; a text that comes twice for one class is stored once. The same
+    content in the same session adds nothing. Raises SetupError for a session that was not made by imports.
+    """
+    check_session_name(session)
+    with writing(store.engine) as transaction:
+        found = _session(transaction, session, store.url)
+        stored = queries.generations(transaction, session_id=found.id)
+        same = [one for one in stored if one.metrics.get("source", {}).get("sha256") == source.sha256]
+        if same:
+            return ImportedBank(same[0], is_new=False)
+        number = write_generation(transaction, _draft(found.id, len(stored), antibodies, source), renumber=True)
+        return ImportedBank(queries.generations(transaction, session_id=found.id, number=number)[0], is_new=True)
+
+
+def _session(transaction: Transaction, name: str, url: str) -> m.Session:
+    time = now()
+    insert_new(transaction, m.Encoder, [asdict(NO_ENCODER) | {"digest": NO_ENCODER.digest, "created_at": time}])
+    row = {"id": new_id(), "name": name, "status": "finished", "config": CONFIG, "seed": 0, "git_sha": None}
+    row |= {"llm": None, "parent_generation_id": None}
+    more = {"versions": {}, "encoder_digest": NO_ENCODER.digest, "created_at": time, "updated_at": time}
+    insert_new(transaction, m.Session, [row | more])
+    # Locked, where a database has more than one writer: the same file may be imported twice at the same time.
+    found = transaction.scalars(select(m.Session).where(m.Session.name == name).with_for_update()).one()
+    if found.config != CONFIG:
+        raise SetupError(f"'{name}' in {url} is a session of its own; import the bank into another one with --session")
+    return found
+
+
+def _draft(
+    session_id: str, version: int, antibodies: Sequence[ProposedAntibody], source: BankSource
+) -> GenerationDraft:
+    time = now()
+    return GenerationDraft(
+        session_id=session_id,
+        number=version,
+        parent=None,
+        prompt_version=version,
+        prompts={"import": f"No prompt of ours: the texts of {source.file} (SHA-256 {source.sha256})."},
+        accepted=True,
+        reason=f"imported from {source.file}",
+        started_at=time,
+        finished_at=time,
+        metrics={"source": asdict(source)},
+        antibodies=tuple(
+            AntibodyDraft(
+                *(new_id(), one.text, one.kind, one.guards),
+                status="accepted",
+                rationale=one.rationale,
+                origin=source.file,
+            )
+            for one in antibodies
+        ),
+    )
+
+
+def unembedded(store: AntibodyStore, session_id: str, encoder_digest: str) -> tuple[AntibodyRecord, ...]:
+    """Return the antibodies of a session that have no proposed embedding of an encoder, oldest first."""
+    embedded = select(m.Embedding.id).where(
+        m.Embedding.antibody_id == m.Antibody.id,
+        m.Embedding.kind == "proposed",
+        m.Embedding.encoder_digest == encoder_digest,
+    )
+    with reading(store.engine) as transaction:
+        query = queries.antibody_rows().where(m.Generation.session_id == session_id, ~embedded.exists())
+        return tuple(queries.antibody_record(*row) for row in transaction.execute(query))
+
+
+def add_embeddings(store: AntibodyStore, encoder: EncoderInfo, vectors: Mapping[str, NDArray[np.float32]]) -> int:
+    """Store the (d,) embeddings of stored antibodies, by their ids, as if they had been proposed with them.
+
+    One transaction; an antibody that has one of that encoder keeps it. Return how many were added. Raises SetupError
+    for an antibody that is not stored, and for a vector of another size than the encoder's.
+    """
+    with writing(store.engine) as transaction:
+        row = asdict(encoder) | {"digest": encoder.digest, "created_at": now()}
+        insert_new(transaction, m.Encoder, [row])
+        made_in = _generations(transaction, list(vectors))
+        has = _embedded(transaction, list(vectors), encoder.digest)
+        rows = [
+            {
+                "id": new_id(),
+                "antibody_id": key,
+                "generation_id": made_in[key],
+                "encoder_digest": encoder.digest,
+                "kind": "proposed",
+                "parent_id": None,
+                "dim": encoder.dim,
+                "dtype": DTYPE,
+                "vector": to_bytes(vector, encoder.dim, f"the antibody {key}"),
+            }
+            for key, vector in vectors.items()
+            if key not in has
+        ]
+        insert_rows(transaction, m.Embedding, rows)
+        return len(rows)
+
+
+def add_bank_embeddings(store: AntibodyStore, generation: GenerationRecord, bank: EmbeddedBank) -> int:
+    """Store the embeddings that an imported bank brought; return how many were added."""
+    stored = store.antibodies(generation.session_id, generation=generation.number)
+    keys = {(one.text, one.guards): one.id for one in stored}
+    named = ((keys[one.text, one.guards], vector) for one, vector in zip(bank.antibodies, bank.vectors, strict=True))
+    return add_embeddings(store, bank.encoder, dict(named))
+
+
+def _generations(transaction: Transaction, keys: list[str]) -> dict[str, str]:
+    """Antibody id -> the generation that proposed it. On PostgreSQL it is locked: of two who embed it one waits."""
+    found: dict[str, str] = {}
+    for some in batches(keys):
+        query = select(m.Antibody.id, m.Antibody.generation_id).where(m.Antibody.id.in_(some))
+        found |= dict(transaction.execute(query).all())
+    for some in batches(found.values()):
+        mine = select(m.Generation.id).where(m.Generation.id.in_(some)).order_by(m.Generation.id)
+        transaction.execute(mine.with_for_update(key_share=True))
+    missing = next((key for key in keys if key not in found), None)
+    if missing is not None:
+        raise SetupError(f"there is no antibody with the id {missing!r}")
+    return found
+
+
+def _embedded(transaction: Transaction, keys: list[str], encoder_digest: str) -> set[str]:
+    proposed = select(m.Embedding.antibody_id).where(
+        m.Embedding.kind == "proposed", m.Embedding.encoder_digest == encoder_digest
+    )
+    found = (transaction.scalars(proposed.where(m.Embedding.antibody_id.in_(some))) for some in batches(keys))
+    return set(chain.from_iterable(found))

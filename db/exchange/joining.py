@@ -1,0 +1,233 @@
+"""Adding rows that were made in another database, or all of them: new ones are inserted, known ones must be equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    UniqueConstraint,
+    and_,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session as Transaction
+
+from db.exchange.rows import VECTOR, Row, encode
+from db.schema import models as m
+from db.schema.engine import reading, writing
+from db.schema.vectors import DTYPE
+from db.store import AntibodyStore
+from db.writing import check_session_name
+from immuno_core.errors import SetupError, did_you_mean
+
+TABLES: tuple[Table, ...] = tuple(m.Base.metadata.sorted_tables)
+"""Every table of the record, after those that its foreign keys refer to."""
+_BATCH = 500
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_CHANGING: dict[str, tuple[str, ...]] = {"sessions": ("status", "updated_at"), "runs": ("status", "finished_at")}
+"""What changes after a row was written; the last column is the time that tells which state is newer."""
+_LABELS = {"sessions": ("name",)}
+"""What a database may call differently (a session that was given another name on import)."""
+_SHARED = {"encoders": (("digest",), ("dim",)), "datasets": (("digest", "name", "split", "role"), ("count",))}
+"""Rows that every database makes itself: what they are known by, and what must agree."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """How many rows of a table were added, and how many were there already."""
+
+    table: str
+    added: int
+    present: int
+
+
+def join_rows(transaction: Transaction, table: Table, rows: Iterable[tuple[str, Row]]) -> Joined:
+    """Add the (place, row) pairs of a table in a write transaction, parents first; `place` names a row in errors.
+
+    Raises SetupError, naming the row, where it differs from the stored row of its key, takes another row's unique key,
+    refers to what is not there, breaks a rule of the schema, or has a vector of another size than its encoder's.
+    """
+    added = present = 0
+    dims = dict(transaction.execute(select(m.Encoder.digest, m.Encoder.dim)).all())
+    for batch in _batches(rows, _BATCH):
+        known = _stored(transaction, table, [row for _, row in batch])
+        new: list[tuple[str, Row]] = []
+        for place, row in batch:
+            if table.name == m.Embedding.__tablename__:
+                _check_vector(row, dims, place)
+            key = _key(table, row)
+            if key in known:
+                _agree(transaction, table, known[key], row, place)
+                present += 1
+            else:
+                known[key] = row
+                new.append((place, row))
+        _insert(transaction, table, new)
+        added += len(new)
+    return Joined(table.name, added, present)
+
+
+def parents_first(table: Table, where: ColumnElement[bool] | None = None) -> Select[Any]:
+    """Return a query of a table's rows (those that fit) in an order in which they can be inserted.
+
+    In a table that refers to itself a row comes after the one that it refers to, which must fit too.
+    """
+    fits = true() if where is None else where
+    keys = list(table.primary_key.columns)
+    own = next((one for one in table.foreign_key_constraints if one.referred_table is table), None)
+    if own is None:
+        return select(table).where(fits).order_by(*keys)
+    pairs = [(element.parent, element.column) for element in own.elements]
+    columns = {column.name: column for column in (*keys, *(referred for _, referred in pairs))}.values()
+    is_root = or_(*(parent.is_(None) for parent, _ in pairs))
+    tree = select(*columns, literal(0).label("depth")).where(fits, is_root).cte("tree", recursive=True)
+    below = and_(*(parent == tree.c[referred.name] for parent, referred in pairs))
+    tree = tree.union_all(select(*columns, tree.c.depth + 1).join(tree, below).where(fits))
+    placed = and_(*(key == tree.c[key.name] for key in keys))
+    return select(table).join(tree, placed).order_by(tree.c.depth, *keys)
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    source = iter(items)
+    while batch := list(islice(source, size)):
+        yield batch
+
+
+def _known_by(table: Table) -> list[str]:
+    if table.name in _SHARED:
+        return list(_SHARED[table.name][0])
+    return [column.name for column in table.primary_key.columns]
+
+
+def _key(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in _known_by(table))
+
+
+def _stored(transaction: Transaction, table: Table, rows: Sequence[Row]) -> dict[tuple[Any, ...], Row]:
+    columns = [table.columns[name] for name in _known_by(table)]
+    keys = [_key(table, row) for row in rows]
+    among = columns[0].in_([key[0] for key in keys]) if len(columns) == 1 else tuple_(*columns).in_(keys)
+    found = [dict(row._mapping) for row in transaction.execute(select(table).where(among))]
+    return {_key(table, row): row for row in found}
+
+
+def _agree(transaction: Transaction, table: Table, stored: Row, row: Row, place: str) -> None:
+    """Check that two rows of one key say the same; take over what changes where the new row is newer."""
+    changing = _CHANGING.get(table.name, ())
+    if table.name in _SHARED:
+        compared = set(_SHARED[table.name][1])
+    else:
+        compared = set(row) - set(changing) - set(_LABELS.get(table.name, ()))
+    old, new = encode(table, stored), encode(table, row)
+    for name in sorted(compared):
+        differs = stored[name] != row[name] if name == VECTOR else old[name] != new[name]
+        if differs:
+            raise SetupError(
+                f"{place}: the database has this row ({', '.join(map(repr, _key(table, row)))}) with another "
+                f"'{name}'; one of the two was changed by hand: nothing was added"
+            )
+    if changing and (row[changing[-1]] or _NEVER) > (stored[changing[-1]] or _NEVER):
+        values = {name: row[name] for name in changing}
+        mine = and_(*(table.columns[name] == row[name] for name in _known_by(table)))
+        transaction.execute(update(table).where(mine).values(values))
+
+
+def _insert(transaction: Transaction, table: Table, rows: Sequence[tuple[str, Row]]) -> None:
+    if not rows:
+        return
+    try:
+        with transaction.begin_nested():
+            transaction.execute(insert(table), [row for _, row in rows])
+    except IntegrityError:
+        for place, row in rows:  # one of them it was: again, one by one, to name it
+            _insert_one(transaction, table, place, row)
+
+
+def _insert_one(transaction: Transaction, table: Table, place: str, row: Row) -> None:
+    try:
+        with transaction.begin_nested():
+            transaction.execute(insert(table), [row])
+    except IntegrityError as error:
+        raise SetupError(f"{place}: {_why(transaction, table, row, str(error.orig))}; nothing was added") from None
+
+
+def _why(transaction: Transaction, table: Table, row: Row, refused: str) -> str:
+    for names in _unique_keys(table):
+        if any(row[name] is None for name in names):
+            continue
+        same = and_(*(table.columns[name] == row[name] for name in names))
+        taken = transaction.execute(select(*table.primary_key.columns).where(same)).first()
+        if taken is not None:
+            mend = (
+                "; name it otherwise here: import-session --as NAME, or merge --rename OLD NEW"
+                if table.name == m.Session.__tablename__
+                else ""
+            )
+            values = ", ".join(f"{name} {row[name]!r}" for name in names)
+            return f"{values} is taken by another row of '{table.name}' ({', '.join(map(str, taken))}){mend}"
+    if "foreign key" in refused.lower():
+        return "it refers to a row that is neither in the database nor before it"
+    return f"it breaks a rule of the table ({refused.splitlines()[0]})"
+
+
+def _unique_keys(table: Table) -> list[list[str]]:
+    constraints = [one.columns for one in table.constraints if isinstance(one, UniqueConstraint)]
+    indexes = [one.columns for one in table.indexes if one.unique]
+    return [[column.name for column in columns] for columns in (*constraints, *indexes)]
+
+
+def _check_vector(row: Row, dims: Mapping[str, int], place: str) -> None:
+    dim = dims.get(row["encoder_digest"])
+    if dim is None:
+        raise SetupError(f"{place}: its encoder {row['encoder_digest']} is not in the database; nothing was added")
+    if row["dim"] != dim or row["dtype"] != DTYPE or len(row[VECTOR]) != 4 * dim:
+        raise SetupError(
+            f"{place}: its vector has {len(row[VECTOR])} bytes ({row['dim']} numbers of type {row['dtype']}), but its "
+            f"encoder gives {dim} of type {DTYPE}; nothing was added"
+        )
+
+
+_AT_ONCE = 1000
+
+
+def merge(store: AntibodyStore, other: AntibodyStore, *, rename: Mapping[str, str] | None = None) -> tuple[Joined, ...]:
+    """Add all rows of `other` to `store` in one transaction; return what was added, table by table.
+
+    Both may be SQLite or PostgreSQL. `rename` (name in `other` -> name here) keeps two sessions of one name apart.
+    A second merge adds nothing. Raises SetupError where both are the same database, for a session to rename that is
+    not there, and for a row that contradicts one of `store` (db.exchange.joining says when), naming it.
+    """
+    if store.url == other.url:
+        raise SetupError(f"{other.url} would be merged into itself; name another database")
+    renamed = dict(rename or {})
+    names = [session.name for session in other.sessions()]
+    for name, new in renamed.items():
+        check_session_name(new)
+        if name not in names:
+            raise SetupError(f"no session '{name}' in {other.url}{did_you_mean(name, names)}")
+    with reading(other.engine) as source, writing(store.engine) as target:
+        return tuple(join_rows(target, table, _rows(source, table, other.url, renamed)) for table in TABLES)
+
+
+def _rows(source: Transaction, table: Table, url: str, renamed: Mapping[str, str]) -> Iterator[tuple[str, Row]]:
+    found = source.execute(parents_first(table), execution_options={"yield_per": _AT_ONCE})
+    for one in found:
+        row = dict(one._mapping)
+        if table.name == "sessions":
+            row["name"] = renamed.get(row["name"], row["name"])
+        key = ", ".join(str(row[column.name]) for column in table.primary_key.columns)
+        yield f"{url}: row {key} of '{table.name}'", row

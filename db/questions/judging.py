@@ -1,0 +1,79 @@
+"""What every generation's boundary said of one sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from db.schema import models as m
+from db.schema.engine import reading
+from db.schema.types import join_number
+from db.store import AntibodyStore
+from immuno_core.errors import SetupError, did_you_mean
+
+_MOST_SUGGESTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A generation's verdict on a sample (immuno_core.records.Verdict), and whose it is."""
+
+    session: str
+    generation: int
+    set_name: str
+    sample_id: str
+    accepted: bool
+    score: float
+    """Higher = more in-distribution."""
+    nearest_class: str
+    nearest_antibody_id: str | None
+    nearest_antibody: str | None
+    """The text of the antibody with the largest exceedance; None where none fires."""
+
+
+def judgements(
+    store: AntibodyStore, sample: str, session_id: str | None = None, *, set_name: str | None = None
+) -> tuple[Judgement, ...]:
+    """Return the verdicts on a sample by session, generation and set; None where one is no filter.
+
+    `sample` is its id: the path relative to its set. Raises SetupError for a sample that no generation has judged.
+    """
+    query = (
+        select(m.Verdict, m.Session.name, m.Generation.number, m.Antibody.text)
+        .join(m.Generation, m.Generation.id == m.Verdict.generation_id)
+        .join(m.Session, m.Session.id == m.Generation.session_id)
+        .outerjoin(m.Antibody, m.Antibody.id == m.Verdict.nearest_antibody_id)
+        .where(m.Verdict.sample_id == sample)
+        .order_by(m.Session.created_at, m.Session.id, m.Generation.number)
+    )
+    if session_id is not None:
+        query = query.where(m.Generation.session_id == session_id)
+    if set_name is not None:
+        query = query.where(m.Verdict.set_name == set_name)
+    with reading(store.engine) as transaction:
+        rows = transaction.execute(query).all()
+        if not rows:
+            like = select(m.Verdict.sample_id).where(m.Verdict.sample_id.icontains(sample, autoescape=True))
+            names = transaction.scalars(like.distinct().limit(_MOST_SUGGESTED)).all()
+            raise SetupError(
+                f"no verdict on the sample {sample!r} here{did_you_mean(sample, names)}; a sample is named by its path"
+                " in its set, and a generation judges the feedback sets"
+            )
+    found = [
+        Judgement(
+            session=session,
+            generation=number,
+            set_name=verdict.set_name,
+            sample_id=verdict.sample_id,
+            accepted=verdict.accepted,
+            score=join_number(verdict.score, verdict.score_kind),
+            nearest_class=verdict.nearest_class,
+            nearest_antibody_id=verdict.nearest_antibody_id,
+            nearest_antibody=text,
+        )
+        for verdict, session, number, text in rows
+    ]
+    # Of one generation by set, sorted here: databases sort text each by its own rules.
+    order = {key: place for place, key in enumerate(dict.fromkeys((one.session, one.generation) for one in found))}
+    return tuple(sorted(found, key=lambda one: (order[one.session, one.generation], one.set_name)))

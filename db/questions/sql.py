@@ -1,0 +1,156 @@
+"""SQL from a user, read-only by construction, with a limit on time and on rows.
+
+SQLite: a connection of its own, opened with mode=ro, which asks about every step of a statement and lets through only
+reading: no write, no ATTACH, no PRAGMA, no extension. PostgreSQL: a cursor declared over the query (only a query can
+be) in a READ ONLY transaction with a statement_timeout; what a function of the server may do besides is decided by the
+rights of the role that connects.
+
+Values are as they are stored: db.schema.types tells how texts are escaped, db.schema.types how NaN is kept; bytes come
+as hex.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy.exc import DBAPIError
+
+from db.schema.engine import is_sqlite, reading
+from db.store import AntibodyStore
+from immuno_core.errors import SetupError
+
+_ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+_REFUSED_FUNCTIONS = ("load_extension", "fts3_tokenizer")
+_LONGEST_VALUE = 8 << 20
+"""Bytes: one SQL function can fill the memory within one step, and no clock is looked at within a step."""
+_LONGEST_PATTERN = 200
+_STEPS = 10_000
+"""Of SQLite's machine between two looks at the clock: below a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query found."""
+
+    columns: tuple[str, ...]
+    """Distinct: of several with one name the later ones are numbered, x, x_2."""
+    rows: tuple[tuple[Any, ...], ...]
+    more: bool
+    """Whether there are rows beyond the limit."""
+
+
+def run_sql(store: AntibodyStore, query: str, *, seconds: float = 10.0, limit: int = 1000) -> Answer:
+    """Run one SELECT and return its first `limit` rows.
+
+    Raises SetupError for what is no single query, for one that would do anything but read, and for one that takes
+    longer than `seconds`.
+    """
+    if any(character == "\x00" or "\ud800" <= character <= "\udfff" for character in query):
+        raise SetupError("SQL may hold neither NUL nor lone surrogates")
+    found = (_run_on_sqlite if is_sqlite(store.engine.url) else _run_on_postgresql)(store, query, seconds, limit + 1)
+    columns, rows = found
+    if not columns:
+        raise SetupError("that is no query; write a SELECT, as in: SELECT name FROM sessions")
+    plain = tuple(tuple(_plain(value) for value in row) for row in rows[:limit])
+    return Answer(_distinct(columns), plain, more=len(rows) > limit)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say of a value."""
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, Decimal):
+        return float(value)
+    return value if value is None or isinstance(value, str | int | float | dict | list | datetime) else str(value)
+
+
+def _run_on_sqlite(
+    store: AntibodyStore, query: str, seconds: float, most: int
+) -> tuple[list[str], Sequence[tuple[Any, ...]]]:
+    deadline = time.monotonic() + seconds
+    with closing(sqlite3.connect(_read_only(_file(store)), uri=True, isolation_level=None)) as connection:
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")  # SQL can cut a character in two
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
+        connection.set_authorizer(_authorize)
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+        try:
+            cursor = connection.execute(query)
+            return [name for name, *_ in cursor.description or ()], cursor.fetchmany(most)
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise _explained(str(error), seconds) from None
+
+
+def _authorize(action: int, _first: str | None, second: str | None, _database: str | None, _inner: str | None) -> int:
+    allowed = action in _ALLOWED and not (action == sqlite3.SQLITE_FUNCTION and second in _REFUSED_FUNCTIONS)
+    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+
+
+def _file(store: AntibodyStore) -> Path:
+    with reading(store.engine) as transaction:
+        return Path(transaction.connection().exec_driver_sql("PRAGMA database_list").all()[0][2])
+
+
+def _read_only(path: Path) -> str:
+    log = path.with_name(f"{path.name}-wal")
+    # Without a log nobody is writing; SQLite could not make its helper files in a folder that may not be written.
+    alone = not os.access(path.parent, os.W_OK) and not (log.exists() and log.stat().st_size)
+    return f"file:{quote(str(path))}?mode=ro" + ("&immutable=1" if alone else "")
+
+
+def _run_on_postgresql(
+    store: AntibodyStore, query: str, seconds: float, most: int
+) -> tuple[list[str], Sequence[tuple[Any, ...]]]:
+    with reading(store.engine) as transaction:
+        connection = transaction.connection()
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(1000 * seconds))}")
+        driver: Any = connection.connection.dbapi_connection
+        try:
+            # A named cursor sends DECLARE ... CURSOR FOR by the extended protocol, which takes one statement only.
+            with driver.cursor(name="immuno_sql") as cursor:
+                cursor.execute(query)
+                return [column.name for column in cursor.description or ()], cursor.fetchmany(most)
+        except (connection.dialect.loaded_dbapi.Error, DBAPIError) as error:
+            raise _explained(str(error), seconds) from None
+        finally:
+            driver.rollback()
+
+
+_MEANINGS = (
+    ("statement timeout", "it took longer than {seconds:g} s; narrow it, or allow more with --seconds"),
+    ("interrupted", "it took longer than {seconds:g} s; narrow it, or allow more with --seconds"),
+    ("authoriz", "only reading is allowed: SELECT, WITH, VALUES and EXPLAIN of them"),
+    ("prohibited", "only reading is allowed: SELECT, WITH, VALUES and EXPLAIN of them"),
+    ("read-only", "only reading is allowed: SELECT, WITH and VALUES"),
+    ("one statement", "one statement at a time"),
+    ("multiple commands", "one statement at a time"),
+    ("too big", f"a value in it is longer than {_LONGEST_VALUE >> 20} MB"),
+)
+
+
+def _explained(message: str, seconds: float) -> SetupError:
+    first = message.strip().splitlines()[0] if message.strip() else "it failed"
+    meaning = next((words for part, words in _MEANINGS if part in first), None)
+    return SetupError("the SQL was not run to its end: " + (meaning.format(seconds=seconds) if meaning else first))
+
+
+def _distinct(columns: Sequence[str]) -> tuple[str, ...]:
+    taken: list[str] = []
+    for name in columns:
+        number, own = 1, name
+        while own in taken:
+            number += 1
+            own = f"{name}_{number}"
+        taken.append(own)
+    return tuple(taken)

@@ -1,0 +1,1 @@
+"""The tables, their types, and how a database comes to have them."""

@@ -1,0 +1,404 @@
+"""The tables. One schema for SQLite and PostgreSQL: portable types, named constraints, text keys that sort by time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, get_args
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    String,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from db.records import AntibodyRelation, RunStatus, SessionStatus
+from db.schema.types import KINDS, LosslessText, StrictJson, UtcDateTime
+from immuno_core.records import AntibodyKind, AntibodyStatus, Split
+
+Key = Annotated[str, mapped_column(String(36))]
+PrimaryKey = Annotated[str, mapped_column(String(36), primary_key=True)]
+Digest = Annotated[str, mapped_column(String(64))]
+Word = Annotated[str, mapped_column(String(32))]
+"""One of a few words fixed by the program."""
+Seed = Annotated[int, mapped_column(BigInteger)]
+NumberKind = Annotated[str, mapped_column(String(6))]
+
+
+class Base(DeclarativeBase):
+    """The base of every table: one naming convention, one mapping from Python types to columns."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it as a plain class attribute)
+        str: LosslessText(),
+        float: Double(),
+        datetime: UtcDateTime(),
+        dict[str, Any]: StrictJson(),
+        dict[str, str]: StrictJson(),
+        list[str]: StrictJson(),
+    }
+
+
+def one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
+    """The column holds one of the words."""
+    return CheckConstraint(f"{column} IN ({', '.join(repr(word) for word in words)})", name=column)
+
+
+def numbers_of(*columns: str, optional: bool = False) -> tuple[CheckConstraint, ...]:
+    """Each column has a value exactly where its kind is finite. Without a kind (`optional`) nothing was measured."""
+    kind = "coalesce({}_kind, '')" if optional else "{}_kind"
+    return tuple(
+        constraint
+        for column in columns
+        for constraint in (
+            one_of(f"{column}_kind", KINDS),
+            CheckConstraint(f"({kind.format(column)} = 'finite') = ({column} IS NOT NULL)", name=f"{column}_finite"),
+        )
+    )
+
+
+class Encoder(Base):
+    """What fixes an embedding (immuno_core.records.EncoderInfo)."""
+
+    __tablename__ = "encoders"
+
+    digest: Mapped[Digest] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    pretrained: Mapped[str | None]
+    dim: Mapped[int]
+    logit_scale: Mapped[float]
+    image_size: Mapped[int]
+    precision: Mapped[Word]
+    weights_digest: Mapped[str]
+    preprocess_digest: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class Dataset(Base):
+    """An image set as it was when it was used."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        UniqueConstraint("digest", "name", "split", "role"),
+        one_of("split", get_args(Split)),
+        one_of("role", ("id", "outlier")),
+    )
+
+    id: Mapped[PrimaryKey]
+    digest: Mapped[str]
+    name: Mapped[str]
+    split: Mapped[Word]
+    role: Mapped[Word]
+    count: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class Session(Base):
+    """A resumable refinement run. It may start from a generation of another session, which may be elsewhere: no key."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (UniqueConstraint("name"), one_of("status", get_args(SessionStatus)))
+
+    id: Mapped[PrimaryKey]
+    name: Mapped[str]
+    status: Mapped[Word]
+    config: Mapped[dict[str, Any]]
+    seed: Mapped[Seed]
+    git_sha: Mapped[str | None]
+    versions: Mapped[dict[str, str]]
+    encoder_digest: Mapped[Digest] = mapped_column(ForeignKey("encoders.digest"))
+    llm: Mapped[str | None]
+    parent_generation_id: Mapped[Key | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Prompt(Base):
+    """The text of one step in one version of a session's prompt. A step that is new in its version has no parent."""
+
+    __tablename__ = "prompts"
+    __table_args__ = (
+        UniqueConstraint("session_id", "version", "step"),
+        ForeignKeyConstraint(
+            ["session_id", "parent_version", "step"], ["prompts.session_id", "prompts.version", "prompts.step"]
+        ),
+    )
+
+    id: Mapped[PrimaryKey]
+    session_id: Mapped[Key] = mapped_column(ForeignKey("sessions.id"))
+    version: Mapped[int]
+    step: Mapped[str]
+    text: Mapped[str]
+    parent_version: Mapped[int | None]
+    reason: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class Generation(Base):
+    """One round of the loop. Its prompt version is in `prompts`, where it has one row per step."""
+
+    __tablename__ = "generations"
+    __table_args__ = (UniqueConstraint("session_id", "number"),)
+
+    id: Mapped[PrimaryKey]
+    session_id: Mapped[Key] = mapped_column(ForeignKey("sessions.id"))
+    number: Mapped[int]
+    parent_id: Mapped[Key | None] = mapped_column(ForeignKey("generations.id"))
+    prompt_version: Mapped[int]
+    accepted: Mapped[bool]
+    reason: Mapped[str]
+    guideline: Mapped[str]
+    metrics: Mapped[dict[str, Any]]
+    random_state: Mapped[dict[str, Any]]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime]
+
+
+class Antibody(Base):
+    """An antibody as proposed, kept or not. `digest` stands for (text, guards), which may be too long for an index.
+
+    What it was made from may be an antibody of another session, and that in another database: hence no foreign key.
+    """
+
+    __tablename__ = "antibodies"
+    __table_args__ = (
+        UniqueConstraint("generation_id", "digest"),
+        UniqueConstraint("generation_id", "position"),
+        # By hash on PostgreSQL, where a B-tree takes no text above 2.7 kB.
+        Index(None, "text", postgresql_using="hash"),
+        one_of("kind", get_args(AntibodyKind)),
+        one_of("status", get_args(AntibodyStatus)),
+        one_of("relation", get_args(AntibodyRelation)),
+        CheckConstraint("(relation IS NULL) = (parent_id IS NULL)", name="relation_to_a_parent"),
+    )
+
+    id: Mapped[PrimaryKey]
+    generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"))
+    position: Mapped[int]
+    text: Mapped[str]
+    kind: Mapped[Word]
+    guards: Mapped[str]
+    digest: Mapped[Digest]
+    rationale: Mapped[str]
+    status: Mapped[Word]
+    reason: Mapped[str]
+    cosine: Mapped[float | None]
+    origin: Mapped[str]
+    parent_id: Mapped[Key | None] = mapped_column(index=True)
+    relation: Mapped[Word | None]
+    created_at: Mapped[datetime]
+
+
+class Embedding(Base):
+    """A vector of an antibody: the proposed one, or one matured in a later generation from its parent."""
+
+    __tablename__ = "embeddings"
+    __table_args__ = (
+        UniqueConstraint("antibody_id", "generation_id", "kind", "encoder_digest"),
+        one_of("kind", ("proposed", "matured")),
+    )
+
+    id: Mapped[PrimaryKey]
+    antibody_id: Mapped[Key] = mapped_column(ForeignKey("antibodies.id"))
+    generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), index=True)
+    encoder_digest: Mapped[Digest] = mapped_column(ForeignKey("encoders.digest"))
+    kind: Mapped[Word]
+    parent_id: Mapped[Key | None] = mapped_column(ForeignKey("embeddings.id"))
+    dim: Mapped[int]
+    dtype: Mapped[Word]
+    vector: Mapped[bytes]
+
+
+class BankMember(Base):
+    """An antibody in force after a generation, and with which embedding."""
+
+    __tablename__ = "bank_members"
+
+    generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), primary_key=True)
+    antibody_id: Mapped[Key] = mapped_column(ForeignKey("antibodies.id"), primary_key=True, index=True)
+    embedding_id: Mapped[Key] = mapped_column(ForeignKey("embeddings.id"))
+
+
+class Effect(Base):
+    """A measured boundary effect (immuno_core.records.Effect) of an antibody; of a bank where `antibody_id` is NULL."""
+
+    __tablename__ = "effects"
+    __table_args__ = (
+        UniqueConstraint("generation_id", "antibody_id", "scope", "outlier_set", "split"),
+        # NULLs differ from one another in a unique key, so the effects of banks need their own.
+        Index(
+            "ux_effects_bank",
+            "generation_id",
+            "outlier_set",
+            "split",
+            unique=True,
+            sqlite_where=text("antibody_id IS NULL"),
+            postgresql_where=text("antibody_id IS NULL"),
+        ),
+        one_of("scope", ("solo", "leave_one_out", "bank")),
+        one_of("split", get_args(Split)),
+        CheckConstraint("(scope = 'bank') = (antibody_id IS NULL)", name="bank_has_no_antibody"),
+        *numbers_of("gain", "harm", "d_fpr95", "d_auroc", "d_id_accuracy"),
+    )
+
+    id: Mapped[PrimaryKey]
+    generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"))
+    antibody_id: Mapped[Key | None] = mapped_column(ForeignKey("antibodies.id"), index=True)
+    scope: Mapped[Word]
+    outlier_set: Mapped[str]
+    split: Mapped[Word]
+    gain: Mapped[float | None]
+    gain_kind: Mapped[NumberKind]
+    harm: Mapped[float | None]
+    harm_kind: Mapped[NumberKind]
+    d_fpr95: Mapped[float | None]
+    d_fpr95_kind: Mapped[NumberKind]
+    d_auroc: Mapped[float | None]
+    d_auroc_kind: Mapped[NumberKind]
+    d_id_accuracy: Mapped[float | None]
+    d_id_accuracy_kind: Mapped[NumberKind]
+    fired_id: Mapped[int]
+    fired_outliers: Mapped[int]
+
+
+class Verdict(Base):
+    """What a generation's boundary said of one feedback sample (immuno_core.records.Verdict)."""
+
+    __tablename__ = "verdicts"
+    __table_args__ = numbers_of("score")
+
+    generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), primary_key=True)
+    set_name: Mapped[str] = mapped_column(primary_key=True)
+    sample_id: Mapped[str] = mapped_column(primary_key=True, index=True)
+    score: Mapped[float | None]
+    score_kind: Mapped[NumberKind]
+    accepted: Mapped[bool]
+    nearest_class: Mapped[str]
+    nearest_antibody_id: Mapped[Key | None] = mapped_column(ForeignKey("antibodies.id"))
+
+
+class LlmCall(Base):
+    """A call of the chat model, written before the generation that it belongs to: hence a number and no foreign key.
+
+    `cache_key` is equal where model, parameters and messages are; a call with `reused` took the reply of an earlier
+    one with its key, and cost nothing. `seconds` is how long the reply took.
+    """
+
+    __tablename__ = "llm_calls"
+    __table_args__ = (
+        UniqueConstraint("session_id", "generation", "step", "subject"),
+        CheckConstraint("reply_text IS NOT NULL OR error IS NOT NULL", name="replied_or_failed"),
+    )
+
+    id: Mapped[PrimaryKey]
+    session_id: Mapped[Key] = mapped_column(ForeignKey("sessions.id"))
+    generation: Mapped[int]
+    step: Mapped[str]
+    subject: Mapped[str]
+    request_digest: Mapped[Digest]
+    request_text: Mapped[str]
+    reply_text: Mapped[str | None]
+    error: Mapped[str | None]
+    model: Mapped[str]
+    parameters: Mapped[dict[str, Any]]
+    cache_key: Mapped[Digest | None] = mapped_column(index=True)
+    reused: Mapped[bool]
+    prompt_tokens: Mapped[int | None]
+    completion_tokens: Mapped[int | None]
+    cost_usd: Mapped[float | None]
+    seconds: Mapped[float | None]
+    created_at: Mapped[datetime]
+
+
+class Run(Base):
+    """A run of a benchmark."""
+
+    __tablename__ = "runs"
+    __table_args__ = (one_of("status", get_args(RunStatus)),)
+
+    id: Mapped[PrimaryKey]
+    config: Mapped[dict[str, Any]]
+    config_digest: Mapped[Digest] = mapped_column(index=True)
+    seed: Mapped[Seed]
+    git_sha: Mapped[str | None]
+    versions: Mapped[dict[str, str]]
+    status: Mapped[Word]
+    session_id: Mapped[Key | None] = mapped_column(ForeignKey("sessions.id"))
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class Result(Base):
+    """One line of results.json (immuno_core.records.ResultRow)."""
+
+    __tablename__ = "results"
+    __table_args__ = (
+        UniqueConstraint("run_id", "method", "seed", "ood"),
+        *numbers_of("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"),
+        *numbers_of("h_score", "oscr", "threshold", "acceptance", "rejection", "accepted_accuracy", optional=True),
+    )
+
+    id: Mapped[PrimaryKey]
+    run_id: Mapped[Key] = mapped_column(ForeignKey("runs.id"))
+    method: Mapped[str]
+    params: Mapped[dict[str, Any]]
+    seed: Mapped[Seed]
+    ood: Mapped[str]
+    n_id: Mapped[int]
+    n_ood: Mapped[int]
+    auroc: Mapped[float | None]
+    auroc_kind: Mapped[NumberKind]
+    aupr_in: Mapped[float | None]
+    aupr_in_kind: Mapped[NumberKind]
+    aupr_out: Mapped[float | None]
+    aupr_out_kind: Mapped[NumberKind]
+    fpr95_id: Mapped[float | None]
+    fpr95_id_kind: Mapped[NumberKind]
+    fpr95_ood: Mapped[float | None]
+    fpr95_ood_kind: Mapped[NumberKind]
+    id_accuracy: Mapped[float | None]
+    id_accuracy_kind: Mapped[NumberKind]
+    antibodies: Mapped[int]
+    extra: Mapped[dict[str, Any]]
+    arm: Mapped[str]
+    intervals: Mapped[dict[str, Any]]
+    h_score: Mapped[float | None]
+    h_score_kind: Mapped[NumberKind | None]
+    oscr: Mapped[float | None]
+    oscr_kind: Mapped[NumberKind | None]
+    threshold: Mapped[float | None]
+    threshold_kind: Mapped[NumberKind | None]
+    acceptance: Mapped[float | None]
+    acceptance_kind: Mapped[NumberKind | None]
+    rejection: Mapped[float | None]
+    rejection_kind: Mapped[NumberKind | None]
+    accepted_accuracy: Mapped[float | None]
+    accepted_accuracy_kind: Mapped[NumberKind | None]
+
+
+class TestRead(Base):
+    """One opening of the sealed split: when, by which run, which sets, why."""
+
+    __tablename__ = "test_reads"
+    __test__ = False  # not a pytest class
+
+    id: Mapped[PrimaryKey]
+    run_id: Mapped[Key] = mapped_column(ForeignKey("runs.id"), index=True)
+    sets: Mapped[list[str]]
+    reason: Mapped[str]
+    at: Mapped[datetime]

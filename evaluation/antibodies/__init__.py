@@ -1,0 +1,1 @@
+"""Antibodies as texts and vectors: files, wording, negative selection, maturation, mining."""

@@ -1,0 +1,117 @@
+"""The files in which people keep and share the texts of a bank: our own JSONL, EOE's JSON, plain lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.files import write_atomically
+from immuno_core.records import AntibodyKind, ProposedAntibody
+
+_KINDS: tuple[AntibodyKind, ...] = get_args(AntibodyKind)
+
+
+def read_bank_file(path: Path) -> list[ProposedAntibody]:
+    """Read the texts of a bank from a .jsonl, .json (EOE) or .txt file; see the module for the formats.
+
+    Raises SetupError naming the file, and the line or the class, of whatever is not as it should be.
+    """
+    readers = {".jsonl": _read_jsonl, ".json": _read_eoe, ".txt": _read_lines}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise SetupError(f"{path}: a bank is a .jsonl, an EOE .json or a .txt file, not '{path.suffix}'")
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SetupError(f"no bank of antibodies at {path}; put [antibodies] file right") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"cannot read {path} as UTF-8 text: {error}") from None
+    found = reader(path, content)
+    if not found:
+        raise SetupError(f"{path} holds no antibody; leave out [antibodies] to measure without a bank")
+    return found
+
+
+def write_bank_jsonl(path: Path, antibodies: Iterable[ProposedAntibody]) -> None:
+    """Write antibodies as .jsonl; the file appears whole or not at all, with its folder where that is missing."""
+    lines = []
+    for one in antibodies:
+        entry = {"text": one.text, "kind": one.kind, "guards": one.guards}
+        if one.rationale:
+            entry["rationale"] = one.rationale
+        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+    write_atomically(path, "".join(lines))
+
+
+def _read_jsonl(path: Path, content: str) -> list[ProposedAntibody]:
+    found = []
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise SetupError(f"{where}: not JSON ({error})") from None
+        if not isinstance(entry, dict):
+            raise SetupError(f"{where}: not an object with text, kind and guards")
+        found.append(_from_entry(entry, where))
+    return found
+
+
+def _from_entry(entry: dict[str, Any], where: str) -> ProposedAntibody:
+    for key in ("text", "kind", "guards"):
+        if key not in entry:
+            raise SetupError(f"{where}: the key '{key}' is missing")
+    for key in ("text", "kind", "guards", "rationale"):
+        if not isinstance(entry.get(key, ""), str):
+            raise SetupError(f"{where}: '{key}' is not a text")
+    if entry["kind"] not in _KINDS:
+        raise SetupError(f"{where}: unknown kind '{entry['kind']}'{did_you_mean(entry['kind'], _KINDS)}")
+    return ProposedAntibody(
+        text=_checked(entry["text"], where),
+        kind=entry["kind"],
+        guards=_checked(entry["guards"], where, may_be_empty=True),
+        rationale=_checked(entry.get("rationale", ""), where, may_be_empty=True),
+    )
+
+
+def _read_eoe(path: Path, content: str) -> list[ProposedAntibody]:
+    try:
+        classes = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise SetupError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:
+        raise SetupError(f"{path}: not JSON ({error})") from None
+    if not isinstance(classes, dict):
+        raise SetupError(f"{path}: not an object {{class: [text, ...]}}, as EOE writes it")
+    found = []
+    for name, texts in classes.items():
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise SetupError(f"{path}: the value of '{name}' is not a list of texts")
+        where = f"{path}, class '{name}'"
+        found += [ProposedAntibody(_checked(text, where), "look_alike", guards=name) for text in texts]
+    return found
+
+
+def _read_lines(path: Path, content: str) -> list[ProposedAntibody]:
+    return [
+        ProposedAntibody(_checked(line, f"{path}, line {number}"), "look_alike", guards="")
+        for number, line in enumerate(content.split("\n"), start=1)
+        if line.strip()
+    ]
+
+
+def _checked(text: str, where: str, *, may_be_empty: bool = False) -> str:
+    """Return the text without surrounding blanks."""
+    if not text.strip() and not may_be_empty:
+        raise SetupError(f"{where}: an empty text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # JSON allows it, but it can be neither stored nor embedded.
+        raise SetupError(f"{where}: a text with half a character (a lone surrogate)") from None
+    return text.strip()

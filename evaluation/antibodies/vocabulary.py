@@ -1,0 +1,65 @@
+"""The general word list: common nouns, places and attributes of everyday English, as plain text files.
+
+It was written from general knowledge, category by category, without regard to any benchmark: which of its words name
+outliers of a data set is not known to it. The loop measures words against images; the lexicon model combines them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from immuno_core.errors import SetupError
+from immuno_core.text import clean_text
+
+WORDS = Path(__file__).parent / "words"
+LONGEST_WORD = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Words in the order of their files, each entry lower case and said once in its tuple."""
+
+    nouns: tuple[str, ...]
+    """Concrete things: "shark", "fire truck"."""
+    places: tuple[str, ...]
+    """Settings, as phrases that can follow a noun: "in the desert", "at night"."""
+    attributes: tuple[str, ...]
+    """What can precede a noun: "striped", "wooden", "toy"."""
+
+
+def load_vocabulary(path: Path | None = None) -> Vocabulary:
+    """Return the shipped vocabulary, or that of a folder with nouns.txt, places.txt and attributes.txt.
+
+    One entry per line; empty lines and lines that begin with # are skipped. Raises SetupError naming file and line.
+    """
+    folder = WORDS if path is None else path
+    return Vocabulary(*(read_words(folder / f"{name}.txt") for name in ("nouns", "places", "attributes")))
+
+
+def read_words(path: Path) -> tuple[str, ...]:
+    """Return the entries of one word list, in order. Raises SetupError naming file and line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SetupError(
+            f"no word list at {path}; a vocabulary is a folder with nouns.txt, places.txt and attributes.txt"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    words: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        word = line.strip()
+        if not word or word.startswith("#"):
+            continue
+        if word != clean_text(word).lower() or len(word) > LONGEST_WORD:
+            raise SetupError(
+                f"{path} line {number}: write one entry per line, in lower case, without control characters "
+                f"or double spaces, at most {LONGEST_WORD} characters"
+            )
+        if word in words:
+            raise SetupError(f"{path} line {number}: '{word}' is already on line {words[word]}; remove one of them")
+        words[word] = number
+    if not words:
+        raise SetupError(f"{path} holds no words; write one per line")
+    return tuple(words)

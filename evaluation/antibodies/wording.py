@@ -1,0 +1,183 @@
+"""What an antibody's text says, for negative selection: does it name a known class and nothing but that?
+
+Heuristics on English words; every list is here, to be read and argued with. Where they are unsure they let a text
+pass: it is measured like any other, and the calibrated score silences whatever fires on known images.
+
+A text is cut into words: Unicode NFKC, case folded, punctuation and articles dropped, and words that only say that it
+is a picture ("a photo of ...", "... on a white background"). Two words count as the same where one is a plural of the
+other by the simple rules (-s, -es, -ies, -ves) or by the list of irregular ones; two names also where only spaces or
+hyphens differ ("sail boat", "sailboat").
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(" ".join(item.split()) for item in text.split(","))
+
+
+_ARTICLES = _listed("a, an, the")
+_PICTURE_BEFORE = re.compile(
+    r"^(?:(?:this|that|here|there|it) (?:is|are) )?"
+    r"(?:(?:\w+ )?(?:photo|photograph|picture|image|shot|snapshot|view|close up|closeup) of )?"
+    r"(?:(?:group|pair|couple|bunch|lot|lots|number|kind|type|sort|example) of )?"
+)
+_PICTURE_AFTER = re.compile(r" (?:on|against|with|in front of) (?:\w+ )?background$")
+NEUTRAL = _listed(
+    """
+    red, orange, yellow, green, blue, purple, violet, pink, brown, gray, grey, black, white, golden, silver, dark,
+    light, bright, pale, colourful, colorful, coloured, colored, plain, striped, dotted, spotted, checkered,
+    chequered, patterned, big, large, huge, giant, small, little, tiny, tall, short, long, wide, narrow, thin,
+    thick, fat, round, old, new, young, ancient, modern, vintage, classic, clean, dirty, shiny, dusty, wet, dry,
+    broken, rusty, beautiful, pretty, nice, lovely, cute, ugly, good, bad, weird, strange, typical, normal, common,
+    ordinary, regular, usual, generic, standard, real, actual, simple, single, lone, solitary, individual, one, two,
+    three, four, five, six, seven, eight, nine, ten, many, several, some, few, multiple, various, different,
+    another, other, and, cropped, blurry, blurred, pixelated, close, up, whole, entire, adult, baby, male, female,
+    wild, domestic
+    """
+)
+"""Attributes that leave a thing what it is."""
+PRIVATIVE = _listed(
+    """
+    toy, robot, robotic, mechanical, plastic, plush, stuffed, rubber, paper, origami, cardboard, lego, wooden, wood,
+    stone, marble, bronze, metal, metallic, glass, clay, ceramic, porcelain, wax, ice, sand, snow, chocolate, candy,
+    gummy, sugar, gingerbread, edible, knitted, crocheted, felt, inflatable, balloon, fake, false, artificial,
+    imitation, mock, faux, pretend, dummy, model, miniature, replica, statue, sculpture, figurine, carved, painted,
+    drawn, sketched, cartoon, animated, printed, embroidered, engraved, tattooed, neon, holographic, virtual,
+    digital, pixel, skeletal, fossil, fossilised, fossilized, ghost, costume, ornamental
+    """
+)
+"""Words that can turn what follows into something else: a toy car is no car. A wooden house is a house, but a wooden
+horse is no horse, so materials are here."""
+NOT_A_KIND = _listed(
+    """
+    sea lion, sea horse, sea cucumber, sea urchin, sea cow, sea elephant, sea dragon, sea spider, sea star, guinea
+    pig, hot dog, prairie dog, koala bear, woolly bear, water bear, bear cat, musk ox, horseshoe crab, jelly fish,
+    star fish, cuttle fish, cray fish, silver fish, pine apple, custard apple, love apple, butter fly, dragon fly,
+    fire fly, light house, green house, cup cake, pommel horse, rocking horse, saw horse, clothes horse, cable car,
+    honey moon
+    """
+)
+"""Names that end with the name of what they are not."""
+# After one of these the head noun has been said: a statue of a cat is no kind of cat.
+_BREAKS = _listed(
+    """
+    of, like, with, without, in, on, at, from, to, for, by, near, under, over, above, below, behind, beside,
+    between, through, inside, outside, against, as, than, and, or, versus, vs, resembling, holding, wearing, made,
+    shaped
+    """
+)
+_IRREGULAR = {
+    "mice": "mouse",
+    "geese": "goose",
+    "men": "man",
+    "women": "woman",
+    "children": "child",
+    "people": "person",
+    "teeth": "tooth",
+    "feet": "foot",
+    "oxen": "ox",
+    "cacti": "cactus",
+    "fungi": "fungus",
+}
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the words of a text as the module describes; empty where it has none."""
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("'", "").replace("’", "")
+    found = " ".join(word for word in re.findall(r"[^\W_]+", folded) if word not in _ARTICLES)
+    return tuple(_PICTURE_AFTER.sub("", _PICTURE_BEFORE.sub("", found)).split())
+
+
+def singulars(word: str) -> frozenset[str]:
+    """Return what a word may be the plural of, and the word itself."""
+    found = {word, _IRREGULAR.get(word, word)}
+    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        found.add(word[:-1])
+        if word.endswith("ies"):
+            found.add(word[:-3] + "y")
+        if word.endswith("ves"):
+            found.update((word[:-3] + "f", word[:-3] + "fe"))
+        if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
+            found.add(word[:-2])
+    return frozenset(form for form in found if len(form) > 1 or form == word)
+
+
+class ClassNames:
+    """The names of the known classes and their synonyms, to be found in texts."""
+
+    def __init__(self, classes: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> None:
+        self._class_of: dict[str, str] = {}
+        self._words: set[str] = set()
+        for known in classes:
+            for name in (known, *synonyms.get(known, ())):
+                parts = words(name)
+                self._words.update(parts)
+                for form in _forms(parts):
+                    self._class_of.setdefault(form, known)
+
+    def has_word(self, word: str) -> bool:
+        """Return whether a word, in any case, stands in one of the names."""
+        return word.casefold() in self._words
+
+    def named_only(self, text: Sequence[str]) -> str | None:
+        """Return the class that a text (its words) names with nothing but neutral attributes around it, else None."""
+        core = list(text)
+        # Attributes after the name ("car, old and rusty") are cut off; those before it may be part of it.
+        while core:
+            for start in range(len(core)):
+                if (known := self.named(core[start:])) is not None:
+                    return known
+                if core[start] not in NEUTRAL:
+                    break
+            if core[-1] not in NEUTRAL:
+                return None
+            core.pop()
+        return None
+
+    def kind_of(self, text: Sequence[str]) -> str | None:
+        """Return the class that a text names a kind of: it ends with the class's name, as its head noun; else None.
+
+        "race car" is a kind of car. Not so "toy car" (PRIVATIVE), "sea lion" (NOT_A_KIND), "statue of a cat" (its head
+        noun is the statue), nor "goldfish", which is one word.
+        """
+        for start in range(1, len(text)):
+            known = self.named(text[start:])
+            if known is not None:
+                before = text[:start]
+                idiom = any(f"{text[start - 1]} {form}" in NOT_A_KIND for form in _forms(text[start:]))
+                return None if idiom or not _BREAKS.union(PRIVATIVE).isdisjoint(before) else known
+        return None
+
+    def named(self, text: Sequence[str]) -> str | None:
+        """Return the class whose name a text (its words) is, singular or plural, with nothing beside it; else None."""
+        return next((self._class_of[form] for form in _forms(text) if form in self._class_of), None)
+
+
+def _forms(name: Sequence[str]) -> Iterator[str]:
+    """Yield a name without spaces, as it stands and with its last word in the singular."""
+    if name:
+        start = "".join(name[:-1])
+        yield start + name[-1]
+        yield from (start + form for form in sorted(singulars(name[-1])) if form != name[-1])
+
+
+def proper_noun(text: str, names: ClassNames) -> str | None:
+    """Return the first proper noun of a text, else None.
+
+    It takes for one any word but the first of a sentence that begins with a capital and goes on in small letters,
+    unless it stands in the name of a known class ("German shepherd"). So "an Eiffel tower" has one, "Eiffel tower",
+    "an X-ray" and "a TV" have none, and Title Case is full of them.
+    """
+    previous = "."
+    for word in text.split():
+        bare = word.strip("\"'()[],;:.!?“”‘’")
+        begins = previous.endswith((".", "!", "?"))
+        if not begins and bare[:1].isupper() and bare[1:2].islower() and not names.has_word(bare):
+            return bare
+        previous = word
+    return None

@@ -1,0 +1,1 @@
+"""Every method on every sealed set: arms, controls, the verdict, the results."""

@@ -1,0 +1,216 @@
+"""The arms of an experiment: the configured bank, no antibodies, and controls that share all but one thing with it.
+
+A method is fitted on a space; an arm is that space with other antibodies. What each arm is there to ask:
+
+    bank          the configured bank
+    none          no antibodies: is the bank better than nothing?
+    noise         as many vectors, uniform on the unit sphere: does it matter that they are texts?
+    random_words  as many words drawn from a word list: does it matter which texts? Names of known classes and of kinds
+                  of them are left out, as in a bank; where nouns run out, adjectives are put before them
+    shuffled      the bank, but each antibody guards another class: the known classes change places in one ring, so that
+                  none keeps its own. Differs from the bank only for scores that look at the class an antibody guards
+    neglabel      nouns and adjectives mined from the word list (evaluation.antibodies.mining): is the bank better than
+                  what needs neither images nor a language model?
+    csp           mined nouns, and mined adjectives with a superclass, drawn for each of them ("striped creature")
+
+In noise and random_words every antibody stands for one of the bank, with its kind and the class it guards; mined ones
+guard no class in particular. Ids begin with the arm ("noise:0"). Texts are the words without a template.
+
+Templates. The texts of random_words are embedded with the antibody template: the comparison is fair only if that says
+a word as the texts of the bank are said. In the arms neglabel and csp, a score with templates of its own
+(`Score.templates`) has class texts and nouns said with those, and adjectives as the paper of the arm says them; any
+other score keeps its class texts, and mined words are said as class names are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from evaluation.antibodies.mining import (
+    CSP_ADJECTIVE_TEMPLATES,
+    NEGLABEL_ADJECTIVE_TEMPLATE,
+    SUPERCLASSES,
+    WordList,
+    ensemble,
+    mine,
+)
+from evaluation.antibodies.wording import ClassNames, words
+from evaluation.scores.base import Score
+from evaluation.space import Bank, Space
+from immuno_core.config.methods import Arm
+from immuno_core.errors import SetupError
+from immuno_core.features import FloatArray, TextEmbedder
+from immuno_core.records import ProposedAntibody, text_digest
+
+Templates = tuple[str, ...]
+_ADJECTIVE_TEMPLATES: dict[Arm, Templates] = {
+    "neglabel": (NEGLABEL_ADJECTIVE_TEMPLATE,),
+    "csp": CSP_ADJECTIVE_TEMPLATES,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What controls are made with."""
+
+    embedder: TextEmbedder
+    class_template: str
+    antibody_template: str
+    words: WordList
+    seed: int
+
+
+class Arms:
+    """Makes the space of each arm, once. The same arguments give the same antibodies.
+
+    `base` is the space with the configured bank; `class_template` and `antibody_template` are those with which its
+    class texts and its bank were embedded; `words` is what random and mined words are taken from.
+    """
+
+    def __init__(
+        self,
+        *,
+        base: Space,
+        embedder: TextEmbedder,
+        class_template: str,
+        antibody_template: str,
+        words: WordList,
+        seed: int,
+    ) -> None:
+        self._base = base
+        self._means: _Means | None = _Means(embedder, class_template, antibody_template, words, seed)
+        self._made: dict[tuple[Arm, Templates | None], Space] = {}
+
+    @classmethod
+    def only(cls, space: Space) -> Self:
+        """Return the arms bank and none of a space; all that can be had without an encoder and a word list."""
+        arms = cls.__new__(cls)
+        arms._base, arms._means, arms._made = space, None, {}
+        return arms
+
+    def space(self, arm: Arm, score: Score) -> Space:
+        """Return the space that the score is fitted on in this arm.
+
+        Raises SetupError for an arm that cannot be made: noise, random_words or shuffled of an empty bank, shuffled
+        with one known class, random or mined words from a list with too few, and any control of `Arms.only`.
+        """
+        if arm == "bank":
+            return self._base
+        key = (arm, score.templates if arm in _ADJECTIVE_TEMPLATES else None)
+        if key not in self._made:
+            self._made[key] = self._make(*key)
+        return self._made[key]
+
+    def _make(self, arm: Arm, templates: Templates | None) -> Space:
+        if arm == "none":
+            return replace(self._base, bank=Bank.empty(self._base.dim))
+        if self._means is None:
+            raise SetupError(
+                f"the arm '{arm}' needs an encoder and a word list; make evaluation.benchmark.arms.Arms with them, "
+                "or ask for the arms bank and none"
+            )
+        if arm in _ADJECTIVE_TEMPLATES:
+            return _mined(self._base, self._means, arm, templates)
+        return replace(self._base, bank=_instead(self._base, self._means, arm))
+
+
+def _instead(base: Space, means: _Means, arm: Arm) -> Bank:
+    """A control that replaces the antibodies of the bank one by one."""
+    bank, rng = base.bank, _generator(means.seed, arm)
+    if not len(bank):
+        raise SetupError(f"the arm '{arm}' is as large as the bank, which is empty; configure [antibodies]")
+    ids = _ids(arm, len(bank))
+    if arm == "noise":
+        return replace(bank, ids=ids, texts=("noise",) * len(bank), vectors=_uniform(rng, len(bank), base.dim))
+    if arm == "random_words":
+        texts = _random_words(rng, means.words, base.classes, len(bank))
+        return replace(bank, ids=ids, texts=texts, vectors=ensemble(means.embedder, (means.antibody_template,), texts))
+    other = _elsewhere(rng, base.classes)
+    return replace(bank, ids=ids, guards=tuple(other.get(guards, guards) for guards in bank.guards))
+
+
+def _uniform(rng: np.random.Generator, count: int, dim: int) -> FloatArray:
+    """(count, dim) unit rows, uniform on the sphere: directions of normal vectors."""
+    rows = rng.standard_normal((count, dim))
+    unit: FloatArray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def _random_words(rng: np.random.Generator, listed: WordList, classes: Sequence[str], count: int) -> tuple[str, ...]:
+    """So many different texts: nouns in random order, then adjectives with nouns."""
+    names = ClassNames(classes, {})
+    nouns = [noun for noun in _no_classes(listed.nouns, classes) if names.kind_of(words(noun)) is None]
+    adjectives = tuple(dict.fromkeys(listed.adjectives))
+    if (available := len(nouns) * (1 + len(adjectives))) < count:
+        raise SetupError(
+            f"the arm 'random_words' needs {count} words, as many as the bank has antibodies; the word list gives "
+            f"{available} that name no known class; take a longer list"
+        )
+    found = [nouns[i] for i in rng.permutation(len(nouns))[:count]]
+    for pair in rng.choice(max(1, len(nouns) * len(adjectives)), size=count - len(found), replace=False):
+        adjective, noun = divmod(int(pair), len(nouns))
+        found.append(f"{adjectives[adjective]} {nouns[noun]}")
+    return tuple(found)
+
+
+def _elsewhere(rng: np.random.Generator, classes: Sequence[str]) -> dict[str, str]:
+    """Each class with the next one in a ring of all classes in random order."""
+    if len(classes) < 2:
+        raise SetupError("the arm 'shuffled' needs at least two known classes to change places; leave it out")
+    ring = [classes[k] for k in rng.permutation(len(classes))]
+    return dict(zip(ring, [*ring[1:], ring[0]], strict=True))
+
+
+def _mined(base: Space, means: _Means, arm: Arm, own_templates: Templates | None) -> Space:
+    """The space with what is mined from the word list, nouns and adjectives apart."""
+    nouns, adjectives = (_no_classes(listed, base.classes) for listed in (means.words.nouns, means.words.adjectives))
+    if not nouns and not adjectives:
+        raise SetupError(f"the arm '{arm}' mines a word list, and this one has no word but names of known classes")
+    if arm == "csp":
+        drawn = _generator(means.seed, arm).integers(0, len(SUPERCLASSES), len(adjectives))
+        adjectives = [f"{word} {SUPERCLASSES[i]}" for word, i in zip(adjectives, drawn, strict=True)]
+    class_texts = base.texts
+    noun_templates: Templates = (means.class_template,)
+    adjective_templates: Templates = (means.class_template,)
+    if own_templates is not None:
+        class_texts = ensemble(means.embedder, own_templates, base.classes)
+        noun_templates, adjective_templates = own_templates, _ADJECTIVE_TEMPLATES[arm]
+    parts = [
+        _farthest(means.embedder, noun_templates, nouns, class_texts),
+        _farthest(means.embedder, adjective_templates, adjectives, class_texts),
+    ]
+    texts = tuple(text for part, _ in parts for text in part)
+    bank = Bank.of(
+        [ProposedAntibody(text, "look_alike", guards="") for text in texts], np.concatenate([part for _, part in parts])
+    )
+    return replace(base, texts=class_texts, bank=replace(bank, ids=_ids(arm, len(bank))))
+
+
+def _no_classes(listed: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """Words, each once and in order, without those that name a known class."""
+    names = ClassNames(classes, {})
+    return [word for word in dict.fromkeys(listed) if (said := words(word)) and names.named_only(said) is None]
+
+
+def _farthest(
+    embedder: TextEmbedder, templates: Templates, candidates: Sequence[str], class_texts: FloatArray
+) -> tuple[list[str], FloatArray]:
+    """The candidates that mining keeps, and their embeddings."""
+    if not candidates:
+        return [], np.zeros((0, class_texts.shape[1]), np.float32)
+    vectors = ensemble(embedder, templates, candidates)
+    rows = mine(vectors, class_texts)
+    return [candidates[i] for i in rows], vectors[rows]
+
+
+def _generator(seed: int, arm: Arm) -> np.random.Generator:
+    """A stream of random numbers for each arm, whatever other arms are made."""
+    return np.random.default_rng([seed, int(text_digest(arm)[:8], 16)])
+
+
+def _ids(arm: Arm, count: int) -> tuple[str, ...]:
+    return tuple(f"{arm}:{j}" for j in range(count))

@@ -1,0 +1,150 @@
+"""One benchmark run with several seeds: the mean and the standard deviation of every metric.
+
+`summary.json` is the summary as plain JSON; a spread is {"mean": x, "sd": x}, null where a run did not measure it (or
+got no finite number), and its sd is null for a single seed:
+
+    {"seeds": [0, 1, 2],
+     "rows":  [{"method": "mcm", "arm": "", "ood": "near", "auroc": {"mean": 0.9, "sd": 0.01}, ...}, ...],
+     "means": [{"method": "mcm", "arm": "", "auroc": {...}, ...}, ...]}
+
+`means` are over the outlier sets, each with the same weight: first over sets, then over seeds. The deviation is that of
+a sample (n - 1) and says how much a figure changes with the seed; not how much with the test images, which is what
+the intervals of evaluation.bootstrap say.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evaluation.bootstrap import METRICS
+from immuno_core.errors import SetupError
+from immuno_core.files import write_atomically
+from immuno_core.records import ResultRow
+
+SUMMARISED = (*METRICS, "threshold", "acceptance", "rejection", "accepted_accuracy")
+"""The numbers of a ResultRow that a summary has."""
+
+
+class Spread(NamedTuple):
+    """A metric over seeds."""
+
+    mean: float
+    sd: float | None
+    """Standard deviation of the sample (n - 1); None for a single seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRow:
+    """A method on one outlier set, or over all of them where `ood` is None."""
+
+    method: str
+    arm: str
+    ood: str | None
+    spreads: dict[str, Spread | None]
+    """By metric, all of SUMMARISED; None where a run did not measure it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Several runs in one: `rows` per method and set, `means` per method over the sets, in the order of the runs."""
+
+    seeds: tuple[int, ...]
+    rows: tuple[SeedRow, ...]
+    means: tuple[SeedRow, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary as plain JSON values, as it stands in `summary.json`."""
+        return {
+            "seeds": list(self.seeds),
+            "rows": [{"method": row.method, "arm": row.arm, "ood": row.ood} | _plain(row) for row in self.rows],
+            "means": [{"method": row.method, "arm": row.arm} | _plain(row) for row in self.means],
+        }
+
+
+def summarise(runs: Sequence[Sequence[ResultRow]]) -> Summary:
+    """Summarise the rows of runs that differ in nothing but the seed.
+
+    Raises SetupError for no run, a run without rows or of several seeds, two runs of one seed, and runs whose methods,
+    sets or parameters (but for one called seed) differ.
+    """
+    seeds = tuple(_seed(run) for run in runs)
+    if not seeds:
+        raise SetupError("no runs to summarise; run the benchmark with at least one seed")
+    if len(set(seeds)) < len(seeds):
+        raise SetupError(f"two runs have the same seed (of {_listed(seeds)}); give each a seed of its own")
+    cells = [{(row.method, row.ood): row for row in run} for run in runs]
+    first = cells[0]
+    for seed, run, by_cell in zip(seeds, runs, cells, strict=True):
+        if len(by_cell) < len(run):
+            raise SetupError(f"the run with seed {seed} has a method twice on one set; give one of them a label")
+        if missing := sorted(first.keys() ^ by_cell.keys()):
+            method, ood = missing[0]
+            raise SetupError(
+                f"the runs with seeds {seeds[0]} and {seed} differ: only one has '{method}' on '{ood}'; run both with "
+                "the same methods and sets"
+            )
+        for (method, _), row in by_cell.items():
+            if _what(first[row.method, row.ood]) != _what(row):
+                raise SetupError(
+                    f"'{method}' has other parameters or antibodies with seed {seed} than with seed {seeds[0]}; "
+                    "run all seeds with one configuration"
+                )
+    methods = dict.fromkeys(row.method for row in runs[0])
+    sets = {method: [row.ood for row in runs[0] if row.method == method] for method in methods}
+    arms = {row.method: row.arm for row in runs[0]}
+    return Summary(
+        seeds=seeds,
+        rows=tuple(_over_seeds(row.method, row.arm, row.ood, cells, [row.ood]) for row in runs[0]),
+        means=tuple(_over_seeds(method, arms[method], None, cells, sets[method]) for method in methods),
+    )
+
+
+def write_summary(path: Path, summary: Summary) -> None:
+    """Write `summary.json`, whole or not at all."""
+    write_atomically(path, json.dumps(summary.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _seed(run: Sequence[ResultRow]) -> int:
+    seeds = {row.seed for row in run}
+    if len(seeds) != 1:
+        found = f"has rows of the seeds {_listed(sorted(seeds))}" if seeds else "has no rows"
+        raise SetupError(f"a run to summarise {found}; hand in each run's own rows")
+    return seeds.pop()
+
+
+def _what(row: ResultRow) -> tuple[str, dict[str, Any]]:
+    return row.arm, {name: value for name, value in row.params.items() if name != "seed"}
+
+
+def _over_seeds(
+    method: str, arm: str, ood: str | None, runs: Sequence[dict[tuple[str, str], ResultRow]], sets: Sequence[str]
+) -> SeedRow:
+    spreads = {
+        name: _spread([[getattr(run[method, one], name) for one in sets] for run in runs]) for name in SUMMARISED
+    }
+    return SeedRow(method, arm, ood, spreads)
+
+
+def _spread(values: Sequence[Sequence[float | None]]) -> Spread | None:
+    """The spread over seeds of means over sets; None where a number is missing: what is left would be other runs'."""
+    means = []
+    for of_sets in values:
+        measured = [value for value in of_sets if value is not None and math.isfinite(value)]
+        if len(measured) < len(of_sets):
+            return None
+        means.append(statistics.fmean(measured))
+    return Spread(statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else None)
+
+
+def _plain(row: SeedRow) -> dict[str, Any]:
+    return {name: None if spread is None else spread._asdict() for name, spread in row.spreads.items()}
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(str(seed) for seed in seeds)

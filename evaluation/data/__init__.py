@@ -1,0 +1,1 @@
+"""Images, embeddings, labels and classes from outside; the sealed test, and the checks before it is opened."""

@@ -1,0 +1,130 @@
+"""A check of all the sets that a configuration names, before anything is computed: every problem at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from evaluation.data.classes import read_classes
+from evaluation.data.feature_files import is_feature_set, read_features
+from evaluation.data.precomputed import PrecomputedEmbedder
+from evaluation.data.sources import Role, read_source
+from immuno_core.config.run import DataConfig, RunConfig, SourceConfig
+from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.records import ImageSet, Split
+
+
+class _Named(NamedTuple):
+    name: str
+    source: SourceConfig
+    role: Role
+    split: Split
+
+
+def check_sources(config: RunConfig) -> list[str]:
+    """Return what is wrong with the data of a configuration, a line for each problem; nothing if all is well.
+
+    Looks for missing and empty paths, another number of images than `expected`, labels of known images that are not
+    classes, malformed lists, tars and feature files, and, for a precomputed encoder, a malformed table, images without
+    embeddings and other dimensions, and for files that are in the sealed test and in fit or feedback as well. Lists the
+    sealed sets and opens no image of them. The mini-world, right by construction, is not drawn.
+    """
+    problems: list[str] = []
+    classes: tuple[str, ...] = ()
+    source_of_classes = config.data.fit or config.data.id
+    if config.classes.names != "dataset" or source_of_classes.builtin is None:
+        try:
+            classes = read_classes(config.classes, config.data, seed=config.seed)
+        except SetupError as error:
+            problems.append(str(error))
+    dim: int | None = None
+    if config.encoder.kind == "precomputed":
+        try:
+            dim = PrecomputedEmbedder(config.encoder).encoder.dim
+        except SetupError as error:
+            problems.append(str(error))
+    listed: list[tuple[_Named, ImageSet]] = []
+    for one in _sources(config.data):
+        problems += _check(one, config, classes, dim, listed)
+    if config.data.overlap == "error":
+        problems += _shared_files(listed)
+    return list(dict.fromkeys(problems))
+
+
+def _shared_files(listed: Sequence[tuple[_Named, ImageSet]]) -> Iterator[str]:
+    """A line for each pair of an open and a sealed set that share files; images that are copies are found later."""
+    for sealed, test in listed:
+        if sealed.split != "test":
+            continue
+        paths = {os.path.realpath(sample.path) for sample in test.samples}
+        for other, images in listed:
+            if other.split == "test":
+                continue
+            shared = [sample.path for sample in images.samples if os.path.realpath(sample.path) in paths]
+            if shared:
+                yield (
+                    f"{len(shared)} image(s) of {other.name} are in {sealed.name} too (first: {shared[0]}); "
+                    'separate the sets, or write [data] overlap = "drop" to leave these out of the test'
+                )
+
+
+def _sources(data: DataConfig) -> Iterator[_Named]:
+    if data.fit is not None:
+        yield _Named("data.fit", data.fit, "id", "fit")
+    if data.feedback_id is not None:
+        yield _Named("data.feedback_id", data.feedback_id, "id", "feedback")
+    for source in data.feedback:
+        yield _Named(f"data.feedback {source.name}", source, "outlier", "feedback")
+    yield _Named("data.id", data.id, "id", "test")
+    for source in data.ood:
+        yield _Named(f"data.ood {source.name}", source, "outlier", "test")
+
+
+def _check(
+    one: _Named,
+    config: RunConfig,
+    classes: Sequence[str],
+    dim: int | None,
+    listed: list[tuple[_Named, ImageSet]],
+) -> Iterator[str]:
+    """Yield the problems of one source, and add what it lists to `listed`."""
+    source = one.source
+    if source.builtin is not None:
+        return
+    try:
+        images = read_source(source, name=one.name, role=one.role, split=one.split, seed=config.seed, classes=classes)
+    except SetupError as error:
+        yield str(error)
+        return
+    listed.append((one, images))
+    found = len(images.samples)
+    if source.expected is not None and found != source.expected:
+        yield (
+            f"set '{one.name}': {found} images in {source.path or source.features}, expected {source.expected}; "
+            "complete it, or correct `expected`"
+        )
+    if one.role == "id" and classes:
+        labels = {sample.label for sample in images.samples}
+        unknown = sorted(labels - set(classes))
+        if unknown:
+            yield (
+                f"set '{one.name}': {len(unknown)} of its {len(labels)} labels are not in the class list, "
+                f"'{unknown[0]}' among them{did_you_mean(unknown[0], classes)}"
+            )
+    if is_feature_set(images):
+        yield from _check_features(one, dim)
+    elif config.encoder.kind == "precomputed":
+        yield f"set '{one.name}' has images, which an encoder of kind precomputed cannot embed; give features"
+
+
+def _check_features(one: _Named, dim: int | None) -> Iterator[str]:
+    if one.source.features is None:
+        return
+    try:
+        found = read_features(one.source.features).shape[1]
+    except SetupError as error:
+        yield str(error)
+        return
+    if dim is not None and found != dim:
+        yield f"set '{one.name}': {one.source.features} has vectors of {found} dimensions, the texts have {dim}"

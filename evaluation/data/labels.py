@@ -1,0 +1,88 @@
+"""From labels as people write them to the names of the known classes: indices, WordNet ids, -1 for an outlier."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import runpy
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from immuno_core.errors import SetupError
+from immuno_core.records import Sample
+
+CLASSES = 1000
+# open_clip's list has "missile" and "sunglasses" twice each. One of each pair gets its own WordNet name.
+_DISTINCT_NAMES = {744: "projectile", 836: "sunglass"}
+
+
+@functools.cache
+def imagenet_names() -> tuple[str, ...]:
+    """Return open_clip's 1,000 class names, two of them changed so that all differ. Raises SetupError without it."""
+    names = runpy.run_path(str(_folder_of("open_clip", "open_clip_torch") / "zero_shot_metadata.py"))
+    return tuple(_DISTINCT_NAMES.get(index, name) for index, name in enumerate(names["IMAGENET_CLASSNAMES"]))
+
+
+@functools.cache
+def imagenet_synsets() -> dict[str, int]:
+    """Return the index of each class by its WordNet id ("n01440764": 0). Raises SetupError without timm's list."""
+    path = _folder_of("timm", "timm") / "data" / "_info" / "imagenet_synsets.txt"
+    return {synset: index for index, synset in enumerate(path.read_text(encoding="utf-8").split())}
+
+
+def _folder_of(package: str, distribution: str) -> Path:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise SetupError(f'the class list "imagenet1k" needs {package}; install {distribution}')
+    return Path(found.origin).parent
+
+
+OUTLIER = "-1"
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
+_SYNSET = re.compile(r"n\d{8}")
+
+
+def is_number(label: str) -> bool:
+    """Whether a label is an index or a WordNet id, so that it names nothing by itself."""
+    return bool(_INTEGER.fullmatch(label) or _SYNSET.fullmatch(label))
+
+
+def resolve_labels(
+    samples: tuple[Sample, ...], classes: Sequence[str], *, role: Literal["id", "outlier"], name: str
+) -> tuple[Sample, ...]:
+    """Return the samples with labels that are class names where the source wrote something else.
+
+    Of outliers only "-1" (OpenOOD's "of no class") becomes "", the label of an image that has none. Labels of known
+    images that are all class names stay. If all are integers, they are places in `classes`, counted from 0. If all are
+    WordNet ids of ImageNet-1K and `classes` has 1,000 names, these are taken to be in ImageNet's order. Anything else
+    stays as it is. With no `classes`, nothing is resolved.
+    Raises SetupError for an index that is out of range, -1 included.
+    """
+    written = {sample.label for sample in samples}
+    if role == "outlier":
+        if OUTLIER not in written:
+            return samples
+        return tuple(replace(one, label="") if one.label == OUTLIER else one for one in samples)
+    names = set(classes)
+    if not classes or written <= names or "" in written:
+        return samples
+    if all(_INTEGER.fullmatch(label) for label in written):
+        wrong = [sample for sample in samples if not 0 <= int(sample.label) < len(classes)]
+        if wrong:
+            raise SetupError(
+                f"set '{name}': {len(wrong)} label(s) out of range (first: label {wrong[0].label}, of "
+                f"{wrong[0].path}); the "
+                f"class list has {len(classes)} names, counted from 0 to {len(classes) - 1}"
+            )
+        of_label = {label: classes[int(label)] for label in written}
+    elif len(classes) == CLASSES and all(_SYNSET.fullmatch(label) for label in written):
+        synsets = imagenet_synsets()
+        if not written <= synsets.keys():
+            return samples
+        of_label = {label: classes[synsets[label]] for label in written}
+    else:
+        return samples
+    return tuple(replace(sample, label=of_label[sample.label]) for sample in samples)

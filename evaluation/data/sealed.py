@@ -1,0 +1,81 @@
+"""The sealed test split: it is handed out only when it is opened, and every opening is recorded first.
+
+The agents' room may not import this module; an import-linter contract checks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from evaluation.data.sources import read_source
+from immuno_core.config.run import DataConfig
+from immuno_core.errors import SetupError
+from immuno_core.records import ImageSet, text_digest
+
+ID_SET = "id"
+"""The name of the known test images, wherever sets go by name. No outlier set may be called so."""
+OnOpen = Callable[[tuple[str, ...], str], None]
+"""Called as `on_open(set_names, reason)`; it records the reading, and what it raises keeps the seal closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTest:
+    """The sealed sets: known images and outliers, all of the split `test`."""
+
+    id: ImageSet
+    ood: tuple[ImageSet, ...]
+
+
+class SealedTest:
+    """The sources `data.id` and `data.ood`; making one reads nothing.
+
+    `classes` resolve labels that are indices or WordNet ids (evaluation.data.labels).
+    Raises SetupError for an outlier set that is called like the known one.
+    """
+
+    def __init__(self, data: DataConfig, *, seed: int, classes: Sequence[str] = ()) -> None:
+        self._id, self._seed, self._classes = data.id, seed, tuple(classes)
+        self._ood = tuple((source.name or "", source) for source in data.ood)
+        if ID_SET in (name for name, _ in self._ood):
+            raise SetupError(f"an outlier set is called '{ID_SET}', like the known test images; give it another name")
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """The names of the sets, the known one first."""
+        return (ID_SET, *(name for name, _ in self._ood))
+
+    def digest(self) -> str:
+        """Return what tells whether the test is still the same: names, labels, sizes and times of the files.
+
+        Opens no image and hands none out, so it breaks no seal. Raises SetupError for a bad source.
+        """
+        sets = self._listed()
+        return text_digest(*(part for one in (sets.id, *sets.ood) for part in (one.name, one.digest)))
+
+    def files(self) -> dict[str, tuple[str, ...]]:
+        """Return where the images of each set are, so that what is stored of them can be checked and kept.
+
+        Opens no image and hands out no label, so it breaks no seal. Raises SetupError for a bad source.
+        """
+        sets = self._listed()
+        return {one.name: tuple(sample.path for sample in one.samples) for one in (sets.id, *sets.ood)}
+
+    def open(self, reason: str, *, on_open: OnOpen) -> OpenedTest:
+        """Record the reading with its reason, then hand out the image sets.
+
+        Raises SetupError for an empty reason, and for a bad source as `evaluation.data.sources.read_source` does.
+        """
+        if not reason.strip():
+            raise SetupError("the sealed test is opened for a reason; say which")
+        on_open(self.set_names, reason)
+        return self._listed()
+
+    def _listed(self) -> OpenedTest:
+        return OpenedTest(
+            id=read_source(self._id, name=ID_SET, role="id", split="test", seed=self._seed, classes=self._classes),
+            ood=tuple(
+                read_source(source, name=name, role="outlier", split="test", seed=self._seed)
+                for name, source in self._ood
+            ),
+        )

@@ -1,0 +1,276 @@
+"""Where images come from, as `[data]` names it: folders, image lists, tars, feature files, the mini-world.
+
+The sealed test is not to be had here: `read_images` gives fit and feedback, `sealed` opens the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from evaluation.data.feature_files import SUFFIXES as FEATURE_SUFFIXES
+from evaluation.data.feature_files import list_feature_file
+from evaluation.data.labels import is_number, resolve_labels
+from evaluation.data.tars import IMAGE_SUFFIXES, expand, is_pattern, read_tars
+from evaluation.miniworld.world import MiniWorld, build, default_root
+from immuno_core.config.run import SourceConfig
+from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.images import containing_file
+from immuno_core.records import ImageSet, Sample, Split, text_digest
+
+OpenSplit = Literal["fit", "feedback"]
+"""The splits that the loop may see."""
+
+
+def read_images(
+    source: SourceConfig, *, name: str, role: Role, split: OpenSplit, seed: int, classes: Sequence[str] = ()
+) -> ImageSet:
+    """List the images of one source as a set of this name, role and split; see `evaluation.data.sources.read_source`.
+
+    Raises SetupError as that does, and ImmunoError for the sealed test.
+    """
+    if split not in get_args(OpenSplit):
+        raise ImmunoError(
+            f"the split '{split}' is sealed; evaluation.data.sealed.SealedTest opens it, and keeps a record"
+        )
+    return read_source(source, name=name, role=role, split=split, seed=seed, classes=classes)
+
+
+class Halves(NamedTuple):
+    """A fit set in two."""
+
+    fit: ImageSet
+    held_out: ImageSet
+    """Of the split `feedback`."""
+
+
+def hold_out(images: ImageSet, *, seed: int) -> Halves:
+    """Set half of each label's images aside for feedback; the same ones for the same seed, whatever their order.
+
+    Of an odd number, fit keeps one more. Raises SetupError where nothing is left to set aside (one image per label).
+    """
+    by_label: dict[str, list[Sample]] = {}
+    for sample in images.samples:
+        by_label.setdefault(sample.label, []).append(sample)
+    kept: set[str] = set()
+    for samples in by_label.values():
+        drawn = sorted(sample.id for sample in samples)
+        drawn.sort(key=lambda sample_id: text_digest(str(seed), sample_id))
+        kept.update(drawn[: math.ceil(len(drawn) / 2)])
+    held_out = tuple(sample for sample in images.samples if sample.id not in kept)
+    if not held_out:
+        raise SetupError(
+            f"set '{images.name}' has one image per class, so none can be held out for feedback; "
+            "add images, or give [data.feedback_id]"
+        )
+    fit = tuple(sample for sample in images.samples if sample.id in kept)
+    return Halves(
+        ImageSet(images.name, images.split, images.role, fit, _half_digest(images, seed, "fit")),
+        ImageSet(images.name, "feedback", images.role, held_out, _half_digest(images, seed, "held out")),
+    )
+
+
+def _half_digest(images: ImageSet, seed: int, half: str) -> str:
+    return text_digest(images.digest, "half", str(seed), half)
+
+
+_LINE = re.compile(r'(?:"(?P<quoted>[^"]+)"(?=\s|$)|(?P<tabbed>[^"\t][^\t]*)(?=\t)|(?P<plain>[^"\s]\S*))(?P<label>.*)')
+
+
+def read_image_list(path: Path, *, root: Path | None = None) -> tuple[Sample, ...]:
+    """Return the images of a list in its order; ids are paths relative to the root where they lie within it.
+
+    Opens no image. Raises SetupError naming the list, and the line, for text that is not UTF-8, an unbalanced quote, a
+    repeated path, a list without images, and images that do not exist (the first one, and how many).
+    """
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"cannot read {path} as a list of images in UTF-8 text: {error}") from None
+    if root is not None and not root.is_dir():
+        raise SetupError(f"there is no folder at {root}, the root of the image list {path}; put it right")
+    folder = Path(os.path.abspath(root or path.parent))  # noqa: PTH100 - resolve() would follow links out of the folder
+    samples: dict[str, Sample] = {}
+    lines: dict[str, int] = {}
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        sample = _sample(line.strip(), folder, f"{path}, line {number}")
+        if sample.id in samples:
+            raise SetupError(f"{path}, line {number}: '{sample.id}' stands in line {lines[sample.id]} already")
+        samples[sample.id], lines[sample.id] = sample, number
+    if not samples:
+        raise SetupError(f"{path} names no image; write one path per line")
+    missing = [sample for sample in samples.values() if not Path(sample.path).is_file()]
+    if missing:
+        first = missing[0]
+        base = root or "the list's folder, unless root is given"
+        raise SetupError(
+            f"{path}: {len(missing)} of {len(samples)} images do not exist (first: line {lines[first.id]}, "
+            f"'{first.path}'); paths are relative to {base}, and "
+            "blanks in one need double quotes"
+        )
+    return tuple(samples.values())
+
+
+def _sample(line: str, folder: Path, where: str) -> Sample:
+    parts = _LINE.fullmatch(line)
+    if parts is None:
+        raise SetupError(f'{where}: unbalanced quotes; write "path with blanks.jpg" label')
+    written = (parts["quoted"] or parts["tabbed"] or parts["plain"]).strip()
+    label = parts["label"].strip()
+    if len(label) > 1 and label[0] == label[-1] == '"':
+        label = label[1:-1].strip()
+    if "\0" in written:
+        raise SetupError(f"{where}: a NUL character; a list of images is plain text")
+    full = Path(os.path.normpath(folder / written))
+    inside = full.is_relative_to(folder)
+    return Sample(id=(full.relative_to(folder) if inside else full).as_posix(), path=str(full), label=label)
+
+
+Role = Literal["id", "outlier"]
+_COMPRESSED = frozenset({".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip"})
+
+
+def read_source(
+    source: SourceConfig, *, name: str, role: Role, split: Split, seed: int, classes: Sequence[str] = ()
+) -> ImageSet:
+    """List the images of one source as a set of this name, role and split.
+
+    `seed` chooses the mini-world. There, an ID set is the split's `id` and an outlier set the one called `name`.
+    `classes` resolve labels of known images that are not names (evaluation.data.labels).
+    Raises SetupError naming the path for one that is missing, is not readable, or holds no image; for an ID set with
+    images that have no label; for a bad image list, tar or feature file; and for an unknown set of the mini-world.
+    """
+    if source.builtin is not None:
+        samples = _in_folder(miniworld(seed).folder(split, "id" if role == "id" else name), name)
+    else:
+        samples = resolve_labels(list_samples(source, name=name), classes, role=role, name=name)
+    unlabelled = [sample for sample in samples if not sample.label]
+    if role == "id" and unlabelled:
+        raise SetupError(
+            f"set '{name}': {len(unlabelled)} image(s) in {source.path or source.features} have no label "
+            f"(first: '{unlabelled[0].id}'); put known images in one folder per class, or give an image list, tars or "
+            "a feature file with labels"
+        )
+    return ImageSet(name=name, split=split, role=role, samples=samples, digest=_digest(samples))
+
+
+def list_samples(source: SourceConfig, *, name: str) -> tuple[Sample, ...]:
+    """Return the images of a source that is not built in, with labels as they are written."""
+    if source.features is not None:
+        _check_exists(source.features, name, "no feature file")
+        return list_feature_file(source.features)
+    path = source.path
+    if path is None:
+        raise SetupError(f"set '{name}' has neither path nor features; give one of them")
+    if not path.exists() and is_pattern(path):
+        return read_tars(expand(path))
+    _check_exists(path, name, "no folder, no image list and no tar")
+    if path.is_dir():
+        if source.root is not None:
+            raise SetupError(f"set '{name}': root goes with an image list, and {path} is a folder; leave it out")
+        return _in_folder(path, name)
+    suffix = path.suffix.lower()
+    if suffix == ".tar":
+        return read_tars((path,))
+    if suffix in IMAGE_SUFFIXES:
+        raise SetupError(f"set '{name}': {path} is a single image; name its folder, or a text file with image paths")
+    if suffix in FEATURE_SUFFIXES:
+        raise SetupError(f"set '{name}': {path} holds no images; write features = \"{path.name}\" instead of path")
+    if suffix in _COMPRESSED:
+        raise SetupError(f"set '{name}': {path} is compressed, and images are read by seeking; unpack it")
+    return read_image_list(path, root=source.root)
+
+
+def label_names(source: SourceConfig, *, seed: int) -> tuple[str, ...]:
+    """Return the labels of a source in alphabetical order: its class folders, or those of its list, tars or features.
+
+    Reads no image. Raises SetupError where there is none.
+    """
+    if source.builtin is not None:
+        return miniworld(seed).classes
+    if source.path is not None and source.path.is_dir():
+        names = {entry.name for entry in _entries(source.path) if entry.is_dir()}
+    else:
+        names = {sample.label for sample in list_samples(source, name="id")}
+    names.discard("")
+    if not names:
+        raise SetupError(
+            f"{source.path or source.features} has no class folders and no labels; name a class list in [classes] names"
+        )
+    if all(is_number(name) for name in names):
+        raise SetupError(
+            f"the labels in {source.path or source.features} are numbers, not names; name a class list in "
+            "[classes] names, in the order of the numbers"
+        )
+    return tuple(sorted(names))
+
+
+def miniworld(seed: int) -> MiniWorld:
+    """Return the mini-world of a seed, drawn into the cache where it is missing."""
+    return build(default_root(seed), seed=seed)
+
+
+def _check_exists(path: Path, name: str, what: str) -> None:
+    if not path.exists():
+        raise SetupError(f"set '{name}': there is {what} at {path}; put the path right")
+
+
+def _in_folder(root: Path, name: str) -> tuple[Sample, ...]:
+    samples = []
+    for path in _images_below(root, frozenset()):
+        relative = path.relative_to(root)
+        sample_id = relative.as_posix()
+        try:
+            sample_id.encode()
+        except UnicodeEncodeError:
+            raise SetupError(f"set '{name}': the file name {sample_id!r} in {root} is not UTF-8; rename it") from None
+        samples.append(Sample(id=sample_id, path=str(path), label=relative.parts[0] if len(relative.parts) > 1 else ""))
+    if not samples:
+        raise SetupError(f"set '{name}': no image in {root}; it looks for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return tuple(samples)
+
+
+def _images_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """Yield the images below a folder in the order of their paths; `above` are the real folders on the way to it."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _images_below(entry, above | {real})
+        elif entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+            yield entry
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, by name, without what is passed over."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__")))
+    except OSError as error:
+        raise SetupError(f"cannot list the folder {folder}: {error.strerror}") from None
+
+
+def _digest(samples: Sequence[Sample]) -> str:
+    """Over ids, labels, and sizes and modification times of the files that hold them."""
+    parts: list[str] = []
+    file, state = "", ("", "")
+    for sample in samples:
+        holder = containing_file(sample.path)
+        if holder != file:  # the samples of one tar follow one another
+            file, state = holder, _state(holder)
+        parts += (sample.id, sample.label, *state)
+    return text_digest(*parts)
+
+
+def _state(path: str) -> tuple[str, str]:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path per image doubles the time for a million of them
+    except OSError as error:
+        raise SetupError(f"cannot read the image {path}: {error.strerror}") from None
+    return str(status.st_size), str(status.st_mtime_ns)

@@ -1,0 +1,249 @@
+"""Boundary effects: what an antibody, or a whole bank, changes on held-out images.
+
+Two views of one antibody j of a bank:
+
+- solo: j alone against no antibody at all.
+- leave_one_out: the bank against the bank without j.
+
+Exact for every score that says how antibodies enter it (evaluation.scores.base). Nothing is scored again per
+antibody: each meets every image once, or twice where the score adds antibodies up; then only what it changes is ranked
+(evaluation.effects.states, evaluation.effects.shifts).
+
+Gain and harm are counted at the threshold of the state without j (without the bank), which accepts `acceptance` of the
+known images; see `immuno_core.records.Effect`. `d_id_accuracy` is the change, at that threshold, in the share of known
+images that are accepted *and* rightly classified: antibodies change no classification. `d_fpr95` is measured at each
+state's own threshold.
+
+An antibody *fires* on the images that exceed its radius. Where a score has no radii (s_dis, eoe, neglabel, ...) it
+fires on those to which it is the nearest antibody of the bank, the first of equals.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.effects.shifts import Boundary, Shift
+from evaluation.effects.states import State, Term, state_of
+from evaluation.metrics import ACCEPTANCE, auroc, fpr95_id, threshold_at
+from evaluation.scores.base import FittedScore, HasForm
+from evaluation.scores.calibrated import FittedCalibrated
+from immuno_core.arrays import blocks, check_labels, check_unit_rows
+from immuno_core.errors import SetupError
+from immuno_core.features import FeatureSet, IntArray
+from immuno_core.records import Effect
+
+T = TypeVar("T")
+_Terms = list[Term]
+"""Of one antibody, by image set."""
+# Antibodies that one thread takes at a time: enough to keep it busy, few enough for its caches.
+_AT_ONCE = 8
+# Numbers kept from the first meeting for the second: 512 MiB.
+_MOST_KEPT = 2**26
+
+
+@dataclass(frozen=True, slots=True)
+class AntibodyEffect:
+    """The effect of the antibody with this id in its bank."""
+
+    antibody_id: str
+    effect: Effect
+
+
+def antibody_effects(
+    fitted: FittedScore,
+    known: FeatureSet,
+    known_labels: IntArray,
+    outliers: Mapping[str, FeatureSet],
+    *,
+    acceptance: float = ACCEPTANCE,
+) -> tuple[AntibodyEffect, ...]:
+    """Return the solo and leave-one-out effects of each antibody of a fitted score on each outlier set.
+
+    `known` are n ID images with class indices `known_labels` (n,); `outliers` maps set name to images. In the order of
+    the bank, then of the sets, solo first. Memory grows with the images and, beyond some 512 MiB, not with images times
+    antibodies. Raises SetupError for a score without antibodies, an empty set, and images or labels that do not fit.
+    """
+    if not isinstance(fitted, HasForm):
+        raise SetupError(f"the score '{fitted.name}' gives an antibody no effect of its own; use 'calibrated'")
+    form = fitted.form
+    right = _rightly_classified(fitted, known, known_labels)
+    for name, images in outliers.items():
+        check_unit_rows(images.features, what=f"set '{name}'", dim=fitted.dim)
+    with ThreadPoolExecutor(_processors()) as pool:
+        states = list(pool.map(lambda images: state_of(form, images, fitted.width), (known, *outliers.values())))
+        if not form.ids:
+            return ()
+        meeting = _Meeting(states, len(form.ids), pool)
+        solo = _solo(meeting, right, acceptance)
+        left_out = _leave_one_out(meeting, right, acceptance)
+    found = []
+    for j, antibody_id in enumerate(form.ids):
+        for i, name in enumerate(outliers):
+            fired = {"fired_id": int(states[0].fired[j]), "fired_outliers": int(states[1 + i].fired[j])}
+            found += [
+                AntibodyEffect(antibody_id, Effect(scope="solo", outlier_set=name, **solo[j][i]._asdict(), **fired)),
+                AntibodyEffect(
+                    antibody_id, Effect(scope="leave_one_out", outlier_set=name, **left_out[j][i]._asdict(), **fired)
+                ),
+            ]
+    return tuple(found)
+
+
+def bank_effects(
+    *,
+    before: FittedScore,
+    after: FittedScore,
+    known: FeatureSet,
+    known_labels: IntArray,
+    outliers: Mapping[str, FeatureSet],
+    acceptance: float = ACCEPTANCE,
+) -> tuple[Effect, ...]:
+    """Return the effect of going from one fitted score to another (usually: to one with a larger bank) per outlier set.
+
+    Gain and harm hold the threshold of `before` fixed, so both scores must be in the same unit: the same score, with
+    the same base. Fired are the images on which any antibody of `after` fires, 0 where the score knows no firing.
+    Raises SetupError for an empty set and labels that do not fit.
+    """
+    old_known, new_known = before.score(known.features), after.score(known.features)
+    threshold = threshold_at(old_known, acceptance)
+    lost = (old_known >= threshold) & (new_known < threshold)
+    old_right = (old_known >= threshold) & _rightly_classified(before, known, known_labels)
+    new_right = (new_known >= threshold) & _rightly_classified(after, known, known_labels)
+    fired_id = _firing(after, known)
+    effects = []
+    for name, images in outliers.items():
+        old, new = before.score(images.features), after.score(images.features)
+        gained = (old >= threshold) & (new < threshold)
+        effects.append(
+            Effect(
+                scope="bank",
+                outlier_set=name,
+                gain=_share(gained, int(np.count_nonzero(old >= threshold))),
+                harm=_share(lost, int(np.count_nonzero(old_known >= threshold))),
+                d_fpr95=fpr95_id(new_known, new, acceptance) - fpr95_id(old_known, old, acceptance),
+                d_auroc=auroc(new_known, new) - auroc(old_known, old),
+                d_id_accuracy=float(np.mean(new_right)) - float(np.mean(old_right)),
+                fired_id=fired_id,
+                fired_outliers=_firing(after, images),
+            )
+        )
+    return tuple(effects)
+
+
+class _Meeting:
+    """Antibodies meeting image sets, a few antibodies at a time in each thread; NumPy lets threads run at once."""
+
+    def __init__(self, states: Sequence[State], count: int, pool: ThreadPoolExecutor) -> None:
+        self.states, self.count, self._pool = states, count, pool
+        self._images = sum(len(state) for state in states)
+        self._keeps = states[0].meets_twice and count * self._images <= _MOST_KEPT
+        self._kept: list[list[_Terms]] = []
+
+    def first(self, measure: Callable[[range, list[_Terms]], list[T]]) -> list[T]:
+        """Return `measure` of every antibody, and count each in."""
+        found: list[T] = []
+        for some in self._blocks():
+            terms = self._terms(some)
+            found += self._measured(some, terms, measure)
+            list(
+                self._pool.map(lambda i, some=some, terms=terms: self._absorb(i, some, terms), range(len(self.states)))
+            )
+            if self._keeps:
+                self._kept.append(terms)
+        for state in self.states:
+            state.finish()
+        return found
+
+    def again(self, measure: Callable[[range, list[_Terms]], list[T]]) -> list[T]:
+        """Return `measure` of every antibody once more."""
+        found: list[T] = []
+        for i, some in enumerate(self._blocks()):
+            found += self._measured(some, self._kept[i] if self._keeps else self._terms(some), measure)
+        return found
+
+    def each(self, measure: Callable[[range], list[T]]) -> list[T]:
+        """Return what `measure` says of a few antibodies at a time, without their terms."""
+        return [one for part in self._pool.map(measure, _parts(0, self.count)) for one in part]
+
+    def _blocks(self) -> Iterator[slice]:
+        return blocks(self.count, self._images)
+
+    def _terms(self, some: slice) -> list[_Terms]:
+        """By antibody and image set."""
+        cosines = [state.cosines(some) for state in self.states]
+
+        def of_part(part: range) -> list[_Terms]:
+            return [
+                [state.term(j, of_set[j - some.start]) for state, of_set in zip(self.states, cosines, strict=True)]
+                for j in part
+            ]
+
+        return [of_one for part in self._pool.map(of_part, _parts(some.start, some.stop)) for of_one in part]
+
+    def _measured(self, some: slice, terms: list[_Terms], measure: Callable[[range, list[_Terms]], list[T]]) -> list[T]:
+        parts = _parts(some.start, some.stop)
+        of_parts = (terms[part.start - some.start : part.stop - some.start] for part in parts)
+        return [one for part in self._pool.map(measure, parts, of_parts) for one in part]
+
+    def _absorb(self, i: int, some: slice, terms: list[_Terms]) -> None:
+        for j, of_one in enumerate(terms, some.start):
+            self.states[i].absorb(j, of_one[i])
+
+
+def _solo(meeting: _Meeting, right: NDArray[np.bool_], acceptance: float) -> list[list[Shift]]:
+    """From no antibody to each alone, (A,) by outlier set. Leaves the states finished."""
+    states = meeting.states
+    boundary = Boundary([state.bare for state in states], right, acceptance, sign=1)
+    return meeting.first(
+        lambda _, terms: boundary.shifts(
+            [[state.alone(term) for state, term in zip(states, of_one, strict=True)] for of_one in terms]
+        )
+    )
+
+
+def _leave_one_out(meeting: _Meeting, right: NDArray[np.bool_], acceptance: float) -> list[list[Shift]]:
+    """From the bank without each antibody to the bank, (A,) by outlier set."""
+    states = meeting.states
+    boundary = Boundary([state.full for state in states], right, acceptance, sign=-1)
+    if not states[0].meets_twice:
+        return meeting.each(lambda some: boundary.shifts([[state.left_out(j, None) for state in states] for j in some]))
+    return meeting.again(
+        lambda some, terms: boundary.shifts(
+            [
+                [state.left_out(j, term) for state, term in zip(states, of_one, strict=True)]
+                for j, of_one in zip(some, terms, strict=True)
+            ]
+        )
+    )
+
+
+def _parts(start: int, stop: int) -> list[range]:
+    return [range(one, min(one + _AT_ONCE, stop)) for one in range(start, stop, _AT_ONCE)]
+
+
+def _processors() -> int:
+    """How many threads are worth starting."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _rightly_classified(fitted: FittedScore, known: FeatureSet, labels: IntArray) -> NDArray[np.bool_]:
+    check_labels(labels, what=f"set '{known.name}'", samples=len(known), classes=len(fitted.class_vectors))
+    right: NDArray[np.bool_] = fitted.predict(known.features) == labels
+    return right
+
+
+def _firing(fitted: FittedScore, images: FeatureSet) -> int:
+    if not isinstance(fitted, FittedCalibrated):
+        return 0
+    return int(np.count_nonzero(fitted.exceedance(images.features).antibody >= 0))
+
+
+def _share(flags: NDArray[np.bool_], of: int) -> float:
+    return int(np.count_nonzero(flags)) / of if of else 0.0

@@ -1,0 +1,1 @@
+"""How the pictures of the mini-world are drawn."""

@@ -1,0 +1,1 @@
+"""How the model of the mini-world was trained and measured."""

@@ -1,0 +1,214 @@
+"""The scores that weigh class texts against negative labels: EOE and its max-logit ablation, NegLabel, CSP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from scipy.special import expit
+
+from evaluation.antibodies.mining import CSP_TEMPLATES, NEGLABEL_TEMPLATE
+from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score, SoftmaxForm, SoftmaxImages, log_sum_exp
+from evaluation.scores.s_dis import FittedDifference
+from evaluation.space import Bank, Space
+from immuno_core.config.methods import Arm
+from immuno_core.features import IntArray
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class Eoe(Score):
+    """Envisioned outliers in the softmax. `temperature` T > 0, `beta` >= 0."""
+
+    name: ClassVar[str] = "eoe"
+    uses_bank: ClassVar[bool] = True
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    beta: Annotated[float, Field(ge=0)] = 0.25
+
+    def fit(self, space: Space) -> FittedScore:
+        """Take the class texts and the antibodies."""
+        return FittedSoftmax(
+            name=self.name,
+            class_vectors=space.texts.astype(np.float64),
+            bank=space.bank,
+            antibodies=space.bank.vectors.astype(np.float64),
+            temperature=self.temperature,
+            beta=self.beta,
+        )
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class EoeMaxLogit(Score):
+    """The ablation of EOE's paper without softmax. No parameters."""
+
+    name: ClassVar[str] = "eoe_max_logit"
+    uses_bank: ClassVar[bool] = True
+
+    def fit(self, space: Space) -> FittedScore:
+        """Take the class texts and the antibodies."""
+        return FittedDifference(
+            name=self.name,
+            class_vectors=space.texts.astype(np.float64),
+            bank=space.bank,
+            antibodies=space.bank.vectors.astype(np.float64),
+            weight=1.0,
+        )
+
+
+@plain_dataclass(frozen=True, eq=False, kw_only=True)
+class FittedSoftmax(FittedScore):
+    """One softmax over classes and antibodies; `antibodies` (A, d) float64 are those of `bank`."""
+
+    bank: Bank
+    antibodies: Floats
+    temperature: float
+    beta: float
+
+    @property
+    def width(self) -> int:
+        """Numbers held per image while scoring."""
+        return super().width + 2 * len(self.antibodies)
+
+    @property
+    def form(self) -> SoftmaxForm:
+        """Sum-type in the exponent, with the antibodies as one group."""
+        return SoftmaxForm(
+            ids=self.bank.ids,
+            antibodies=self.antibodies,
+            group=np.zeros(len(self.bank), dtype=np.int64),
+            temperature=self.temperature,
+            beta=self.beta,
+            images=self._softmax_images,
+        )
+
+    def _softmax_images(self, x: Floats) -> SoftmaxImages:
+        known = x @ self.class_vectors.T / self.temperature
+        return SoftmaxImages(x, known.max(axis=1), log_sum_exp(known))
+
+    def _score_block(self, x: Floats) -> Floats:
+        known = x @ self.class_vectors.T / self.temperature
+        negative = x @ self.antibodies.T / self.temperature
+        top = np.maximum(known.max(axis=1), negative.max(axis=1, initial=-np.inf))[:, None]
+        known, negative = np.exp(known - top), np.exp(negative - top)
+        total = known.sum(axis=1) + negative.sum(axis=1)
+        scores: Floats = (known.max(axis=1) - self.beta * negative.max(axis=1, initial=0.0)) / total
+        return scores
+
+
+_SEED = 0
+# A TOML file has lists, never tuples; each entry must be a text all the same.
+Templates = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class NegLabel(Score):
+    """Known classes against groups of negative labels. `tau` > 0, `groups` >= 1."""
+
+    name: ClassVar[str] = "neglabel"
+    uses_bank: ClassVar[bool] = True
+    default_arm: ClassVar[Arm] = "neglabel"
+    tau: Annotated[float, Field(gt=0)] = 0.01
+    groups: Annotated[int, Field(ge=1)] = 100
+    templates: Templates = (NEGLABEL_TEMPLATE,)
+
+    def fit(self, space: Space) -> FittedGrouped:
+        """Take the class texts, and put the antibodies into groups."""
+        return fit_grouped(space, self.name, tau=self.tau, groups=self.groups)
+
+
+def fit_grouped(space: Space, name: str, *, tau: float, groups: int) -> FittedGrouped:
+    """Return the grouped score under the name of the method that asks for it."""
+    return FittedGrouped(
+        name=name,
+        class_vectors=space.texts.astype(np.float64),
+        bank=space.bank,
+        antibodies=space.bank.vectors.astype(np.float64),
+        group=assign_groups(len(space.bank), groups),
+        tau=tau,
+    )
+
+
+def assign_groups(count: int, groups: int) -> IntArray:
+    """Return (count,) the group of each antibody, from 0 up; -1 for the last ones, where they fill no group.
+
+    There are min(groups, count) groups of one size. The same for the same two numbers.
+    """
+    group = np.full(count, -1, dtype=np.int64)
+    number = min(groups, count)
+    if number:
+        size = count // number
+        shuffled = np.random.default_rng(_SEED).permutation(number * size)
+        group[shuffled] = np.arange(number * size) // size
+    return group
+
+
+@plain_dataclass(frozen=True, eq=False, kw_only=True)
+class FittedGrouped(FittedScore):
+    """The grouped score; `antibodies` (A, d) are those of `bank`, and `group` (A,) is -1 for those left out."""
+
+    bank: Bank
+    antibodies: Floats
+    group: IntArray
+    tau: float
+
+    @property
+    def width(self) -> int:
+        """Numbers held per image while scoring."""
+        return super().width + 4 * len(self.antibodies)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups G; 0 without antibodies."""
+        return int(self.group.max(initial=-1)) + 1
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The groups in force, and how many antibodies filled none."""
+        return {"groups": self.groups, "dropped": int((self.group < 0).sum())}
+
+    @property
+    def form(self) -> SoftmaxForm:
+        """Sum-type in the exponent, over groups."""
+        return SoftmaxForm(
+            ids=self.bank.ids,
+            antibodies=self.antibodies,
+            group=self.group,
+            temperature=self.tau,
+            beta=0.0,
+            images=self._softmax_images,
+        )
+
+    def _softmax_images(self, x: Floats) -> SoftmaxImages:
+        known = self._known(x)
+        return SoftmaxImages(x, known, known)
+
+    def _known(self, x: Floats) -> Floats:
+        """L (b,) of images (b, d)."""
+        return log_sum_exp(x @ self.class_vectors.T / self.tau)
+
+    def _score_block(self, x: Floats) -> Floats:
+        if not self.groups:
+            return np.ones(len(x))
+        known = self._known(x)
+        by_group = np.argsort(self.group, kind="stable")[int((self.group < 0).sum()) :]
+        negative = (x @ self.antibodies.T / self.tau)[:, by_group].reshape(len(x), self.groups, -1)
+        share: Floats = expit(known[:, None] - log_sum_exp(negative)).mean(axis=1)
+        return share
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class Csp(Score):
+    """Known classes against groups of ensembled labels. `tau` > 0, `groups` >= 1."""
+
+    name: ClassVar[str] = "csp"
+    uses_bank: ClassVar[bool] = True
+    default_arm: ClassVar[Arm] = "csp"
+    tau: Annotated[float, Field(gt=0)] = 0.01
+    groups: Annotated[int, Field(ge=1)] = 100
+    templates: Templates = CSP_TEMPLATES
+
+    def fit(self, space: Space) -> FittedGrouped:
+        """Take the class texts, and put the antibodies into groups."""
+        return fit_grouped(space, self.name, tau=self.tau, groups=self.groups)

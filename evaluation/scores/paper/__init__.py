@@ -1,0 +1,1 @@
+"""The paper's method (Immuno-VLM, ICML 2026), phase by phase."""

@@ -1,0 +1,315 @@
+"""Vaccination: a residual adapter pulls images to the prototype of their class and pushes them off the antibodies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
+from immuno_core.arrays import blocks, check_unit_rows
+from immuno_core.errors import SetupError
+from immuno_core.features import FloatArray, IntArray
+from immuno_core.files import write_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+
+Floats = NDArray[np.float64]
+_NAMES = ("w1", "b1", "w2", "b2")
+# An embedding that its residual cancels has no direction left: it stays where it was.
+_NO_DIRECTION = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """f, with float32 `w1` (d, h), `b1` (h,), `w2` (h, d), `b2` (d,). Raises SetupError for others, and for NaN."""
+
+    w1: FloatArray
+    b1: FloatArray
+    w2: FloatArray
+    b2: FloatArray
+
+    def __post_init__(self) -> None:
+        shapes = tuple(array.shape for array in self.arrays)
+        if self.w1.ndim != 2 or shapes[1:] != (self.w1.shape[1:], self.w1.shape[::-1], self.w1.shape[:1]):
+            raise SetupError(f"an adapter's arrays are (d, h), (h,), (h, d) and (d,), not {shapes}")
+        for name, array in zip(_NAMES, self.arrays, strict=True):
+            if array.dtype != np.float32 or not np.isfinite(array).all():
+                raise SetupError(f"the adapter's {name} are not finite float32 numbers; train it again")
+
+    @classmethod
+    def identity(cls, dim: int) -> Adapter:
+        """Return the adapter that changes nothing, for embeddings of `dim` dimensions."""
+        zeros = np.zeros((dim, 0), np.float32)
+        return cls(zeros, zeros[0], zeros.T, np.zeros(dim, np.float32))
+
+    @property
+    def arrays(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """W1, b1, W2, b2."""
+        return self.w1, self.b1, self.w2, self.b2
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes nothing, not even the last bits."""
+        return not (self.w2.any() or self.b2.any())
+
+    def block(self, z: Floats) -> Floats:
+        """Return f of a block of unit rows (b, d), in float64."""
+        if self.is_identity:
+            return z
+        moved = z + np.maximum(z @ self.w1 + self.b1, 0) @ self.w2 + self.b2
+        sizes = np.linalg.norm(moved, axis=1, keepdims=True)
+        return np.where(sizes < _NO_DIRECTION, z, moved / np.maximum(sizes, _NO_DIRECTION))
+
+    def apply(self, features: FloatArray) -> FloatArray:
+        """Return f of unit rows (n, d), n >= 0, as float32 unit rows.
+
+        Raises SetupError for another d, NaN, and rows that are not of unit norm.
+        """
+        check_unit_rows(features, what="images to adapt", dim=len(self.w1))
+        if self.is_identity:
+            return features
+        found = np.empty(features.shape, np.float32)
+        for rows in blocks(len(features), 3 * len(self.w1) + len(self.b1)):
+            found[rows] = self.block(features[rows].astype(np.float64))
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors, whole or not at all."""
+        from safetensors.numpy import save
+
+        write_atomically(path, save({n: np.ascontiguousarray(a) for n, a in zip(_NAMES, self.arrays, strict=True)}))
+
+    @classmethod
+    def load(cls, path: Path) -> Adapter:
+        """Read what `save` wrote. Raises SetupError naming the file where it is missing or holds something else."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            found = load(path.read_bytes())
+            return cls(*(found[name] for name in _NAMES))
+        except (OSError, SafetensorError, KeyError, SetupError) as error:
+            raise SetupError(f"{path} is not an adapter that vaccination saved ({error})") from None
+
+
+_MOST_PAIRS = 2**22
+"""Of an image and an antibody, over which the margin's quantile is taken: more would tell no more."""
+_MOST_ANTIBODIES = 256
+"""Per training step; of more, each step draws its own, which leaves the mean of the push loss as it is."""
+_WORTH_WHILE = 0.01
+"""Share by which the validation loss has to fall for a later epoch to be better."""
+
+
+class AdapterSettings(BaseModel):
+    """How an adapter is trained. `lambda_push` = 0 leaves out the push; see the module for the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    lambda_push: Annotated[float, Field(ge=0)] = 1.0
+    eta: Annotated[float, Field(ge=0)] = 1e-5
+    margin: Annotated[float, Field(ge=-1, le=1)] = 0.2
+    """m, a cosine."""
+    margin_quantile: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Sets m by the data instead."""
+    most_kappa: Annotated[float, Field(gt=0)] = 100.0
+    hidden: Annotated[int, Field(ge=1)] = 128
+    """Units of the MLP."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Share of each class's images that decides when to stop; at least one image, at most all but one."""
+    epochs: Annotated[int, Field(ge=1)] = 20
+    patience: Annotated[int, Field(ge=1)] = 3
+    batch: Annotated[int, Field(ge=1)] = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Losses(NamedTuple):
+    """Mean losses over a set of images, and what early stopping compares: pull + lambda_push push."""
+
+    pull: float
+    push: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vaccination:
+    """A trained adapter, and how it came about.
+
+    `held_out` (h,) rows of the fit images that trained neither the adapter nor the prototypes it was trained on.
+    `training` has an entry per epoch run (means over its steps), `validation` one more: entry 0 is the identity.
+    `epoch` is the one restored, 0 for the identity; `margin` the m in force.
+    """
+
+    adapter: Adapter
+    epoch: int
+    held_out: IntArray
+    training: tuple[Losses, ...]
+    validation: tuple[Losses, ...]
+    margin: float
+
+
+def vaccinate(
+    texts: FloatArray,
+    features: FloatArray,
+    labels: IntArray,
+    antibodies: FloatArray,
+    *,
+    alpha: float = DEFAULT_ALPHA,
+    xi: float = DEFAULT_XI,
+    settings: AdapterSettings | None = None,
+) -> Vaccination:
+    """Train an adapter on fit images (n, d) of classes `labels` (n,), given class texts (K, d) and antibodies (A, d).
+
+    `alpha` and `xi` place the prototypes. A may be 0: the push is then 0. Where no class has two images nothing can be
+    held out, and the adapter is the identity, with no losses.
+    Raises SetupError for no images, fewer than two classes, and arrays that do not fit one another.
+    """
+    settings = settings or AdapterSettings()
+    if not len(features):
+        raise SetupError("vaccination needs fit images; give [data.fit], or leave the adapter out (adapter = false)")
+    if len(texts) < 2:
+        raise SetupError("vaccination needs at least 2 classes to tell apart; leave the adapter out (adapter = false)")
+    check_unit_rows(antibodies, what="antibody vectors", dim=texts.shape[1])
+    rng = np.random.default_rng(settings.seed)
+    held_out = _held_out(labels, settings.held_out, rng)
+    rest = np.setdiff1d(np.arange(len(features)), held_out)
+    placed = prototypes(texts, features[rest], labels[rest], alpha=alpha, xi=xi)
+    margin = _margin(features[rest], antibodies, settings)
+    identity = Adapter.identity(texts.shape[1])
+    if not len(held_out):
+        return Vaccination(identity, 0, held_out, (), (), margin)
+    kappa = np.minimum(np.where(placed.kappa > 0, placed.kappa, np.inf), settings.most_kappa)
+    objective = _Objective(placed.mu, kappa, antibodies, margin, settings)
+    return _train(features, labels, rest, held_out, objective, identity, rng)
+
+
+def _held_out(labels: IntArray, share: float, rng: np.random.Generator) -> IntArray:
+    """(h,) rows to hold out, in ascending order: the share of each class with two images or more."""
+    chosen = []
+    for k in np.unique(labels):
+        rows = np.flatnonzero(labels == k)
+        if len(rows) > 1:
+            count = min(len(rows) - 1, max(1, round(share * len(rows))))
+            chosen.append(rng.choice(rows, count, replace=False))
+    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
+
+
+def _margin(features: FloatArray, antibodies: FloatArray, settings: AdapterSettings) -> float:
+    if settings.margin_quantile is None or not len(antibodies):
+        return settings.margin
+    some = features[:: -(-len(features) * len(antibodies) // _MOST_PAIRS)]
+    return float(np.quantile(some @ antibodies.T, settings.margin_quantile))
+
+
+class _Objective:
+    """The losses of a batch, in torch."""
+
+    def __init__(
+        self,
+        mu: NDArray[np.float64],
+        kappa: NDArray[np.float64],
+        antibodies: FloatArray,
+        margin: float,
+        settings: AdapterSettings,
+    ) -> None:
+        import torch
+
+        self.settings, self.margin = settings, margin
+        # kappa_k mu_k . f(x) is one product with the scaled prototypes.
+        self.centres = torch.from_numpy((kappa[:, None] * mu).astype(np.float32))
+        self.antibodies = torch.from_numpy(np.ascontiguousarray(antibodies, dtype=np.float32))
+
+    def losses(
+        self, z: torch.Tensor, labels: torch.Tensor, some: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pull and push of adapted images (b, d), the push over the antibodies `some` (rows) or all of them."""
+        from torch.nn.functional import cross_entropy
+
+        pull = cross_entropy(z @ self.centres.T, labels)
+        antibodies = self.antibodies if some is None else self.antibodies[some]
+        if not self.settings.lambda_push or not len(antibodies):
+            return pull, pull.new_zeros(())
+        push = (z @ antibodies.T - self.margin).clamp_(min=0).square().mean()
+        return pull, push
+
+    def over(self, images: FloatArray, labels: IntArray) -> Losses:
+        """The losses of images (n, d), n >= 1, block by block."""
+        import torch
+
+        pull = push = 0.0
+        width = len(self.centres) + len(self.antibodies) + images.shape[1]
+        with torch.no_grad():
+            for rows in blocks(len(images), width):
+                found = self.losses(torch.from_numpy(images[rows]), torch.from_numpy(labels[rows]))
+                weight = (rows.stop - rows.start) / len(images)
+                pull, push = pull + weight * float(found[0]), push + weight * float(found[1])
+        return Losses(pull, push, pull + self.settings.lambda_push * push)
+
+
+def _train(
+    features: FloatArray,
+    labels: IntArray,
+    rest: IntArray,
+    held_out: IntArray,
+    objective: _Objective,
+    identity: Adapter,
+    rng: np.random.Generator,
+) -> Vaccination:
+    """Adam with early stopping; see the module."""
+    import torch
+
+    settings = objective.settings
+    dim = features.shape[1]
+    start = Adapter(
+        w1=(rng.standard_normal((dim, settings.hidden)) * np.sqrt(2 / dim)).astype(np.float32),
+        b1=np.zeros(settings.hidden, np.float32),
+        w2=np.zeros((settings.hidden, dim), np.float32),
+        b2=np.zeros(dim, np.float32),
+    )
+    weights = [torch.from_numpy(array.copy()).requires_grad_() for array in start.arrays]
+    optimiser = torch.optim.Adam(weights, lr=settings.learning_rate)
+    x, y = torch.from_numpy(features[rest]), torch.from_numpy(labels[rest])
+    checked, checked_labels = features[held_out], labels[held_out]
+    best, epoch, training, validation = identity, 0, [], [objective.over(checked, checked_labels)]
+    for number in range(1, settings.epochs + 1):
+        sums = np.zeros(3)
+        order = rng.permutation(len(rest))
+        for step in blocks(len(order), 1, most=settings.batch):
+            batch = torch.from_numpy(order[step])
+            pull, push = objective.losses(_adapted(x[batch], weights), y[batch], _drawn(objective, rng))
+            loss = pull + settings.lambda_push * push
+            optimiser.zero_grad()
+            (loss + settings.eta * sum(weight.square().sum() for weight in weights)).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            sums += len(batch) / len(order) * np.array([pull.item(), push.item(), loss.item()])
+        now = Adapter(*(weight.detach().numpy().copy() for weight in weights))
+        training.append(Losses(*(float(one) for one in sums)))
+        validation.append(objective.over(now.apply(checked), checked_labels))
+        if validation[-1].total < (1 - _WORTH_WHILE) * validation[epoch].total:
+            best, epoch = now, number
+        elif number - epoch >= settings.patience:
+            break
+    return Vaccination(best, epoch, held_out, tuple(training), tuple(validation), objective.margin)
+
+
+def _adapted(z: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:
+    """f(z) of a batch (b, d): what `Adapter` does, with gradients."""
+    from torch.nn.functional import normalize
+
+    w1, b1, w2, b2 = weights
+    return normalize(z + (z @ w1 + b1).relu() @ w2 + b2, dim=1)
+
+
+def _drawn(objective: _Objective, rng: np.random.Generator) -> torch.Tensor | None:
+    """The antibodies of one step; None for all."""
+    import torch
+
+    if len(objective.antibodies) <= _MOST_ANTIBODIES:
+        return None
+    return torch.from_numpy(rng.choice(len(objective.antibodies), _MOST_ANTIBODIES, replace=False))

@@ -1,0 +1,148 @@
+"""The scores that need class texts alone: maximum cosine, MSP, MCM, energy, GL-MCM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, ClassVar, NoReturn
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score, log_sum_exp, top_probability
+from evaluation.space import Space
+from immuno_core.errors import SetupError
+from immuno_core.features import FeatureSet, FloatArray, LocalRequest
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class MaxLogit(Score):
+    """Maximum cosine."""
+
+    name: ClassVar[str] = "max_logit"
+
+    def fit(self, space: Space) -> FittedScore:
+        """Take the class texts."""
+        return _FittedMaxLogit(name=self.name, class_vectors=space.texts.astype(np.float64))
+
+
+@plain_dataclass(frozen=True, eq=False, kw_only=True)
+class _FittedMaxLogit(FittedScore):
+    def _score_block(self, x: Floats) -> Floats:
+        best: Floats = (x @ self.class_vectors.T).max(axis=1)
+        return best
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class Msp(Score):
+    """Maximum softmax probability at the encoder's logit scale."""
+
+    name: ClassVar[str] = "msp"
+
+    def fit(self, space: Space) -> FittedScore:
+        """Take the class texts and the logit scale."""
+        return _FittedMsp(name=self.name, class_vectors=space.texts.astype(np.float64), logit_scale=space.logit_scale)
+
+
+@plain_dataclass(frozen=True, eq=False, kw_only=True)
+class _FittedMsp(FittedScore):
+    logit_scale: float
+
+    def _score_block(self, x: Floats) -> Floats:
+        return top_probability(x @ self.class_vectors.T, 1 / self.logit_scale)
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class Mcm(Score):
+    """Maximum concept matching. `temperature` T > 0."""
+
+    name: ClassVar[str] = "mcm"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+    def fit(self, space: Space) -> FittedScore:
+        """Take the class texts."""
+        return _FittedMcm(name=self.name, class_vectors=space.texts.astype(np.float64), temperature=self.temperature)
+
+
+@plain_dataclass(frozen=True, eq=False, kw_only=True)
+class _FittedMcm(FittedScore):
+    temperature: float
+
+    def _score_block(self, x: Floats) -> Floats:
+        return top_probability(x @ self.class_vectors.T, self.temperature)
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class Energy(Score):
+    """Negative free energy. `temperature` T > 0."""
+
+    name: ClassVar[str] = "energy"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+    def fit(self, space: Space) -> FittedScore:
+        """Take the class texts."""
+        return _FittedEnergy(name=self.name, class_vectors=space.texts.astype(np.float64), temperature=self.temperature)
+
+
+@plain_dataclass(frozen=True, eq=False, kw_only=True)
+class _FittedEnergy(FittedScore):
+    temperature: float
+
+    def _score_block(self, x: Floats) -> Floats:
+        return self.temperature * log_sum_exp(x @ self.class_vectors.T / self.temperature)
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class GlMcm(Score):
+    """Global and local maximum concept matching. `temperature` T > 0, `lambda_local` >= 0."""
+
+    name: ClassVar[str] = "gl_mcm"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    lambda_local: Annotated[float, Field(ge=0)] = 1.0
+
+    def local_request(self, space: Space) -> LocalRequest:
+        """Ask for the best match of a patch with a class text."""
+        return LocalRequest(space.texts, self.temperature)
+
+    def fit(self, space: Space) -> FittedScore:
+        """Take the class texts."""
+        return _FittedGlMcm(
+            name=self.name,
+            class_vectors=space.texts.astype(np.float64),
+            temperature=self.temperature,
+            lambda_local=self.lambda_local,
+            key=self.local_request(space).key,
+        )
+
+
+@plain_dataclass(frozen=True, eq=False, kw_only=True)
+class _FittedGlMcm(FittedScore):
+    temperature: float
+    lambda_local: float
+    key: str
+    """Where FeatureSet.local holds the local term."""
+
+    def score(self, features: FloatArray) -> NoReturn:  # noqa: ARG002 - the signature of every score
+        """Raise SetupError: embeddings alone say nothing of patches."""
+        raise SetupError(
+            "the score 'gl_mcm' looks at the patches of images, which their embeddings do not hold; "
+            "score an embedded set whose `local` has the answer of Embedder.local_matching (score_set)"
+        )
+
+    def score_set(self, images: FeatureSet) -> Floats:
+        """Return the scores (n,) of a set with its local term. Raises SetupError where that is missing."""
+        local = images.local.get(self.key)
+        if local is None:
+            raise SetupError(
+                f"set '{images.name}' lacks what the score 'gl_mcm' needs of its patches; "
+                "add the answer of Embedder.local_matching to its `local`"
+            )
+        if local.shape != (len(images),) or not np.isfinite(local).all():
+            raise SetupError(
+                f"set '{images.name}': the local term is not {len(images)} finite numbers; ask for it again"
+            )
+        return super().score(images.features) + self.lambda_local * local
+
+    def _score_block(self, x: Floats) -> Floats:
+        """The global term (b,)."""
+        return top_probability(x @ self.class_vectors.T, self.temperature)

@@ -1,0 +1,125 @@
+"""`immuno db`: query and look after the antibody database. Loads neither torch, Ray nor LangChain.
+
+NumPy is loaded by `nearest` and `export` alone. db_lists, db_find and db_sql hold the queries; db_output prints them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+import immuno
+from immuno.cli.db import exchange as db_exchange
+from immuno.cli.db import find as db_find
+from immuno.cli.db import lists as db_lists
+from immuno.cli.db import sql as db_sql
+from immuno.cli.db.options import database_option
+from immuno.cli.options import open_database
+from immuno.terminal.output import print_json, printable
+from immuno_core.paths import default_database
+
+
+@click.group(name="db")
+def group() -> None:
+    """Query the antibody database: every prompt, generation, antibody and measured effect.
+
+    With --json every command prints a JSON array. Numbers that are NaN or infinite are written there as
+    {"value": null, "kind": "nan"}. With --csv a query prints a line for each row; texts that a terminal or a
+    spreadsheet would obey are made harmless.
+    """
+
+
+command = group
+for _query in (*db_lists.COMMANDS, *db_find.COMMANDS, *db_sql.COMMANDS, *db_exchange.COMMANDS):
+    group.add_command(_query)
+
+
+@group.command()
+@click.argument("session")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--generation", type=int, metavar="N", help="Default: the session's best generation.")
+@database_option
+def export(session: str, file: Path, generation: int | None, database: str | None, as_json: bool) -> None:
+    """Write the bank of SESSION into FILE.
+
+    A .jsonl holds its texts; `[antibodies] file` and `import-bank` read it. A .parquet holds the embeddings too, for
+    `import-bank`, pandas and DuckDB. What matured is in a .parquet only: with feedback images, immuno_vlm matures its
+    own.
+    """
+    from db.exchange.banks import EmbeddedBank, is_imported, write_bank_parquet
+    from db.store import chosen_generation
+    from evaluation.antibodies.bank_files import write_bank_jsonl
+    from immuno_core.errors import SetupError
+    from immuno_core.records import MATURATION, ProposedAntibody
+
+    if file.suffix not in (".jsonl", ".parquet"):
+        raise SetupError(f"{file}: a bank is exported as .jsonl or .parquet; name a file that ends so")
+    with open_database(database) as store:
+        owner = store.session(session)
+        chosen = chosen_generation(store, owner, generation)
+        stored, imported = store.bank(chosen.id), is_imported(owner)
+        found = store.antibodies(owner.id, generation=chosen.number) if imported else stored.antibodies
+    if file.suffix == ".jsonl":
+        found = tuple(one for one in found if one.origin != MATURATION)
+    texts = tuple(ProposedAntibody(one.text, one.kind, one.guards, one.rationale) for one in found)
+    if file.suffix == ".jsonl":
+        write_bank_jsonl(file, texts)
+    elif imported:
+        raise SetupError(f"session '{session}' was imported as texts, which no encoder is tied to; export it as .jsonl")
+    else:
+        write_bank_parquet(file, EmbeddedBank(texts, stored.vectors, owner.encoder))
+    if as_json:
+        print_json([{"file": str(file), "generation": chosen.number, "antibodies": len(found)}])
+    else:
+        click.echo(f"{len(found)} antibodies of generation {chosen.number} of '{session}' written to {file}")
+
+
+@group.command()
+@database_option
+def upgrade(database: str | None, as_json: bool) -> None:
+    """Bring an older database up to date.
+
+    Its schema is changed in one transaction: all of it or nothing. Make a copy first, as before any change.
+    """
+    from db.maintenance import upgrade_database
+
+    before, after = upgrade_database(database, default_database())
+    if as_json:
+        return print_json([{"before": before, "after": after}])
+    return click.echo(f"schema {after}" + (" already" if before == after else f", was {before}"))
+
+
+@group.command()
+@database_option
+def check(database: str | None, as_json: bool) -> int:
+    """Check the database's integrity.
+
+    Its schema revision, pages, foreign keys, and what must hold beyond them. Changes nothing. Exit status 1 where
+    something is wrong.
+    """
+    from db.maintenance import check_database
+
+    checks = check_database(database, default_database())
+    if as_json:
+        print_json(asdict(one) for one in checks)
+    else:
+        for one in checks:
+            click.echo(f"{'ok  ' if one.ok else 'FAIL'}  {one.name:<14} {printable(one.detail)}")
+    return 0 if all(one.ok for one in checks) else 1
+
+
+@group.command()
+@database_option
+def version(database: str | None, as_json: bool) -> None:
+    """Print package and schema versions."""
+    from db.maintenance import versions
+
+    found = versions(database, default_database())
+    if as_json:
+        return print_json([{"immuno_vlm": immuno.__version__} | asdict(found)])
+    click.echo(f"immuno-vlm {immuno.__version__}, schema {found.schema}")
+    return click.echo(
+        f"{found.database}: " + (f"schema {found.database_schema}" if found.database_schema else "nothing")
+    )

@@ -1,0 +1,186 @@
+"""`immuno db export-session, import-session, import-bank, merge, backup`: what goes in and out of a database whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from immuno.cli.db.options import database_option
+from immuno.cli.options import open_database, ray_option
+from immuno.terminal.output import print_json, printable
+from immuno_core.paths import default_database
+
+if TYPE_CHECKING:
+    from db.exchange.joining import Joined
+    from db.store import AntibodyStore
+
+
+@click.command(name="export-session")
+@click.argument("session")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--parquet", "form", flag_value="parquet", help="Write .parquet files, which pandas and DuckDB read.")
+@database_option
+def export_session(session: str, folder: Path, form: Any, database: str | None, as_json: bool) -> None:
+    """Write all of SESSION into the new FOLDER.
+
+    One .jsonl file per table, the embeddings as .safetensors, and a manifest with the digests of all of them.
+    `import-session` reads both forms.
+    """
+    from db.exchange.sessions import export_session as export
+
+    with open_database(database) as store:
+        files = export(store, session, folder, form=form or "jsonl")
+    if as_json:
+        return print_json([{"folder": str(folder), "files": files}])
+    rows = sum(count for name, count in files.items() if not name.endswith(".safetensors"))
+    return click.echo(printable(f"session '{session}': {rows} rows written to {folder}"))
+
+
+@click.command(name="import-session")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--as", "name", metavar="NAME", help="Give the session another name here.")
+@database_option
+def import_session(folder: Path, name: str | None, database: str | None, as_json: bool) -> None:
+    """Add a session that was exported into FOLDER.
+
+    All of it or, where anything is wrong, nothing; the digests are verified first. What is there already is left alone:
+    importing again adds nothing.
+    """
+    from db.exchange.session_files import open_folder
+    from db.exchange.sessions import import_session as import_
+
+    found = open_folder(folder)  # before the database, which may be made
+    with open_database(database, read_only=False) as store:
+        joined = import_(store, found, name=name)
+    _print_joined(f"session '{name or found.session}'", joined, as_json)
+
+
+@click.command(name="import-bank")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--session", metavar="NAME", help="Session of imported banks to add it to. Default: the file's name.")
+@click.option("--config", type=click.Path(path_type=Path), help="Embed them too, as `embed` does.")
+@ray_option
+@database_option
+def import_bank(
+    file: Path,
+    session: str | None,
+    config: Path | None,
+    ray_address: str | None,
+    database: str | None,
+    as_json: bool,
+) -> None:
+    """Add the texts in FILE as a generation of their own.
+
+    FILE is a .jsonl or .parquet of `immuno db export`, a .json of EOE, or a .txt with a text per line (NegLabel). The
+    generation says which file they came from. A .parquet brings its embeddings; other texts have none without
+    --config, and `nearest` does not find them; `embed` gives them some later. Importing again adds nothing.
+    """
+    from db.exchange.banks import BankSource, add_bank_embeddings, read_bank_parquet
+    from db.exchange.banks import import_bank as import_
+    from evaluation.antibodies.bank_files import read_bank_file
+    from immuno_core.config.run import read_config
+
+    embedded_bank = read_bank_parquet(file) if file.suffix == ".parquet" else None
+    antibodies = read_bank_file(file) if embedded_bank is None else embedded_bank.antibodies
+    source = BankSource(file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+    name = file.stem if session is None else session
+    if config is not None:
+        read_config(config)  # before anything is stored
+    with open_database(database, read_only=False) as store:
+        bank = import_(store, name, antibodies, source)
+        embedded = None if embedded_bank is None else add_bank_embeddings(store, bank.generation, embedded_bank)
+        if config is not None:
+            embedded = (embedded or 0) + _embed(store, name, config, ray_address)
+    generation = bank.generation
+    if as_json:
+        found = {"session": name, "generation": generation.number, "antibodies": generation.proposed}
+        return print_json([found | {"new": bank.is_new, "embedded": embedded or 0}])
+    words = "stored as" if bank.is_new else "is there already:"
+    more = "" if embedded is None else f", {embedded} embedded"
+    return click.echo(
+        printable(
+            f"{file.name} {words} generation {generation.number} of '{name}': {generation.proposed} antibodies{more}"
+        )
+    )
+
+
+@click.command()
+@click.argument("session")
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="Whose encoder and template are used.")
+@ray_option
+@database_option
+def embed(session: str, config: Path, ray_address: str | None, database: str | None, as_json: bool) -> None:
+    """Embed the texts of SESSION that have no embedding.
+
+    With the encoder and the antibodies' template of the configuration: imported banks, and texts that were turned down
+    before they were embedded, are found by `nearest` then. This loads a model; what has an embedding of that encoder is
+    left alone.
+    """
+    with open_database(database, read_only=False) as store:
+        embedded = _embed(store, session, config, ray_address)
+    if as_json:
+        return print_json([{"session": session, "embedded": embedded}])
+    return click.echo(printable(f"session '{session}': {embedded} texts embedded"))
+
+
+def _embed(store: AntibodyStore, session: str, config: Path, ray_address: str | None) -> int:
+    from immuno.embed import embed_session
+
+    return embed_session(store, session, config, ray_address=ray_address)
+
+
+@click.command()
+@click.argument("other")
+@click.option(
+    "--rename",
+    type=(str, str),
+    multiple=True,
+    metavar="OLD NEW",
+    help="Call the session OLD of the other database NEW here. May be repeated.",
+)
+@database_option
+def merge(other: str, rename: Sequence[tuple[str, str]], database: str | None, as_json: bool) -> None:
+    """Add everything in the database OTHER.
+
+    OTHER is a URL or a SQLite file; it is not changed. Rows that are in both are not doubled; a row that differs is
+    named, and nothing is added.
+    """
+    from db.exchange.joining import merge as join
+    from db.store import open_store
+
+    with open_store(other, read_only=True) as source, open_database(database, read_only=False) as store:
+        joined = join(store, source, rename=dict(rename))
+        url = source.url
+    _print_joined(url, joined, as_json)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@database_option
+def backup(file: Path, database: str | None, as_json: bool) -> None:
+    """Copy a live SQLite database to FILE.
+
+    Others may go on writing: the copy is of one moment, complete, and checked. For PostgreSQL use its pg_dump.
+    """
+    from db.maintenance import backup_database
+
+    written = backup_database(database, default_database(), file)
+    if as_json:
+        return print_json([{"file": str(written), "bytes": written.stat().st_size}])
+    return click.echo(printable(f"backup written to {written}"))
+
+
+COMMANDS = (export_session, import_session, import_bank, embed, merge, backup)
+
+
+def _print_joined(what: str, joined: Sequence[Joined], as_json: bool) -> None:
+    if as_json:
+        return print_json({"table": one.table, "added": one.added, "present": one.present} for one in joined)
+    added: dict[str, Any] = {one.table: one.added for one in joined if one.added}
+    present = sum(one.present for one in joined)
+    new = ", ".join(f"{count} {table}" for table, count in added.items()) or "nothing new"
+    return click.echo(printable(f"{what}: added {new}; {present} rows were there already"))

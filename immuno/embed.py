@@ -1,0 +1,267 @@
+"""Embeds the stored texts of a session that have no embedding of an encoder, and stores what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.encoder.spec import EncoderSpec, fingerprint, with_absolute_paths
+from cluster.ray_embedder import RayEmbedder
+from cluster.store.manifest import Quarantined
+from cluster.store.shards import cut
+from cluster.store.store import EmbeddingStore, default_store_root
+from cluster.store.upkeep import Checked, Problem, Waste, check_shards, check_store, delete, needed, waste
+from db.exchange.banks import add_embeddings, unembedded
+from db.store import open_store
+from evaluation.data.classes import read_classes
+from evaluation.data.feature_files import is_feature_set
+from evaluation.data.sealed import SealedTest
+from immuno.terminal.progress import watched
+from immuno.workplace import draw_miniworld, open_sets, uses_miniworld
+from immuno_core.config.run import RunConfig, config_as_dict, read_config
+from immuno_core.errors import SetupError
+from immuno_core.images import feature_row
+from immuno_core.paths import default_database
+from immuno_core.progress import ProgressReport, SilentProgress
+from immuno_core.records import EncoderInfo, ImageSet, Split
+from immuno_core.text import fill_template
+from immuno_core.versions import digest_of, git_sha, versions
+
+if TYPE_CHECKING:
+    from db.store import AntibodyStore
+
+
+REASON = "embed"
+"""What the record of sealed sets that were opened (table test_reads) says."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilledSet:
+    """A set that is in the store now."""
+
+    name: str
+    split: Split
+    images: int
+    embedded: int
+    """Images embedded by this call; the others were stored."""
+    quarantined: tuple[Quarantined, ...]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSet:
+    """A set whose shards were verified."""
+
+    name: str
+    split: Split | None
+    images: int
+    shards: int
+    found: Checked
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A set of a configuration, by the files of its images."""
+
+    name: str
+    split: Split
+    paths: tuple[str, ...]
+
+
+def fill(
+    config: RunConfig, *, test: bool, database: str | None, ray_address: str | None, progress: str | None = None
+) -> Iterator[FilledSet]:
+    """Embed what is missing of the sets of fit and feedback, and with `test` of the sealed ones; yields each when done.
+
+    Opening the sealed sets is recorded first, in the database, as a benchmark's is. Starts neither a model nor Ray
+    where nothing is missing. `progress` is the value of `--progress`; at the end standard error says what embedding
+    came to. Raises SetupError as reading sources and embedding do, and where there is no set at all.
+    """
+    _check_encoder(config)
+    with (
+        watched(progress) as journal,
+        RayEmbedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal) as embedder,
+    ):
+        classes = _classes(config, journal.progress)
+        sets = _with_images(open_sets(config, classes))
+        if not sets and not test:
+            raise SetupError(
+                "there is nothing to embed: the configuration has no [data.fit] with images; the sealed test sets are "
+                "embedded with --test"
+            )
+        for images in sets:
+            yield _filled(embedder, images)
+        if test:
+            with _opened(config, classes, database) as sealed:
+                for images in _with_images(sealed):
+                    yield _filled(embedder, images)
+
+
+def check(config: RunConfig) -> Iterator[CheckedSet]:
+    """Verify what is stored of a configuration's sets, the sealed ones too: opening no image, it breaks no seal."""
+    store, encoder, _ = _recorded(config)
+    cluster = config.cluster
+    for one in _listed(config):
+        pieces = cut(one.paths, encoder, cluster.shard_size, identity=cluster.file_identity)
+        found = check_shards(store, encoder, pieces)
+        yield CheckedSet(one.name, one.split, len(one.paths), len(pieces.shards), found)
+
+
+def check_all(place: str | Path | None) -> tuple[EmbeddingStore, Checked]:
+    """Verify every file of a store (None: the default one). Raises SetupError where there is none."""
+    store = EmbeddingStore(place or default_store_root())
+    if "://" not in store.place and not Path(store.place).is_dir():
+        raise SetupError(f"there is no embedding store at {store.place}; name its folder or URL with --store")
+    return store, check_store(store)
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """What may be deleted from a store."""
+
+    store: EmbeddingStore
+    found: tuple[Waste, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all of it."""
+        return sum(one.size for one in self.found)
+
+    def carry_out(self) -> None:
+        """Delete it. Raises SetupError while another program fills the store."""
+        delete(self.store, self.found)
+
+
+def pruning(configs: Sequence[RunConfig], place: str | Path | None) -> Pruning:
+    """Return what a store holds that none of the configurations needs; without any, what nobody can need.
+
+    Raises SetupError for configurations of several stores, and for an encoder that is not on record: whether anything
+    of it is needed cannot be told.
+    """
+    if not configs:
+        store = EmbeddingStore(place or default_store_root())
+        return Pruning(store, tuple(waste(store, None)))
+    keep: set[str] = set()
+    stores = {}
+    for config in configs:
+        store, encoder, key = _recorded(config)
+        stores[store.place] = store
+        cluster = config.cluster
+        sets = (
+            (cut(one.paths, encoder, cluster.shard_size, identity=cluster.file_identity), cluster.shard_size)
+            for one in _listed(config)
+        )
+        keep |= needed(store, encoder, key, sets)
+    if len(stores) > 1:
+        raise SetupError(f"the configurations have several stores ({', '.join(stores)}); prune one at a time")
+    store = next(iter(stores.values()))
+    return Pruning(store, tuple(waste(store, keep)))
+
+
+def check_as_dict(found: Checked) -> dict[str, Any]:
+    """Return what `--json` prints of a check."""
+    return {"files": found.files, "bytes": found.bytes, "problems": [one._asdict() for one in found.problems]}
+
+
+def is_damaged(problems: Sequence[Problem]) -> bool:
+    """Whether something is not what was written; what is merely missing will be embedded."""
+    return any(problem.state == "damaged" for problem in problems)
+
+
+def _check_encoder(config: RunConfig) -> None:
+    if config.encoder.kind == "precomputed":
+        raise SetupError('there is nothing to embed: the encoder is of kind = "precomputed"')
+
+
+def _classes(config: RunConfig, bar: ProgressReport | None = None) -> tuple[str, ...]:
+    if uses_miniworld(config.data):
+        draw_miniworld(config.seed, bar or SilentProgress())
+    return read_classes(config.classes, config.data, seed=config.seed)
+
+
+def _with_images(sets: Sequence[ImageSet]) -> list[ImageSet]:
+    """Leave out sets that come as embeddings."""
+    return [images for images in sets if not is_feature_set(images)]
+
+
+def _filled(embedder: RayEmbedder, images: ImageSet) -> FilledSet:
+    manifest, embedded = embedder.fill(images)
+    return FilledSet(images.name, images.split, manifest.images, embedded, manifest.quarantined, manifest.bytes)
+
+
+@contextmanager
+def _opened(config: RunConfig, classes: tuple[str, ...], database: str | None) -> Iterator[list[ImageSet]]:
+    """Open the seal, on record as a run of its own."""
+    settings = config_as_dict(config)
+    with open_store(database, default=default_database()) as record:
+        run = record.start_run(
+            config=settings,
+            config_digest=digest_of([REASON, settings]),
+            seed=config.seed,
+            git_sha=git_sha(),
+            versions=versions(),
+        )
+
+        def on_record(sets: tuple[str, ...], why: str) -> None:
+            record.record_test_read(run.id, sets, why)
+
+        try:
+            sealed = SealedTest(config.data, seed=config.seed, classes=classes)
+            opened = sealed.open(REASON, on_open=on_record)
+            yield [opened.id, *opened.ood]
+        except BaseException:
+            record.finish_run(run.id, "failed")
+            raise
+        record.finish_run(run.id)
+
+
+def _recorded(config: RunConfig) -> tuple[EmbeddingStore, EncoderInfo, str]:
+    """Return the store, what it has on record of the encoder, and the encoder's fingerprint; loads no model."""
+    _check_encoder(config)
+    store = EmbeddingStore(config.cluster.store or default_store_root(), dtype=config.cluster.store_dtype)
+    spec = with_absolute_paths(EncoderSpec.from_config(config.encoder))
+    key = fingerprint(spec)
+    encoder = store.read_encoder(key)
+    if encoder is None:
+        raise SetupError(
+            f"nothing of the encoder '{spec.label}' (as it is now) is on record in the embedding store {store.place}; "
+            "fill it with: immuno embed CONFIG"
+        )
+    return store, encoder, key
+
+
+def _listed(config: RunConfig) -> Iterator[_Listed]:
+    """Yield every set of a configuration that has images, the sealed ones last."""
+    classes = _classes(config)
+    for images in _with_images(open_sets(config, classes)):
+        yield _Listed(images.name, images.split, tuple(sample.path for sample in images.samples))
+    for name, paths in SealedTest(config.data, seed=config.seed, classes=classes).files().items():
+        if feature_row(paths[0]) is None:
+            yield _Listed(name, "test", paths)
+
+
+_AT_ONCE = 4096
+"""Texts in one transaction: what was embedded before a stop is kept."""
+
+
+def embed_session(store: AntibodyStore, name: str, config_file: Path, *, ray_address: str | None = None) -> int:
+    """Embed a session's texts with the encoder and the antibodies' template of a configuration; return how many.
+
+    Texts that have an embedding of that encoder are left alone. Raises SetupError for an unknown session.
+    """
+    from cluster.ray_embedder import make_embedder
+    from immuno_core.progress import RichProgress
+
+    session, config = store.session(name), read_config(config_file)
+    embedded = 0
+    with make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder:
+        encoder = embedder.encoder
+        missing = unembedded(store, session.id, encoder.digest)
+        for some in (missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)):
+            texts = fill_template(config.antibodies.template, [one.text for one in some])
+            vectors = embedder.embed_texts(texts)
+            embedded += add_embeddings(store, encoder, dict(zip((one.id for one in some), vectors, strict=True)))
+    return embedded

@@ -1,0 +1,255 @@
+"""Refining a bank: a session run, resumed, branched from another, or made anew by another chat model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agents.chat.review import Review
+from agents.drafting import draft_branch
+from agents.feedback import FeedbackData
+from agents.replies import LONGEST_GUIDELINE
+from agents.session import OnGeneration, RefinementSession, check_settings
+from cluster.llm.server import serve_llm
+from db.records import GenerationRecord, SessionRecord
+from db.stopping import asked_to_stop, withdraw_stop
+from db.store import chosen_generation
+from evaluation.data.classes import read_synonyms
+from immuno.workplace import Workplace
+from immuno_core.config.refine import RefineConfig
+from immuno_core.config.run import RunConfig, config_as_dict, parse_config
+from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.text import clean_text, without_markup
+from immuno_core.versions import git_sha, versions
+
+
+class _StoppedAsAsked(ImmunoError):  # noqa: N818 - nothing went wrong
+    """Somebody asked this session to end after its generation."""
+
+
+def run_until_stopped(session: RefinementSession, on_generation: OnGeneration) -> None:
+    """Run the session; when it is asked to stop it ends after the generation in progress, paused.
+
+    A request is looked for after each generation, and withdrawn before and after the run: one that nobody was there to
+    obey must not stop the next run.
+    """
+    store, record = session.store, session.record
+
+    def stored(one: GenerationRecord) -> None:
+        on_generation(one)
+        if one.number < session.config.generations and asked_to_stop(store, record.id):
+            raise _StoppedAsAsked
+
+    withdraw_stop(store, record.id)
+    try:
+        session.run(stored)
+    except _StoppedAsAsked:
+        click.echo(f"stopped as asked; go on with: immuno refine resume {record.name}", err=True)
+    finally:
+        withdraw_stop(store, record.id)
+
+
+@dataclass(frozen=True, slots=True)
+class RefineOutcome:
+    """A session with all its generations."""
+
+    session: SessionRecord
+    generations: tuple[GenerationRecord, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "session": self.session.name,
+            "status": self.session.status,
+            "seed": self.session.seed,
+            "generations": [
+                {
+                    "number": one.number,
+                    "accepted": one.accepted,
+                    "reason": one.reason,
+                    "proposed": one.proposed,
+                    "kept": one.kept,
+                    "bank": one.bank,
+                    **one.metrics,
+                }
+                for one in self.generations
+            ],
+        }
+
+
+def tell_generation(one: GenerationRecord) -> None:
+    """Say on standard error what a generation came to, as soon as it is stored."""
+    accepted = "accepted" if one.accepted else "not accepted"
+    click.echo(
+        f"generation {one.number}: mean FPR95 {100 * one.metrics['mean_fpr95']:.1f} %, "
+        f"{one.kept} of {one.proposed} proposals kept, bank of {one.bank}; {accepted}: {one.reason}",
+        err=True,
+    )
+
+
+def refine(
+    place: Workplace,
+    *,
+    session: str,
+    resume: bool | None,
+    on_generation: OnGeneration = tell_generation,
+    review: Review | None = None,
+) -> RefineOutcome:
+    """Run the refinement session of this name; see agents.session.
+
+    `resume` False: the session must be new; True: it must exist; None: either. `review` shows proposals to a person.
+    A session that is asked to stop (immuno refine stop) ends, paused, after its generation. Raises SetupError for a
+    session that is not as `resume` says, and for one that was started with another encoder, seed or data.
+    """
+    known = _known_session(place, session, resume)
+    # Whatever can be wrong with a configuration is found before a new session takes its name.
+    check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
+    # The server first: the embedding actors take what GPUs it leaves.
+    with chat_server(place) as settings:
+        data = feedback_data(place)
+        record = known or place.store.create_session(
+            session,
+            config=config_as_dict(place.config),
+            seed=place.config.seed,
+            git_sha=git_sha(),
+            versions=versions(),
+            encoder=place.embedder.encoder,
+            llm=place.config.refine.llm,
+        )
+        run_until_stopped(RefinementSession(record, settings, place.store, data, place.embedder, review), on_generation)
+    return RefineOutcome(place.store.session(session), place.store.generations(record.id))
+
+
+@contextmanager
+def chat_server(place: Workplace) -> Iterator[RefineConfig]:
+    """Have the server of [llm_server] up, if there is one; yields the section [refine] with its address."""
+    server = place.config.llm_server
+    if server is None:
+        yield place.config.refine
+        return
+
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    with serve_llm(server, place.config.refine.llm, ray_address=place.ray_address, tell=tell) as base_url:
+        yield with_server_address(place.config, base_url)
+
+
+def with_server_address(config: RunConfig, base_url: str) -> RefineConfig:
+    """Return the section [refine], with the address of the server where the configuration has one started."""
+    if config.llm_server is None:
+        return config.refine
+    return config.refine.model_copy(update={"base_url": base_url})
+
+
+def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionRecord | None:
+    """Return the session of that name where there may be one; None where a new one is to be made."""
+    known = place.store.find_session(name)
+    if known is None:
+        if resume:
+            place.store.session(name)  # raises the error that names the nearest session
+        return None
+    if resume is False:
+        raise SetupError(f"session '{name}' exists; go on with: immuno refine resume {name}, or choose another name")
+    for what, same in (
+        ("seed", known.seed == place.config.seed),
+        ("encoder", known.encoder.digest == place.embedder.encoder.digest),
+        # Read again, not compared as stored: a session of an older version has fewer keys.
+        ("data", parse_config(known.config, origin=f"session '{name}'", folder=Path()).data == place.config.data),
+    ):
+        if not same:
+            raise SetupError(
+                f"session '{name}' was started with another {what}; take another session name, or the configuration "
+                "it was started with"
+            )
+    return known
+
+
+def feedback_data(place: Workplace) -> FeedbackData:
+    """Embed what the loop may see: the fit split and the feedback split."""
+    space = place.space()
+    if space.fit is None or space.fit_labels is None or space.feedback is None:
+        raise SetupError("refining needs known images: add [data.fit] to the configuration")
+    return FeedbackData(
+        classes=space.classes,
+        texts=space.texts,
+        logit_scale=space.logit_scale,
+        fit=space.fit,
+        fit_labels=space.fit_labels,
+        known=space.feedback.known,
+        known_labels=space.feedback.labels,
+        outliers=space.feedback.outliers,
+        synonyms=read_synonyms(place.config.classes.synonyms, space.classes),
+    )
+
+
+def branch(
+    place: Workplace,
+    *,
+    source: str,
+    generation: int | None,
+    session: str,
+    guideline: str | None = None,
+    review: Review | None = None,
+) -> RefineOutcome:
+    """Start a session from a generation (default: the best) of session `source`, and run it; see agents.drafting.
+
+    Raises SetupError for a name that is taken, and where the encoder is not the one of the source's embeddings.
+    """
+    origin = chosen_generation(place.store, place.store.session(source), generation)
+    return _descend(place, origin, session, guideline, review)
+
+
+def regenerate(place: Workplace, *, source: str, session: str, review: Review | None = None) -> RefineOutcome:
+    """Start a session from the baseline of `source`, with the guideline of its best generation, and run it.
+
+    Raises SetupError as `branch` does.
+    """
+    record = place.store.session(source)
+    best = chosen_generation(place.store, record, None)
+    return _descend(place, chosen_generation(place.store, record, 0), session, best.guideline, review)
+
+
+def read_guideline(path: Path) -> str:
+    """Return the guideline in a text file, on one line. Raises SetupError for one missing, empty or too long."""
+    try:
+        text = without_markup(clean_text(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SetupError(f"the guideline {path} cannot be read: {why}") from None
+    if not text:
+        raise SetupError(f"the guideline {path} is empty")
+    if len(text) > LONGEST_GUIDELINE:
+        raise SetupError(f"the guideline {path} has {len(text)} characters; shorten it to {LONGEST_GUIDELINE}")
+    return text
+
+
+def _descend(
+    place: Workplace, origin: GenerationRecord, session: str, guideline: str | None, review: Review | None
+) -> RefineOutcome:
+    parent = place.store.session(origin.session)
+    if place.store.find_session(session) is not None:
+        raise SetupError(f"session '{session}' exists; choose another name")
+    if parent.encoder.digest != place.embedder.encoder.digest:
+        raise SetupError(
+            f"session '{parent.name}' was measured with another encoder ({parent.encoder.model}): its weights or its "
+            "preprocessing are not those that its configuration names now; start a new session instead"
+        )
+    check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
+    record = place.store.create_session(
+        session,
+        config=config_as_dict(place.config),
+        seed=parent.seed,
+        git_sha=git_sha(),
+        versions=versions(),
+        encoder=place.embedder.encoder,
+        llm=place.config.refine.llm,
+        parent_generation_id=origin.id,
+    )
+    place.store.save_generation(draft_branch(place.store, origin, session_id=record.id, guideline=guideline))
+    return refine(place, session=session, resume=True, review=review)

@@ -1,0 +1,131 @@
+"""How `immuno db` prints its answers: tables for people, strict JSON, and CSV that a spreadsheet may open.
+
+The texts come from language models and file names: in tables and CSV, whatever could steer a terminal is written out;
+JSON is ASCII, and loses nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import Any, Literal
+
+import click
+
+from immuno_core.text import safe_cell
+
+Form = Literal["json", "csv"] | None
+"""What a query prints: None is a table."""
+_WIDTH_OF_PIPES = 160
+_NARROWEST_COLUMN = 9
+_JOINERS = "\u200c\u200d"  # harmless, and some scripts and emoji are not legible without them
+
+
+def show(
+    form: Form,
+    record: type,
+    records: Sequence[Any],
+    heads: Sequence[str],
+    cells: Callable[[Any], Sequence[Any]],
+    what: str,
+) -> None:
+    """Print records (dataclasses of type `record`): all their fields, or in a table the `cells` of each."""
+    if form is None:
+        return print_rows(heads, [tuple(cells(one)) for one in records], what)
+    return print_records(form, [field.name for field in fields(record)], (asdict(one) for one in records))
+
+
+def print_records(form: Literal["json", "csv"], columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Print rows, whose keys are the columns, as JSON or CSV."""
+    return print_json(rows) if form == "json" else _print_csv(columns, rows)
+
+
+def print_json(rows: Iterable[dict[str, Any]]) -> None:
+    """Print strict JSON in ASCII: whatever a model wrote, it is valid, and cannot steer a terminal."""
+    from db.schema.types import to_json
+
+    click.echo(json.dumps([to_json(_with_text_times(row)) for row in rows], indent=2, allow_nan=False))
+
+
+def _with_text_times(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in row.items()}
+
+
+def _print_csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Print one line for each row, whatever is in its texts; lists and mappings as JSON, nothing for None."""
+    from db.schema.types import to_json
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, dict | list | tuple):
+            return json.dumps(to_json(value), allow_nan=False)
+        return safe_cell(printable(value)) if isinstance(value, str) else value
+
+    content = io.StringIO(newline="")
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow([cell(column) for column in columns])
+    writer.writerows([cell(row[column]) for column in columns] for row in map(_with_text_times, rows))
+    click.echo(content.getvalue(), nl=False)
+
+
+def print_rows(heads: Sequence[str], rows: Sequence[Sequence[Any]], what: str) -> None:
+    """Print a table; where the terminal is too narrow for its columns, a block of lines for each row.
+
+    Columns with nothing in them are left out; one session that all rows share becomes the title.
+    """
+    if not rows:
+        return click.echo(f"no {what}", err=True)
+    columns = {
+        printable(head): ["" if cell is None else printable(str(cell)) for cell in cells]
+        for head, cells in zip(heads, zip(*rows, strict=True), strict=True)
+    }
+    title = None
+    if what != "sessions" and len(columns) > 1 and len(set(columns.get("session", []))) == 1:
+        title = f"session {columns.pop('session')[0]}"
+    return _print_columns(title, {head: cells for head, cells in columns.items() if any(cells)})
+
+
+def _print_columns(title: str | None, columns: Mapping[str, Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_OF_PIPES)
+    if console.width < _NARROWEST_COLUMN * len(columns):
+        click.echo(title or "")
+        for row in zip(*columns.values(), strict=True):
+            click.echo("\n" + "\n".join(f"{head}: {cell}" for head, cell in zip(columns, row, strict=True) if cell))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=Text(title) if title else None, title_justify="left")
+    for head in columns:
+        table.add_column(Text(head), overflow="fold")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, row))  # Text: what looks like rich's markup is shown, not obeyed
+    console.print(table)
+
+
+def printable(text: str) -> str:
+    """Return the text with everything invisible (control and direction characters, lone surrogates) written out."""
+    return "".join(
+        character
+        if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in _JOINERS
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def is_number(value: Any) -> bool:
+    """Whether the value is a number (True and False are none)."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def decimals(value: float | None, sign: str = "") -> str:
+    """Return three decimals; with sign "+", of a change."""
+    return "" if value is None else f"{value:{sign}.3f}"

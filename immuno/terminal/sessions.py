@@ -1,0 +1,313 @@
+"""What `immuno refine` prints of sessions: generations, cost, effects, prompts, comparisons. Texts are escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from agents.guidelines import PromptVersion
+from db.records import EffectRecord, GenerationRecord, SessionRecord
+from db.store import AntibodyStore
+from immuno.terminal.results import print_table
+
+
+def prompt_rows(tree: Sequence[PromptVersion]) -> list[dict[str, Any]]:
+    """Return what `--json` prints."""
+    return [asdict(one) | {"kept": one.kept, "measured": one.measured} for one in tree]
+
+
+def print_prompts(tree: Sequence[PromptVersion]) -> None:
+    """Print the versions as a tree, each with its trials and with what it changed in its parent."""
+    if not tree:
+        return print_table(Text("no prompt yet: the session has no generation"))
+    branches: dict[int, Tree] = {}
+    roots: list[Tree] = []
+    for one in tree:
+        label = Text("\n").join(_label(one))
+        if one.parent is None:
+            branches[one.version] = Tree(label)
+            roots.append(branches[one.version])
+        else:
+            branches[one.version] = branches[one.parent].add(label)
+    for root in roots:
+        print_table(root)
+    return None
+
+
+def _label(one: PromptVersion) -> Iterator[Text]:
+    if not one.trials:
+        state, style = "not tried yet", "dim"
+    else:
+        tried = ", ".join(str(trial.generation) for trial in one.trials)
+        change = "" if one.measured is None else f", change {100 * one.measured:+.1f} points"
+        state, style = f"{'kept' if one.kept else 'not kept'}: generation {tried}{change}", "bold" if one.kept else ""
+    yield Text(f"version {one.version}: {state}", style)
+    if one.reason:
+        yield Text(one.reason, "dim")
+    # A model wrote these: Text shows what looks like markup, and the line breaks are the only control characters.
+    for line in (one.diff or one.guideline).splitlines():
+        yield Text(line, "green" if line.startswith("+") else "red" if line.startswith("-") else "")
+
+
+_EFFECTS_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What calls of the chat model came to; `cost_usd` is 0 where no price is configured."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    seconds: float
+    """From the start to the end of the generations."""
+
+    @classmethod
+    def of(cls, generations: Iterable[GenerationRecord]) -> Spent:
+        """Add up generations."""
+        some = list(generations)
+        return cls(
+            calls=sum(one.calls for one in some),
+            prompt_tokens=sum(one.prompt_tokens for one in some),
+            completion_tokens=sum(one.completion_tokens for one in some),
+            cost_usd=sum(one.cost_usd for one in some),
+            seconds=sum((one.finished_at - one.started_at).total_seconds() for one in some),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLine:
+    """A session with the first and the best of its generations, and what it cost."""
+
+    session: SessionRecord
+    baseline: float | None
+    """Mean FPR95 of generation 0."""
+    best: float | None
+    bank: int
+    spent: Spent
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        record = self.session
+        return {
+            "session": record.name,
+            "status": record.status,
+            "llm": record.llm,
+            "parent": record.parent,
+            "seed": record.seed,
+            "encoder": record.encoder.model,
+            "generations": record.generations,
+            "best": record.best,
+            "mean_fpr95": {"first": self.baseline, "best": self.best},
+            "bank": self.bank,
+            **asdict(self.spent),
+            "created_at": record.created_at.isoformat(),
+            "updated_at": record.updated_at.isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session, its generations, and the antibodies of its best bank that helped and harmed most."""
+
+    line: SessionLine
+    generations: tuple[GenerationRecord, ...]
+    helped: tuple[EffectRecord, ...]
+    harmed: tuple[EffectRecord, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            **self.line.as_dict(),
+            "by_generation": [
+                {
+                    "number": one.number,
+                    "parent": one.parent,
+                    "accepted": one.accepted,
+                    "reason": one.reason,
+                    "proposed": one.proposed,
+                    "kept": one.kept,
+                    "bank": one.bank,
+                    "prompt_version": one.prompt_version,
+                    **asdict(Spent.of([one])),
+                    "metrics": one.metrics,
+                }
+                for one in self.generations
+            ],
+            "helped": [_effect(one, "gain") for one in self.helped],
+            "harmed": [_effect(one, "harm") for one in self.harmed],
+        }
+
+
+def _effect(one: EffectRecord, what: str) -> dict[str, Any]:
+    return {"text": one.antibody_text, "guards": one.guards, "set": one.outlier_set, what: getattr(one, what)}
+
+
+def session_lines(
+    sessions: Sequence[SessionRecord], generations: Sequence[GenerationRecord]
+) -> tuple[SessionLine, ...]:
+    """Return one line for each session, given the generations of all."""
+    by_session: dict[str, list[GenerationRecord]] = {one.id: [] for one in sessions}
+    for one in generations:
+        by_session[one.session_id].append(one)
+    return tuple(_line(one, by_session[one.id]) for one in sessions)
+
+
+def _line(session: SessionRecord, generations: Sequence[GenerationRecord]) -> SessionLine:
+    best = next((one for one in generations if one.number == session.best), None)
+    return SessionLine(
+        session=session,
+        baseline=generations[0].metrics.get("mean_fpr95") if generations else None,
+        best=best.metrics.get("mean_fpr95") if best else None,
+        bank=best.bank if best else 0,
+        spent=Spent.of(generations),
+    )
+
+
+def session_view(store: AntibodyStore, session: SessionRecord) -> SessionView:
+    """Read what is shown of a session."""
+    generations = store.generations(session.id)
+    effects = [] if session.best is None else store.effects(session.id, generation=session.best, scope="solo")
+    return SessionView(
+        line=_line(session, generations),
+        generations=generations,
+        helped=_most(effects, "gain"),
+        harmed=_most(effects, "harm"),
+    )
+
+
+def _most(effects: Iterable[EffectRecord], what: str) -> tuple[EffectRecord, ...]:
+    """The largest effects above 0, of each antibody the largest."""
+    best: dict[str, EffectRecord] = {}
+    for one in effects:
+        value = getattr(one, what)
+        if one.antibody_id is not None and value > 0 and value > getattr(best.get(one.antibody_id), what, 0.0):
+            best[one.antibody_id] = one
+    ranked = sorted(best.values(), key=lambda one: (-getattr(one, what), one.antibody_text or ""))
+    return tuple(ranked[:_EFFECTS_SHOWN])
+
+
+def print_sessions(lines: Sequence[SessionLine]) -> None:
+    """Print one line for each session."""
+    if not lines:
+        return print_table(Text("no sessions yet; begin one with: immuno refine start CONFIG --session NAME"))
+    shown: list[str] = []
+    rows = [
+        {
+            "session": line.session.name,
+            "status": line.session.status,
+            "model": line.session.llm or "",
+            "from": line.session.parent or "",
+            "generations": str(line.session.generations),
+            "FPR95, %": f"{percentage(line.baseline)} → {percentage(line.best)}",
+            "bank": str(line.bank),
+            "calls": _count(line.spent.calls),
+            "tokens": _count(line.spent.prompt_tokens + line.spent.completion_tokens),
+            "cost": _money(line.spent.cost_usd),
+            "created": f"{line.session.created_at:%m-%d %H:%M}",
+        }
+        for line in lines
+    ]
+    table = session_table(title="Sessions; FPR95 is the mean over the feedback sets, at first → at best; times are UTC")
+    for name in rows[0]:
+        if any(row[name] not in ("", "0") for row in rows):
+            words = name in ("session", "status", "model", "from")
+            fixed = name in ("status", "FPR95, %", "created")
+            table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=fixed)
+            shown.append(name)
+    for row in rows:
+        table.add_row(*(escape(row[name]) for name in shown))
+    return print_table(table)
+
+
+def print_session(view: SessionView) -> None:
+    """Print a session: what it is, its generations, what they cost, what helped and harmed."""
+    record, spent = view.line.session, view.line.spent
+    about = [f"session {record.name}: {record.status}, seed {record.seed}, encoder {record.encoder.model}"]
+    about.append(f"chat model {record.llm or 'not recorded'}" + (f", from {record.parent}" if record.parent else ""))
+    tokens = f"{_count(spent.prompt_tokens)} tokens in, {_count(spent.completion_tokens)} out"
+    about.append(
+        f"{_count(spent.calls)} calls, {tokens}, {_money(spent.cost_usd) or 'no price given'}, {_time(spent.seconds)}"
+    )
+    parts: list[Any] = [Text("\n".join(about)), Text(""), generations_table(view.generations), Text("")]
+    parts.append(_costs(view.generations))
+    for title, effects, what in (("helped most", view.helped, "gain"), ("harmed most", view.harmed, "harm")):
+        if effects:
+            parts += [Text(""), _effects(title, effects, what)]
+    print_table(Group(*parts))
+
+
+def generations_table(generations: Sequence[GenerationRecord]) -> Table:
+    """One line per generation: what it proposed and kept, and FPR95 on each feedback set, in per cent."""
+    sets = list(generations[0].metrics.get("fpr95", {})) if generations else []
+    table = Table(title="Feedback split: FPR95 by generation, per cent", title_justify="left")
+    for column in ("generation", "proposed", "kept", "bank"):
+        table.add_column(column, justify="right")
+    for name in (*sets, "mean"):
+        table.add_column(escape(name), justify="right")
+    table.add_column("decision")
+    for generation in generations:
+        metrics = generation.metrics
+        table.add_row(
+            str(generation.number),
+            *(str(count) for count in (generation.proposed, generation.kept, generation.bank)),
+            *(f"{100 * metrics['fpr95'][name]:.1f}" for name in sets),
+            f"{100 * metrics['mean_fpr95']:.1f}",
+            escape(generation.reason),
+        )
+    return table
+
+
+def _costs(generations: Sequence[GenerationRecord]) -> Table:
+    table = session_table("generation", title="Cost")
+    for head in ("calls", "tokens in", "tokens out", "cost", "time"):
+        table.add_column(head, justify="right")
+    for one in generations:
+        spent = Spent.of([one])
+        counts = (spent.calls, spent.prompt_tokens, spent.completion_tokens)
+        table.add_row(str(one.number), *map(_count, counts), _money(spent.cost_usd), _time(spent.seconds))
+    return table
+
+
+def _effects(title: str, effects: Sequence[EffectRecord], what: str) -> Table:
+    table = session_table("antibody", "guards", "on", title=title)
+    table.add_column(what, justify="right")
+    for one in effects:
+        cells = (one.antibody_text or "", one.guards or "", one.outlier_set)
+        table.add_row(*map(escape, cells), f"{100 * getattr(one, what):.1f} %")
+    return table
+
+
+def session_table(*columns: str, title: str | None = None) -> Table:
+    """Return an empty table, as all of these are."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def percentage(share: float | None) -> str:
+    """Return a share in per cent, a dash for None."""
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _money(dollars: float) -> str:
+    return f"${dollars:,.4f}" if dollars else ""
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

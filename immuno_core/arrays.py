@@ -1,0 +1,62 @@
+"""Arrays from outside are checked where they enter; large ones are cut into blocks, so that memory does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from immuno_core.errors import SetupError
+
+MOST_ROWS = 4096
+MOST_ELEMENTS = 2**23
+"""Of one block: 64 MiB in float64."""
+
+
+def blocks(count: int, width: int, *, most: int = MOST_ROWS) -> Iterator[slice]:
+    """Yield slices over `count` rows, such that a block of rows times `width` stays small; at least one row each."""
+    step = max(1, min(most, MOST_ELEMENTS // max(width, 1)))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+NORM_TOLERANCE = 1e-3
+"""How far the norm of a row may be from 1. Vectors that were stored in half precision are within it."""
+
+
+def check_unit_rows(array: NDArray[Any], *, what: str, dim: int | None = None) -> None:
+    """Check that an array is (n, d) floating point, finite, with rows of norm 1; n may be 0.
+
+    `what` says in an error which array it is. Raises SetupError for another shape or type, for NaN and infinity, for
+    rows that are not of unit norm, and, where `dim` is given, for another d.
+    """
+    if array.ndim != 2 or array.dtype.kind != "f":
+        raise SetupError(
+            f"{what}: an array of shape {array.shape} and type {array.dtype}, not (n, d) floating-point embeddings"
+        )
+    if dim is not None and array.shape[1] != dim:
+        raise SetupError(
+            f"{what}: vectors of {array.shape[1]} dimensions where the class texts have {dim}; "
+            "embed all of them with one encoder"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.sqrt(np.einsum("ij,ij->i", array, array, dtype=np.float64))
+    if (bad := np.flatnonzero(~np.isfinite(norms))).size:
+        raise SetupError(f"{what}: {bad.size} row(s) hold NaN or infinity (first: row {bad[0]}); embed them again")
+    if (bad := np.flatnonzero(np.abs(norms - 1) > NORM_TOLERANCE)).size:
+        raise SetupError(
+            f"{what}: {bad.size} row(s) are not of unit norm (first: row {bad[0]}, norm {norms[bad[0]]:.4g}); "
+            "divide each embedding by its norm"
+        )
+
+
+def check_labels(labels: NDArray[Any], *, what: str, samples: int, classes: int) -> None:
+    """Check that labels are (samples,) integers in [0, classes). Raises SetupError."""
+    if labels.shape != (samples,) or labels.dtype.kind not in "iu":
+        raise SetupError(f"{what}: labels of shape {labels.shape} and type {labels.dtype}, not {samples} class indices")
+    if samples and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+        raise SetupError(
+            f"{what}: labels from {int(labels.min())} to {int(labels.max())} where there are {classes} classes"
+        )

@@ -1,0 +1,43 @@
+"""The section [[methods]] of a configuration: which scores are measured, with which antibodies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag
+
+Arm = Literal["bank", "none", "noise", "random_words", "shuffled", "neglabel", "csp"]
+"""Which antibodies a method is given: the configured bank, or a control. See evaluation.benchmark.arms."""
+
+
+class MethodConfig(BaseModel):
+    """A score by name; every other key is a parameter of that score (checked when the score is made)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+    label: str | None = None
+    """How the row is called; default: the name."""
+    arm: Arm | None = None
+    """Default: the score's own (the configured bank; mined words for neglabel and csp)."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Every key but `name`, `label` and `arm`."""
+        return dict(self.model_extra or {})
+
+
+class PresetConfig(BaseModel):
+    """Several methods at once: every score, the controls, or the ablations. See evaluation.benchmark.presets."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preset: Literal["scores", "controls", "ablations"]
+
+
+def _entry_kind(entry: Any) -> str:
+    return "preset" if isinstance(entry, PresetConfig) or (isinstance(entry, dict) and "preset" in entry) else "method"
+
+
+MethodEntry = Annotated[
+    Annotated[MethodConfig, Tag("method")] | Annotated[PresetConfig, Tag("preset")], Discriminator(_entry_kind)
+]

@@ -1,0 +1,332 @@
+"""What a reproducible run records of its surroundings: versions, git sha, digests."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from immuno_core.config.llm_server import LLMServerConfig, require_chat_model
+from immuno_core.config.methods import MethodConfig, MethodEntry, PresetConfig
+from immuno_core.config.refine import RefineConfig
+from immuno_core.errors import SetupError, did_you_mean
+
+_LOCAL = "local-dir:"
+_REPLAY = "replay:"
+_HIDDEN: Final = "hidden_value"
+"""The type of an error whose message must not show the value."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def _number_or_auto(value: Any) -> Any:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError('give a whole number from 1 up, or "auto"')
+    return value
+
+
+class EncoderConfig(_Section):
+    """An open_clip model, and how it is run; or a table of texts embedded elsewhere (kind = "precomputed")."""
+
+    kind: Literal["open_clip", "precomputed"] = "open_clip"
+    model: str = ""
+    """An open_clip name ("ViT-B-16"), or local-dir:/path, or hf-hub:name, or "miniworld" (the model shipped here).
+    For "precomputed": which model the embeddings come from, if you want it shown."""
+    pretrained: str | None = None
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    device: str = "auto"
+    """auto (a GPU where the actor has one), cpu, cuda, or cuda:0."""
+    batch_size: Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)] = "auto"
+    """Images that the model is given at once. auto: as many as fit well into a GPU's free memory, 64 without a GPU."""
+    fast_decode: bool = False
+    """Decode and resize faster, within a stated tolerance of open_clip's own preprocessing: docs/embedding.md."""
+    compile: bool = False
+    """Compile the image tower with torch.compile: a minute or more at the start of each actor, faster from then on."""
+    texts: Path | None = None
+    """For "precomputed": the table of texts, see evaluation.data.precomputed."""
+    logit_scale: Annotated[float, Field(gt=0)] | None = None
+    """For "precomputed": that of the model the embeddings come from; default 100. Other models bring their own."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> EncoderConfig:
+        if self.kind == "precomputed":
+            if self.texts is None:
+                raise ValueError('kind = "precomputed" needs texts, a table such as "texts.npz"')
+        elif not self.model:
+            raise ValueError("the key 'model' is missing: an open_clip name, local-dir:/path, hf-hub:name or miniworld")
+        elif self.texts is not None or self.logit_scale is not None:
+            raise ValueError('texts and logit_scale go with kind = "precomputed" only')
+        return self
+
+
+def store_place(value: Any) -> Any:
+    """Return a place of files as a URL that fsspec takes, where it is one, else as a Path; other values as they are.
+
+    Raises ValueError for a URL that holds a user or a password: configurations are stored and shown.
+    """
+    if not isinstance(value, str):
+        return value
+    if "://" not in value:
+        return Path(value)
+    if "@" in urlsplit(value).netloc or "?" in value:
+        raise PydanticCustomError(
+            _HIDDEN,
+            "give the bare URL (s3://bucket/folder); keys and passwords come from the environment (AWS_ACCESS_KEY_ID, "
+            "AWS_PROFILE, ...), because configurations are stored",
+        )
+    return value
+
+
+class ClusterConfig(_Section):
+    """The embedding actors, and where embeddings are stored."""
+
+    actors: Annotated[int, Field(ge=1)] | None = None
+    """How many; default: one per GPU, or one per CPU core (at most 8) where there is no GPU."""
+    num_gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs of each actor (fractions allowed); default: 1 where the cluster has GPUs, else 0."""
+    num_cpus: Annotated[float, Field(gt=0)] = 1.0
+    decode_threads: Annotated[int, Field(ge=1)] | None = None
+    """Threads of each actor that decode images ahead of its model; default: one, or its GPU's share of the machine's
+    CPU cores."""
+    shard_size: Annotated[int, Field(ge=1)] = 256
+    """Images in a shard: the unit of work, of storage and of resumption."""
+    store: Annotated[Path | str | None, BeforeValidator(store_place)] = None
+    """The embedding store: a folder, or a URL that fsspec takes ("s3://bucket/folder"), see docs/store.md; default:
+    $IMMUNO_CACHE (or the user's cache folder) / embeddings."""
+    store_dtype: Literal["float32", "float16"] = "float32"
+    """How image embeddings are stored. float16 takes half the room and costs up to 6e-5 in cosine."""
+    file_identity: Literal["mtime", "content"] = "mtime"
+    """What tells that an image is the one already embedded: its path, size and time, or the bytes themselves (which
+    are then read in every run, but images may be moved or copied)."""
+    hung_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """An actor that has work and finishes none of it for so long is taken for hung, and replaced."""
+
+
+class ClassesConfig(_Section):
+    """The known classes."""
+
+    names: Literal["dataset", "imagenet1k"] | Path
+    """A text file with one class per line, "dataset" (the folders of data.fit, else data.id), or "imagenet1k"."""
+    synonyms: Path | None = None
+    """A text file of other names of the classes, "CLASS: NAME, NAME" on each line: no antibody may be one of them."""
+    template: str = "a photo of a {}."
+
+
+class SourceConfig(_Section):
+    """Where one image set comes from; see evaluation.data.sources."""
+
+    name: str | None = None
+    path: Path | None = None
+    """A folder (class folders, or flat for outliers), a text file of image paths with optional labels, or WebDataset
+    tars: "x.tar", "tars/{000..009}.tar", "tars/*.tar"."""
+    root: Path | None = None
+    """The folder that the paths of an image list are relative to; default: the list's own."""
+    features: Path | None = None
+    """A file of embeddings instead of images, .npz or .safetensors; see evaluation.data.feature_files."""
+    builtin: Literal["miniworld"] | None = None
+    expected: Annotated[int, Field(ge=1)] | None = None
+    """How many images the set should have: another number is an error before anything is computed."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SourceConfig:
+        if sum(one is not None for one in (self.path, self.features, self.builtin)) != 1:
+            raise ValueError("give exactly one of: path, features, builtin")
+        if self.root is not None and self.path is None:
+            raise ValueError("root goes with path, an image list")
+        return self
+
+
+class DataConfig(_Section):
+    """The three splits. Outlier sets of the loop and of the sealed test are kept apart."""
+
+    fit: SourceConfig | None = None
+    """ID images for prototypes, radii and thresholds."""
+    id: SourceConfig
+    """Sealed ID test set."""
+    ood: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    """Sealed outlier sets."""
+    feedback: tuple[SourceConfig, ...] = ()
+    """Outlier sets that the loop may see."""
+    feedback_id: SourceConfig | None = None
+    """ID images that the loop measures on; default: a held-out half of `fit`, chosen by the seed."""
+    overlap: Literal["error", "drop"] = "error"
+    """What to do with test images that are in fit or feedback too, or both known and outliers: refuse, or leave out."""
+
+    @model_validator(mode="after")
+    def _named(self) -> DataConfig:
+        for key, sources in (("ood", self.ood), ("feedback", self.feedback)):
+            names = [source.name for source in sources]
+            if None in names:
+                raise ValueError(f"every [[data.{key}]] needs a name")
+            if len(set(names)) < len(names):
+                raise ValueError(f"two [[data.{key}]] have one name")
+        return self
+
+
+class AntibodiesConfig(_Section):
+    """Which bank the benchmark measures."""
+
+    template: str = "{}"
+    """The prompt around each text of a file; "{}" where the texts are whole prompts."""
+    file: Path | None = None
+    """A .jsonl bank, an EOE .json, or a plain .txt list (one text per line)."""
+    session: str | None = None
+    generation: int | None = None
+    """Default: the session's best generation."""
+    words: Path | None = None
+    """What controls and mined baselines (NegLabel, CSP) draw words from: a text file with a noun per line, or a folder
+    with nouns.txt and adjectives.txt, e.g. WordNet's. Default: the vocabulary shipped here."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> AntibodiesConfig:
+        if self.file is not None and self.session is not None:
+            raise ValueError("give file or session, not both")
+        return self
+
+
+class RunConfig(_Section):
+    """A whole configuration file."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    encoder: EncoderConfig
+    cluster: ClusterConfig = ClusterConfig()
+    classes: ClassesConfig
+    data: DataConfig
+    antibodies: AntibodiesConfig = AntibodiesConfig()
+    methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
+    refine: RefineConfig = RefineConfig()
+    llm_server: LLMServerConfig | None = None
+    """A chat server for refine.llm, started with the run."""
+
+    @model_validator(mode="after")
+    def _server_fits(self) -> RunConfig:
+        require_chat_model(self.llm_server, self.refine.llm, self.refine.base_url)
+        return self
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read and check a configuration file; paths in it become absolute.
+
+    Raises SetupError naming the file, the key and what to put right.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SetupError(f"no configuration file at {path}; configs/ holds examples") from None
+    except IsADirectoryError:
+        raise SetupError(f"{path} is a folder; name the .toml file inside it") from None
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SetupError(f"{path} is not valid TOML: {error}") from None
+    return parse_config(raw, origin=str(path), folder=path.resolve().parent)
+
+
+def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig:
+    """Check a configuration already in memory; `origin` is named in errors, paths are taken relative to `folder`."""
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise SetupError(f"{origin}: " + "; ".join(_explain(one) for one in _causes(error)[:3])) from None
+    resolved: RunConfig = _with_absolute_paths(config, folder)
+    model = resolved.encoder.model
+    if model.startswith(_LOCAL) and not Path(model.removeprefix(_LOCAL)).is_absolute():
+        encoder = resolved.encoder.model_copy(update={"model": f"{_LOCAL}{folder / model.removeprefix(_LOCAL)}"})
+        resolved = resolved.model_copy(update={"encoder": encoder})
+    llm = resolved.refine.llm
+    if llm.startswith(_REPLAY) and not Path(llm.removeprefix(_REPLAY)).is_absolute():
+        refine = resolved.refine.model_copy(update={"llm": f"{_REPLAY}{folder / llm.removeprefix(_REPLAY)}"})
+        resolved = resolved.model_copy(update={"refine": refine})
+    server = resolved.llm_server
+    if server is not None and server.model is not None and server.model.startswith(("./", "../")):
+        server = server.model_copy(update={"model": str((folder / server.model).resolve())})
+        resolved = resolved.model_copy(update={"llm_server": server})
+    return resolved
+
+
+def _causes(error: ValidationError) -> list[ErrorDetails]:
+    """The errors, without "too few entries" where the entries themselves are wrong."""
+    found = error.errors()
+    places = [one["loc"] for one in found]
+    return [
+        one
+        for one in found
+        if one["type"] != "too_short"
+        or not any(len(place) > len(one["loc"]) and place[: len(one["loc"])] == one["loc"] for place in places)
+    ]
+
+
+def _explain(error: ErrorDetails) -> str:
+    where, given = _where(error["loc"]), error["input"]
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        return f"unknown key '{where}'{did_you_mean(key, _keys_at(error['loc'][:-1]))}"
+    if error["type"] == "missing":
+        example = '; add [[methods]] with name = "immuno_vlm", for instance' if where == "methods" else ""
+        return f"the key '{where}' is missing{example}"
+    if error["type"] == "tuple_type" and isinstance(given, dict):
+        return f"{where}: write [[{where}]] with double brackets, once for each"
+    if error["type"] == "literal_error":
+        valid = re.findall("'([^']*)'", str(error["ctx"]["expected"]))
+        return f"{where} = {given!r}{did_you_mean(str(given), valid)}"
+    value = f" = {given!r}" if isinstance(given, str | int | float) and error["type"] != _HIDDEN else ""
+    return f"{where or 'configuration'}{value}: {error['msg'].removeprefix('Value error, ')}"
+
+
+_TAGS = {"method": MethodConfig, "preset": PresetConfig}
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    """The key as a user would say it: entries counted from 1, and pydantic's names for kinds of entries left out."""
+    parts = [
+        part
+        for i, part in enumerate(location)
+        if not (part in _TAGS and i and isinstance(location[i - 1], int) and location[0] == "methods")
+    ]
+    return "".join(f" no. {part + 1}" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the section at a location of the configuration."""
+    section: Any = RunConfig
+    for part in location:
+        if section in _TAGS.values() and part in _TAGS:
+            section = _TAGS[str(part)]
+        elif isinstance(part, str) and section is not None and part in section.model_fields:
+            section = _section_of(section.model_fields[part].annotation)
+    return list(section.model_fields) if section is not None else []
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section class within `X`, `X | None`, `tuple[X, ...]` or `Annotated[...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if (found := _section_of(inner)) is not None:
+            return found
+    return None
+
+
+def _with_absolute_paths(section: Any, folder: Path) -> Any:
+    """Return the section with every relative Path, at any depth, taken from `folder`."""
+    if isinstance(section, Path):
+        return section if section.is_absolute() else folder / section
+    if isinstance(section, tuple):
+        return tuple(_with_absolute_paths(item, folder) for item in section)
+    if isinstance(section, BaseModel):
+        changes = {name: _with_absolute_paths(getattr(section, name), folder) for name in type(section).model_fields}
+        return section.model_copy(update=changes)
+    return section
+
+
+def config_as_dict(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration as plain JSON values. It holds no secret: keys come from the environment only."""
+    dumped: dict[str, Any] = config.model_dump(mode="json")
+    return dumped

@@ -1,0 +1,98 @@
+"""Where an image is, as `Sample.path` says it (a file, a tar's member, a row of a feature file), and a look at it."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from PIL import Image, ImageOps
+
+_MEMBER = re.compile(r"(?P<file>.+?\.tar)::(?P<member>.+)@(?P<offset>\d+)\+(?P<size>\d+)", re.DOTALL | re.IGNORECASE)
+_ROW = re.compile(r"(?P<file>.+?\.(?:npz|safetensors))::(?P<row>\d+)", re.DOTALL | re.IGNORECASE)
+
+
+class TarMember(NamedTuple):
+    """A regular file within an uncompressed tar: `size` bytes from byte `offset` on."""
+
+    file: str
+    member: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.file}::{self.member}@{self.offset}+{self.size}"
+
+
+class FeatureRow(NamedTuple):
+    """A row of the array `features` of a feature file."""
+
+    file: str
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.file}::{self.row}"
+
+
+def tar_member(path: str) -> TarMember | None:
+    """Return what a path says of a tar's member; None for any other path."""
+    found = _MEMBER.fullmatch(path) if "::" in path else None
+    return TarMember(found["file"], found["member"], int(found["offset"]), int(found["size"])) if found else None
+
+
+def feature_row(path: str) -> FeatureRow | None:
+    """Return what a path says of a feature file's row; None for any other path."""
+    found = _ROW.fullmatch(path) if "::" in path else None
+    return FeatureRow(found["file"], int(found["row"])) if found else None
+
+
+def containing_file(path: str) -> str:
+    """Return the file that has to be there for the image to be read: the tar, the feature file, or the image itself."""
+    place = tar_member(path) or feature_row(path)
+    return path if place is None else place.file
+
+
+def open_image(path: str) -> BinaryIO:
+    """Open the bytes of an image, be it a file or a tar's member.
+
+    Raises OSError as opening a file does, and ValueError for a tar that ends within the member and for a feature row.
+    """
+    if feature_row(path) is not None:
+        raise ValueError("an embedding, not an image")
+    place = tar_member(path)
+    if place is None:
+        return Path(path).open("rb")
+    with Path(place.file).open("rb") as tar:
+        tar.seek(place.offset)
+        content = tar.read(place.size)
+    if len(content) < place.size:
+        raise ValueError("the tar ends within this member")
+    return io.BytesIO(content)
+
+
+def open_on_white(path: str, largest_side: int) -> Image.Image | None:
+    """Return the image at `path` (immuno_core.images) in RGB, at most `largest_side` pixels wide and high.
+
+    None where the file is missing, is no picture, or is so large that decoding it could exhaust the memory.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Odd metadata is nobody's business here.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _on_white(path, largest_side)
+    except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
+        return None
+
+
+def _on_white(path: str, largest_side: int) -> Image.Image:
+    if not Path(containing_file(path)).is_file():
+        raise FileNotFoundError(path)
+    with open_image(path) as stream, Image.open(stream) as opened:
+        opened.draft("RGB", (2 * largest_side, 2 * largest_side))
+        upright = ImageOps.exif_transpose(opened).convert("RGBA")
+    upright.thumbnail((largest_side, largest_side))
+    white = Image.new("RGBA", upright.size, "white")
+    return Image.alpha_composite(white, upright).convert("RGB")

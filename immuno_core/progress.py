@@ -1,0 +1,318 @@
+"""How far a long piece of work has come, for whoever watches: a bar, lines, JSON, or nothing. Never on standard output.
+
+`make_progress` chooses: what the command line or $IMMUNO_PROGRESS says, else a bar on a terminal and lines elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO, get_args
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.text import duration
+
+_WINDOW_SECONDS: Final = 30.0
+_GRAIN_SECONDS: Final = 0.5
+"""Counts closer together than this are one entry, so that a pace takes no memory to speak of."""
+
+
+class Pace:
+    """Counts things and says how many come per second."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.count = 0
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque([(clock(), 0)])
+
+    def add(self, count: int) -> None:
+        """`count` more are done."""
+        now = self._clock()
+        self.count += count
+        if len(self._seen) > 1 and now - self._seen[-2][0] < _GRAIN_SECONDS:
+            self._seen.pop()
+        self._seen.append((now, self.count))
+        # The youngest entry that is older than the window stays: the window begins there.
+        while len(self._seen) > 2 and now - self._seen[1][0] >= _WINDOW_SECONDS:
+            self._seen.popleft()
+
+    def per_second(self) -> float | None:
+        """Return the rate over the window; None before anything was counted."""
+        begin, before = self._seen[0]
+        elapsed = self._clock() - begin
+        return (self.count - before) / elapsed if self.count > before and elapsed > 0 else None
+
+    def seconds_for(self, count: int) -> float | None:
+        """Return how long `count` more will take at this rate; None where that cannot be told."""
+        rate = self.per_second()
+        return count / rate if rate else None
+
+
+ProgressMode = Literal["rich", "plain", "json", "quiet"]
+MODES: Final[tuple[ProgressMode, ...]] = get_args(ProgressMode)
+VARIABLE: Final = "IMMUNO_PROGRESS"
+
+
+class ProgressState(NamedTuple):
+    """What there is to tell besides a count, while actors embed."""
+
+    actors: Mapping[str, float | None]
+    """Images per second of each actor ("host:pid"); None where it cannot be told yet."""
+    retries: int = 0
+    quarantined: int = 0
+    deaths: int = 0
+
+    def __str__(self) -> str:
+        """In words, as far as there is anything to tell."""
+        rates = [rate for rate in self.actors.values() if rate is not None]
+        told = []
+        if rates:
+            spread = f"{min(rates):,.0f} to {max(rates):,.0f}/s each" if len(rates) > 1 else f"{rates[0]:,.0f}/s"
+            told.append(f"{len(self.actors)} actor{'s' if len(self.actors) != 1 else ''}, {spread}")
+        told += [
+            f"{number:,} {what}"
+            for number, what in ((self.retries, "retried"), (self.quarantined, "left out"), (self.deaths, "died"))
+            if number
+        ]
+        return "; ".join(told)
+
+
+class ProgressReport(Protocol):
+    """Is told of a piece of work: `start`, any number of `advance` and `tell`, `stop` (also after an error)."""
+
+    def start(self, total: int, description: str) -> None:
+        """`total` images or texts are to be embedded; those already stored are not among them."""
+        ...
+
+    def advance(self, count: int) -> None:
+        """`count` more of them are done and stored."""
+        ...
+
+    def tell(self, state: ProgressState) -> None:
+        """Something else has changed."""
+        ...
+
+    def stop(self) -> None:
+        """The work is over, finished or not."""
+        ...
+
+
+class SilentProgress:
+    """Says nothing."""
+
+    def start(self, total: int, description: str) -> None:
+        """Say nothing."""
+
+    def advance(self, count: int) -> None:
+        """Say nothing."""
+
+    def tell(self, state: ProgressState) -> None:
+        """Say nothing."""
+
+    def stop(self) -> None:
+        """Say nothing."""
+
+
+class RichProgress:
+    """A bar on standard error: how many of how many, how many per second, how long still, and what went wrong."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bar: Progress | None = None
+
+    def start(self, total: int, description: str) -> None:
+        """Show the bar."""
+        self.stop()
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[state]}", markup=False, style="progress.remaining"),
+            console=self._console,
+            # What a result prints must stay where it is, even while the bar is shown.
+            redirect_stdout=False,
+        )
+        self._bar.add_task(description, total=total, state="")
+        self._bar.start()
+
+    def advance(self, count: int) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0], count)
+
+    def tell(self, state: ProgressState) -> None:
+        """Show the state behind the bar."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], state=str(state))
+
+    def stop(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class _Rate(ProgressColumn):
+    """Images or texts per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
+
+
+def progress_mode(chosen: str | None = None) -> ProgressMode:
+    """Return how progress is shown: as `chosen`, else as $IMMUNO_PROGRESS says, else by what standard error is.
+
+    Raises SetupError for an unknown mode.
+    """
+    name = chosen or os.environ.get(VARIABLE) or ("rich" if sys.stderr.isatty() else "plain")
+    for mode in MODES:
+        if mode == name:
+            return mode
+    where = "--progress" if chosen else VARIABLE
+    raise SetupError(f"{where}: there is no way '{name}' to show progress{did_you_mean(name, MODES)}")
+
+
+def make_progress(mode: ProgressMode) -> ProgressReport:
+    """Return what shows progress in this way, on standard error."""
+
+    kinds: dict[ProgressMode, Callable[[], ProgressReport]] = {
+        "rich": RichProgress,
+        "plain": PlainProgress,
+        "json": JsonProgress,
+        "quiet": SilentProgress,
+    }
+    return kinds[mode]()
+
+
+PLAIN_SECONDS: Final = 10.0
+JSON_SECONDS: Final = 1.0
+
+
+class _Lines(ABC):
+    """What both share: when to write, and what is known then."""
+
+    def __init__(self, every: float, stream: TextIO | None, clock: Callable[[], float]) -> None:
+        self._every = every
+        self._stream = stream
+        self._clock = clock
+        self._running = False
+        self._state = ProgressState({})
+
+    def start(self, total: int, description: str) -> None:
+        """Write that it begins."""
+        self.stop()
+        self._total, self._what, self._began = total, description, self._clock()
+        self._pace, self._written, self._running = Pace(self._clock), self._began, True
+        self._write("start")
+
+    def advance(self, count: int) -> None:
+        """Write how far it is, if the last line is old enough."""
+        if self._running:
+            self._pace.add(count)
+            self._write_in_time()
+
+    def tell(self, state: ProgressState) -> None:
+        """Keep the state for the next line."""
+        self._state = state
+        if self._running:
+            self._write_in_time()
+
+    def stop(self) -> None:
+        """Write how far it came."""
+        if self._running:
+            self._running = False
+            self._write("stop")
+
+    def _write_in_time(self) -> None:
+        now = self._clock()
+        if now - self._written >= self._every:
+            self._written = now
+            self._write("progress")
+
+    def _write(self, event: str) -> None:
+        stream = self._stream or sys.stderr
+        stream.write(self._line(event) + "\n")
+        stream.flush()
+
+    @property
+    def _left(self) -> float | None:
+        return self._pace.seconds_for(max(0, self._total - self._pace.count))
+
+    @abstractmethod
+    def _line(self, event: str) -> str: ...
+
+
+class PlainProgress(_Lines):
+    """A line at the beginning, one every ten seconds, and one at the end."""
+
+    def __init__(
+        self,
+        *,
+        every: float = PLAIN_SECONDS,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(every, stream, clock)
+
+    def _line(self, event: str) -> str:
+        if event == "start":
+            return f"{self._what}: {self._total:,}"
+        done = f"{self._what}: {self._pace.count:,} of {self._total:,}"
+        rate, left, state = self._pace.per_second(), self._left, str(self._state)
+        parts = [done] if rate is None else [done, f"{rate:,.0f}/s"]
+        if event == "stop":
+            parts.append(f"in {duration(self._clock() - self._began)}")
+        elif left is not None:
+            parts.append(f"{duration(left)} left")
+        return ", ".join(parts) + (f" ({state})" if state else "")
+
+
+class JsonProgress(_Lines):
+    """An object at the beginning, one a second, and one at the end; its keys are in docs/faults.md."""
+
+    def __init__(
+        self,
+        *,
+        every: float = JSON_SECONDS,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(every, stream, clock)
+
+    def _line(self, event: str) -> str:
+        return json_line(
+            event,
+            what=self._what,
+            done=self._pace.count,
+            total=self._total,
+            seconds=round(self._clock() - self._began, 3),
+            per_second=_rounded(self._pace.per_second()),
+            eta_seconds=_rounded(self._left),
+            actors={name: _rounded(rate) for name, rate in self._state.actors.items()},
+            retries=self._state.retries,
+            quarantined=self._state.quarantined,
+            deaths=self._state.deaths,
+        )
+
+
+def json_line(event: str, **values: Any) -> str:
+    """Return an event as one line of strict JSON, in ASCII: names of files may hold what a terminal would obey."""
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"event": event, "time": moment, **values}, allow_nan=False)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

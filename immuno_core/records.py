@@ -1,0 +1,169 @@
+"""The records that rooms hand to one another: plain, frozen, and free of torch, Ray, LangChain and SQL.
+
+Score direction everywhere: higher = more in-distribution; a sample is accepted iff score >= threshold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Split = Literal["fit", "feedback", "test"]
+"""fit: ID images for prototypes and radii. feedback: what the loop measures on and may look at. test: sealed."""
+AntibodyKind = Literal["look_alike", "contextual"]
+AntibodyStatus = Literal["accepted", "rejected"]
+LONGEST_ANTIBODY = 160
+"""Characters of an antibody's text: what a chat model may write, and what the screen lets through."""
+MATURATION = "maturation"
+"""The origin of antibodies whose embeddings were matured: their texts stand for no embedding."""
+
+
+def text_digest(*parts: str) -> str:
+    """Return the SHA-256 hex digest of the parts. Their boundaries count: ("ab", "c") differs from ("a", "bc")."""
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "big"))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image: `id` is unique and stable within its set (the path relative to the set), `label` its folder's name."""
+
+    id: str
+    path: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """A named list of images of one split. `role` says whether its images belong to the known classes."""
+
+    name: str
+    split: Split
+    role: Literal["id", "outlier"]
+    samples: tuple[Sample, ...]
+    digest: str
+    """Over ids, sizes and modification times: two sets with one digest hold the same files."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedImage:
+    """An image that could not be read: it is left out, counted, and named in the report."""
+
+    set_name: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """What fixes an embedding: two encoders with one digest give the same vectors."""
+
+    model: str
+    pretrained: str | None
+    dim: int
+    logit_scale: float
+    image_size: int
+    precision: str
+    weights_digest: str
+    preprocess_digest: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that changes an embedding (the logit scale comes with the weights)."""
+        return text_digest(self.weights_digest, self.preprocess_digest, self.precision)
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedAntibody:
+    """An antibody as a chat model proposed it, before any filter."""
+
+    text: str
+    kind: AntibodyKind
+    guards: str
+    """The known class whose false positives it is meant to repel."""
+    rationale: str = ""
+    edited_from: str = ""
+    """What the model had written, where a person has edited the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """The measured boundary effect of an antibody (scope solo or leave_one_out) or of a bank (scope bank).
+
+    Every change is "with it" minus "without it": `d_fpr95 < 0` is good. `gain` and `harm` are shares in [0, 1]: of the
+    outliers accepted without it, those rejected with it; of the known samples accepted without it, those rejected with
+    it; both at one fixed threshold, that of the state without it. `d_id_accuracy` counts, at that threshold, the known
+    samples that are accepted and rightly classified.
+    """
+
+    scope: Literal["solo", "leave_one_out", "bank"]
+    outlier_set: str
+    gain: float
+    harm: float
+    d_fpr95: float
+    d_auroc: float
+    d_id_accuracy: float
+    fired_id: int = 0
+    """Known samples on which it fires (exceeds its radius)."""
+    fired_outliers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a generation's boundary said of one feedback sample."""
+
+    set_name: str
+    sample_id: str
+    score: float
+    accepted: bool
+    nearest_class: str
+    nearest_antibody: str | None
+    """Id of the antibody with the largest exceedance; None where none fires."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One line of results.json: a method on one outlier set. Metrics are shares in [0, 1]."""
+
+    method: str
+    params: dict[str, Any]
+    seed: int
+    ood: str
+    n_id: int
+    n_ood: int
+    auroc: float
+    aupr_in: float
+    aupr_out: float
+    fpr95_id: float
+    """Share of outliers accepted at the threshold that accepts 95 % of known samples (MCM, NegLabel, EOE papers)."""
+    fpr95_ood: float
+    """Share of known samples rejected at the threshold that rejects 95 % of outliers (OpenOOD, pytorch-ood)."""
+    id_accuracy: float
+    antibodies: int = 0
+    arm: str = ""
+    """Which antibodies they are (evaluation.benchmark.arms); "" where the score uses none."""
+    h_score: float | None = None
+    """Harmonic mean of id_accuracy and auroc."""
+    oscr: float | None = None
+    """Area under correct classification rate against outliers accepted (Dhamija et al., NeurIPS 2018)."""
+    threshold: float | None = None
+    """The deployed threshold: accepts 95 % of known *feedback* samples. It and what follows are None without them."""
+    acceptance: float | None = None
+    """Share of known test samples accepted at the deployed threshold."""
+    rejection: float | None = None
+    """Share of outliers rejected at the deployed threshold."""
+    accepted_accuracy: float | None = None
+    """Share of the accepted known test samples that are rightly classified; None where none is accepted."""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """95 % bootstrap intervals (evaluation.bootstrap) of the metrics named."""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def score(self) -> str:
+        """The name of its score; `method` is its label, which may be another."""
+        return str(self.extra.get("score", self.method))

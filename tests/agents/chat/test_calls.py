@@ -1,0 +1,225 @@
+"""Many calls at once: recorded, counted, replayed by a stable digest, reused across sessions where that is wanted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.chat import pacing
+from agents.chat.calls import RecordedCaller, Request
+from agents.chat.failures import ModelUnavailable
+from agents.chat.models import Chat, make_chat_model
+from agents.replies import Proposals, proposals_of
+from db.store import AntibodyStore, open_store
+from evaluation.antibodies.vocabulary import load_vocabulary
+from immuno_core.config.refine import PriceConfig, RefineConfig
+from immuno_core.errors import SetupError
+from tests.agents import word_world as world
+
+from .chat_server import ChatServer, Reply, chat_server, completion
+
+DOT = "data:image/png;base64,iVBORw0KGgo="
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    with chat_server() as running:
+        running.answer = lambda asked: proposing(f"a photo of {asked['messages'][0]['content']}.")
+        yield running
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[AntibodyStore]:
+    with open_store(str(tmp_path / "immuno.db")) as opened:
+        yield opened
+
+
+def proposing(text: str) -> Reply:
+    return completion(json.dumps({"antibodies": [{"text": text, "kind": "look_alike", "rationale": ""}]}))
+
+
+def caller(server: ChatServer, store: AntibodyStore, name: str = "one", **changes: Any) -> RecordedCaller:
+    """A caller with a session of its own."""
+    own = {"llm": "openai:tiny", "base_url": server.address, "retries": 0, "concurrency": 4, "timeout": 30.0}
+    config = RefineConfig().model_copy(update=own | changes)
+    model = make_chat_model(
+        config.llm,
+        base_url=config.base_url,
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        seed=0,
+        vocabulary=load_vocabulary(),
+        timeout=config.timeout,
+    )
+    session = store.find_session(name) or store.create_session(
+        name, config={}, seed=0, git_sha=None, versions={}, encoder=world.WordEmbedder().encoder
+    )
+    return RecordedCaller(Chat(model, config.structured), config, 0, store, session.id)
+
+
+def request(subject: str, prompt: str = "", images: tuple[str, ...] = ()) -> Request[Proposals]:
+    return Request("propose", subject, prompt or f"thing {subject}", proposals_of(4), images)
+
+
+def texts(replies: Any) -> list[str]:
+    return [reply.parsed.antibodies[0].text for reply in replies]
+
+
+def test_answers_come_in_the_order_of_the_requests(server: ChatServer, store: AntibodyStore) -> None:
+    turn = threading.Semaphore(0)
+
+    def last_first(asked: dict[str, Any]) -> Reply:
+        word = asked["messages"][0]["content"]
+        if word == "thing 3":
+            turn.release(3)
+        else:
+            turn.acquire(timeout=30)
+        return proposing(f"a photo of {word}.")
+
+    server.answer = last_first
+    replies = caller(server, store).ask_all(1, [request(str(i)) for i in range(4)])
+    assert texts(replies) == [f"a photo of thing {i}." for i in range(4)]
+
+
+def test_never_more_at_once_than_said(server: ChatServer, store: AntibodyStore) -> None:
+    server.answer = lambda asked: proposing("a photo of a shark.")._replace(delay=0.01)
+    caller(server, store, concurrency=3).ask_all(1, [request(str(i)) for i in range(30)])
+    assert server.most_at_once <= 3
+    assert len(server.requests) == 30
+
+
+def test_what_was_answered_is_recorded_although_the_server_goes_away(server: ChatServer, store: AntibodyStore) -> None:
+    """Forty requests of which the server answers twelve: those are not asked again, and the rest are not all tried."""
+    good = server.answer
+    asked_of: list[str] = []
+
+    def twelve(asked: dict[str, Any]) -> Reply:
+        asked_of.append(asked["messages"][0]["content"])
+        assert good is not None
+        return good(asked) if len(asked_of) <= 12 else Reply(503, b"{}")
+
+    server.answer = twelve
+    asking = caller(server, store, concurrency=1)
+    with pytest.raises(ModelUnavailable, match="HTTP 503"):
+        asking.ask_all(1, [request(str(i)) for i in range(40)])
+    assert 12 + 8 <= len(asked_of) < 12 + 8 + 4
+    assert len(store.llm_calls(asking.session_id)) == 12
+    server.answer, before = good, len(server.requests)
+    assert len(asking.ask_all(1, [request(str(i)) for i in range(40)])) == 40
+    assert len(server.requests) - before <= 40 - 12 + 2  # what was under way when it was given up may still arrive
+
+
+def test_tokens_time_and_money_are_counted_for_each_generation(server: ChatServer, store: AntibodyStore) -> None:
+    asking = caller(server, store, price=PriceConfig(input=2.0, output=10.0))
+    asking.ask_all(1, [request(str(i)) for i in range(3)])
+    calls = store.llm_calls(asking.session_id)
+    assert [(call.prompt_tokens, call.completion_tokens) for call in calls] == [(11, 7)] * 3
+    assert calls[0].cost_usd == pytest.approx((11 * 2 + 7 * 10) / 1e6)
+    assert all(call.seconds is not None and call.seconds > 0 for call in calls)
+    assert calls[0].parameters == {"temperature": 0.7, "max_tokens": 2048, "seed": 0, "structured": "json_schema"}
+
+
+def test_no_price_is_made_up(server: ChatServer, store: AntibodyStore) -> None:
+    asking = caller(server, store)
+    asking.ask_all(1, [request("x")])
+    assert store.llm_calls(asking.session_id)[0].cost_usd is None
+
+
+class TestReuse:
+    @pytest.mark.parametrize(
+        ("changes", "asked"),
+        [({"temperature": 0.0}, 1), ({"reuse": True}, 1), ({}, 2), ({"temperature": 0.0, "reuse": False}, 2)],
+        ids=["temperature 0", "wanted", "temperature above 0", "not wanted"],
+    )
+    def test_the_same_request_of_another_session(
+        self, server: ChatServer, store: AntibodyStore, changes: dict[str, Any], asked: int
+    ) -> None:
+        first = caller(server, store, "one", **changes).ask_all(1, [request("x")])
+        asking = caller(server, store, "two", **changes)
+        assert texts(asking.ask_all(1, [request("x")])) == texts(first)
+        assert len(server.requests) == asked
+        call = store.llm_calls(asking.session_id)[0]
+        assert call.reused is (asked == 1)
+        assert call.cost_usd is None
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"llm": "openai:other"}, {"max_tokens": 99}, {"structured": "tool"}],
+        ids=lambda one: next(iter(one)),
+    )
+    def test_not_what_another_model_or_other_parameters_said(
+        self, server: ChatServer, store: AntibodyStore, changes: dict[str, Any]
+    ) -> None:
+        caller(server, store, "one", reuse=True).ask_all(1, [request("x")])
+        caller(server, store, "two", reuse=True, **changes).ask_all(1, [request("x")])
+        assert len(server.requests) == 2
+
+    def test_a_server_that_moved_is_the_same_model(self, server: ChatServer, store: AntibodyStore) -> None:
+        one = caller(server, store, "one")
+        with chat_server() as moved:
+            assert caller(moved, store, "two").digest(request("x")) == one.digest(request("x"))
+
+
+def test_the_digest_is_the_same_in_every_process(server: ChatServer, store: AntibodyStore) -> None:
+    code = (
+        "from agents.chat.calls import *; from agents.replies import *;"
+        "from immuno_core.config.run import RefineConfig;"
+        "c = RecordedCaller(None, RefineConfig(llm='openai:tiny'), 0, None, '');"
+        "print(c.digest(Request('propose', 'x', 'thing x', proposals_of(4))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
+    )
+    assert done.stdout.strip() == caller(server, store).digest(request("x"))
+
+
+class TestImages:
+    def test_they_are_sent_and_their_digests_are_kept(self, server: ChatServer, store: AntibodyStore) -> None:
+        server.answer = lambda _: proposing("a photo of a shark.")
+        asking = caller(server, store)
+        asking.ask(1, request("x", images=(DOT,)))
+        sent = server.requests[0]["messages"][0]["content"]
+        assert sent == [{"type": "text", "text": "thing x"}, {"type": "image_url", "image_url": {"url": DOT}}]
+        stored = store.llm_calls(asking.session_id)[0].request_text
+        assert stored.startswith("thing x\n[image sha256:")
+        assert "iVBOR" not in stored
+        assert asking.digest(request("x")) != asking.digest(request("x", images=(DOT,)))
+
+    def test_nobody_is_made_to_fetch_something(self) -> None:
+        with pytest.raises(SetupError, match="no data URL"):
+            request("x", images=("http://169.254.169.254/latest",))
+
+
+def test_the_tool_path_sends_a_tool_and_reads_its_arguments(server: ChatServer, store: AntibodyStore) -> None:
+    arguments = '{"antibodies": [{"text": "a photo of a shark.", "kind": "look_alike", "rationale": ""}]}'
+    call = {"id": "1", "type": "function", "function": {"name": "Proposals", "arguments": arguments}}
+    server.answer = lambda _: completion(None, tool_calls=[call])
+    asking = caller(server, store, structured="tool")
+    assert texts([asking.ask(1, request("x"))]) == ["a photo of a shark."]
+    assert server.requests[0]["tools"][0]["function"]["name"] == "Proposals"
+    assert "response_format" not in server.requests[0]
+    assert store.llm_calls(asking.session_id)[0].reply_text == arguments
+
+
+def test_the_schema_in_words_for_servers_that_know_nothing_else(server: ChatServer, store: AntibodyStore) -> None:
+    server.answer = lambda _: proposing("a photo of a shark.")
+    asking = caller(server, store, structured="words")
+    assert texts([asking.ask(1, request("x"))]) == ["a photo of a shark."]
+    sent = server.requests[0]
+    assert not {"tools", "response_format"} & set(sent)
+    assert '"maxItems": 4' in sent["messages"][-1]["content"]

@@ -1,0 +1,256 @@
+"""The lexicon answers as a language model would, through the same messages: always the same, and within the schema."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+
+from agents.chat.models import Chat
+from agents.lexicon.model import LexiconChatModel
+from agents.replies import Proposals, Reflection, proposals_of, wire_schema
+from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
+from immuno_core.errors import SetupError
+from immuno_core.text import text_key
+from tests.agents.prompts.briefings import INJECTIONS, class_briefing, in_a_prompt, reflection_briefing, sample
+
+from .lexicon_replies import digest_of_replies
+
+VOCABULARY = load_vocabulary()
+
+
+def lexicon(seed=0, vocabulary=VOCABULARY):
+    return LexiconChatModel(seed=seed, vocabulary=vocabulary)
+
+
+def proposals(briefing, seed=0, vocabulary=VOCABULARY):
+    answer = Chat(lexicon(seed, vocabulary)).ask([HumanMessage(in_a_prompt(briefing))], proposals_of(briefing.wanted))
+    assert answer.problems == ()
+    return answer.parsed.antibodies
+
+
+def said(briefing, **model):
+    return [proposal.text for proposal in proposals(briefing, **model)]
+
+
+def reflection(briefing):
+    return Chat(lexicon()).ask([HumanMessage(in_a_prompt(briefing))], Reflection).parsed
+
+
+class TestLikeAnyChatModel:
+    def test_it_says_that_it_is_no_language_model(self):
+        assert lexicon()._llm_type == "lexicon"
+        assert "not an LLM" in LexiconChatModel.__doc__
+
+    def test_it_answers_with_json_text(self):
+        message = lexicon().invoke([SystemMessage("You help."), HumanMessage(in_a_prompt(class_briefing()))])
+        assert isinstance(message, AIMessage)
+        assert len(json.loads(message.content)["antibodies"]) == 12
+
+    def test_structured_output_with_a_class_is_parsed_by_it(self):
+        structured = lexicon().with_structured_output(proposals_of(5), method="json_schema", include_raw=True)
+        reply = structured.invoke([HumanMessage(in_a_prompt(class_briefing()))])
+        assert isinstance(reply["parsed"], Proposals)
+        assert len(reply["parsed"].antibodies) == 5
+        assert json.loads(reply["raw"].content)["antibodies"][0]["text"] == reply["parsed"].antibodies[0].text
+        assert reply["parsing_error"] is None
+
+    def test_structured_output_of_the_wrong_kind_is_a_parsing_error_not_a_crash(self):
+        structured = lexicon().with_structured_output(Reflection, method="json_schema", include_raw=True)
+        reply = structured.invoke([HumanMessage(in_a_prompt(class_briefing()))])
+        assert reply["parsed"] is None
+        assert "guideline" in str(reply["parsing_error"])
+
+    def test_without_raw_the_parsed_reply_alone_comes_back(self):
+        prompt = [HumanMessage(in_a_prompt(reflection_briefing()))]
+        assert isinstance(lexicon().with_structured_output(Reflection).invoke(prompt), Reflection)
+        assert lexicon().with_structured_output(wire_schema(Reflection)).invoke(prompt)["focus"] == "contexts"
+
+    def test_a_prompt_without_a_briefing_is_a_setup_error(self):
+        with pytest.raises(SetupError, match=r"a prompt must hold \{briefing\}"):
+            Chat(lexicon()).ask([HumanMessage("Hello?")], Proposals)
+
+    def test_it_reads_the_last_human_message(self):
+        messages = [HumanMessage(in_a_prompt(class_briefing(class_name="dog"))), AIMessage("?")]
+        messages.append(HumanMessage(in_a_prompt(class_briefing(class_name="fish"))))
+        texts = [proposal.text for proposal in Chat(lexicon()).ask(messages, Proposals).parsed.antibodies]
+        assert "a photo of a fish in the desert." in texts
+
+
+class TestSchema:
+    @pytest.mark.parametrize("wanted", [1, 2, 3, 12, 50])
+    @pytest.mark.parametrize("focus", ["look_alikes", "contexts", "both"])
+    def test_every_reply_fits_the_wire_schema_and_has_as_many_as_wanted(self, wanted, focus):
+        briefing = class_briefing(wanted=wanted, focus=focus)
+        text = Chat(lexicon()).ask([HumanMessage(in_a_prompt(briefing))], proposals_of(wanted)).raw_text
+        jsonschema.validate(json.loads(text), wire_schema(proposals_of(wanted)))
+        assert len(json.loads(text)["antibodies"]) == wanted
+
+    @pytest.mark.parametrize("helped", [[], [(f"a photo of a {noun}.", 0.1) for noun in VOCABULARY.nouns[:300]]])
+    def test_every_reflection_fits_the_wire_schema(self, helped):
+        prompt = in_a_prompt(reflection_briefing(helped=helped, harmed=[("a photo of a cat in space.", 1.0)]))
+        answer = Chat(lexicon()).ask([HumanMessage(prompt)], Reflection)
+        jsonschema.validate(json.loads(answer.raw_text), wire_schema(Reflection))
+
+    @pytest.mark.parametrize("hostile", INJECTIONS)
+    def test_injections_change_nothing_but_text(self, hostile):
+        tame = proposals(class_briefing(samples=[sample(("shark", "noun"))]))
+        briefing = class_briefing(class_name="fish", samples=[sample((hostile, "noun"))], guideline=hostile)
+        wild = proposals(briefing)
+        assert sorted(proposal.kind for proposal in wild) == sorted(proposal.kind for proposal in tame)
+        assert all(proposal.text.startswith("a photo of ") for proposal in wild)
+
+    @pytest.mark.parametrize("hostile", INJECTIONS)
+    def test_a_class_name_with_markup_only_silences_its_contexts(self, hostile):
+        kinds = {proposal.kind for proposal in proposals(class_briefing(class_name=hostile))}
+        assert "look_alike" in kinds
+
+    def test_class_names_of_other_languages_and_of_folders_work(self):
+        assert "a photo of a собака in the desert." in said(class_briefing(class_name="собака"))
+        assert "a photo of an ice bear in the desert." in said(class_briefing(class_name="ice_bear"))
+
+
+class TestDeterminism:
+    def test_the_same_messages_and_seed_give_the_same_reply_in_any_process(self):
+        script = "from tests.agents.lexicon.lexicon_replies import digest_of_replies; print(digest_of_replies())"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", script],
+                cwd=Path(__file__).parents[3],
+                env={**os.environ, "PYTHONHASHSEED": hash_seed},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for hash_seed in ("1", "2")
+        ]
+        assert {process.communicate()[0].strip() for process in processes} == {digest_of_replies()}
+
+    def test_seed_and_messages_change_what_is_explored(self):
+        briefing = class_briefing(samples=[], places=[])
+        assert set(said(briefing, seed=0)) != set(said(briefing, seed=1))
+        other = class_briefing(samples=[], places=[], guideline="Vary them.")
+        assert set(said(briefing)) != set(said(other))
+
+    def test_global_random_state_is_neither_read_nor_written(self):
+        random.seed(1)
+        before = random.getstate()
+        first = said(class_briefing())
+        assert random.getstate() == before
+        random.seed(2)
+        assert said(class_briefing()) == first
+
+
+class TestProposals:
+    def test_the_nearest_nouns_become_look_alikes_and_the_class_does_not(self):
+        texts = said(class_briefing())
+        assert "a photo of a shark." in texts
+        assert "a photo of an eel." in texts
+        assert "a photo of a fish." not in texts
+
+    def test_attributes_are_left_out(self):
+        assert not [text for text in said(class_briefing(wanted=30)) if "striped" in text or "wooden" in text]
+
+    def test_near_places_hold_the_class(self):
+        texts = said(class_briefing())
+        assert "a photo of a fish in the desert." in texts
+        assert "a photo of a fish in the deep sea." in texts
+
+    def test_a_class_is_not_put_into_itself(self):
+        given = class_briefing(class_name="car", places=["in a car", "in a parking lot"], wanted=30)
+        texts = said(given)
+        assert "a photo of a car in a car." not in texts
+        assert "a photo of a car in a parking lot." in texts
+        assert len(texts) == 30
+
+    def test_articles_are_right(self):
+        texts = said(class_briefing(class_name="owl", samples=[sample(("scissors", "noun"), ("unicorn", "noun"))]))
+        assert {"a photo of scissors.", "a photo of a unicorn.", "a photo of an owl in the desert."} <= set(texts)
+
+    def test_part_of_the_budget_explores_what_was_not_shown(self):
+        shown = {"shark", "whale", "kite", "eel", "fish"}
+        explored = [p for p in proposals(class_briefing(wanted=30)) if p.rationale.startswith("explores")]
+        assert len(explored) >= 10
+        assert {p.kind for p in explored} == {"look_alike", "contextual"}
+        assert not shown & {p.text.removesuffix(".").split()[-1] for p in explored if p.kind == "look_alike"}
+
+    def test_exploration_fills_up_where_nothing_was_accepted(self):
+        found = proposals(class_briefing(accepted_outliers=0, samples=[], places=[]))
+        assert len(found) == 12
+        assert sum(proposal.kind == "look_alike" for proposal in found) == 8
+
+    def test_nothing_is_ever_repeated(self):
+        bank, rejected, helped = [], [], []
+        for _ in range(6):
+            texts = said(class_briefing(bank=bank, rejected=rejected, helped=helped, wanted=30))
+            known = {text_key(text) for text in (*bank, *(pair[0] for pair in (*rejected, *helped)))}
+            assert len(texts) == 30
+            assert not known & {text_key(text) for text in texts}
+            bank += texts[:10]
+            rejected += [(text.upper(), "near-duplicate") for text in texts[10:20]]
+            helped += [(text, 0.1) for text in texts[20:]]
+
+    def test_generations_spread_over_the_places(self):
+        bank = []
+        for _ in range(16):
+            bank += said(class_briefing(bank=bank, focus="contexts", wanted=20))
+        assert {f"a photo of a fish {place}." for place in VOCABULARY.places} <= set(bank)
+
+    def test_what_was_rejected_is_not_tried_again(self):
+        rejected = [("a photo of a shark.", "a known class"), ("a photo of an eel.", "a known class")]
+        texts = said(class_briefing(rejected=rejected, wanted=30, focus="look_alikes"))
+        assert not [text for text in texts if text.endswith((" shark.", " eel."))]
+
+    @pytest.mark.parametrize(("focus", "look_alikes"), [("look_alikes", 14), ("both", 13), ("contexts", 12)])
+    def test_the_focus_shifts_the_shares(self, focus, look_alikes):
+        found = proposals(class_briefing(focus=focus, wanted=20))
+        assert abs(sum(proposal.kind == "look_alike" for proposal in found) - look_alikes) <= 1
+
+    def test_the_guideline_names_words_to_prefer_and_to_avoid(self):
+        plain = class_briefing(samples=[], places=[])
+        guided = class_briefing(samples=[], places=[], guideline="Prefer: on a plate, robot. Avoid: in space, toy.")
+        assert "a photo of a fish on a plate." in said(guided)
+        assert "a photo of a robot." in said(guided)
+        assert "a photo of a fish on a plate." not in said(plain)
+        near_space = class_briefing(places=["in space"], guideline="Avoid: in space.", wanted=9)
+        assert "a photo of a fish in space." not in said(near_space)
+
+    def test_a_place_that_helped_one_text_is_tried_for_the_class(self):
+        briefing = class_briefing(helped=[("a photo of a dog in a bathtub.", 0.2)])
+        assert "a photo of a fish in a bathtub." in said(briefing)
+
+    def test_a_small_vocabulary_that_is_used_up_says_less(self):
+        tiny = Vocabulary(nouns=("robot",), places=("in space",), attributes=("red",))
+        briefing = class_briefing(samples=[], places=[])
+        assert sorted(said(briefing, vocabulary=tiny)) == ["a photo of a fish in space.", "a photo of a robot."]
+        spent = class_briefing(samples=[], places=[], bank=said(briefing, vocabulary=tiny))
+        answer = Chat(lexicon(vocabulary=tiny)).ask([HumanMessage(in_a_prompt(spent))], proposals_of(12))
+        assert answer.parsed is None
+        assert answer.problems
+
+
+class TestReflection:
+    def test_the_kind_that_the_bank_could_spare_least_becomes_the_focus(self):
+        assert reflection(reflection_briefing(worth={"look_alike": 0.1, "contextual": 0.3})).focus == "contexts"
+        assert reflection(reflection_briefing(worth={"look_alike": 0.3, "contextual": 0.1})).focus == "look_alikes"
+
+    def test_a_kind_that_harms_does_not_become_the_focus(self):
+        assert reflection(reflection_briefing(worth={"look_alike": -0.1, "contextual": -0.3})).focus == "both"
+
+    def test_without_a_clear_difference_it_is_both(self):
+        assert reflection(reflection_briefing(worth={})).focus == "both"
+        assert reflection(reflection_briefing(worth={"look_alike": 0.2, "contextual": 0.21})).focus == "both"
+
+    def test_the_guideline_names_the_words_that_helped_and_harmed(self):
+        guideline = reflection(reflection_briefing()).guideline
+        assert "Prefer: in the desert, shark, toy." in guideline
+        assert "Avoid: eel." in guideline
+
+    def test_its_guideline_reaches_its_own_proposals(self):
+        guideline = reflection(reflection_briefing(helped=[("a photo of a dog on a plate.", 0.4)])).guideline
+        texts = said(class_briefing(class_name="horse", samples=[], places=[], guideline=guideline))
+        assert "a photo of a horse on a plate." in texts

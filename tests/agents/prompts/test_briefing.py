@@ -1,0 +1,92 @@
+"""What a model is shown is data: it round-trips, it is bounded, and nothing in it can change the shape of a prompt."""
+
+import json
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from agents.prompts.briefing import ClassBriefing, ReflectionBriefing, SampleBriefing, WordHit, read_briefing, render
+
+from .briefings import INJECTIONS, class_briefing, in_a_prompt, reflection_briefing
+
+
+@pytest.mark.parametrize("briefing", [class_briefing(), reflection_briefing()])
+def test_a_briefing_is_read_back_from_a_prompt(briefing):
+    assert read_briefing(in_a_prompt(briefing)) == briefing
+
+
+def test_measured_texts_are_given_as_pairs():
+    briefing = class_briefing(helped=[("a photo of a ray.", 0.25)], rejected=[("a photo of a tuna.", "a known class")])
+    shown = json.loads(render(briefing))
+    assert shown["helped"] == [{"text": "a photo of a ray.", "gain": 0.25}]
+    assert shown["rejected"] == [{"text": "a photo of a tuna.", "reason": "a known class"}]
+
+
+@pytest.mark.parametrize("hostile", INJECTIONS)
+def test_an_injection_stays_within_its_string(hostile):
+    briefing = class_briefing(
+        class_name=hostile,
+        samples=[SampleBriefing(score=0.3, nearest_words=[_noun(hostile)], nearest_antibody=hostile)],
+        bank=[hostile],
+        rejected=[(hostile, hostile)],
+        helped=[(hostile, 0.1)],
+        harmed=[(hostile, 0.1)],
+        places=[hostile],
+        guideline=hostile,
+    )
+    block = render(briefing)
+    assert "\n" not in block
+    assert not {"<", ">", "`"} & set(block)
+    assert json.loads(block).keys() == json.loads(render(class_briefing())).keys()
+    assert read_briefing(in_a_prompt(briefing)) == briefing
+
+
+def test_shown_strings_are_cleaned_and_bounded():
+    briefing = class_briefing(class_name="a\u202e\x07  fish\n" + "x" * 10_000, guideline="y " * 10_000)
+    assert briefing.class_name.startswith("a fish")
+    assert len(briefing.class_name) <= 240
+    assert len(briefing.guideline) <= 2000
+
+
+def test_other_languages_are_shown_as_they_are():
+    assert "Хаски 犬" in render(class_briefing(class_name="Хаски 犬"))
+
+
+def test_numbers_are_rounded_so_that_prompts_do_not_depend_on_the_last_bits():
+    assert render(class_briefing(samples=[_sample(0.1234567)])) == render(class_briefing(samples=[_sample(0.1234571)]))
+
+
+@pytest.mark.parametrize("change", [{"wanted": 0}, {"wanted": 51}, {"samples": [{"score": math.nan}]}, {"hint": "x"}])
+def test_what_does_not_make_sense_is_refused(change):
+    with pytest.raises(ValidationError):
+        ClassBriefing.model_validate({**class_briefing().model_dump(), **change})
+
+
+def test_records_are_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        class_briefing().class_name = "dog"
+
+
+@pytest.mark.parametrize("prompt", ["", "no block", '```json\n{"a": 1}\n```', "```json\n{\n```", "```json\nnull\n```"])
+def test_a_prompt_without_a_briefing_has_none(prompt):
+    assert read_briefing(prompt) is None
+
+
+def test_the_last_block_counts():
+    prompt = in_a_prompt(class_briefing(class_name="dog")) + in_a_prompt(class_briefing(class_name="fish"))
+    assert read_briefing(prompt).class_name == "fish"
+
+
+def test_the_metrics_of_a_generation_may_be_nested():
+    briefing = reflection_briefing(history=[{"mean": 0.5, "fpr95": {"near": 0.4}, "problems": ["one"], "best": None}])
+    assert isinstance(read_briefing(in_a_prompt(briefing)), ReflectionBriefing)
+    assert read_briefing(in_a_prompt(briefing)).history == briefing.history
+
+
+def _noun(word):
+    return WordHit(word=word, kind="noun", similarity=0.3)
+
+
+def _sample(score):
+    return SampleBriefing(score=score, nearest_words=[_noun("shark")], nearest_antibody=None)

@@ -1,0 +1,112 @@
+"""Databases of several machines become one."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from db.exchange.joining import merge
+from db.maintenance import check_database
+from db.records import SessionRecord
+from db.store import AntibodyStore, open_store
+from immuno_core.errors import SetupError
+from tests.db.build import draft, make_session
+
+from .test_exchange import contents, fill
+
+
+@pytest.fixture
+def other_file(new_database: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(new_database, tmp_path / "other.db"))
+
+
+@pytest.fixture
+def other(other_file: Path) -> Iterator[AntibodyStore]:
+    """The database of another machine, with the session beta."""
+    with open_store(str(other_file)) as opened:
+        fill(opened, make_session(opened, "beta"))
+        yield opened
+
+
+def test_everything_of_the_other_is_added_once(
+    store: AntibodyStore, session: SessionRecord, other: AntibodyStore
+) -> None:
+    store.save_generation(draft(session.id))
+    before, theirs = contents(store), contents(other)
+    merge(store, other)
+    after = contents(store)
+    for table in set(after) - {"encoders"}:  # the same encoder, which stays as it was recorded here
+        assert set(map(repr, after[table])) == set(map(repr, before[table] + theirs[table])), table
+        assert len(after[table]) == len(before[table]) + len(theirs[table])
+    assert after["encoders"] == before["encoders"]
+    assert sum(one.added for one in merge(store, other)) == 0
+    assert repr(contents(store)) == repr(after)
+    assert repr(contents(other)) == repr(theirs)
+
+
+def test_into_an_empty_database_it_is_a_copy(
+    store: AntibodyStore, session: SessionRecord, other_file: Path, tmp_path: Path
+) -> None:
+    fill(store, session)
+    with open_store(str(other_file)) as empty:
+        merge(empty, store)
+        assert repr(contents(empty)) == repr(contents(store))
+    assert all(check.ok for check in check_database(str(other_file), other_file))
+
+
+def test_both_know_a_part_of_one_session(store: AntibodyStore, session: SessionRecord, other: AntibodyStore) -> None:
+    store.save_generation(draft(session.id))
+    merge(other, store)
+    other.save_generation(draft(session.id, 1))
+    assert {one.table: one.added for one in merge(store, other)}["generations"] == 4 + 1
+    assert [one.number for one in store.generations(session.id)] == [0, 1]
+
+
+def test_a_session_of_the_same_name_needs_another(
+    store: AntibodyStore, session: SessionRecord, other: AntibodyStore
+) -> None:
+    make_session(other, "alpha")
+    before = contents(store)
+    with pytest.raises(
+        SetupError, match=r"row .* of 'sessions': name 'alpha' is taken by .* merge --rename OLD NEW; nothing"
+    ):
+        merge(store, other)
+    assert contents(store) == before
+    merge(store, other, rename={"alpha": "alpha of gpu2"})
+    assert {one.name for one in store.sessions()} == {"alpha", "beta", "alpha of gpu2"}
+    with pytest.raises(SetupError, match="no session 'gamma' in "):
+        merge(store, other, rename={"gamma": "delta"})
+
+
+def test_a_row_that_differs_is_named(store: AntibodyStore, other: AntibodyStore, other_file: Path) -> None:
+    merge(store, other)
+    before = contents(store)
+    (one,) = [found for found in other.antibodies(generation=1) if found.status == "accepted"]
+    make_session(other, "new")
+    other.close()
+    with closing(sqlite3.connect(other_file)) as connection:
+        connection.execute("UPDATE antibodies SET text = 'wolf' WHERE id = ?", (one.id,))
+        connection.commit()
+    with pytest.raises(SetupError, match=rf"row {one.id} of 'antibodies': the database has this row .* another 'text'"):
+        merge(store, other)
+    assert repr(contents(store)) == repr(before)
+
+
+def test_a_damaged_vector_is_not_taken(store: AntibodyStore, other: AntibodyStore, other_file: Path) -> None:
+    other.close()
+    with closing(sqlite3.connect(other_file)) as connection:
+        connection.execute("UPDATE embeddings SET vector = x'00000000' WHERE kind = 'matured'")
+        connection.commit()
+    with pytest.raises(SetupError, match=r"of 'embeddings': its vector has 4 bytes \(4 numbers .* nothing was added"):
+        merge(store, other)
+    assert store.sessions() == ()
+
+
+def test_a_database_is_not_merged_into_itself(store: AntibodyStore) -> None:
+    with pytest.raises(SetupError, match="would be merged into itself"):
+        merge(store, store)

@@ -1,0 +1,106 @@
+"""The word list is general, clean, and big enough to look around with; phrases made of its words are English."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from agents.lexicon.combine import with_article
+from evaluation.antibodies.vocabulary import load_vocabulary
+from immuno_core.errors import SetupError
+
+
+def test_it_is_large_enough_to_be_general():
+    vocabulary = load_vocabulary()
+    assert len(vocabulary.nouns) >= 1000
+    assert 60 <= len(vocabulary.places) <= 150
+    assert len(vocabulary.attributes) >= 100
+
+
+@pytest.mark.parametrize("kind", ["nouns", "places", "attributes"])
+def test_every_entry_is_one_clean_lower_case_phrase_said_once(kind):
+    words = getattr(load_vocabulary(), kind)
+    assert len(set(words)) == len(words)
+    for word in words:
+        assert word == word.lower() == " ".join(word.split()), word
+        assert all(unicodedata.category(char)[0] != "C" for char in word), word
+        assert re.fullmatch(r"[a-z0-9][a-z0-9' -]*[a-z0-9]", word), word
+
+
+def test_places_can_follow_a_noun():
+    prepositions = {"in", "on", "at", "under", "above", "inside"}
+    assert {place.split()[0] for place in load_vocabulary().places} <= prepositions
+
+
+def test_no_article_or_determiner_opens_a_noun():
+    assert not [noun for noun in load_vocabulary().nouns if noun.split()[0] in {"a", "an", "the", "some"}]
+
+
+def test_a_folder_of_ones_own_words_is_read_in_its_order(tmp_path):
+    _write(tmp_path, nouns="# machines\nrobot\n\ndrone\n", places="in a lab\n", attributes="broken\n")
+    vocabulary = load_vocabulary(tmp_path)
+    assert vocabulary.nouns == ("robot", "drone")
+    assert vocabulary.places == ("in a lab",)
+
+
+@pytest.mark.parametrize(
+    ("nouns", "message"),
+    [
+        ("robot\ndrone\nrobot\n", r"nouns\.txt line 3: 'robot' is already on line 1"),
+        ("Robot\n", r"nouns\.txt line 1: .*lower case"),
+        ("robot\x07arm\n", r"nouns\.txt line 1: .*control characters"),
+        ("x" * 61 + "\n", "at most 60"),
+        ("# nothing\n", "holds no words"),
+    ],
+)
+def test_a_bad_list_is_a_setup_error_that_names_file_and_line(tmp_path, nouns, message):
+    _write(tmp_path, nouns=nouns, places="in a lab\n", attributes="broken\n")
+    with pytest.raises(SetupError, match=message):
+        load_vocabulary(tmp_path)
+
+
+def test_a_missing_or_undecodable_list_is_a_setup_error(tmp_path):
+    with pytest.raises(SetupError, match="a vocabulary is a folder with"):
+        load_vocabulary(tmp_path / "nowhere")
+    (tmp_path / "nouns.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(SetupError, match="not UTF-8"):
+        load_vocabulary(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("noun", "phrase"),
+    [
+        ("shark", "a shark"),
+        ("owl", "an owl"),
+        ("apple pie", "an apple pie"),
+        ("unicorn", "a unicorn"),
+        ("uniform", "a uniform"),
+        ("umbrella", "an umbrella"),
+        ("uninhabited island", "an uninhabited island"),
+        ("hourglass", "an hourglass"),
+        ("horse", "a horse"),
+        ("x-ray machine", "an x-ray machine"),
+        ("usb stick", "a usb stick"),
+        ("École", "an École"),
+        ("Eagle", "an Eagle"),
+        ("scissors", "scissors"),
+        ("striped jeans", "striped jeans"),
+        ("bus", "a bus"),
+        ("cactus", "a cactus"),
+        ("glass", "a glass"),
+        ("rhinoceros", "a rhinoceros"),
+        ("snow", "snow"),
+        ("cotton candy", "cotton candy"),
+        ("glass of water", "a glass of water"),
+        ("drinking straw", "a drinking straw"),
+        ("犬", "a 犬"),
+    ],
+)
+def test_articles(noun, phrase):
+    assert with_article(noun) == phrase
+
+
+def _write(folder: Path, **lists: str) -> None:
+    for name, text in lists.items():
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")

@@ -1,0 +1,284 @@
+"""A benchmark gives one row per method and outlier set, and a results folder that other programs can rely on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation import metrics
+from evaluation.benchmark.arms import Arms
+from evaluation.benchmark.methods import (
+    INTERVALS,
+    BenchmarkResult,
+    check_methods,
+    fit_methods,
+    measure_methods,
+    run_methods,
+)
+from evaluation.benchmark.presets import Planned
+from evaluation.benchmark.results import read_results, rows_of, write_results, write_scores
+from evaluation.report.model import Results as ReportedResults
+from evaluation.scores.registry import SCORES, make_score
+from evaluation.space import Feedback, Space
+from immuno_core.config.methods import Arm, MethodConfig
+from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.features import FeatureSet, LocalRequest
+from immuno_core.records import ResultRow, SkippedImage
+from tests.evaluation.synthetic import held_out, make_space, named, outliers
+
+BARE = make_space(0, fit=80)
+KNOWN, LABELS = held_out(BARE, 0, 60)
+NEAR, FAR = outliers(BARE, 0, 50, "near"), outliers(BARE, 1, 9, "far")
+HELD_OUT, HELD_OUT_LABELS = held_out(BARE, 5, 40)
+# Of a test run the split is "test"; here both are "feedback", and so must differ in name.
+HELD_OUT = replace(HELD_OUT, name="held out")
+SPACE = replace(BARE, feedback=Feedback(HELD_OUT, HELD_OUT_LABELS, {"near": outliers(BARE, 2, 30, "near")}))
+MINED = ("neglabel", "csp")
+OF_EMBEDDINGS = [name for name in SCORES if name != "gl_mcm"]
+
+
+def method(name: str, label: str | None = None, arm: Arm | None = None, **params: Any) -> MethodConfig:
+    return MethodConfig(name=name, label=label, arm=arm, **params)
+
+
+def run(*methods: MethodConfig | Planned, space: Space = SPACE, **options: Any) -> BenchmarkResult:
+    return run_methods(Arms.only(space), methods, KNOWN, [NEAR, FAR], seed=7, replicates=20, **options)
+
+
+@cache
+def measured() -> BenchmarkResult:
+    methods = [method(name, arm="bank" if name in MINED else None) for name in OF_EMBEDDINGS]
+    return run(*methods, method("calibrated", "sharp", eps=0.1, base="max_cosine"))
+
+
+def test_there_is_a_row_for_every_method_and_set_in_order() -> None:
+    rows = measured().rows
+    assert [(row.method, row.ood) for row in rows] == [
+        (label, ood) for label in (*OF_EMBEDDINGS, "sharp") for ood in ("near", "far")
+    ]
+    assert {row.seed for row in rows} == {7}
+    assert [(row.n_id, row.n_ood) for row in rows[:2]] == [(60, 50), (60, 9)]
+    for row in rows:
+        uses_bank = SCORES[str(row.extra.get("score", row.method))].uses_bank
+        assert (row.antibodies, row.arm) == ((7, "bank") if uses_bank else (0, ""))
+    assert rows[-1].params["eps"] == 0.1
+    assert rows[-1].extra == {"score": "calibrated"}
+
+
+def test_a_row_holds_the_metrics_of_its_scores() -> None:
+    result = measured()
+    for row in result.rows:
+        score = make_score(str(row.extra.get("score", row.method)), **row.params).fit(SPACE)
+        known = result.scores[row.method]["id"]
+        out = result.scores[row.method][row.ood]
+        assert known.tolist() == score.score(KNOWN.features).tolist()
+        assert out.tolist() == score.score((NEAR if row.ood == "near" else FAR).features).tolist()
+        for key in ("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood"):
+            assert getattr(row, key) == getattr(metrics, key)(known, out)
+        right = score.predict(KNOWN.features) == LABELS
+        assert row.id_accuracy == np.mean(right)
+        assert row.oscr == metrics.oscr(known, right, out)
+        assert row.h_score == metrics.h_score(row.id_accuracy, row.auroc)
+        assert row.intervals["fpr95_id"][0] <= row.fpr95_id <= row.intervals["fpr95_id"][1]
+        assert set(row.intervals) == set(INTERVALS)
+
+
+def test_the_deployed_threshold_accepts_95_percent_of_the_known_feedback_images() -> None:
+    result = measured()
+    for row in result.rows:
+        score = make_score(str(row.extra.get("score", row.method)), **row.params).fit(SPACE)
+        own = score.own_threshold
+        assert row.threshold == (metrics.threshold_at(score.score(HELD_OUT.features)) if own is None else own)
+        assert row.threshold == result.thresholds[row.method]
+        assert row.acceptance == np.mean(result.scores[row.method]["id"] >= row.threshold)
+        assert row.rejection == np.mean(result.scores[row.method][row.ood] < row.threshold)
+
+
+def test_without_feedback_nothing_is_deployed() -> None:
+    for row in run(method("mcm"), space=BARE).rows:
+        assert (row.threshold, row.acceptance, row.rejection, row.accepted_accuracy) == (None,) * 4
+
+
+def test_what_fitting_chose_is_in_the_rows() -> None:
+    rows = run(method("immuno_vlm")).rows
+    assert rows[0].extra["chosen"] == rows[1].extra["chosen"] == make_score("immuno_vlm").fit(SPACE).chosen
+
+
+def test_an_arm_replaces_the_bank() -> None:
+    result = run(method("s_dis"), method("s_dis", "bare", arm="none"), method("max_logit"))
+    assert {row.method: (row.arm, row.antibodies) for row in result.rows} == {
+        "s_dis": ("bank", 7),
+        "bare": ("none", 0),
+        "max_logit": ("", 0),
+    }
+    assert result.scores["bare"]["near"].tolist() != result.scores["s_dis"]["near"].tolist()
+
+
+def test_a_method_of_a_preset_that_cannot_be_fitted_is_left_out_with_the_reason() -> None:
+    planned = [Planned(method("knn"), optional=True), Planned(method("mcm"))]
+    result = run(*planned, space=replace(BARE, fit=None, fit_labels=None))
+    assert {row.method for row in result.rows} == {"mcm"}
+    assert "data.fit" in result.left_out["knn"]
+    with pytest.raises(SetupError, match=r"method 'knn': .*data.fit"):
+        run(method("knn"), space=replace(BARE, fit=None, fit_labels=None))
+    with pytest.raises(SetupError, match=r"no method could be measured: knn: .*data.fit"):
+        run(planned[0], space=replace(BARE, fit=None, fit_labels=None))
+
+
+def test_an_arm_for_a_score_without_antibodies_is_refused() -> None:
+    with pytest.raises(
+        SetupError, match=r"method 'mcm': the score 'mcm' uses no antibodies; leave out arm = \"noise\""
+    ):
+        run(method("mcm", arm="noise"))
+
+
+class Patches:
+    """An embedder that has nothing but answers about patches; it counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def local_matching(self, images: FeatureSet, request: LocalRequest) -> np.ndarray:
+        self.asked.append(images.name)
+        return (images.features @ request.texts.T).max(axis=1).astype(np.float64)
+
+
+def test_a_score_that_needs_patches_asks_for_them_once() -> None:
+    embedder = Patches()
+    result = run(method("gl_mcm"), method("gl_mcm", "half", lambda_local=0.5), embedder=embedder)
+    assert sorted(embedder.asked) == ["far", "held out", "id", "near"]
+    assert result.scores["gl_mcm"]["far"].tolist() != result.scores["half"]["far"].tolist()
+    with pytest.raises(SetupError, match="patch embeddings"):
+        run(method("gl_mcm"))
+
+
+def test_it_says_which_method_it_works_on() -> None:
+    told: list[str] = []
+    fitted = fit_methods(
+        Arms.only(SPACE), [method("mcm"), method("max_logit", "max cosine")], on_method=lambda label: told.append(label)
+    )
+    measure_methods(fitted, KNOWN, [NEAR], seed=0, replicates=5, on_method=told.append)
+    assert told == ["mcm", "max cosine"] * 2
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ([method("nope")], "no score 'nope'"),
+        ([method("mcm", temprature=1.0)], "no parameter 'temprature'.*temperature"),
+        ([method("mcm", temperature=-1.0)], "temperature = -1.0"),
+        ([method("mcm"), method("mcm")], "two methods are called 'mcm'"),
+        ([method("mcm", arm="none")], "uses no antibodies"),
+    ],
+)
+def test_mistakes_in_methods_are_found_before_anything_is_embedded(methods: list[MethodConfig], said: str) -> None:
+    with pytest.raises(SetupError, match=said):
+        check_methods(methods)
+
+
+def test_the_same_run_gives_the_same_numbers() -> None:
+    again = run(method("calibrated", "sharp", eps=0.1, base="max_cosine"))
+    assert again.rows == measured().rows[-2:]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"methods": [method("mcm"), method("nope")]}, "no score 'nope'"),
+        (
+            {"methods": [method("mcm"), method("mcm", temperature=0.1)]},
+            "two methods are called 'mcm'; give one of them",
+        ),
+        ({"outliers": [NEAR, replace(FAR, name="near")]}, "two test sets are called 'near'"),
+        ({"outliers": [replace(FAR, name="id")]}, "two test sets are called 'id'"),
+        ({"outliers": [FAR.take(np.arange(0))]}, "'far' has no image that could be read"),
+        ({"known": KNOWN.take(np.arange(0))}, "'id' has no image"),
+        ({"known": named(KNOWN, LABELS + 1)}, "label.* not in the class list .first: 'class 5'"),
+        ({"known": replace(KNOWN, features=KNOWN.features[:, :4])}, "4 dimensions"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(changes: dict[str, Any], said: str) -> None:
+    given: dict[str, Any] = {"methods": [method("mcm")], "known": KNOWN, "outliers": [NEAR]} | changes
+    with pytest.raises(SetupError, match=said):
+        run_methods(Arms.only(SPACE), given["methods"], given["known"], given["outliers"], seed=0)
+
+
+# ---- the results folder
+
+
+def contents(**changes: Any) -> dict[str, Any]:
+    return {
+        "run_id": "r1",
+        "config_digest": "c1",
+        "encoder": {"model": "ViT-B-16"},
+        "versions": {"numpy": "2"},
+        "git_sha": None,
+        "rows": [asdict(row) for row in measured().rows],
+        "verdict": {},
+        "skipped": [asdict(SkippedImage("near", "é.png", "truncated"))],
+        "test_reads": [{"when": "2026-01-01T00:00:00+00:00", "run_id": "r1", "sets": ["id"], "reason": "benchmark"}],
+    } | changes
+
+
+def test_results_are_written_as_promised_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "results.json"
+    write_results(path, contents())
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    assert list(raw)[:7] == ["run_id", "config_digest", "encoder", "versions", "git_sha", "rows", "verdict"]
+    assert list(raw["rows"][0]) == [field.name for field in fields(ResultRow)]
+    assert read_results(path) == raw
+    assert json.loads(json.dumps([asdict(row) for row in rows_of(raw)])) == raw["rows"]
+    assert all(isinstance(row.intervals["auroc"], tuple) for row in rows_of(raw))
+    assert "é.png" in path.read_text(encoding="utf-8")
+    reported = ReportedResults.model_validate(raw)
+    assert len(reported.rows) == len(measured().rows)
+    assert reported.skipped[0].reason == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"verdict": {"gain": float("nan")}}, "not JSON compliant"),
+        ({"extra": [float("inf")]}, "not JSON compliant"),
+        ({"git_sha": 7}, "git_sha"),
+        ({"rows": [{"method": "mcm"}]}, "rows.0.params"),
+    ],
+)
+def test_results_that_break_the_promise_are_not_written(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, contents())
+    before = path.read_bytes()
+    with pytest.raises(ImmunoError, match=f"was not written: .*{said}"):
+        write_results(path, contents(**changes))
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "is not JSON"), ("[]", "is no results file"), ('{"run_id": "x"}', "no results file: config_digest")],
+)
+def test_a_file_that_is_no_results_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "results.json"
+    with pytest.raises(SetupError, match=r"no results at .*immuno bench CONFIG --out"):
+        read_results(path)
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SetupError, match=said):
+        read_results(path)
+    with pytest.raises(SetupError, match="cannot read"):
+        read_results(tmp_path)
+
+
+def test_scores_are_stored_by_method_and_set(tmp_path: Path) -> None:
+    result = measured()
+    write_scores(tmp_path / "scores.npz", result.scores)
+    with np.load(tmp_path / "scores.npz", allow_pickle=False) as stored:
+        assert set(stored.files) == {f"{m}|{s}" for m in (*OF_EMBEDDINGS, "sharp") for s in ("id", "near", "far")}
+        assert stored["sharp|far"].tolist() == result.scores["sharp"]["far"].tolist()
+        assert stored["mcm|id"].dtype == np.float64

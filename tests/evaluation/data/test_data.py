@@ -1,0 +1,374 @@
+"""Image sets from folders, lists and the mini-world, and the class list that goes with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from evaluation.data import sources
+from evaluation.data import sources as data
+from evaluation.data.classes import read_classes
+from evaluation.data.sources import hold_out, read_images
+from evaluation.miniworld.world import Sizes, build
+from immuno_core.config.run import ClassesConfig, DataConfig, SourceConfig, parse_config
+from immuno_core.errors import SetupError
+from immuno_core.records import ImageSet
+from immuno_core.text import fill_template
+
+Touch = Callable[..., Path]
+
+
+@pytest.fixture
+def touch(tmp_path: Path) -> Touch:
+    """Makes files below a folder; what they hold does not matter, as nobody opens them here."""
+
+    def make(*names: str) -> Path:
+        for name in names:
+            path = tmp_path / "set" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(name.encode())
+        return tmp_path / "set"
+
+    return make
+
+
+def read(path: Path, role: data.Role = "outlier", name: str = "near") -> ImageSet:
+    return read_images(SourceConfig(path=path), name=name, role=role, split="feedback", seed=0)
+
+
+def ids(images: ImageSet) -> list[str]:
+    return [sample.id for sample in images.samples]
+
+
+def labels(images: ImageSet) -> list[str]:
+    return [sample.label for sample in images.samples]
+
+
+def test_class_folders_give_labels_however_deep_the_image_lies(touch: Touch) -> None:
+    root = touch("dog/b.JPG", "cat/kitten/1.png", "cat/2.webp", "dog/a.tiff", "dog/c.gif", "dog/d.bmp", "dog/e.jpeg")
+    found = read(root, "id", "known")
+    assert ids(found) == [
+        "cat/2.webp",
+        "cat/kitten/1.png",
+        "dog/a.tiff",
+        "dog/b.JPG",
+        "dog/c.gif",
+        "dog/d.bmp",
+        "dog/e.jpeg",
+    ]
+    assert labels(found) == ["cat"] * 2 + ["dog"] * 5
+    assert found.samples[0].path == str(root / "cat/2.webp")
+    assert (found.name, found.role, found.split) == ("known", "id", "feedback")
+
+
+def test_a_flat_folder_is_for_outliers_and_has_no_labels(touch: Touch) -> None:
+    root = touch("2.png", "1.png", "deep/3.png")
+    assert (ids(read(root)), labels(read(root))) == (["1.png", "2.png", "deep/3.png"], ["", "", "deep"])
+    with pytest.raises(SetupError, match=r"2 image\(s\) in .* have no label \(first: '1.png'\)"):
+        read(root, "id")
+
+
+def test_a_compressed_archive_and_a_feature_file_are_told_what_to_do(touch: Touch) -> None:
+    root = touch("a.tar.gz", "b.npz")
+    with pytest.raises(SetupError, match="is compressed, and images are read by seeking; unpack it"):
+        read(root / "a.tar.gz")
+    with pytest.raises(SetupError, match=r'holds no images; write features = "b.npz"'):
+        read(root / "b.npz")
+
+
+def test_what_is_no_image_is_passed_over(touch: Touch) -> None:
+    root = touch("a/1.png", "a/notes.txt", "a/.hidden.png", ".git/x.png", "__MACOSX/a/1.png", "a/png", "labels.csv")
+    (root / "a" / "folder.png").mkdir()
+    os.mkfifo(root / "a" / "pipe.png")
+    assert ids(read(root)) == ["a/1.png"]
+
+
+def test_links_are_followed_and_never_in_circles(touch: Touch, tmp_path: Path) -> None:
+    root = touch("a/1.png")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "2.png").write_bytes(b"2")
+    (root / "b").symlink_to(elsewhere)
+    (root / "a" / "3.png").symlink_to(elsewhere / "2.png")
+    (root / "a" / "gone.png").symlink_to(elsewhere / "nothing.png")
+    (root / "a" / "back").symlink_to(root)
+    assert ids(read(root)) == ["a/1.png", "a/3.png", "b/2.png"]
+
+
+def test_the_digest_tells_whether_the_files_are_the_same(touch: Touch) -> None:
+    root = touch("a/1.png", "b/2.png")
+    first = read(root).digest
+    assert read(root).digest == read(root, "id", "other").digest == first
+    os.utime(root / "a/1.png", ns=(1, 1))
+    touched = read(root).digest
+    (root / "a/1.png").write_bytes(b"longer than it was")
+    os.utime(root / "a/1.png", ns=(1, 1))
+    longer = read(root).digest
+    (root / "b/2.png").rename(root / "b/3.png")
+    assert len({first, touched, longer, read(root).digest}) == 4
+
+
+def test_missing_empty_and_mistaken_paths_are_refused_by_name(touch: Touch, tmp_path: Path) -> None:
+    root = touch("a/notes.md", "b/1.png")
+    for path, said in (
+        (tmp_path / "nowhere", "set 'near': there is no folder, no image list and no tar at .*nowhere"),
+        (root / "a", "no image in .*a; it looks for"),
+        (root / "b" / "1.png", "is a single image"),
+    ):
+        with pytest.raises(SetupError, match=said):
+            read(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_may_not_be_listed_is_refused(touch: Touch) -> None:
+    root = touch("a/1.png")
+    (root / "a").chmod(0)
+    with pytest.raises(SetupError, match="cannot list the folder"):
+        read(root)
+
+
+def test_a_file_name_that_is_not_utf_8_is_refused(touch: Touch) -> None:
+    root = touch("a/1.png")
+    try:
+        (Path(os.fsdecode(os.fsencode(root / "a") + b"/\xff.png"))).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(SetupError, match="not UTF-8"):
+        read(root)
+
+
+# ---- image lists
+
+
+def listed(root: Path, content: str) -> Path:
+    path = root / "list.txt"
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def test_a_list_names_images_with_optional_labels(touch: Touch, tmp_path: Path) -> None:
+    root = touch("1.png", "sub/2.jpg", "with blanks 3.png", "4 tab.png", "any.name", "o'clock.png", "#5.png")
+    (tmp_path / "outside.png").write_bytes(b"")
+    path = listed(
+        root,
+        "\ufeff# a comment\r\n\n"
+        "1.png cat\n"
+        "sub/2.jpg   golden retriever  \n"
+        '"with blanks 3.png" "tabby cat"\n'
+        "4 tab.png\tsea lion\n"
+        "  any.name  \n"
+        "o'clock.png clock\n"
+        '"#5.png" five\n'
+        "../outside.png dog\n",
+    )
+    found = read(path)
+    assert ids(found) == [
+        "1.png",
+        "sub/2.jpg",
+        "with blanks 3.png",
+        "4 tab.png",
+        "any.name",
+        "o'clock.png",
+        "#5.png",
+        (tmp_path / "outside.png").as_posix(),
+    ]
+    assert labels(found) == ["cat", "golden retriever", "tabby cat", "sea lion", "", "clock", "five", "dog"]
+    assert found.samples[1].path == str(root / "sub/2.jpg")
+    assert ids(read(listed(root, f"{root}/./sub/../1.png cat"), "id")) == ["1.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("1.png a\nnone.png b\nnothing.png c", r"2 of 3 images do not exist \(first: line 2, '.*none.png'\)"),
+        ("with blanks 3.png", "blanks in one need double quotes"),
+        ("1.png a\n\n./1.png b", "line 3: '1.png' stands in line 1 already"),
+        ('"1.png a', "line 1: unbalanced quotes"),
+        ("# nothing\n", "names no image"),
+        ("1.png a\x00b\n1\x00.png", "do not exist|NUL"),
+        ("sub", "do not exist"),
+    ],
+)
+def test_a_list_that_points_nowhere_is_refused_with_its_line(touch: Touch, content: str, said: str) -> None:
+    root = touch("1.png", "sub/2.jpg", "with blanks 3.png")
+    with pytest.raises(SetupError, match=said):
+        read(listed(root, content))
+
+
+def test_an_openood_list_is_relative_to_a_data_folder_and_has_class_indices(touch: Touch, tmp_path: Path) -> None:
+    root = touch("val/1.png", "val/2.png", "ninco/3.png")
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    path = lists / "test.txt"
+    path.write_text("val/1.png 2\nval/2.png 0\n")
+    source = SourceConfig(path=path, root=root)
+    known = read_images(source, name="id", role="id", split="fit", seed=0, classes=("a", "b", "c"))
+    assert (ids(known), labels(known)) == (["val/1.png", "val/2.png"], ["c", "a"])
+    assert known.samples[0].path == str(root / "val/1.png")
+    path.write_text("ninco/3.png -1\n")
+    assert labels(read_images(source, name="ninco", role="outlier", split="feedback", seed=0)) == [""]
+    with pytest.raises(SetupError, match=r"1 label\(s\) out of range \(first: label -1, of .*ninco/3.png\).* 0 to 2"):
+        read_images(source, name="id", role="id", split="fit", seed=0, classes=("a", "b", "c"))
+    path.write_text("ninco/4.png -1\n")
+    with pytest.raises(SetupError, match=r"paths are relative to .*set, and blanks"):
+        read_images(source, name="ninco", role="outlier", split="feedback", seed=0)
+    with pytest.raises(SetupError, match=r"no folder at .*nowhere, the root of the image list"):
+        read_images(
+            SourceConfig(path=path, root=tmp_path / "nowhere"), name="x", role="outlier", split="feedback", seed=0
+        )
+    with pytest.raises(SetupError, match="root goes with an image list"):
+        read_images(SourceConfig(path=root, root=root), name="x", role="outlier", split="feedback", seed=0)
+
+
+def test_an_id_list_needs_labels_and_any_list_must_be_text(touch: Touch) -> None:
+    root = touch("1.png", "2.png")
+    with pytest.raises(SetupError, match=r"1 image\(s\) .* no label \(first: '2.png'\)"):
+        read(listed(root, "1.png cat\n2.png"), "id")
+    (root / "list.bin").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(SetupError, match=r"cannot read .*list.bin as a list"):
+        read(root / "list.bin")
+
+
+def test_a_label_that_changes_in_a_list_changes_the_digest(touch: Touch) -> None:
+    root = touch("1.png")
+    assert read(listed(root, "1.png cat")).digest != read(listed(root, "1.png dog")).digest
+
+
+# ---- the mini-world
+
+
+@pytest.fixture
+def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The mini-world that `builtin` draws, with two images per set instead of hundreds."""
+    sizes = Sizes(1, *[2] * 10)
+    root = tmp_path / "world"
+    monkeypatch.setattr(sources, "default_root", lambda seed: root / str(seed))
+    monkeypatch.setattr(sources, "build", partial(build, sizes=sizes, workers=1))
+    return root
+
+
+def test_the_mini_world_is_drawn_where_it_is_missing(small_world: Path) -> None:
+    source = SourceConfig(builtin="miniworld")
+    fit = read_images(source, name="whatever", role="id", split="fit", seed=3)
+    assert (fit.name, len(fit.samples)) == ("whatever", 16)
+    assert set(labels(fit)) == set(data.miniworld(3).classes)
+    near = sources.read_source(source, name="near", role="outlier", split="test", seed=3)
+    assert len(near.samples) == 2
+    assert Path(near.samples[0].path).is_relative_to(small_world / "3" / "test" / "near")
+    with pytest.raises(SetupError, match="no set 'nera'; did you mean 'near'"):
+        sources.read_source(source, name="nera", role="outlier", split="test", seed=3)
+    with pytest.raises(SetupError, match=r"split 'feedback' .* has no set 'near_unseen'"):
+        read_images(source, name="near_unseen", role="outlier", split="feedback", seed=3)
+    known = DataConfig(fit=source, id=source, ood=(SourceConfig(name="near", builtin="miniworld"),))
+    assert read_classes(ClassesConfig(names="dataset"), known, seed=3) == data.miniworld(3).classes
+
+
+# ---- halves
+
+
+def test_half_of_each_class_is_held_out_and_the_seed_alone_decides_which(touch: Touch) -> None:
+    root = touch(*(f"{label}/{i}.png" for label, n in (("a", 10), ("b", 5), ("c", 1)) for i in range(n)))
+    images = read_images(SourceConfig(path=root), name="id", role="id", split="fit", seed=0)
+    halves = hold_out(images, seed=0)
+    assert {label: labels(halves.fit).count(label) for label in "abc"} == {"a": 5, "b": 3, "c": 1}
+    assert {label: labels(halves.held_out).count(label) for label in "abc"} == {"a": 5, "b": 2, "c": 0}
+    assert sorted(ids(halves.fit) + ids(halves.held_out)) == sorted(ids(images))
+    assert (halves.fit.split, halves.held_out.split) == ("fit", "feedback")
+    assert halves == hold_out(images, seed=0)
+    backwards = ImageSet("id", "fit", "id", images.samples[::-1], images.digest)
+    assert set(ids(hold_out(backwards, seed=0).fit)) == set(ids(halves.fit))
+    other = hold_out(images, seed=1)
+    assert set(ids(other.fit)) != set(ids(halves.fit))
+    assert len({images.digest, *(half.digest for pair in (halves, other) for half in pair)}) == 5
+
+
+def test_one_image_per_class_leaves_nothing_to_hold_out(touch: Touch) -> None:
+    with pytest.raises(SetupError, match="one image per class"):
+        hold_out(read(touch("a/1.png", "b/1.png")), seed=0)
+
+
+# ---- classes
+
+
+def classes_of(path: Path) -> tuple[str, ...]:
+    nowhere = SourceConfig(name="x", path=Path("nowhere"))
+    return read_classes(ClassesConfig(names=path), DataConfig(id=nowhere, ood=(nowhere,)), seed=0)
+
+
+def test_a_class_list_is_one_name_per_line_in_its_order(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("\ufeffzebra\r\n golden retriever \ncafé", encoding="utf-8")
+    assert classes_of(path) == ("zebra", "golden retriever", "café")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("cat\n\ndog\n \n", r"blank lines \(2, 4\)"),
+        ("cat\ndog\ncat\nowl\ncat ", r"names 'cat' more than once \(lines 1, 3, 5\)"),
+        ("a\nb\na\nb", "and 1 more name"),
+        ("\n" * 9 + "a", r"\(1, 2, 3, 4, 5, ...\)"),
+        ("", "is empty"),
+        (" \n", "is empty"),
+    ],
+)
+def test_a_class_list_with_blank_or_repeated_lines_is_refused_with_their_numbers(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    (tmp_path / "classes.txt").write_text(content, encoding="utf-8")
+    with pytest.raises(SetupError, match=said):
+        classes_of(tmp_path / "classes.txt")
+
+
+def test_a_class_list_that_is_not_there_or_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r'no class list at .*datset; .*"dataset"'):
+        classes_of(tmp_path / "datset")
+    (tmp_path / "c.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(SetupError, match="UTF-8"):
+        classes_of(tmp_path / "c.txt")
+
+
+def test_dataset_means_the_folders_of_the_fit_images_else_of_the_known_test_images(
+    touch: Touch, tmp_path: Path
+) -> None:
+    root = touch("fit/dog/1.png", "fit/cat/1.png", "fit/.cache/1.png", "fit/read.me", "test/owl/1.png", "flat/1.png")
+    ood = (SourceConfig(name="x", path=root),)
+    config = ClassesConfig(names="dataset")
+    both = DataConfig(fit=SourceConfig(path=root / "fit"), id=SourceConfig(path=root / "test"), ood=ood)
+    assert read_classes(config, both, seed=0) == ("cat", "dog")
+    only_test = DataConfig(id=SourceConfig(path=root / "test"), ood=ood)
+    assert read_classes(config, only_test, seed=0) == ("owl",)
+    path = listed(root, "fit/dog/1.png wolf\nfit/cat/1.png lynx")
+    assert read_classes(config, DataConfig(id=SourceConfig(path=path), ood=ood), seed=0) == ("lynx", "wolf")
+    with pytest.raises(SetupError, match="no class folders"):
+        read_classes(config, DataConfig(id=SourceConfig(path=root / "flat"), ood=ood), seed=0)
+
+
+def test_the_imagenet_list_has_a_thousand_different_names() -> None:
+    nowhere = SourceConfig(name="x", path=Path("nowhere"))
+    names = read_classes(ClassesConfig(names="imagenet1k"), DataConfig(id=nowhere, ood=(nowhere,)), seed=0)
+    assert len(set(names)) == len(names) == 1000
+    assert (names[0], names[657], names[744]) == ("tench", "missile", "projectile")
+
+
+def test_a_class_list_is_found_relative_to_the_configuration(tmp_path: Path) -> None:
+    raw = {
+        "encoder": {"model": "miniworld"},
+        "classes": {"names": "lists/classes.txt"},
+        "data": {"id": {"path": "id"}, "ood": [{"name": "x", "path": "x"}]},
+        "methods": [{"name": "mcm"}],
+    }
+    assert parse_config(raw, origin="t", folder=tmp_path).classes.names == tmp_path / "lists/classes.txt"
+    raw["classes"] = {"names": "dataset"}
+    assert parse_config(raw, origin="t", folder=tmp_path).classes.names == "dataset"
+
+
+def test_a_template_takes_every_name_as_it_is() -> None:
+    assert fill_template("a photo of a {}.", ["cat", "{0} & {}"]) == ["a photo of a cat.", "a photo of a {0} & {}."]
+    assert fill_template("{}", []) == []
+    with pytest.raises(SetupError, match=r"'a photo of a \{name\}' has no \{\}"):
+        fill_template("a photo of a {name}", ["cat"])

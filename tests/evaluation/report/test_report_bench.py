@@ -1,0 +1,339 @@
+"""The report of a whole benchmark: the verdict, groups by arm, intervals, published figures, leakage, choices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.report import render_report
+from evaluation.report.model import Results, Verdict
+from evaluation.report.tables import Measured, build_table, method_table, seed_table
+from evaluation.report.verdict import verdict_view
+from immuno_core.errors import SetupError
+
+from .report_bench import CLAIMANT, SETS, make_bench, make_seeds, make_verdict
+from .report_folder import HOSTILE, make_hostile, write_folder
+from .report_page import Page, read
+
+NEW_KEYS = ("verdict", "leakage", "leakage_checked", "published", "seeds_summary")
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    return make_bench()
+
+
+@pytest.fixture(scope="module")
+def page(results: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return read(render_report(write_folder(tmp_path_factory.mktemp("bench"), results, None)))
+
+
+@pytest.fixture
+def render(results: dict[str, Any], tmp_path: Path) -> Callable[..., Page]:
+    """Render the benchmark with some keys changed (None removes one)."""
+
+    def rendered(**changes: Any) -> Page:
+        changed = {k: v for k, v in {**results, **changes}.items() if v is not None}
+        return read(render_report(write_folder(tmp_path / "run", changed, None)))
+
+    return rendered
+
+
+def measured(results: dict[str, Any]) -> Measured:
+    return Measured(Results.model_validate(results))
+
+
+def row(results: dict[str, Any], method: str, ood: str) -> dict[str, Any]:
+    return next(r for r in results["rows"] if (r["method"], r["ood"]) == (method, ood))
+
+
+def classes(page: Page, tag: str) -> list[str]:
+    return [str(attrs.get("class")) for attrs in page.all(tag)]
+
+
+# The verdict
+
+
+@pytest.mark.parametrize("status", ["supported", "refuted", "undecided"])
+def test_the_verdict_is_a_word_with_its_reasons_and_numbers(render: Callable[..., Page], status: str) -> None:
+    verdict = make_verdict(status)
+    page = render(verdict=verdict)
+    words = page.words("verdict")
+    assert words.startswith(f"Verdict {status.capitalize()}")
+    assert f"the claim is {status}" in page.text
+    for reason in verdict["reasons"]:
+        assert reason in words
+    assert "no antibodies 57.1 [55.0, 59.3] −32.4 [−35.1, −29.8]" in words
+    assert "95.8 → 95.7 −0.1 [−0.4, +0.2]not inferior" in words
+    assert "right 92.0 → 91.7 −0.3 [−1.2, +0.7]not shown to be as good" in words
+    assert "wrong classescompared with the bank, each antibody acting for its class only 40.2" in words
+    assert "words mined as CSP does (the bank's size was not reached" in words
+    assert "#verdict" in [attrs.get("href") for attrs in page.all("a")]
+
+
+def test_without_a_verdict_there_is_no_panel(render: Callable[..., Page]) -> None:
+    for nothing in ({}, None):
+        page = render(verdict=nothing)
+        assert "verdict" not in page.by_id
+        assert "the claim is" not in page.text
+
+
+def test_a_verdict_with_hardly_anything_in_it_is_still_shown(render: Callable[..., Page]) -> None:
+    page = render(verdict={"status": "undecided", "bank_minus": {"none": {"value": None, "interval": [None, None]}}})
+    assert "Undecided" in page.words("verdict")
+    assert "no antibodies – –" in page.words("verdict")
+
+
+def test_an_unknown_status_is_an_error_that_names_the_key(render: Callable[..., Page]) -> None:
+    with pytest.raises(SetupError, match=r"key 'verdict.status'"):
+        render(verdict={"status": "proved"})
+
+
+def test_forest_plot_places_every_interval_on_one_scale_with_zero() -> None:
+    verdict = make_verdict()
+    verdict["bank_minus"] = {
+        "shuffled": {"value": 0.02, "interval": [0.01, 0.03]},
+        "none": {"value": -0.10, "interval": [-0.20, -0.05]},
+        "noise": {"value": 0.0, "interval": [-0.01, 0.01]},
+    }
+    view = verdict_view(Verdict.model_validate(verdict))
+    assert view is not None
+    # No antibodies first, then the controls, whatever the order in the file; each told by its interval.
+    assert [line.title.split(":")[0] for line in view.lines] == ["no antibodies", "noise", "shuffled"]
+    assert [line.finding for line in view.lines] == ["fewer", "unclear", "more"]
+
+    def place(strip: str, pattern: str) -> float:
+        found = re.search(pattern, strip)
+        assert found
+        return float(found[1])
+
+    low, zero, dot, high = (
+        place(view.lines[0].strip, pattern)
+        for pattern in (
+            r'span" x1="([\d.]+)%',
+            r'zero" x1="([\d.]+)%',
+            r'cx="([\d.]+)%',
+            r'span" x1="[\d.]+%" x2="([\d.]+)%',
+        )
+    )
+    assert 0 < low < dot < high < zero < 100
+    # -0.2 to 0 is two thirds further than -0.2 to -0.1: the scale is linear.
+    assert (zero - low) / (dot - low) == pytest.approx(2, abs=0.01)
+    assert all(place(line.strip, r'zero" x1="([\d.]+)%') == zero for line in view.lines)
+
+
+def test_cost_in_accuracy_is_drawn_against_its_margin() -> None:
+    verdict = make_verdict("refuted")
+    verdict["id_accuracy"] |= {"difference": {"value": -0.03, "interval": [-0.04, -0.02]}, "non_inferior": False}
+    view = verdict_view(Verdict.model_validate(verdict))
+    assert view is not None
+    assert 'class="margin"' in view.accuracies[0].strip
+    assert 'class="strip more"' in view.accuracies[0].strip
+    zero, margin = re.findall(r'class="(?:zero|margin)" x1="([\d.]+)%', view.accuracies[0].strip)
+    assert float(margin) < float(zero)
+
+
+# The table
+
+
+def test_methods_are_grouped_by_arm_and_sorted_by_mean_fpr95(results: dict[str, Any]) -> None:
+    numbers = measured(results)
+    groups = build_table(numbers).groups
+    assert [group.title for group in groups] == ["With the bank", "Without antibodies", "With mined words", "Controls"]
+    arms = {group.name: {line.arm for line in group.lines} for group in groups}
+    assert arms == {
+        "bank": {"bank"},
+        "none": {"", "none"},
+        "mined": {"neglabel", "csp"},
+        "controls": {"noise", "random_words", "shuffled"},
+    }
+    for group in groups:
+        means = [numbers.fpr95(line.method, numbers.headline_sets) for line in group.lines]
+        assert means == sorted(means)
+    assert sum(len(group.lines) for group in groups) == 40
+
+
+def test_methods_without_a_mean_stand_last(results: dict[str, Any]) -> None:
+    rows = [r for r in results["rows"] if (r["method"], r["ood"]) != (CLAIMANT, "near")]
+    groups = build_table(measured({**results, "rows": rows})).groups
+    assert groups[0].lines[-1].method == CLAIMANT
+
+
+def test_intervals_stand_with_their_values_and_not_with_means(page: Page, results: dict[str, Any]) -> None:
+    low, high = row(results, CLAIMANT, "near")["intervals"]["fpr95_id"]
+    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in page.words("results")
+    entries = build_table(measured(results)).groups[0].lines[0].entries
+    # mean, near, contextual, far, mean of unseen, near_unseen, contextual_unseen, worst
+    assert [entry.interval is not None for entry in entries] == [False, True, True, True, False, True, True, False]
+
+
+def test_rows_of_several_seeds_have_no_interval(results: dict[str, Any]) -> None:
+    again = [{**r, "seed": 1} for r in results["rows"]]
+    numbers = measured({**results, "rows": [*results["rows"], *again]})
+    assert not numbers.has_intervals
+
+
+def test_by_method_shows_both_fpr95s_oscr_h_score_and_the_deployed_threshold(results: dict[str, Any]) -> None:
+    table = method_table(measured(results))
+    assert [c.title for c in table.columns] == [
+        "FPR95",
+        "FPR95, OOD",
+        "AUROC",
+        "AUPR in",
+        "AUPR out",
+        "OSCR",
+        "H-score",
+    ]
+    first = table.lines[0]
+    assert first.method == CLAIMANT
+    both = [row(results, CLAIMANT, name) for name in ("near", "contextual")]
+    for value, key in zip(
+        first.means, ("fpr95_id", "fpr95_ood", "auroc", "aupr_in", "aupr_out", "oscr", "h_score"), strict=True
+    ):
+        assert value == pytest.approx(sum(r[key] for r in both) / 2)
+    assert first.deployed is not None
+    assert first.deployed.threshold == 0.2377
+    assert first.deployed.acceptance == 0.944
+    assert first.deployed.accepted_accuracy == 0.971
+    assert first.deployed.rejection == pytest.approx(sum(r["rejection"] for r in both) / 2)
+
+
+def test_metrics_that_nothing_has_take_no_column(results: dict[str, Any]) -> None:
+    gone = ("oscr", "h_score", "threshold", "acceptance", "rejection", "accepted_accuracy")
+    rows = [{k: v for k, v in r.items() if k not in gone} for r in results["rows"]]
+    table = method_table(measured({**results, "rows": rows}))
+    assert [c.title for c in table.columns][-1] == "AUPR out"
+    assert not table.has_thresholds
+
+
+# Published figures
+
+
+def test_published_figures_stand_under_the_method_of_their_name_with_their_source(results: dict[str, Any]) -> None:
+    parsed = Results.model_validate(results)
+    table = build_table(Measured(parsed), parsed.published)
+    lines = {line.method: line for group in table.groups for line in group.lines}
+    (quoted,) = lines["mcm"].published
+    assert quoted.source == "Ming et al., NeurIPS 2022"
+    assert [entry.fpr95 for entry in quoted.entries] == [None, 0.8943, None, 0.3091, None, None, None, None]
+    assert lines["mcm, T = 0.01"].published == ()
+    # A method that was not measured here stands at the end; one without a set of ours is not shown.
+    assert [line.method for line in table.published] == ["NegRefine", "ANTS"]
+    assert not any(entry.best_fpr95 for line in (quoted, *table.published) for entry in line.entries)
+
+
+def test_published_figures_are_marked_and_never_change_what_is_best(page: Page, results: dict[str, Any]) -> None:
+    words = page.words("results")
+    assert "published MCMMing et al., NeurIPS 2022" in words
+    assert "Published: what papers give, not measured here" in words
+    # Which of the two FPR95s a paper means is said wherever it is not ours.
+    assert "CVPR 2026 OOD 0.5 99.8 " in words
+    assert "except where OOD stands before it" in words
+    numbers = measured(results)
+    plain, beside = build_table(numbers), build_table(numbers, Results.model_validate(results).published)
+    assert [line.entries for group in plain.groups for line in group.lines] == [
+        line.entries for group in beside.groups for line in group.lines
+    ]
+
+
+# Leakage, choices
+
+
+def test_leakage_names_the_antibodies_and_shows_results_without_them(page: Page, results: dict[str, Any]) -> None:
+    words = page.words("leakage")
+    assert "2 of 333 antibodies name a class of a sealed outlier set" in words
+    assert "a small owl owl near nearly equal" in words
+    was = row(results, CLAIMANT, "near")
+    without = was["extra"]["without_leaks"]
+    assert (
+        f"{CLAIMANT} near 331 {100 * was['fpr95_id']:.1f} {100 * without['fpr95_id']:.1f} "
+        f"{100 * was['auroc']:.1f} {100 * without['auroc']:.1f}"
+    ) in words
+
+
+def test_an_audit_that_found_nothing_says_so_and_one_that_was_not_made_says_nothing(
+    render: Callable[..., Page],
+) -> None:
+    assert "No antibody names a class of a sealed outlier set: 333 were compared" in render(leakage=[]).words("leakage")
+    assert "leakage" not in render(leakage=None).by_id
+
+
+def test_what_a_method_chose_is_listed_and_cut_where_it_is_long(page: Page) -> None:
+    words = page.words("chosen")
+    assert f"{CLAIMANT} alpha 0.9w 0.35beta 2.5adapter falseradii [0.0125, 0.0125" in words
+    assert "…" in words
+    assert "mcm" not in words
+
+
+def test_an_older_file_without_any_of_it_is_still_shown(render: Callable[..., Page], results: dict[str, Any]) -> None:
+    keep = ("method", "ood", "auroc", "fpr95_id", "antibodies")
+    page = render(rows=[{k: r[k] for k in keep} for r in results["rows"]], **dict.fromkeys(NEW_KEYS))
+    assert not {"verdict", "leakage", "chosen", "seeds"} & set(page.by_id)
+    assert "With the bank" in page.words("results")
+
+
+# Several seeds
+
+
+def test_seeds_are_shown_as_mean_and_deviation_sorted_by_the_headline_mean(render: Callable[..., Page]) -> None:
+    summary = make_seeds()
+    page = render(seeds_summary=summary)
+    words = page.words("seeds")
+    assert words.startswith("Over 3 seeds The same benchmark with the seeds 0, 1, 2.")
+    cells = {(r["method"], r["ood"]): r for r in summary["rows"]}
+    near = cells[CLAIMANT, "near"]["fpr95_id"]
+    assert f"{100 * near['mean']:.1f} ±{100 * near['sd']:.1f}" in words
+
+    table = seed_table(Results.model_validate({"rows": [], "seeds_summary": summary}).seeds_summary)
+    assert table is not None
+    assert table.headline_sets == ("near", "contextual")
+    for _, lines in table.groups:
+        means = [line.headline for line in lines]
+        assert means == sorted(means)
+        for line in lines:
+            both = [cells[line.method, name]["fpr95_id"]["mean"] for name in ("near", "contextual")]
+            assert line.headline == pytest.approx(sum(both) / 2)
+
+
+def test_without_seeds_there_is_no_such_table(page: Page) -> None:
+    assert "seeds" not in page.by_id
+
+
+def test_a_single_seed_has_no_deviation(render: Callable[..., Page]) -> None:
+    assert "±0" not in render(seeds_summary=make_seeds(1)).words("seeds")
+
+
+# Hostile text, accessibility
+
+
+def test_nothing_from_outside_becomes_markup(tmp_path: Path) -> None:
+    page = read(
+        render_report(write_folder(tmp_path, make_hostile({**make_bench(), "seeds_summary": make_seeds()}), None))
+    )
+    assert len(list(page.all("script"))) == 1
+    assert not list(page.all("img"))
+    assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
+    assert "<script>window" not in page.html
+    for section in ("verdict", "verdict-sets", "results", "by-method-table", "leakage", "chosen", "seeds"):
+        assert HOSTILE in page.by_id[section], section
+
+
+def test_every_table_has_a_caption_and_every_scrolling_box_a_name(render: Callable[..., Page]) -> None:
+    page = render(seeds_summary=make_seeds())
+    assert page.html.count("<caption") == page.html.count("<table")
+    boxes = [attrs for attrs in page.all("div") if "scroll" in str(attrs.get("class")).split()]
+    assert boxes
+    for box in boxes:
+        assert box.get("role") == "region", box
+        assert box.get("aria-label"), box
+        assert box.get("tabindex") == "0", box
+    assert all(attrs.get("aria-hidden") == "true" for attrs in page.all("svg"))
+
+
+def test_every_set_is_named_in_the_verdict(page: Page) -> None:
+    for name in SETS:
+        assert name in page.words("verdict-sets")

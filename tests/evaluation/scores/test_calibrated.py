@@ -1,0 +1,300 @@
+"""The calibrated score: radii set by known images, exceedances, and the three bases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from evaluation.scores.calibrated import Calibrated, FittedCalibrated
+from evaluation.scores.registry import make_score
+from evaluation.space import Space
+from immuno_core.errors import SetupError
+from tests.evaluation import reference
+from tests.evaluation.synthetic import bank_of, feature_set, held_out, make_space, outliers, unit, unit_rows
+
+
+def fit(space: Space, **params: Any) -> FittedCalibrated:
+    fitted = make_score("calibrated", **params).fit(space)
+    assert isinstance(fitted, FittedCalibrated)
+    return fitted
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 5),
+    st.integers(0, 6),
+    st.integers(0, 25),
+    st.integers(0, 8),
+    st.sampled_from([0.001, 0.1, 0.34, 0.9]),
+    st.sampled_from(["max_cosine", "prototype", "fused"]),
+)
+@example(seed=0, k=1, a=2, n_fit=2, n=3, eps=0.1, base="fused")
+def test_score_radii_and_exceedance_agree_with_their_formulas(
+    seed: int, k: int, a: int, n_fit: int, n: int, eps: float, base: str
+) -> None:
+    space = make_space(seed, classes=k, antibodies=a, fit=n_fit, spread=0.4)
+    x, texts, antibodies = outliers(space, seed, n).features, space.texts, space.bank.vectors
+    fitted = fit(space, eps=eps, base=base, beta=2.0, alpha=0.8, xi=3.0, w=0.3)
+
+    radii, bases = [0.0] * a, [reference.max_logit(v, texts) for v in x]
+    if space.fit is not None and space.fit_labels is not None:
+        images, labels = space.fit.features, list(space.fit_labels)
+        radii = [reference.radius(images, texts, antibody, eps) for antibody in antibodies]
+        mu = reference.prototypes(texts, images, labels, 0.8, 3.0)
+        if base == "prototype":
+            bases = [reference.max_logit(v, mu) for v in x]
+        if base == "fused":
+            p = reference.leave_one_out(texts, images, labels, 0.8, 3.0)
+            q = [reference.mcm(v, texts) for v in images]
+            if reference.deviation(p) < 1e-9:
+                bases = [reference.max_logit(v, mu) for v in x]
+            else:
+                slope = reference.deviation(p) / reference.deviation(q) if reference.deviation(q) > 1e-12 else 0.0
+                bases = [
+                    0.3 * reference.max_logit(v, mu)
+                    + 0.7 * (reference.mean(p) + slope * (reference.mcm(v, texts) - reference.mean(q)))
+                    for v in x
+                ]
+    np.testing.assert_allclose(fitted.radii, radii, atol=1e-12)
+    beyond = [[*sorted(reference.exceedances(v, texts, antibodies, radii), reverse=True), 0.0, 0.0] for v in x]
+    found = fitted.exceedance(x)
+    np.testing.assert_allclose(found.base, bases, atol=1e-9)
+    np.testing.assert_allclose(found.largest, [e[0] for e in beyond], atol=1e-12)
+    np.testing.assert_allclose(found.second, [e[1] for e in beyond], atol=1e-12)
+    np.testing.assert_allclose(fitted.score(x), found.base - 2.0 * found.largest, atol=1e-14)
+    for v, largest, antibody in zip(x, found.largest, found.antibody, strict=True):
+        assert (antibody == -1) == (largest == 0)
+        if antibody >= 0:
+            assert reference.margin(v, texts, antibodies[antibody]) - radii[antibody] == pytest.approx(largest)
+
+
+@pytest.mark.parametrize("eps", [0.0005, 0.001, 0.002, 0.01, 0.05])
+@pytest.mark.parametrize("n", [1, 10, 500, 1000, 2000])
+def test_at_most_a_share_eps_of_the_fit_images_fires_any_one_antibody_and_no_fewer_than_allowed(
+    eps: float, n: int
+) -> None:
+    space = make_space(0, fit=n, antibodies=4)
+    assert space.fit is not None
+    fitted = fit(space, eps=eps, base="max_cosine")
+    for j in range(4):
+        alone = Space(
+            space.classes,
+            space.texts,
+            space.logit_scale,
+            space.fit,
+            space.fit_labels,
+            space.bank.take(np.array([j])),
+        )
+        fires = fit(alone, eps=eps, base="max_cosine").exceedance(space.fit.features).antibody >= 0
+        assert fires.sum() == int(round(eps * n * 1e6) // 1e6)
+        assert fit(alone, eps=eps).radii[0] == pytest.approx(fitted.radii[j], abs=1e-14)
+
+
+def test_a_bad_antibody_is_silenced_where_the_paper_s_score_is_ruined() -> None:
+    """A synonym of a known class, as an antibody: S_DIS rejects the class, the calibrated score keeps it."""
+    space = make_space(5, classes=3, dim=32, antibodies=0, fit=300, spread=0.1)
+    rng = np.random.default_rng(0)
+    synonym = unit(space.texts[:1] + 0.02 * rng.standard_normal((1, 32)))
+    spoilt = Space(space.classes, space.texts, space.logit_scale, space.fit, space.fit_labels, bank_of(synonym))
+    known, labels = held_out(space, 9, 300, spread=0.1)
+    x = known.features[labels == 0]
+    clean_rank = make_score("s_dis").fit(space).score(x).mean() - make_score("s_dis").fit(spoilt).score(x).mean()
+    assert clean_rank > 0.5
+    assert (fit(space, base="max_cosine").score(x) == fit(spoilt, base="max_cosine").score(x)).mean() > 0.97
+
+
+def test_without_fit_images_radii_are_zero_and_every_base_is_the_maximum_cosine() -> None:
+    space = make_space(0, fit=0)
+    x = outliers(space, 0, 40).features
+    scores = [fit(space, base=base).score(x).tolist() for base in ("max_cosine", "prototype", "fused")]
+    assert scores[0] == scores[1] == scores[2]
+    fitted = fit(space)
+    assert fitted.radii.tolist() == [0.0] * 7
+    nearer = (x @ space.bank.vectors.T).max(axis=1) > (x @ space.texts.T).max(axis=1) + 1e-6
+    assert 0 < nearer.sum() < 40
+    assert (fitted.exceedance(x).antibody >= 0).tolist() == nearer.tolist()
+
+
+def test_the_fused_base_maps_mcm_to_the_scale_of_cosines_on_fit_images() -> None:
+    space = make_space(7, fit=200)
+    assert space.fit is not None
+    mcm = make_score("mcm").fit(space).score(space.fit.features)
+    only_mcm = fit(space, base="fused", w=0.0, beta=0.0).score(space.fit.features)
+    closeness = reference.leave_one_out(space.texts, space.fit.features[:20], list(space.fit_labels[:20]), 0.9, 10)  # type: ignore[index]
+    assert np.corrcoef(mcm, only_mcm)[0, 1] == pytest.approx(1)
+    assert only_mcm.mean() == pytest.approx(np.mean(closeness), abs=0.05)
+    half = fit(space, base="fused", w=0.5, beta=0.0).score(space.fit.features)
+    own = fit(space, base="prototype", beta=0.0).score(space.fit.features)
+    np.testing.assert_allclose(half, (own + only_mcm) / 2, atol=1e-12)
+
+
+def test_one_fit_image_or_one_class_leaves_the_fused_base_finite() -> None:
+    for space in (make_space(0, fit=1), make_space(0, classes=1, fit=1), make_space(0, classes=1, fit=9)):
+        x = outliers(space, 0, 10).features
+        assert np.isfinite(fit(space, base="fused").score(x)).all()
+    one = make_space(0, fit=1)
+    x = outliers(one, 0, 10).features
+    assert fit(one, base="fused").score(x).tolist() == fit(one, base="prototype").score(x).tolist()
+
+
+def test_an_antibody_acts_only_where_it_fires() -> None:
+    space = make_space(0, fit=100, antibodies=9)
+    x = outliers(space, 3, 200).features
+    fitted = fit(space, base="fused")
+    fires = fitted.exceedance(x).antibody >= 0
+    bare = fit(
+        Space(space.classes, space.texts, space.logit_scale, space.fit, space.fit_labels, space.bank.take(np.arange(0)))
+    )
+    assert 0 < fires.sum() < 200
+    assert (fitted.score(x)[~fires] == bare.score(x)[~fires]).all()
+    assert (fitted.score(x)[fires] < bare.score(x)[fires]).all()
+
+
+def test_the_first_of_two_equal_antibodies_is_named_and_the_other_is_second() -> None:
+    space = make_space(0, fit=0, antibodies=0)
+    twin = unit_rows(np.random.default_rng(1), 1, 8)
+    both = Space(space.classes, space.texts, space.logit_scale, None, None, bank_of(np.repeat(twin, 2, axis=0)))
+    found = fit(both).exceedance(twin)
+    assert found.antibody.tolist() == [0]
+    assert found.largest[0] > 0
+    assert found.largest.tolist() == found.second.tolist()
+
+
+def test_the_score_keeps_its_parameters_and_does_not_depend_on_the_order_of_fit_images() -> None:
+    space = make_space(0, fit=50)
+    assert space.fit is not None
+    assert space.fit_labels is not None
+    assert Calibrated(eps=0.01).eps == 0.01
+    order = np.random.default_rng(0).permutation(50)
+    shuffled = Space(
+        space.classes,
+        space.texts,
+        space.logit_scale,
+        feature_set(space.fit.features[order], split="fit"),
+        space.fit_labels[order],
+        space.bank,
+    )
+    x = outliers(space, 0, 30).features
+    np.testing.assert_allclose(fit(space).score(x), fit(shuffled).score(x), atol=1e-12)
+
+
+# ---- variants
+
+
+def near_top5(x: Any, texts: Any) -> float:
+    return reference.mean(sorted(reference.cosines(x, texts), reverse=True)[:5])
+
+
+@settings(max_examples=30)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 8),
+    st.integers(1, 6),
+    st.integers(0, 25),
+    st.sampled_from(["top1", "top5"]),
+    st.sampled_from(["max", "sum"]),
+    st.booleans(),
+)
+def test_variants_agree_with_their_formulas(
+    seed: int, k: int, a: int, n_fit: int, margin: str, combine: str, guarded: bool
+) -> None:
+    space = make_space(seed, classes=k, antibodies=a, fit=n_fit, spread=0.4)
+    guards = tuple("" if j % 3 == 0 else f"class {j % k}" for j in range(a))
+    space = replace(space, bank=replace(space.bank, guards=guards))
+    x, texts, antibodies = outliers(space, seed, 9).features, space.texts, space.bank.vectors
+    fitted = fit(space, eps=0.2, base="max_cosine", beta=2.0, margin=margin, combine=combine, guarded=guarded)
+    near = near_top5 if margin == "top5" else reference.max_logit
+
+    def margin_of(v: Any, antibody: Any) -> float:
+        return reference.cos(v, antibody) - near(v, texts)
+
+    radii = [0.0] * a
+    if space.fit is not None:
+        allowed = int(0.2 * n_fit + 1e-9)
+        radii = [sorted((margin_of(v, one) for v in space.fit.features), reverse=True)[allowed] for one in antibodies]
+    np.testing.assert_allclose(fitted.radii, radii, atol=1e-12)
+    for v, score, largest in zip(x, fitted.score(x), fitted.exceedance(x).largest, strict=True):
+        nearest = int(np.argmax(reference.cosines(v, texts)))
+        fires = [not guarded or guard in ("", f"class {nearest}") for guard in guards]
+        beyond = [margin_of(v, one) - r for one, r in zip(antibodies, radii, strict=True)]
+        e = [b if b > 1e-12 and may else 0.0 for b, may in zip(beyond, fires, strict=True)]
+        assert largest == pytest.approx(max(e), abs=1e-12)
+        assert score == pytest.approx(reference.max_logit(v, texts) - 2.0 * (sum if combine == "sum" else max)(e))
+
+
+def test_the_variants_are_variants_of_one_score() -> None:
+    space = make_space(0, classes=5, antibodies=1, fit=50, spread=0.4)
+    x = outliers(space, 0, 50).features
+    np.testing.assert_array_equal(fit(space, combine="sum").score(x), fit(space).score(x))
+    everyone = replace(space, bank=replace(space.bank, guards=("",)))
+    np.testing.assert_array_equal(fit(everyone, guarded=True).score(x), fit(space).score(x))
+    one_class = make_space(0, classes=1, antibodies=4, fit=50)
+    np.testing.assert_array_equal(fit(one_class, margin="top5").score(x), fit(one_class).score(x))
+    np.testing.assert_array_equal(fit(one_class, guarded=True).score(x), fit(one_class).score(x))
+
+
+def test_guarding_an_unknown_class_is_refused_only_where_guards_count() -> None:
+    space = make_space(0, antibodies=2)
+    space = replace(space, bank=replace(space.bank, guards=("class 1", "clas 2")))
+    fit(space)
+    with pytest.raises(SetupError, match="guards 'clas 2', which is no known class; did you mean 'class"):
+        fit(space, guarded=True)
+
+
+def contextual_space(seed: int, *, fit_images: int, guards: tuple[str, ...]) -> Any:
+    """Two classes, contextual antibodies anywhere."""
+    space = make_space(seed, classes=2, antibodies=len(guards), fit=fit_images, spread=0.5)
+    return replace(space, bank=replace(space.bank, kinds=("contextual",) * len(guards), guards=guards))
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from([0.05, 0.1, 0.3]))
+def test_a_contextual_antibody_is_calibrated_on_and_fires_on_the_images_of_its_class(seed: int, share: float) -> None:
+    space = contextual_space(seed, fit_images=120, guards=("class 0", "class 1", ""))
+    assert space.fit is not None
+    fitted = fit(space, class_eps=share)
+    nearest = np.array([int(np.argmax(reference.cosines(v, space.texts))) for v in space.fit.features])
+    for j, own in enumerate((0, 1)):
+        margins = [
+            reference.cos(v, space.bank.vectors[j]) - reference.max_logit(v, space.texts)
+            for v in space.fit.features[nearest == own]
+        ]
+        if share * len(margins) < 1:
+            continue
+        assert fitted.guards[j] == own
+        assert fitted.radii[j] == pytest.approx(sorted(margins, reverse=True)[int(share * len(margins) + 1e-9)])
+        alone = fit(replace(space, bank=space.bank.take(np.array([j]))), class_eps=share)
+        fired = alone.exceedance(space.fit.features).antibody >= 0
+        assert not fired[nearest != own].any()
+        assert fired[nearest == own].mean() <= share
+    # One that guards no class in particular is what it was without.
+    assert fitted.guards[2] == -1
+    assert fitted.radii[2] == fit(space, class_radii=False).radii[2]
+
+
+def test_too_few_images_of_a_class_calibrate_nothing() -> None:
+    space = contextual_space(3, fit_images=40, guards=("class 0", "class 1"))
+    x = outliers(space, 3, 60).features
+    np.testing.assert_array_equal(fit(space, class_eps=0.02).score(x), fit(space, class_radii=False).score(x))
+    assert (fit(space, class_eps=0.2).score(x) != fit(space, class_radii=False).score(x)).any()
+
+
+def test_the_radii_of_look_alikes_know_no_class() -> None:
+    space = make_space(0, classes=3, antibodies=6, fit=300)
+    x = outliers(space, 0, 60).features
+    np.testing.assert_array_equal(fit(space).score(x), fit(space, class_radii=False).score(x))
+
+
+def test_an_antibody_of_a_class_takes_nothing_from_the_images_of_another() -> None:
+    """What the bound on harm rests on, with everything in place: base, weight, and several antibodies."""
+    space = contextual_space(5, fit_images=400, guards=("class 0",) * 6)
+    bare = fit(space, beta=0.0)
+    x = outliers(space, 5, 200).features
+    others = np.array([int(np.argmax(reference.cosines(v, space.texts))) for v in x]) != 0
+    np.testing.assert_array_equal(fit(space).score(x)[others], bare.score(x)[others])

@@ -1,0 +1,175 @@
+"""immuno_vlm is the calibrated score with what its rule chose on the feedback split, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation.antibodies.maturation import mature
+from evaluation.metrics import fpr95_id
+from evaluation.scores.calibrated import FittedCalibrated
+from evaluation.scores.choice import Candidate, Fusion, Trial, choose
+from evaluation.scores.registry import make_score
+from evaluation.space import Bank, Feedback, Space
+from immuno_core.features import FloatArray
+from tests.evaluation.synthetic import around, bank_of, feature_set, held_out, make_space, outliers, unit, unit_rows
+
+BARE = make_space(3, classes=4, dim=12, antibodies=6, fit=120)
+KNOWN, LABELS = held_out(BARE, 3, 200)
+
+
+def toward(antibody: int, n: int, *, pull: float, seed: int) -> FloatArray:
+    """Outliers beside one antibody, all shifted the same way: what a maturation can learn."""
+    rng = np.random.default_rng(seed)
+    shift = unit_rows(np.random.default_rng([antibody, 7]), 1, BARE.dim)[0]
+    return unit(BARE.bank.vectors[antibody] + pull * shift + 0.1 * rng.standard_normal((n, BARE.dim)))
+
+
+def with_feedback(**sets: FloatArray) -> Space:
+    given = {name: feature_set(x, name=name) for name, x in sets.items()}
+    return replace(BARE, feedback=Feedback(KNOWN, LABELS, given))
+
+
+SPACE = with_feedback(near=outliers(BARE, 3, 90).features, far=toward(2, 60, pull=1.5, seed=0))
+FUSIONS = tuple(Fusion(w, v) for v in (0.0, 0.75) for w in (0.35, 1.0))
+TEST = np.concatenate([KNOWN.features, outliers(BARE, 9, 80).features])
+
+
+def scores(space: Space, **params: Any) -> np.ndarray:
+    return make_score("immuno_vlm", **params).fit(space).score(TEST)
+
+
+def chosen(space: Space, **params: Any) -> dict[str, Any]:
+    return make_score("immuno_vlm", **params).fit(space).chosen
+
+
+def test_without_feedback_it_is_the_calibrated_score_with_its_defaults() -> None:
+    expected = make_score("calibrated").fit(BARE).score(TEST)
+    assert scores(BARE).tolist() == expected.tolist()
+    assert chosen(BARE) == {"w": 0.35, "v": 0.0, "beta": 2.5, "matured": 0}
+
+
+def test_what_is_given_is_not_chosen() -> None:
+    expected = make_score("calibrated", w=0.8, v=0.5, beta=3.0, eps=0.01, alpha=0.8).fit(SPACE).score(TEST)
+    given = scores(SPACE, w=0.8, v=0.5, beta=3.0, eps=0.01, alpha=0.8, maturation=False)
+    assert given.tolist() == expected.tolist()
+
+
+def test_it_is_the_calibrated_score_on_the_matured_bank() -> None:
+    assert SPACE.feedback is not None
+    grown = SPACE.bank.concat(mature(SPACE.bank, [one.features for one in SPACE.feedback.outliers.values()]))
+    assert len(grown) > len(SPACE.bank)
+    expected = make_score("calibrated", w=1.0, beta=5.0).fit(replace(SPACE, bank=grown)).score(TEST)
+    assert scores(SPACE, w=1.0, v=0.0, beta=5.0, maturation=True).tolist() == expected.tolist()
+    assert chosen(SPACE, w=1.0, v=0.0, beta=5.0, maturation=True)["matured"] == len(grown) - len(SPACE.bank)
+
+
+def test_its_predictions_and_effects_are_those_of_the_calibrated_score() -> None:
+    fitted = make_score("immuno_vlm").fit(SPACE)
+    assert isinstance(fitted, FittedCalibrated)
+    assert fitted.name == "immuno_vlm"
+    assert fitted.score(TEST).tolist() == fitted.score(TEST).tolist()
+    exceedance = fitted.exceedance(TEST)
+    assert fitted.score(TEST) == pytest.approx(exceedance.base - fitted.beta * exceedance.largest, abs=1e-12)
+
+
+def test_no_radii_means_a_radius_of_0_for_each() -> None:
+    fitted = make_score("immuno_vlm", radii=False).fit(SPACE)
+    assert isinstance(fitted, FittedCalibrated)
+    assert not fitted.radii.any()
+
+
+def test_a_maturation_that_helps_is_used_and_one_that_does_not_is_not() -> None:
+    # Outliers on the way from a class to the one antibody, which is too far out to fire on all of them.
+    shift, aside = (unit_rows(np.random.default_rng(seed), 1, BARE.dim)[0] for seed in (11, 5))
+
+    def between(seed: int) -> FloatArray:
+        noise = 0.2 * np.random.default_rng(seed).standard_normal((200, BARE.dim))
+        return unit(BARE.texts[0] + 0.8 * shift + noise)
+
+    far_out = bank_of(unit((BARE.texts[0] + 3 * shift + 0.5 * aside)[None]))
+    learnable = replace(with_feedback(a=between(1), b=between(2)), bank=far_out)
+    assert chosen(learnable, v=0.0)["matured"] == 1
+    # Without radii, antibodies pulled into a known class attack it.
+    amid = around(np.random.default_rng(5), BARE.texts, np.arange(80) % 4, 0.25)
+    harmful = with_feedback(a=amid, b=outliers(BARE, 4, 90).features)
+    assert chosen(harmful, radii=False)["matured"] == 0
+
+
+def test_the_choice_has_the_lowest_mean_of_both_views_or_comes_first_of_those_as_good() -> None:
+    assert SPACE.feedback is not None
+    candidates = [
+        Candidate(fusion, beta, matured)
+        for matured in (False, True)
+        for fusion in FUSIONS
+        for beta in (2.5, 1.25, 5, 10)
+    ]
+    trial = trial_of(SPACE)
+    best, figures = choose(trial, candidates)
+    means = {one: trial.fpr95(one).mean for one in candidates}
+    lowest = min(means, key=lambda one: means[one])
+    error = (means[lowest] * (1 - means[lowest]) / 150) ** 0.5  # of 90 + 60 outliers
+    as_good = [one for one in candidates if one.fusion == lowest.fusion and means[one] <= means[lowest] + error]
+    assert best == as_good[0]
+    assert len(as_good) > 1
+    assert figures["candidates"] == 32
+    assert (figures["feedback_fpr95"], figures["feedback_fpr95_unlike"]) == trial.fpr95(best)
+    fitted = chosen(SPACE)
+    assert (Fusion(fitted["w"], fitted["v"]), fitted["beta"], fitted["matured"] > 0) == best
+
+
+def trial_of(space: Space) -> Trial:
+    def fit(some: Space, fusion: Fusion, beta: float) -> FittedCalibrated:
+        fitted = make_score("calibrated", w=fusion.w, v=fusion.v, beta=beta).fit(some)
+        assert isinstance(fitted, FittedCalibrated)
+        return fitted
+
+    assert space.feedback is not None
+    return Trial.of(space, space.feedback, fit, fusions=FUSIONS, g=0.3)
+
+
+@pytest.mark.parametrize("matured", [False, True])
+def test_outliers_never_judge_what_they_matured(matured: bool) -> None:
+    """The two views, written out by hand."""
+    assert SPACE.feedback is not None
+    sets = {name: one.features for name, one in SPACE.feedback.outliers.items()}
+
+    def fpr95(grown_by: list[FloatArray], judges: FloatArray) -> float:
+        grown = mature(SPACE.bank, grown_by) if matured else Bank.empty(SPACE.dim)
+        fitted = make_score("calibrated", w=0.35, beta=5.0).fit(replace(SPACE, bank=SPACE.bank.concat(grown)))
+        return fpr95_id(fitted.score(KNOWN.features), fitted.score(judges))
+
+    odd, even = [x[1::2] for x in sets.values()], [x[::2] for x in sets.values()]
+    like = [fpr95(odd, x) for x in even] + [fpr95(even, x) for x in odd]
+    unlike = [fpr95([x for other, x in sets.items() if other != name], sets[name]) for name in sets]
+    found = trial_of(SPACE).fpr95(Candidate(Fusion(0.35, 0.0), 5.0, matured))
+    assert found.like == pytest.approx(np.mean(like))
+    assert found.unlike == pytest.approx(np.mean(unlike))
+    assert found.mean == pytest.approx((np.mean(like) + np.mean(unlike)) / 2)
+
+
+def test_with_one_set_there_is_no_view_of_unlike_outliers() -> None:
+    one = with_feedback(only=toward(1, 40, pull=1.0, seed=3))
+    assert trial_of(one).fpr95(Candidate(Fusion(1.0, 0.0), 2.5, True)).unlike is None
+    assert chosen(one)["feedback_fpr95_unlike"] is None
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        replace(SPACE, bank=Bank.empty(BARE.dim)),
+        with_feedback(),
+        with_feedback(single=toward(0, 1, pull=0.0, seed=0)),
+        replace(SPACE, fit=None, fit_labels=None),
+    ],
+    ids=["no bank", "no outliers", "one outlier", "no fit images"],
+)
+def test_with_little_to_go_by_it_still_ranks_every_image(space: Space) -> None:
+    assert np.isfinite(scores(space)).all()
+
+
+def test_it_is_deterministic() -> None:
+    assert scores(SPACE).tolist() == scores(SPACE).tolist()
