@@ -53,7 +53,7 @@ def fill(store: EmbeddingStore, encoder: EncoderInfo, images: ImageSet) -> list[
     store.write_encoder(fingerprint(SPEC), encoder)
     paths = []
     for shard in cut([sample.path for sample in images.samples], encoder, SHARD).shards:
-        write_shard(store, encoder, shard, EmbeddedImages(unit_rows(len(shard.paths), encoder.dim, rng), ()))
+        write_shard(store, encoder, shard, EmbeddedImages(unit_rows(len(shard.paths), encoder.dim, rng), {}))
         paths.append(store.root / shard_name(store, encoder, shard.key))
     return paths
 

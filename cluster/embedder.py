@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 
 from cluster.encoder.spec import EncoderSpec, OtherEncoderError, fingerprint, with_absolute_paths
 from cluster.journal import Journal
-from cluster.records import EmbeddedImages, ImageFailure
+from cluster.records import EmbeddedImages
 from cluster.store.assembly import Assembly
-from cluster.store.manifest import Manifest, Quarantined, describe_encoder, manifest_name, write_manifest
+from cluster.store.manifest import Manifest, describe_encoder, manifest_name, write_manifest
 from cluster.store.shards import (
     Cut,
     FileIdentity,
@@ -39,7 +40,7 @@ from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import FeatureSet, FloatArray, LocalRequest
 from immuno_core.images import feature_row
 from immuno_core.progress import ProgressReport
-from immuno_core.records import EncoderInfo, ImageSet, SkippedImage
+from immuno_core.records import EncoderInfo, FailedImage, ImageSet
 
 _TEXTS_AT_ONCE: Final = 1024
 """Texts in a piece of work: a larger call is spread over the actors, and stored piece by piece."""
@@ -124,8 +125,7 @@ class StoredEmbedder(ABC):
             features = assembly.finish()
         if embedded:
             self._manifest(images, pieces, failures)
-        failed = {failure.row for failure in failures}
-        samples = [sample for row, sample in enumerate(images.samples) if row not in failed]
+        samples = [sample for row, sample in enumerate(images.samples) if row not in failures]
         return FeatureSet(
             name=images.name,
             split=images.split,
@@ -133,7 +133,7 @@ class StoredEmbedder(ABC):
             ids=tuple(sample.id for sample in samples),
             label_names=tuple(sample.label for sample in samples),
             paths=tuple(sample.path for sample in samples),
-            skipped=tuple(SkippedImage(images.name, failure.path, failure.reason) for failure in failures),
+            skipped=tuple(failures.values()),
         )
 
     def fill(self, images: ImageSet) -> Filled:
@@ -177,17 +177,18 @@ class StoredEmbedder(ABC):
         paths = [sample.path for sample in images.samples]
         return cut(paths, self.encoder, self._shard_size, identity=self._identity)
 
-    def _complete(self, images: ImageSet, pieces: Cut, assembly: Assembly | None) -> tuple[list[ImageFailure], int]:
+    def _complete(self, images: ImageSet, pieces: Cut, assembly: Assembly | None) -> tuple[dict[int, FailedImage], int]:
         """Embed and store what is missing of a set, and put all of it into the assembly.
 
-        Returns what failed, with `row` its place in the set, and how many images had to be embedded.
+        Returns what failed, by its place in the set, and how many images had to be embedded.
         """
-        failures: dict[int, list[ImageFailure]] = {}
+        failures: dict[int, FailedImage] = {}
         todo: list[int] = []
 
         def take(index: int, part: EmbeddedImages) -> None:
             start = index * self._shard_size
-            failures[index] = [failure._replace(row=start + failure.row) for failure in part.failures]
+            for row, failure in part.failures.items():
+                failures[start + row] = replace(failure, set_name=images.name)
             if assembly is not None:
                 assembly.put(start, part.features)
 
@@ -209,16 +210,17 @@ class StoredEmbedder(ABC):
                 for index, embedded in run:
                     take(todo[index], embedded)
                     self.journal.advance(len(missing[index].paths), failed=len(embedded.failures))
-        found = [failure for index in sorted(failures) for failure in failures[index]]
-        if found and len(found) == len(images.samples):
+        failures = dict(sorted(failures.items()))
+        if failures and len(failures) == len(images.samples):
+            first = failures[0]
             raise SetupError(
-                f"none of the {len(found)} images of '{images.name}' can be read "
-                f"(first: {found[0].path}: {found[0].reason})"
+                f"none of the {len(failures)} images of '{images.name}' can be read "
+                f"(first: {first.path}: {first.reason})"
             )
-        self.journal.finished(images, found, tried=total)
-        return found, total
+        self.journal.finished(images, list(failures.values()), tried=total)
+        return failures, total
 
-    def _manifest(self, images: ImageSet, pieces: Cut, failures: Sequence[ImageFailure]) -> Manifest:
+    def _manifest(self, images: ImageSet, pieces: Cut, failures: Mapping[int, FailedImage]) -> Manifest:
         """Write the manifest of a set that is complete, where the store lacks it, and return it."""
         records = [shard_record(self.store, self.encoder, shard.key) for shard in pieces.shards]
         shards = tuple(record for record in records if record is not None)
@@ -234,7 +236,7 @@ class StoredEmbedder(ABC):
             rows=sum(record.rows for record in shards),
             bytes=sum(record.bytes for record in shards),
             shards=shards,
-            quarantined=tuple(Quarantined(failure.path, failure.reason) for failure in failures),
+            quarantined=tuple(failures.values()),
         )
         name = manifest_name(self.store, self.encoder, pieces.dataset, self._shard_size)
         write_manifest(self.store, name, manifest)

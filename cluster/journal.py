@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from cluster.records import ActorDeath, EmbeddingSummary, ImageFailure, Quarantined, ShardStats, total
+from cluster.records import ActorDeath, EmbeddingSummary, ShardStats, total
 from immuno_core.progress import Pace, ProgressReport, ProgressState, SilentProgress
-from immuno_core.records import ImageSet
+from immuno_core.records import FailedImage, ImageSet
 
 COUNTERS: Final = {
     "immuno_images_embedded": "Images that a model embedded.",
@@ -53,7 +53,7 @@ class _Set(NamedTuple):
 
     embedded: int
     from_store: int
-    left_out: tuple[Quarantined, ...]
+    left_out: tuple[FailedImage, ...]
 
 
 class Journal:
@@ -104,7 +104,7 @@ class Journal:
         self._seconds_of_last = self._clock() - self._began
         self.progress.stop()
 
-    def finished(self, images: ImageSet, failures: Sequence[ImageFailure], *, tried: int) -> None:
+    def finished(self, images: ImageSet, failures: Sequence[FailedImage], *, tried: int) -> None:
         """All that can be embedded of a set is stored; `tried` of its images went to a model since the last `start`.
 
         Asked for again, a set comes from the store: that is not counted again.
@@ -113,8 +113,7 @@ class Journal:
         self._seconds += self._seconds_of_last if tried else 0.0
         stored = len(images.samples) - len(failures) - embedded
         known = self._sets.get((images.name, images.split), _Set(0, stored, ()))
-        left_out = tuple(Quarantined(images.name, one.path, one.reason) for one in failures)
-        self._sets[images.name, images.split] = _Set(known.embedded + embedded, known.from_store, left_out)
+        self._sets[images.name, images.split] = _Set(known.embedded + embedded, known.from_store, tuple(failures))
 
     # --- told by the pool
 

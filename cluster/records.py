@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from immuno_core.features import FloatArray, IntArray
+from immuno_core.records import FailedImage
 from immuno_core.text import count, duration
-
-
-class ImageFailure(NamedTuple):
-    """An image that gave no embedding."""
-
-    row: int
-    """Its place in the list that was asked for."""
-    path: str
-    reason: str
-    transient: bool = False
-    """The system refused the file (permission, network file system): another try may succeed."""
 
 
 class EmbeddedImages(NamedTuple):
@@ -28,22 +18,15 @@ class EmbeddedImages(NamedTuple):
 
     features: FloatArray
     """(n - failures, d) float32, unit rows."""
-    failures: tuple[ImageFailure, ...]
+    failures: Mapping[int, FailedImage]
+    """By their places in the list, in ascending order."""
+    transient: frozenset[int] = frozenset()
+    """Those failures where the system refused the file (permission, network file system): another try may succeed."""
 
     def rows(self) -> IntArray:
         """Return (n - failures,) the places in the list of those that have an embedding."""
-        failed = {failure.row for failure in self.failures}
-        count = len(self.features) + len(failed)
-        return np.array([row for row in range(count) if row not in failed], dtype=np.int64)
-
-
-def with_reason(embedded: EmbeddedImages, paths: Sequence[str], rows: Container[int], reason: str) -> EmbeddedImages:
-    """Return it with the failures at `rows` under the paths of the list, for this reason."""
-    failures = (
-        failure._replace(path=paths[failure.row], reason=reason) if failure.row in rows else failure
-        for failure in embedded.failures
-    )
-    return embedded._replace(failures=tuple(failures))
+        count = len(self.features) + len(self.failures)
+        return np.array([row for row in range(count) if row not in self.failures], dtype=np.int64)
 
 
 class ShardStats(NamedTuple):
@@ -77,14 +60,6 @@ _MOST_NAMED: Final = 5
 _NO_STATS: Final = ShardStats()
 
 
-class Quarantined(NamedTuple):
-    """An image that was left out, and why."""
-
-    set_name: str
-    path: str
-    reason: str
-
-
 class ActorDeath(NamedTuple):
     """An embedding actor that ended before its time."""
 
@@ -111,7 +86,7 @@ class EmbeddingSummary:
     """Images that a model embedded in this run; those quarantined are not among them."""
     from_store: int = 0
     """Images whose embeddings an earlier run had left."""
-    quarantined: tuple[Quarantined, ...] = ()
+    quarantined: tuple[FailedImage, ...] = ()
     """Images without an embedding, found in this run or in an earlier one."""
     shards: int = 0
     """Pieces of work that actors finished."""
@@ -156,7 +131,6 @@ class EmbeddingSummary:
         del values["stats"]
         return {
             **values,
-            "quarantined": [one._asdict() for one in self.quarantined],
             "deaths": [one._asdict() for one in self.deaths],
             "images_per_second": self.images_per_second,
             "limit": self.limit,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.encoder.spec import EncoderSpec, fingerprint, with_absolute_paths
 from cluster.ray_embedder import RayEmbedder
-from cluster.store.manifest import Quarantined
 from cluster.store.shards import cut
 from cluster.store.store import EmbeddingStore, default_store_root
 from cluster.store.upkeep import Checked, Problem, Waste, check_shards, check_store, delete, needed, waste
@@ -26,7 +25,7 @@ from immuno_core.errors import SetupError
 from immuno_core.images import feature_row
 from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport, SilentProgress
-from immuno_core.records import EncoderInfo, ImageSet, Split
+from immuno_core.records import EncoderInfo, FailedImage, ImageSet, Split
 from immuno_core.text import fill_template
 from immuno_core.versions import digest_of, git_sha, versions
 
@@ -47,7 +46,7 @@ class FilledSet:
     images: int
     embedded: int
     """Images embedded by this call; the others were stored."""
-    quarantined: tuple[Quarantined, ...]
+    quarantined: tuple[FailedImage, ...]
     bytes: int
 
 

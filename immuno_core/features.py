@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from immuno_core.errors import SetupError
-from immuno_core.records import EncoderInfo, ImageSet, SkippedImage, Split, text_digest
+from immuno_core.records import EncoderInfo, FailedImage, ImageSet, Split, text_digest
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -33,7 +33,7 @@ class FeatureSet:
     ids: tuple[str, ...]
     label_names: tuple[str, ...]
     paths: tuple[str, ...]
-    skipped: tuple[SkippedImage, ...] = ()
+    skipped: tuple[FailedImage, ...] = ()
     local: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """What was computed from patch embeddings: (n,) by LocalRequest.key. Patches themselves are kept nowhere."""
 

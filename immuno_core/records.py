@@ -51,10 +51,11 @@ class ImageSet:
 
 
 @dataclass(frozen=True, slots=True)
-class SkippedImage:
-    """An image that could not be read: it is left out, counted, and named in the report."""
+class FailedImage:
+    """An image without an embedding: it is left out, counted, and named in the report."""
 
     set_name: str
+    """"" as long as only a list of files is known."""
     path: str
     reason: str
 

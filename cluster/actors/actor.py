@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from cluster.actors.schedule import KILLED
 from cluster.encoder.spec import EncoderSpec, require_same
-from cluster.records import EmbeddedImages, ShardStats, with_reason
+from cluster.records import EmbeddedImages, ShardStats
 from cluster.store.shards import Shard, write_local, write_shard
 from cluster.store.store import EmbeddingStore, StoreDtype
 from immuno_core.config.run import ClusterConfig
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, LocalRequest
 from immuno_core.images import containing_file
-from immuno_core.records import EncoderInfo
+from immuno_core.records import EncoderInfo, FailedImage
 
 if TYPE_CHECKING:
     from cluster.encoder.encoder import Encoder
@@ -119,9 +119,11 @@ class EmbeddingActor:
         paths = [os.devnull if row in lethal else path for row, path in enumerate(shard.paths)]
         with _ending_with_its_gpu():
             embedded, stats = self._loaded(encoder).measure_image_files(paths)
-        embedded = with_reason(embedded, shard.paths, lethal, KILLED)
-        unseen = [failure for failure in embedded.failures if failure.transient and failure.row not in shard.absent]
-        if len(unseen) == len(shard.paths) and not any(Path(containing_file(path)).exists() for path in shard.paths):
+        killed = {row: FailedImage("", shard.paths[row], KILLED) for row in embedded.failures if row in lethal}
+        embedded = embedded._replace(failures={**embedded.failures, **killed})
+        if len(embedded.transient - shard.absent) == len(shard.paths) and not any(
+            Path(containing_file(path)).exists() for path in shard.paths
+        ):
             raise SetupError(
                 f"the images are not visible on {socket.gethostname()} (first: {shard.paths[0]}); put them into a "
                 "folder that all machines of the cluster share"

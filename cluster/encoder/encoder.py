@@ -44,10 +44,10 @@ from cluster.encoder.patches import best_match, patch_tower
 from cluster.encoder.pixels import FAST_DECODE_VERSION, Preprocessing
 from cluster.encoder.reading import DecodedBatch, Decoder
 from cluster.encoder.spec import EncoderSpec
-from cluster.records import EmbeddedImages, ImageFailure, ShardStats
+from cluster.records import EmbeddedImages, ShardStats
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, LocalRequest
-from immuno_core.records import EncoderInfo
+from immuno_core.records import EncoderInfo, FailedImage
 
 BatchSize = int | Literal["auto"]
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -114,13 +114,14 @@ class Encoder:
         """Do what `embed_image_files` does, and say what it took."""
         started = time.perf_counter()
         parts: list[FloatArray] = [self._none()]
-        failures: list[ImageFailure] = []
+        failures: dict[int, FailedImage] = {}
+        transient: set[int] = set()
         decode_seconds = wait_seconds = model_seconds = 0.0
         halvings = 0
         with contextlib.closing(self._through_model(paths, self._image_rows)) as batches:
             for batch, answer in batches:
-                failures += batch.failures
-                failures += [_refused(batch.rows[i], paths, reason) for i, reason in answer.refused.items()]
+                failures |= batch.failures | _refused(batch, answer, paths)
+                transient |= batch.transient
                 decode_seconds += batch.seconds
                 model_seconds += answer.model_seconds
                 wait_seconds += answer.wait_seconds
@@ -130,9 +131,9 @@ class Encoder:
                     continue
                 finite = np.isfinite(answer.rows).all(axis=1)
                 overflow = f"its embedding is not finite at precision {self.info.precision}"
-                failures += [ImageFailure(rows[i], paths[rows[i]], overflow) for i in np.flatnonzero(~finite)]
+                failures |= {rows[i]: FailedImage("", paths[rows[i]], overflow) for i in np.flatnonzero(~finite)}
                 parts.append(answer.rows[finite])
-        embedded = EmbeddedImages(np.concatenate(parts), tuple(sorted(failures)))
+        embedded = EmbeddedImages(np.concatenate(parts), dict(sorted(failures.items())), frozenset(transient))
         seconds = time.perf_counter() - started
         return MeasuredImages(
             embedded,
@@ -155,7 +156,7 @@ class Encoder:
         parts = [np.empty(0)]
         with contextlib.closing(self._through_model(paths, match)) as batches:
             for batch, answer in batches:
-                unread = [*batch.failures, *(_refused(batch.rows[i], paths, why) for i, why in answer.refused.items())]
+                unread = [*batch.failures.values(), *_refused(batch, answer, paths).values()]
                 if unread:
                     raise SetupError(
                         f"gl_mcm looks at the images themselves, and {unread[0].path} cannot be read on "
@@ -272,8 +273,12 @@ def _unit_rows(raw: torch.Tensor) -> torch.Tensor:
     return torch.where(lengths.isfinite(), rows / lengths, torch.nan)
 
 
-def _refused(row: int, paths: Sequence[str], reason: str) -> ImageFailure:
-    return ImageFailure(row, paths[row], f"the model fails on it: {reason}")
+def _refused(batch: DecodedBatch, answer: Answer, paths: Sequence[str]) -> dict[int, FailedImage]:
+    """The images of a batch over which the model raised, by their places in the list."""
+    return {
+        batch.rows[i]: FailedImage("", paths[batch.rows[i]], f"the model fails on it: {reason}")
+        for i, reason in answer.refused.items()
+    }
 
 
 def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:

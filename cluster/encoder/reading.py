@@ -16,8 +16,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from cluster.encoder.pixels import Preprocessing
-from cluster.records import ImageFailure
 from immuno_core.images import open_image, tar_member
+from immuno_core.records import FailedImage
 from immuno_core.retries import reading_again
 
 T = TypeVar("T")
@@ -78,16 +78,21 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in Image.ID if name != "EPS")
 
 
-def failure_of(row: int, path: str, error: Exception) -> ImageFailure:
-    """Say in one line why `read_image` could not read the image at a place of a list."""
+def is_transient(error: Exception) -> bool:
+    """Whether `read_image` may succeed another time: the system refused the file, or had no memory."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None)
+
+
+def reason_of(error: Exception) -> str:
+    """Say in one line why `read_image` could not read an image."""
     if isinstance(error, UnidentifiedImageError):
-        return ImageFailure(row, path, "not an image")
+        return "not an image"
     if isinstance(error, OSError) and error.errno is not None:
-        return ImageFailure(row, path, error.strerror or type(error).__name__, transient=True)
+        return error.strerror or type(error).__name__
     if isinstance(error, MemoryError):
-        return ImageFailure(row, path, "not enough memory to decode it", transient=True)
+        return "not enough memory to decode it"
     lines = str(error).splitlines()
-    return ImageFailure(row, path, lines[0] if lines else type(error).__name__)
+    return lines[0] if lines else type(error).__name__
 
 
 _AHEAD: Final = 2
@@ -103,13 +108,17 @@ class DecodedBatch(NamedTuple):
     """The places in the list of those that could be read."""
     pixels: torch.Tensor
     """(len(rows), h, w, 3) uint8, in pinned memory where the model is on a GPU."""
-    failures: tuple[ImageFailure, ...]
+    failures: dict[int, FailedImage]
+    """By their places in the list."""
+    transient: frozenset[int]
+    """As `EmbeddedImages.transient`."""
     seconds: float
     """What the workers took for it, added up."""
 
 
 class _Chunk(NamedTuple):
-    failures: list[ImageFailure]
+    failures: dict[int, FailedImage]
+    transient: list[int]
     seconds: float
 
 
@@ -127,7 +136,7 @@ class Decoder:
     def batches(self, paths: Sequence[str], batch_size: int) -> Generator[DecodedBatch, None, None]:
         """Read every file, and yield batches of `batch_size` consecutive ones in order; the last may be smaller.
 
-        Nothing that a file contains is raised: whatever its decoder says becomes an ImageFailure. A generator that is
+        Nothing that a file contains is raised: whatever its decoder says becomes a FailedImage. A generator that is
         closed early drops what it had begun.
         """
         begun: deque[_Batch] = deque()
@@ -153,13 +162,15 @@ class Decoder:
     def _decode(self, paths: Sequence[str], first: int, into: torch.Tensor) -> _Chunk:
         """Write the images of `paths` into the rows of `into`; `first` is the place in the list of the first."""
         started = time.perf_counter()
-        target, failures = into.numpy(), []
+        target, chunk = into.numpy(), _Chunk({}, [], 0.0)
         for i, path in enumerate(paths):
             try:
                 target[i] = read_image(path, self._preprocessing.pixels)
             except Exception as error:  # noqa: BLE001 - decoders of broken files raise anything at all
-                failures.append(failure_of(first + i, path, error))
-        return _Chunk(failures, time.perf_counter() - started)
+                chunk.failures[first + i] = FailedImage("", path, reason_of(error))
+                if is_transient(error):
+                    chunk.transient.append(first + i)
+        return chunk._replace(seconds=time.perf_counter() - started)
 
 
 class _Batch(NamedTuple):
@@ -171,11 +182,11 @@ class _Batch(NamedTuple):
 
     def wait(self) -> DecodedBatch:
         chunks = [chunk.result() for chunk in self.chunks]
-        failures = tuple(failure for chunk in chunks for failure in chunk.failures)
-        failed = {failure.row for failure in failures}
-        rows = tuple(row for row in range(self.start, self.start + len(self.pixels)) if row not in failed)
-        pixels = self.pixels[[row - self.start for row in rows]] if failed else self.pixels
-        return DecodedBatch(rows, pixels, failures, sum(chunk.seconds for chunk in chunks))
+        failures = {row: failure for chunk in chunks for row, failure in chunk.failures.items()}
+        rows = tuple(row for row in range(self.start, self.start + len(self.pixels)) if row not in failures)
+        pixels = self.pixels[[row - self.start for row in rows]] if failures else self.pixels
+        transient = frozenset(row for chunk in chunks for row in chunk.transient)
+        return DecodedBatch(rows, pixels, failures, transient, sum(chunk.seconds for chunk in chunks))
 
     def drop(self) -> None:
         for chunk in self.chunks:

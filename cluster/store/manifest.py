@@ -12,21 +12,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from cluster.store.shards import ShardRecord
 from cluster.store.store import EmbeddingStore, encoder_folder
-from immuno_core.records import EncoderInfo
+from immuno_core.records import EncoderInfo, FailedImage
 
 FORMAT: Final = 2
 _PACKAGES: Final = ("immuno-vlm", "torch", "torchvision", "open_clip_torch", "pillow", "numpy")
-
-
-class Quarantined(NamedTuple):
-    """An image that gave no embedding."""
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +38,7 @@ class Manifest:
     rows: int
     bytes: int
     shards: tuple[ShardRecord, ...]
-    quarantined: tuple[Quarantined, ...]
+    quarantined: tuple[FailedImage, ...]
     created: str = ""
     versions: Mapping[str, str] | None = None
     format: int = FORMAT
@@ -67,13 +60,14 @@ def write_manifest(store: EmbeddingStore, name: str, manifest: Manifest) -> None
     (A set that several configurations call differently keeps the name that it was given first.)
     """
     known = read_manifest(store, name)
-    if known is not None and replace(known, name=manifest.name, created="", versions=None) == manifest:
+    quarantined = tuple(replace(failed, set_name=manifest.name) for failed in known.quarantined) if known else ()
+    if known and replace(known, name=manifest.name, quarantined=quarantined, created="", versions=None) == manifest:
         return
     versions = {package: _version(package) for package in _PACKAGES}
     dated = replace(manifest, created=datetime.now(UTC).isoformat(timespec="seconds"), versions=versions)
     content = asdict(dated)
-    content["shards"] = [one._asdict() for one in dated.shards]
-    content["quarantined"] = [one._asdict() for one in dated.quarantined]
+    content["shards"] = [shard._asdict() for shard in dated.shards]
+    content["quarantined"] = [{"path": failed.path, "reason": failed.reason} for failed in dated.quarantined]
     store.files.write(name, json.dumps(content, indent=1).encode())
 
 
@@ -85,7 +79,7 @@ def read_manifest(store: EmbeddingStore, name: str) -> Manifest | None:
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             return None
         shards = tuple(ShardRecord(**one) for one in fields.pop("shards"))
-        quarantined = tuple(Quarantined(**one) for one in fields.pop("quarantined"))
+        quarantined = tuple(FailedImage(set_name=fields["name"], **failed) for failed in fields.pop("quarantined"))
         return Manifest(**fields, shards=shards, quarantined=quarantined)
     except (ValueError, TypeError, KeyError):
         return None

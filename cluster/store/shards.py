@@ -14,11 +14,11 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.records import EmbeddedImages, ImageFailure
+from cluster.records import EmbeddedImages
 from cluster.store.store import EmbeddingStore, as_read, encoder_folder
 from immuno_core.features import LocalRequest
 from immuno_core.images import containing_file, open_image
-from immuno_core.records import EncoderInfo, text_digest
+from immuno_core.records import EncoderInfo, FailedImage, text_digest
 
 FileIdentity = Literal["mtime", "content"]
 _State = tuple[str, str, str]
@@ -93,7 +93,7 @@ def write_shard(store: EmbeddingStore, encoder: EncoderInfo, shard: Shard, embed
 
     Raises SetupError where the store refuses them.
     """
-    failures = [(failure.row, failure.reason, failure.transient) for failure in embedded.failures]
+    failures = [(row, failure.reason, row in embedded.transient) for row, failure in embedded.failures.items()]
     metadata = {
         "key": shard.key,
         "encoder": encoder.digest,
@@ -111,19 +111,16 @@ def read_shard(store: EmbeddingStore, encoder: EncoderInfo, shard: Shard) -> Emb
     if stored is None or stored.metadata.get("key") != shard.key or stored.metadata.get("encoder") != encoder.digest:
         return None
     try:
+        listed = [(row, reason, transient) for row, reason, transient in json.loads(stored.metadata["failures"])]
         # The paths are the shard's: identical content may have been embedded elsewhere.
-        failures = tuple(
-            ImageFailure(row, shard.paths[row], reason, transient)
-            for row, reason, transient in json.loads(stored.metadata["failures"])
-        )
+        failures = {row: FailedImage("", shard.paths[row], reason) for row, reason, _ in listed}
     except (KeyError, ValueError, TypeError, IndexError):
         return None
-    failed = {failure.row for failure in failures}
-    if len(failed) != len(failures) or not failed <= set(range(len(shard.paths))):
+    if len(failures) != len(listed) or not failures.keys() <= set(range(len(shard.paths))):
         return None
-    if len(stored.features) + len(failed) != len(shard.paths):
+    if len(stored.features) + len(failures) != len(shard.paths):
         return None
-    return EmbeddedImages(stored.features, failures)
+    return EmbeddedImages(stored.features, failures, frozenset(row for row, _, transient in listed if transient))
 
 
 def shard_record(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> ShardRecord | None:
@@ -139,7 +136,7 @@ def shard_record(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> Shard
 
 def is_final(shard: Shard, embedded: EmbeddedImages) -> bool:
     """Whether embedding the shard again could change nothing: no file was refused that is there to be read."""
-    return all(failure.row in shard.absent for failure in embedded.failures if failure.transient)
+    return embedded.transient <= shard.absent
 
 
 def _absolute(file: str) -> str:

@@ -94,10 +94,7 @@ def _fill(
         sets += [(path, one) for one in filled]
     embedded = sum(one.embedded for _, one in sets)
     if as_json:
-        rows = [
-            {"config": str(path), **asdict(one), "quarantined": [image._asdict() for image in one.quarantined]}
-            for path, one in sets
-        ]
+        rows = [{"config": str(path), **asdict(one)} for path, one in sets]
         print_json({"embedded": embedded, "sets": rows})
         return 0
     _print(

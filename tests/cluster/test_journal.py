@@ -9,8 +9,9 @@ import pytest
 
 from cluster import EncoderSpec, LocalEmbedder, SilentProgress
 from cluster.journal import COUNTERS, GAUGES, Journal
-from cluster.records import ActorDeath, EmbeddingSummary, Quarantined, ShardStats
+from cluster.records import ActorDeath, EmbeddingSummary, ShardStats
 from immuno_core.progress import MODES, ProgressState
+from immuno_core.records import FailedImage
 from immuno_core.text import duration
 from tests.cluster.actors.scripts import ROOT
 
@@ -40,7 +41,7 @@ def test_an_embedder_writes_down_what_it_did(tiny_encoder_dir: Path, tmp_path: P
     first.embed_images(image_set(folder))  # from the store, and not counted again
     summary = first.journal.summary()
     assert (summary.embedded, summary.from_store) == (5, 0)
-    assert summary.quarantined == (Quarantined("animals", str(folder / "cat/002.png"), "not an image"),)
+    assert summary.quarantined == (FailedImage("animals", str(folder / "cat/002.png"), "not an image"),)
     assert summary.seconds > 0
     assert watching.state.quarantined == 1
 
@@ -84,7 +85,7 @@ def test_people_are_told_in_a_few_lines() -> None:
     summary = EmbeddingSummary(
         embedded=12_000,
         from_store=300,
-        quarantined=tuple(Quarantined("far", f"/far/{i}\x1b[2J.png", "killed the embedding process") for i in range(7)),
+        quarantined=tuple(FailedImage("far", f"/far/{i}\x1b[2J.png", "killed the embedding process") for i in range(7)),
         retries=1,
         deaths=(
             ActorDeath("gpu-7", 4711, "the images from x on", "exit"),

@@ -36,23 +36,24 @@ def test_broken_files_are_named_and_the_rest_is_embedded(encoder: Encoder, tmp_p
 
     np.testing.assert_allclose(embedded.features, encoder.embed_image_files(good).features, atol=1e-6)
     assert embedded.rows().tolist() == [0, 4, 5, 7]
-    assert [(failure.row, failure.path) for failure in embedded.failures] == [
+    assert [(row, failure.path) for row, failure in embedded.failures.items()] == [
         (row, path) for row, path in enumerate(paths) if path in broken.values()
     ]
-    reasons = {Path(failure.path).name: failure.reason for failure in embedded.failures}
+    reasons = {Path(failure.path).name: failure.reason for failure in embedded.failures.values()}
     assert reasons["empty.png"] == "the file is empty"
     assert reasons["text.png"] == "not an image"
     assert "truncated" in reasons["truncated.png"]
-    assert not any(failure.transient for failure in embedded.failures)
+    assert not embedded.transient
 
 
 def test_what_the_system_refuses_may_succeed_another_time(encoder: Encoder, tmp_path: Path) -> None:
     gone = tmp_path / "gone.png"
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
-    failures = encoder.embed_image_files([str(gone), str(pipe), str(tmp_path)]).failures
-    assert [(failure.reason, failure.transient) for failure in failures] == [
-        ("No such file or directory", True),
-        ("not a regular file", False),
-        ("not a regular file", False),
+    embedded = encoder.embed_image_files([str(gone), str(pipe), str(tmp_path)])
+    assert [failure.reason for failure in embedded.failures.values()] == [
+        "No such file or directory",
+        "not a regular file",
+        "not a regular file",
     ]
+    assert embedded.transient == {0}

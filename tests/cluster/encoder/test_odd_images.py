@@ -120,7 +120,7 @@ def test_it_is_embedded_as_open_clip_embeds_it(
     path = tmp_path / name
     EMBEDDED[name](path)
     embedded = encoder.embed_image_files([str(path)])
-    assert embedded.failures == ()
+    assert embedded.failures == {}
     np.testing.assert_allclose(embedded.features, by_open_clip(path), atol=1e-6)
     np.testing.assert_allclose(fast.embed_image_files([str(path)]).features, embedded.features, atol=0.02)
 
@@ -204,8 +204,8 @@ def test_it_is_refused_with_its_reason_and_its_neighbours_are_embedded(
     paths = [str(neighbours[0]), str(tmp_path / name), str(neighbours[1])]
     for one in (encoder, fast):
         embedded = one.embed_image_files(paths)
-        (failure,) = embedded.failures
-        assert (failure.row, failure.path, failure.transient) == (1, paths[1], False)
+        ((row, failure),) = embedded.failures.items()
+        assert (row, failure.path, embedded.transient) == (1, paths[1], frozenset())
         assert "\n" not in failure.reason
         assert re.search(reason, failure.reason), failure.reason
         assert embedded.rows().tolist() == [0, 2]
@@ -222,5 +222,6 @@ def test_want_of_memory_for_one_image_may_pass(
         raise MemoryError
 
     monkeypatch.setattr(encoder.preprocessing, "pixels", fail)
-    (failure,) = encoder.embed_image_files([str(tmp_path / "a.png")]).failures
-    assert (failure.reason, failure.transient) == ("not enough memory to decode it", True)
+    embedded = encoder.embed_image_files([str(tmp_path / "a.png")])
+    assert [failure.reason for failure in embedded.failures.values()] == ["not enough memory to decode it"]
+    assert embedded.transient == {0}

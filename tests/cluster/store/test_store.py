@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.records import EmbeddedImages, ImageFailure
-from cluster.store.shards import cut, is_final, read_shard, shard_name, write_shard
+from cluster.records import EmbeddedImages
+from cluster.store.shards import Shard, cut, is_final, read_shard, shard_name, write_shard
 from cluster.store.store import EmbeddingStore, default_store_root
 from cluster.store.texts import TextCache
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray
-from immuno_core.records import EncoderInfo
+from immuno_core.records import EncoderInfo, FailedImage
 from tests.cluster.tiny_models import image_set, shards_of, write_images
 
 ENCODER = EncoderInfo(
@@ -88,23 +88,27 @@ def test_files_of_one_name_size_and_time_in_two_folders_are_two_files(tmp_path: 
     assert len(keys) == 2
 
 
+def failed(shard: Shard, reasons: dict[int, str]) -> dict[int, FailedImage]:
+    return {row: FailedImage("", shard.paths[row], reason) for row, reason in reasons.items()}
+
+
 def test_a_shard_comes_back_as_it_was_written(store: EmbeddingStore, folder: Path) -> None:
     shard = shards_of(image_set(folder), ENCODER, 7)[0]
-    failures = (ImageFailure(1, shard.paths[1], "not an image"), ImageFailure(5, shard.paths[5], "no \udcff", True))
+    failures = failed(shard, {1: "not an image", 5: "no \udcff"})
     assert read_shard(store, ENCODER, shard) is None
-    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(5), failures))
+    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(5), failures, frozenset({5})))
     path = store.root / ENCODER.digest[:16] / "images" / shard.key[:2] / f"{shard.key}.safetensors"
     assert [found for found in store.root.rglob("*") if found.is_file()] == [path]
     embedded = read_shard(store, ENCODER, shard)
     assert embedded is not None
-    assert embedded.failures == failures
+    assert (embedded.failures, embedded.transient) == (failures, {5})
     assert embedded.rows().tolist() == [0, 2, 3, 4, 6]
     np.testing.assert_array_equal(embedded.features, unit_rows(5))
 
 
 def test_a_shard_of_unreadable_images_is_finished_too(store: EmbeddingStore, folder: Path) -> None:
     shard = shards_of(image_set(folder), ENCODER, 2)[0]
-    failures = tuple(ImageFailure(i, path, "not an image") for i, path in enumerate(shard.paths))
+    failures = failed(shard, dict.fromkeys(range(len(shard.paths)), "not an image"))
     write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(0), failures))
     embedded = read_shard(store, ENCODER, shard)
     assert embedded is not None
@@ -117,10 +121,9 @@ def test_a_refused_file_keeps_its_shard_open_and_an_absent_one_does_not(folder: 
     images = image_set(folder)
     listed = replace(images, samples=(*images.samples, replace(images.samples[0], path=str(folder / "cat/001.png"))))
     (shard,) = shards_of(listed, ENCODER, 10)
-    absent = ImageFailure(6, shard.paths[6], "No such file or directory", transient=True)
-    refused = ImageFailure(2, shard.paths[2], "Permission denied", transient=True)
-    assert is_final(shard, EmbeddedImages(unit_rows(6), (absent,)))
-    assert not is_final(shard, EmbeddedImages(unit_rows(5), (refused, absent)))
+    failures = failed(shard, {2: "Permission denied", 6: "No such file or directory"})
+    assert is_final(shard, EmbeddedImages(unit_rows(5), failures, frozenset({6})))
+    assert not is_final(shard, EmbeddedImages(unit_rows(5), failures, frozenset({2, 6})))
 
 
 @given(cut=st.integers(min_value=0, max_value=400))
@@ -138,7 +141,7 @@ def test_one_changed_bit_is_noticed_and_told(
     store: EmbeddingStore, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (shard,) = shards_of(image_set(folder), ENCODER, 7)
-    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(7), {}))
     path = store.root / shard_name(store, ENCODER, shard.key)
     content = bytearray(path.read_bytes())
     content[-9] ^= 1  # a bit of the last but two number: still a unit vector
@@ -148,13 +151,13 @@ def test_one_changed_bit_is_noticed_and_told(
         f"damaged in the embedding store: {store.place}/{shard_name(store, ENCODER, shard.key)} "
         "(its checksum does not agree); it is computed again"
     ]
-    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(7), {}))
     assert read_shard(store, ENCODER, shard) is not None
 
 
 def test_what_a_file_says_of_itself_is_verified_too(store: EmbeddingStore, folder: Path) -> None:
     (shard,) = shards_of(image_set(folder), ENCODER, 7)
-    failures = (ImageFailure(2, shard.paths[2], "not an image"),)
+    failures = failed(shard, {2: "not an image"})
     write_shard(store, ENCODER, shard, EmbeddedImages(unit_rows(6), failures))
     path = store.root / shard_name(store, ENCODER, shard.key)
     path.write_bytes(path.read_bytes().replace(b"not an image", b"not an imago"))
@@ -164,9 +167,9 @@ def test_what_a_file_says_of_itself_is_verified_too(store: EmbeddingStore, folde
 def test_half_precision_has_files_of_its_own_and_is_read_as_unit_rows(tmp_path: Path, folder: Path) -> None:
     whole, half = EmbeddingStore(tmp_path / "s"), EmbeddingStore(tmp_path / "s", dtype="float16")
     (shard,) = shards_of(image_set(folder), ENCODER, 7)
-    written = write_shard(half, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    written = write_shard(half, ENCODER, shard, EmbeddedImages(unit_rows(7), {}))
     assert read_shard(whole, ENCODER, shard) is None
-    write_shard(whole, ENCODER, shard, EmbeddedImages(unit_rows(7), ()))
+    write_shard(whole, ENCODER, shard, EmbeddedImages(unit_rows(7), {}))
     read = read_shard(half, ENCODER, shard)
     assert read is not None
     assert read.features.dtype == np.float32
@@ -226,9 +229,9 @@ def test_rows_that_no_encoder_gave_count_as_absent(store: EmbeddingStore, rows: 
 
 def test_a_shard_of_another_length_or_key_counts_as_absent(store: EmbeddingStore, folder: Path) -> None:
     first, second = shards_of(image_set(folder), ENCODER, 4)
-    write_shard(store, ENCODER, first, EmbeddedImages(unit_rows(3), ()))
+    write_shard(store, ENCODER, first, EmbeddedImages(unit_rows(3), {}))
     assert read_shard(store, ENCODER, first) is None
-    write_shard(store, ENCODER, first, EmbeddedImages(unit_rows(4), ()))
+    write_shard(store, ENCODER, first, EmbeddedImages(unit_rows(4), {}))
     path = store.root / shard_name(store, ENCODER, second.key)
     path.parent.mkdir(parents=True, exist_ok=True)
     (store.root / shard_name(store, ENCODER, first.key)).rename(path)
@@ -245,7 +248,7 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
 def test_a_full_disk_leaves_what_is_there(store: EmbeddingStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shards = shards_of(image_set(folder), ENCODER, 4)
-    write_shard(store, ENCODER, shards[0], EmbeddedImages(unit_rows(4), ()))
+    write_shard(store, ENCODER, shards[0], EmbeddedImages(unit_rows(4), {}))
     before = sorted(store.root.rglob("*"))
 
     def write_to_full_disk(self: Path, content: bytes) -> int:
@@ -254,7 +257,7 @@ def test_a_full_disk_leaves_what_is_there(store: EmbeddingStore, folder: Path, m
 
     monkeypatch.setattr(Path, "write_bytes", write_to_full_disk)
     with pytest.raises(SetupError, match=f"{store.root}: No space left on device"):
-        write_shard(store, ENCODER, shards[1], EmbeddedImages(unit_rows(3), ()))
+        write_shard(store, ENCODER, shards[1], EmbeddedImages(unit_rows(3), {}))
     assert read_shard(store, ENCODER, shards[0]) is not None
     assert [path for path in sorted(store.root.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
 

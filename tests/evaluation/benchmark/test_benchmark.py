@@ -29,7 +29,7 @@ from evaluation.space import Feedback, Space
 from immuno_core.config.methods import Arm, MethodConfig
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import FeatureSet, LocalRequest
-from immuno_core.records import ResultRow, SkippedImage
+from immuno_core.records import FailedImage, ResultRow
 from tests.evaluation.synthetic import held_out, make_space, named, outliers
 
 BARE = make_space(0, fit=80)
@@ -221,7 +221,7 @@ def contents(**changes: Any) -> dict[str, Any]:
         "git_sha": None,
         "rows": [asdict(row) for row in measured().rows],
         "verdict": {},
-        "skipped": [asdict(SkippedImage("near", "é.png", "truncated"))],
+        "skipped": [asdict(FailedImage("near", "é.png", "truncated"))],
         "test_reads": [{"when": "2026-01-01T00:00:00+00:00", "run_id": "r1", "sets": ["id"], "reason": "benchmark"}],
     } | changes
 

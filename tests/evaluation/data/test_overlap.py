@@ -13,7 +13,7 @@ import pytest
 from evaluation.data.overlap import Disjoint, without_overlap
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet
-from immuno_core.records import SkippedImage
+from immuno_core.records import FailedImage
 
 from .archives import directions
 
@@ -99,7 +99,7 @@ def test_the_error_counts_every_pair_of_sets_and_says_how_to_mend_it(sets: dict[
 
 
 def test_dropping_leaves_out_the_test_copy_and_says_how_many(sets: dict[str, FeatureSet]) -> None:
-    skipped = (SkippedImage("near", "/x.jpg", "not an image"),)
+    skipped = (FailedImage("near", "/x.jpg", "not an image"),)
     sets["near"] = replace(with_row(sets["near"], 2, sets["fit"], 0), skipped=skipped)
     sets["near"] = with_path(sets["near"], 4, sets["fit"].paths[1])
     before = sets["near"]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cluster.records import ActorDeath, EmbeddingSummary, Quarantined, ShardStats
+from cluster.records import ActorDeath, EmbeddingSummary, ShardStats
+from immuno_core.records import FailedImage
 
 BEFORE, AFTER = "mcm", "calibrated + fused"
 SETS = {"near": 900, "contextual": 900, "far": 400, "near_unseen": 900, "contextual_unseen": 900}
@@ -144,8 +145,8 @@ def _embedding() -> dict[str, Any]:
         embedded=1997,
         from_store=4000,
         quarantined=(
-            Quarantined("far", "cactus/0031.png", "truncated file"),
-            Quarantined("near", "wolf/0002.png", "killed the embedding process"),
+            FailedImage("far", "cactus/0031.png", "truncated file"),
+            FailedImage("near", "wolf/0002.png", "killed the embedding process"),
         ),
         shards=8,
         retries=3,
