@@ -9,10 +9,12 @@ VLLM_READY := $(VLLM_VENV)/.ready
 VLLM_TORCH := 2.13.0
 SEED ?= 0
 PYTEST_ARGS ?=
+# A machine with a GPU may be bare and have its own torch.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ROOMS := immuno immuno_core cluster agents evaluation db
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm lint format check lock
+.PHONY: help demo test test-vllm check-gpu lint format check lock
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +47,9 @@ $(VLLM_READY): requirements-vllm.lock | $(READY)
 	@$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(VLLM_TORCH)
 	@VIRTUAL_ENV=$(CURDIR)/$(VLLM_VENV) $(BIN)/uv pip install --quiet --no-deps --requirements requirements-vllm.lock
 	@touch $(VLLM_READY)
+
+check-gpu:  ## What only a GPU can tell, in one run of a few minutes (runs with the python at hand: GPU_PYTHON=...)
+	@$(GPU_PYTHON) -m benchmarks.gpu
 
 lint: $(READY)  ## ruff (format and rules) and mypy --strict
 	@$(BIN)/ruff format --check .
