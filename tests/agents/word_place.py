@@ -12,42 +12,9 @@ import numpy as np
 from evaluation.data.feature_files import read_feature_set
 from immuno_core.features import FeatureSet
 from immuno_core.records import ImageSet
+from tests.configs import write_config
 
 from . import word_world as world
-
-CONFIG = """
-seed = 0
-[encoder]
-model = "words"
-[classes]
-names = "classes.txt"
-[data.fit]
-features = "fit.npz"
-[data.feedback_id]
-features = "known.npz"
-[[data.feedback]]
-name = "near"
-features = "near.npz"
-[[data.feedback]]
-name = "contextual"
-features = "contextual.npz"
-[data.id]
-features = "known.npz"
-[[data.ood]]
-name = "near"
-features = "near.npz"
-[refine]
-generations = 2
-classes_per_generation = 4
-proposals_per_class = 8
-{refine}
-[refine.score]
-name = "calibrated"
-base = "max_cosine"
-eps = 0.02
-[[methods]]
-name = "mcm"
-"""
 
 
 class WordPlaceEmbedder(world.WordEmbedder):
@@ -63,14 +30,25 @@ def word_embedder(*_: Any, **__: Any) -> Iterator[WordPlaceEmbedder]:
     yield WordPlaceEmbedder()
 
 
-def write_word_world(folder: Path, refine: str = "") -> Path:
-    """Write features, classes and configuration; return the configuration's path."""
+def write_word_world(folder: Path, **refine: Any) -> Path:
+    """Write features, classes and configuration, with more keys of [refine]; return the configuration's path."""
     data = world.feedback_data()
     sets = {"fit": data.fit, "known": data.known, **data.outliers}
     for name, images in sets.items():
         labels = np.array(images.label_names) if name in ("fit", "known") else np.array([""] * len(images))
         np.savez(folder / f"{name}.npz", features=images.features, labels=labels, ids=np.array(images.ids))
     (folder / "classes.txt").write_text("\n".join(world.CLASSES))
-    path = folder / "words.toml"
-    path.write_text(CONFIG.format(refine=refine))
-    return path
+    score = {"name": "calibrated", "base": "max_cosine", "eps": 0.02}
+    return write_config(
+        folder / "words.toml",
+        encoder={"model": "words"},
+        classes={"names": "classes.txt"},
+        data={
+            "fit": "fit.npz",
+            "feedback_id": "known.npz",
+            "feedback": {"near": "near.npz", "contextual": "contextual.npz"},
+            "id": "known.npz",
+            "ood": {"near": "near.npz"},
+        },
+        refine={"generations": 2, "classes_per_generation": 4, "proposals_per_class": 8, "score": score} | refine,
+    )

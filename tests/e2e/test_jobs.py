@@ -15,31 +15,13 @@ import pytest
 
 from db.store import open_store
 from evaluation.miniworld import Sizes, build
+from tests.configs import write_config
 
 from .job_cluster import BIN, JobCluster, job_cluster, plain_environment
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = """
-seed = 3
-[encoder]
-model = "miniworld"
-[cluster]
-num_cpus = 0.5
-actors = 1
-[classes]
-names = "dataset"
-[data.fit]
-path = "{world}/fit/id"
-[data.id]
-path = "{world}/test/id"
-[[data.ood]]
-name = "near"
-path = "{world}/test/near"
-[[methods]]
-name = "mcm"
-"""
 
 SMALL = replace(Sizes(*[1] * len(fields(Sizes))), fit_per_class=2, test_id=16, test_near=8)
 
@@ -62,8 +44,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in (".gitignore", ".rayignore"):
         shutil.copy(ROOT / name, folder / name)
     for name in ("configs/own.toml", "runs/mine.toml"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(CONFIG.format(world=world))
+        write_config(
+            folder / name,
+            seed=3,
+            cluster={"num_cpus": 0.5, "actors": 1},
+            data={"fit": world / "fit/id", "id": world / "test/id", "ood": {"near": world / "test/near"}},
+        )
     return folder
 
 

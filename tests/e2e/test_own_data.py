@@ -11,38 +11,24 @@ import pytest
 
 from db.store import open_store
 from immuno.cli import main
+from tests.configs import write_config
 
 CLASSES = ("cat", "dog", "owl")
-CONFIG = """
-seed = 1
-[encoder]
-kind = "precomputed"
-texts = "texts.npz"
-[classes]
-names = "classes.txt"
-[antibodies]
-file = "bank.txt"
-template = "a photo of a {}."
-[data]
-overlap = "error"
-[data.fit]
-features = "fit.npz"
-[data.id]
-features = "id.npz"
-expected = 30
-[[data.ood]]
-name = "near"
-features = "near.npz"
-[[data.ood]]
-name = "far"
-features = "far.safetensors"
-[[methods]]
-name = "calibrated"
-[[methods]]
-name = "mcm"
-[[methods]]
-name = "max_logit"
-"""
+BANK = {"file": "bank.txt", "template": "a photo of a {}."}
+DATA: dict[str, Any] = {
+    "overlap": "error",
+    "fit": "fit.npz",
+    "id": {"features": "id.npz", "expected": 30},
+    "ood": {"near": "near.npz", "far": "far.safetensors"},
+}
+OWN: dict[str, Any] = {
+    "seed": 1,
+    "encoder": {"kind": "precomputed", "texts": "texts.npz"},
+    "classes": {"names": "classes.txt"},
+    "antibodies": BANK,
+    "data": DATA,
+    "methods": ["calibrated", "mcm", "max_logit"],
+}
 
 
 def around(centre: np.ndarray[Any, Any], count: int, random: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -64,8 +50,7 @@ def config(tmp_path: Path) -> Path:
     save_file({"features": random.normal(size=(25, 16)).astype(np.float32)}, tmp_path / "far.safetensors")
     (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
     (tmp_path / "bank.txt").write_text("fox\n")
-    (tmp_path / "own.toml").write_text(CONFIG)
-    return tmp_path / "own.toml"
+    return write_config(tmp_path / "own.toml", **OWN)
 
 
 def bench(config: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -95,10 +80,8 @@ def test_the_headline_is_about_immuno_vlm_and_unseen_is_told_by_classes(
     folder, random = config.parent, np.random.default_rng(1)
     for name, label, count in (("hinted", "wolf", 20), ("near", "wolf", 21), ("other", "pan", 22)):
         np.savez(folder / f"{name}.npz", features=random.normal(size=(count, 16)), labels=[label] * count)
-    more = '[[data.feedback]]\nname = "hints"\nfeatures = "hinted.npz"\n[[data.ood]]\nname = "other"\n'
-    methods = '[[methods]]\nname = "eoe"\n[[methods]]\nname = "immuno_vlm"\n[[methods]]\nname = "calibrated"'
-    text = CONFIG.replace('[[methods]]\nname = "calibrated"', methods)
-    config.write_text(text.replace("[[data.ood]]\n", f'{more}features = "other.npz"\n[[data.ood]]\n', 1))
+    sets = {"feedback": {"hints": "hinted.npz"}, "ood": {"other": "other.npz"} | DATA["ood"]}
+    write_config(config, **OWN | {"data": DATA | sets, "methods": ["eoe", "immuno_vlm", *OWN["methods"]]})
 
     status, out, err = bench(config, capsys)
     assert status == 0, err
@@ -121,7 +104,7 @@ def test_overlap_is_refused_or_dropped_as_the_configuration_says(
     assert status == 2
     assert "error: the sealed test overlaps what it must be apart from: '18' of test set 'near' is '0' of" in err
     assert 'overlap = "drop"' in err
-    config.write_text(CONFIG.replace('"error"', '"drop"'))
+    write_config(config, **OWN | {"data": DATA | {"overlap": "drop"}})
     status, out, err = bench(config, capsys)
     assert status == 0, err
     assert {row["n_ood"] for row in json.loads(out)["rows"] if row["ood"] == "near"} == {18}
@@ -130,22 +113,19 @@ def test_overlap_is_refused_or_dropped_as_the_configuration_says(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('"fit.npz"', '"fitt.npz"'), "no feature file at"),
-        (("expected = 30", "expected = 31"), "30 images in"),
-        (('template = "a photo of a {}."', 'template = "the nice {}"'), "no embedding of 'the nice fox'"),
+        ({"data": DATA | {"fit": "fitt.npz"}}, "no feature file at"),
+        ({"data": DATA | {"id": {"features": "id.npz", "expected": 31}}}, "30 images in"),
+        ({"antibodies": BANK | {"template": "the nice {}"}}, "no embedding of 'the nice fox'"),
     ],
 )
 def test_what_is_wrong_with_the_data_is_said_without_a_traceback(
-    config: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], message: str
+    config: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], message: str
 ) -> None:
-    config.write_text(CONFIG.replace(*change))
+    write_config(config, **OWN | change)
     status, out, err = bench(config, capsys)
     assert (status, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
-
-
-SETTLED = CONFIG.replace('[[methods]]\nname = "mcm"', '[[methods]]\npreset = "scores"\n[[methods]]\nname = "mcm"')
 
 
 def run(config: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str, str]:
@@ -160,7 +140,7 @@ def run(config: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tupl
 def test_settling_gives_a_verdict_and_says_what_could_not_be_compared(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config.write_text(SETTLED)
+    write_config(config, **OWN | {"methods": ["calibrated", {"preset": "scores"}, "mcm", "max_logit"]})
     status, out, err = run(config, capsys, "--settle")
     assert status == 0, err
     results = json.loads((config.parent / "out" / "results.json").read_text())
@@ -192,7 +172,7 @@ def test_a_run_that_was_measured_is_shown_again_without_opening_the_test(
 
 
 def test_there_is_no_verdict_without_a_bank(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config.write_text(CONFIG.replace('file = "bank.txt"', ""))
+    write_config(config, **OWN | {"antibodies": {"template": BANK["template"]}})
     status, _, err = run(config, capsys, "--settle")
     assert status == 2
     assert "no verdict on an empty bank" in err
@@ -230,30 +210,30 @@ def test_a_word_list_of_ones_own_feeds_the_controls(config: Path, capsys: pytest
         extra = np.random.default_rng(4).normal(size=(4, 16))
         np.savez(folder / "texts.npz", texts=np.array(texts), features=np.vstack([table["features"], extra]))
     (folder / "words.txt").write_text("axe\nbarn\ncart\ndrum\n")
-    config.write_text(CONFIG.replace('file = "bank.txt"', 'file = "bank.txt"\nwords = "words.txt"'))
+    write_config(config, **OWN | {"antibodies": BANK | {"words": "words.txt"}})
     status, _, err = run(config, capsys, "--settle")
     assert status == 0, err
     verdict = json.loads((folder / "out" / "results.json").read_text())["verdict"]
     assert {"random_words", "neglabel"} <= set(verdict["bank_minus"])
-    config.write_text(CONFIG.replace('file = "bank.txt"', 'file = "bank.txt"\nwords = "none.txt"'))
+    write_config(config, **OWN | {"antibodies": BANK | {"words": "none.txt"}})
     status, _, err = run(config, capsys)
     assert (status, "no word list at" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("method", "message"),
     [
-        (('name = "mcm"', 'name = "mcn"'), "there is no score 'mcn'; did you mean 'mcm'"),
-        (('name = "mcm"', 'name = "mcm"\ntemprature = 1.0'), "no parameter 'temprature'"),
-        (('name = "mcm"', 'name = "gl_mcm"'), "an encoder of kind precomputed has no patch embeddings"),
-        (('name = "mcm"', 'name = "max_logit"'), "two methods are called 'max_logit'"),
-        (('name = "mcm"', 'name = "neglabel"'), "method 'neglabel': "),
+        ({"name": "mcn"}, "there is no score 'mcn'; did you mean 'mcm'"),
+        ({"name": "mcm", "temprature": 1.0}, "no parameter 'temprature'"),
+        ({"name": "gl_mcm"}, "an encoder of kind precomputed has no patch embeddings"),
+        ({"name": "max_logit"}, "two methods are called 'max_logit'"),
+        ({"name": "neglabel"}, "method 'neglabel': "),
     ],
 )
 def test_a_mistake_in_a_method_does_not_break_the_seal(
-    config: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], message: str
+    config: Path, capsys: pytest.CaptureFixture[str], method: dict[str, Any], message: str
 ) -> None:
-    config.write_text(CONFIG.replace(*change))
+    write_config(config, **OWN | {"methods": ["calibrated", method, "max_logit"]})
     status, _, err = run(config, capsys)
     assert (status, message in err) == (2, True), err
     with open_store(str(config.parent / "immuno.db"), default=None) as store:
@@ -263,7 +243,7 @@ def test_a_mistake_in_a_method_does_not_break_the_seal(
 def test_other_fit_images_or_words_are_another_measurement(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = config.parent
     (folder / "words.txt").write_text("axe\n")
-    config.write_text(CONFIG.replace('file = "bank.txt"', 'file = "bank.txt"\nwords = "words.txt"'))
+    write_config(config, **OWN | {"antibodies": BANK | {"words": "words.txt"}})
 
     def opened() -> int:
         return len(json.loads(run(config, capsys, "--json")[1])["test_reads"])

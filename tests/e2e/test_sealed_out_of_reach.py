@@ -24,35 +24,14 @@ from evaluation.data.sealed import OpenedTest, SealedTest
 from evaluation.space import Bank, Feedback, Space
 from immuno.refine import refine
 from immuno.workplace import Workplace
-from immuno_core.config.run import ClusterConfig, DataConfig, EncoderConfig, RunConfig, SourceConfig, read_config
+from immuno_core.config.run import ClusterConfig, DataConfig, EncoderConfig, RunConfig, SourceConfig
 from immuno_core.errors import ImmunoError
 from immuno_core.features import FeatureSet
 from immuno_core.records import ImageSet, Split
+from tests.configs import make_config
 
 ROOT = Path(__file__).resolve().parents[2]
 SEALED = "the_sealed_part"
-
-CONFIG = """
-seed = 0
-[encoder]
-model = "local-dir:{model}"
-[classes]
-names = "dataset"
-[data.fit]
-path = "open/fit"
-[[data.feedback]]
-name = "near"
-path = "open/near"
-[data.id]
-path = "{sealed}/id"
-[[data.ood]]
-name = "near"
-path = "{sealed}/near"
-[refine]
-generations = 1
-[[methods]]
-name = "mcm"
-"""
 
 
 @pytest.fixture
@@ -69,9 +48,17 @@ def handed(
         }.items()
     ):
         tiny_images(tmp_path / name, dict.fromkeys(labels, 4), seed=seed)
-    path = tmp_path / "config.toml"
-    path.write_text(CONFIG.format(model=tiny_encoder_dir, sealed=SEALED))
-    config = read_config(path)
+    config = make_config(
+        tmp_path,
+        encoder={"model": f"local-dir:{tiny_encoder_dir}"},
+        data={
+            "fit": "open/fit",
+            "feedback": {"near": "open/near"},
+            "id": f"{SEALED}/id",
+            "ood": {"near": f"{SEALED}/near"},
+        },
+        refine={"generations": 1},
+    )
     assert SEALED in str(config.data.id.path)
     given: list[RefinementSession] = []
     run = RefinementSession.run

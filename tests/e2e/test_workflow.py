@@ -22,53 +22,11 @@ import pytest
 from db.store import open_store
 from evaluation.miniworld import MiniWorld, Sizes, build
 from immuno.cli import main
+from tests.configs import write_config
 
 pytestmark = pytest.mark.ray
 
-CONFIG = """
-seed = 3
-[encoder]
-model = "miniworld"
-[cluster]
-num_cpus = 0.25
-actors = 2
-shard_size = 16
-[classes]
-names = "dataset"
-[data.fit]
-path = "{root}/fit/id"
-[data.feedback_id]
-path = "{root}/feedback/id"
-[[data.feedback]]
-name = "near"
-path = "{root}/feedback/near"
-[[data.feedback]]
-name = "contextual"
-path = "{root}/feedback/contextual"
-[data.id]
-path = "{root}/test/id"
-[[data.ood]]
-name = "near"
-path = "{root}/test/near"
-[[data.ood]]
-name = "contextual"
-path = "{root}/test/contextual"
-[refine]
-generations = 2
-proposals_per_class = 10
-[refine.score]
-name = "calibrated"
-base = "prototype"
-eps = 0.02
-[[methods]]
-name = "calibrated"
-base = "prototype"
-eps = 0.02
-[[methods]]
-name = "max_logit"
-[[methods]]
-name = "mcm"
-"""
+SCORE = {"name": "calibrated", "base": "prototype", "eps": 0.02}
 
 SMALL = Sizes(
     fit_per_class=4,
@@ -94,9 +52,23 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> MiniWorld:
 
 @pytest.fixture
 def config(tmp_path: Path, world: MiniWorld) -> Path:
-    path = tmp_path / "small.toml"
-    path.write_text(CONFIG.format(root=world.root))
-    return path
+    def outliers(part: str) -> dict[str, Path]:
+        return {kind: world.root / part / kind for kind in ("near", "contextual")}
+
+    return write_config(
+        tmp_path / "small.toml",
+        seed=3,
+        cluster={"num_cpus": 0.25, "actors": 2, "shard_size": 16},
+        data={
+            "fit": world.root / "fit/id",
+            "feedback_id": world.root / "feedback/id",
+            "feedback": outliers("feedback"),
+            "id": world.root / "test/id",
+            "ood": outliers("test"),
+        },
+        refine={"generations": 2, "proposals_per_class": 10, "score": SCORE},
+        methods=[SCORE, "max_logit", "mcm"],
+    )
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import immuno
 from immuno.cli import cli
 from immuno.cli.submit import command as submit
 from immuno.cli.submit import prepare
-from immuno_core.config.run import parse_config
+from tests.configs import make_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -161,19 +161,6 @@ def test_images_and_versions_are_those_of_the_lock() -> None:
 
 
 DOC = ROOT / "docs" / "cluster.md"
-REST = """
-[encoder]
-model = "miniworld"
-[classes]
-names = "dataset"
-[data.id]
-builtin = "miniworld"
-[[data.ood]]
-name = "near"
-builtin = "miniworld"
-[[methods]]
-name = "mcm"
-"""
 
 
 def test_every_piece_of_configuration_in_the_documentation_is_valid() -> None:
@@ -181,8 +168,7 @@ def test_every_piece_of_configuration_in_the_documentation_is_valid() -> None:
     assert len(pieces) == 4
     for piece in pieces:
         text = piece if piece.startswith("[") else f"[llm_server]\n{piece}"
-        llm = "" if "[refine]" in text or "llm_server" not in text else '[refine]\nllm = "openai:x"\n'
-        parse_config(tomllib.loads(REST + llm + text), origin="docs/cluster.md", folder=ROOT)
+        make_config(**{"refine": {"llm": "openai:x"} if "llm_server" in text else {}} | tomllib.loads(text))
 
 
 def test_every_command_in_the_documentation_is_one() -> None:

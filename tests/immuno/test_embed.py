@@ -13,31 +13,7 @@ import cluster.encoder.encoder
 import cluster.ray_embedder
 from db.store import open_store
 from immuno.cli import main
-
-CONFIG = """
-[encoder]
-model = "local-dir:{model}"
-batch_size = 4
-[cluster]
-actors = 1
-num_cpus = 0.25
-shard_size = 4
-store = "store"
-[classes]
-names = "dataset"
-[data.fit]
-path = "fit"
-[[data.feedback]]
-name = "near"
-path = "near"
-[data.id]
-path = "test/id"
-[[data.ood]]
-name = "far"
-path = "test/far"
-[[methods]]
-name = "mcm"
-"""
+from tests.configs import write_config
 
 
 class Place:
@@ -78,7 +54,12 @@ def place(
     for seed, (name, labels) in enumerate(sets.items()):
         tiny_images(tmp_path / name, dict.fromkeys(labels, 4), seed=seed)
     (tmp_path / "near" / "fox" / "002.png").write_text("no image")
-    (tmp_path / "run.toml").write_text(CONFIG.format(model=tiny_encoder_dir))
+    write_config(
+        tmp_path / "run.toml",
+        encoder={"model": f"local-dir:{tiny_encoder_dir}", "batch_size": 4},
+        cluster={"actors": 1, "num_cpus": 0.25, "shard_size": 4, "store": "store"},
+        data={"fit": "fit", "feedback": {"near": "near"}, "id": "test/id", "ood": {"far": "test/far"}},
+    )
     return Place(tmp_path, capsys)
 
 

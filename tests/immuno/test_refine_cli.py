@@ -316,7 +316,7 @@ class TestRecordAndReplay:
             "file": str(tmp_path / "calls.jsonl"),
             "calls": 10,
         }
-        write_word_world(tmp_path, 'llm = "replay:calls.jsonl"')
+        write_word_world(tmp_path, llm="replay:calls.jsonl")
         again = said(cli, "start", str(config), "--session", "again")
         assert again["generations"] == one["generations"]
         texts = [
@@ -329,7 +329,7 @@ class TestRecordAndReplay:
         self, cli: Cli, one: dict[str, Any], config: Path, tmp_path: Path, store: AntibodyStore
     ) -> None:
         said(cli, "record", "one", str(tmp_path / "calls.jsonl"))
-        write_word_world(tmp_path, 'llm = "replay:calls.jsonl"')
+        write_word_world(tmp_path, llm="replay:calls.jsonl")
         config.write_text(config.read_text().replace("proposals_per_class = 8", "proposals_per_class = 7"))
         status, out, err = cli("start", str(config), "--session", "other")
         assert (status, out) == (1, "")
@@ -347,7 +347,7 @@ class TestRecordAndReplay:
     def test_a_recording_that_is_none(
         self, cli: Cli, config: Path, tmp_path: Path, content: str | None, message: str
     ) -> None:
-        write_word_world(tmp_path, 'llm = "replay:calls.jsonl"')
+        write_word_world(tmp_path, llm="replay:calls.jsonl")
         if content is not None:
             (tmp_path / "calls.jsonl").write_text(content)
         status, _, err = cli("start", str(config), "--session", "other")

@@ -18,20 +18,11 @@ from cluster.jobs import WorkingDir, dashboard_address
 from immuno.cli import main
 from immuno.cli.submit import prepare, secrets
 from immuno_core.errors import SetupError
+from tests.configs import write_config
 
-CONFIG = """
-[encoder]
-model = "miniworld"
-[classes]
-names = "dataset"
-[data.id]
-path = "{id}"
-[[data.ood]]
-name = "near"
-builtin = "miniworld"
-[[methods]]
-name = "mcm"
-"""
+
+def config_of(path: Path, known: str) -> None:
+    write_config(path, data={"id": known, "ood": {"near": "miniworld"}})
 
 
 @pytest.fixture
@@ -44,11 +35,10 @@ def checkout(tmp_path: Path) -> Path:
     for name, images in (
         ("configs/own.toml", "/far/away"),
         ("configs/shown.toml", "../shown"),
+        ("configs/data.toml", "../data"),
         ("runs/mine.toml", "/x"),
     ):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(CONFIG.format(id=images))
-    (folder / "configs" / "data.toml").write_text(CONFIG.format(id="../data"))
+        config_of(folder / name, images)
     (folder / ".gitignore").write_text("/runs/\n__pycache__/\n")
     (folder / ".rayignore").write_text("data\n")
     return folder
@@ -96,9 +86,9 @@ def test_a_command_that_would_fail_there_is_refused_here(checkout: Path, argumen
 
 def test_a_configuration_outside_the_checkout_or_wrong_is_refused(checkout: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere.toml"
-    elsewhere.write_text(CONFIG.format(id="/x"))
+    config_of(elsewhere, "/x")
     assert f"{elsewhere} lies outside {checkout}" in refusal(f"bench {elsewhere}", checkout)
-    (checkout / "configs" / "own.toml").write_text(CONFIG.replace("model", "modle"))
+    write_config(checkout / "configs" / "own.toml", encoder={"modle": "miniworld"})
     assert "encoder" in refusal("bench configs/own.toml", checkout)
 
 

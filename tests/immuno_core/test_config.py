@@ -8,21 +8,13 @@ import pytest
 
 from immuno_core.config.run import RunConfig, parse_config, read_config
 from immuno_core.errors import SetupError
+from tests.configs import config_text
 
-GOOD = """
-[encoder]
-model = "miniworld"
-[classes]
-names = "classes.txt"
-[data.id]
-path = "images/id"
-[[data.ood]]
-name = "near"
-path = "/elsewhere/near"
-[[methods]]
-name = "mcm"
-temperature = 0.5
-"""
+GOOD = config_text(
+    classes={"names": "classes.txt"},
+    data={"id": "images/id", "ood": {"near": "/elsewhere/near"}},
+    methods=[{"name": "mcm", "temperature": 0.5}],
+)
 
 
 def read(tmp_path: Path, text: str) -> RunConfig:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from immuno_core.errors import SetupError
-from tests.least_config import least_config
+from tests.configs import make_config
 
 LLM = "openai:tiny"
-REFINE = {"refine": {"llm": LLM}}
+REFINE: dict[str, Any] = {"refine": {"llm": LLM}}
 
 
 @pytest.mark.parametrize(
@@ -25,18 +26,18 @@ REFINE = {"refine": {"llm": LLM}}
         ({"llm_server": {"command": []}}, "llm_server.command"),
     ],
 )  # fmt: skip
-def test_a_section_that_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
+def test_a_section_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SetupError) as told:
-        least_config(REFINE | changes)
+        make_config(**REFINE | changes)
     assert message in str(told.value)
 
 
 def test_paths_of_the_section_are_relative_to_the_file(tmp_path: Path) -> None:
     section = {"model": "./models/tiny", "python": "venv/bin/python", "log": "x.log"}
-    config = least_config(REFINE | {"llm_server": section}, tmp_path).llm_server
+    config = make_config(tmp_path, **REFINE, llm_server=section).llm_server
     assert config is not None
     assert config.model == str(tmp_path / "models" / "tiny")
     assert (config.python, config.log) == (tmp_path / "venv/bin/python", tmp_path / "x.log")
-    hub = least_config(REFINE | {"llm_server": {"model": "org/x"}}, tmp_path).llm_server
+    hub = make_config(tmp_path, **REFINE, llm_server={"model": "org/x"}).llm_server
     assert hub is not None
     assert hub.model == "org/x"

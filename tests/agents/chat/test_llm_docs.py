@@ -18,7 +18,7 @@ from immuno_core.config.run import RunConfig
 from immuno_core.errors import SetupError
 from tests.agents import word_world as world
 from tests.agents.test_session import new_session
-from tests.least_config import least_config
+from tests.configs import make_config
 
 from .chat_server import Reply, chat_server
 from .stand_in import answers, config
@@ -28,7 +28,7 @@ BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
 def parsed(block: str) -> RunConfig:
-    return least_config(tomllib.loads(block))
+    return make_config(**tomllib.loads(block))
 
 
 def names(block: str) -> str:

@@ -30,7 +30,7 @@ from immuno.workplace import Workplace
 from immuno_core.config.llm_server import LLMServerConfig
 from immuno_core.errors import SetupError
 from tests.cluster.actors.scripts import run_script, start_script
-from tests.least_config import least_config
+from tests.configs import make_config
 
 STAND_IN = str(Path(__file__).with_name("stand_in_llm.py"))
 NAME = "tiny"
@@ -316,7 +316,7 @@ def wait_for_file(path: Path) -> None:
 def test_a_refinement_has_the_server_for_as_long_as_it_runs(ray_cluster: str, tmp_path: Path) -> None:
     """The address is filled in for the loop; what is stored with the session stays as it was configured."""
     section = stand_in(tmp_path).model_dump(mode="json", exclude={"base_url", "port"})
-    config = least_config({"refine": {"llm": LLM}, "llm_server": section}, tmp_path)
+    config = make_config(tmp_path, refine={"llm": LLM}, llm_server=section)
     # Of the workplace, only the configuration and the cluster count here.
     place = Workplace(config, None, None, ray_address=ray_cluster)  # type: ignore[arg-type]
     with chat_server(place) as settings:
@@ -333,7 +333,7 @@ def test_a_refinement_has_the_server_for_as_long_as_it_runs(ray_cluster: str, tm
         assert model.invoke("Hello?").text == "{}"
     assert served_models(settings.base_url) is None
     assert config.refine.base_url is None
-    plain = least_config({"refine": {"llm": LLM}}, tmp_path)
+    plain = make_config(tmp_path, refine={"llm": LLM})
     with chat_server(Workplace(plain, None, None)) as settings:  # type: ignore[arg-type]
         assert settings is plain.refine
 

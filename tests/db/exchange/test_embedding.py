@@ -18,25 +18,10 @@ from db.schema.engine import reading
 from db.store import AntibodyStore, open_store
 from immuno.cli.db import group
 from immuno_core.errors import SetupError
+from tests.configs import write_config
 from tests.db.build import DIM, ENCODER, draft, vector
 
 TEXTS = ("robot dog", "steel wolf", "statue of a dog")
-CONFIG = """
-[encoder]
-kind = "precomputed"
-texts = "texts.npz"
-[classes]
-names = "classes.txt"
-[antibodies]
-template = "a photo of a {}."
-[data.id]
-path = "images"
-[[data.ood]]
-name = "far"
-path = "far"
-[[methods]]
-name = "mcm"
-"""
 
 
 @pytest.fixture
@@ -45,8 +30,12 @@ def config(tmp_path: Path) -> Path:
     rows = np.array([[1, 0, 0], [0.8, 0.6, 0], [0, 0, 1]], np.float32)
     np.savez(tmp_path / "texts.npz", texts=np.array([f"a photo of a {text}." for text in TEXTS]), features=rows)
     (tmp_path / "classes.txt").write_text("dog\n")
-    (tmp_path / "config.toml").write_text(CONFIG)
-    return tmp_path / "config.toml"
+    return write_config(
+        tmp_path / "config.toml",
+        encoder={"kind": "precomputed", "texts": "texts.npz"},
+        classes={"names": "classes.txt"},
+        antibodies={"template": "a photo of a {}."},
+    )
 
 
 @pytest.fixture
