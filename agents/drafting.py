@@ -8,19 +8,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agents.feedback import Boundary, FeedbackData, Scores
-from agents.graph import GenerationState, TurnedDown, generation_metrics
+from agents.graph import GenerationState, generation_metrics
 from agents.memory import Memory
 from agents.prompts.templates import prompt_template
-from db.records import AntibodyDraft, AntibodyRecord, EffectDraft, GenerationDraft, GenerationRecord
+from db.records import AntibodyRecord, EffectDraft, GenerationDraft, GenerationRecord
 from db.store import AntibodyStore
 from db.writing import new_id
-from evaluation.antibodies.selection import Screened, guarded_classes
+from evaluation.antibodies.selection import guarded_classes
 from evaluation.effects.antibody_effects import bank_effects
 from immuno_core.features import FeatureSet
-from immuno_core.records import MATURATION, Effect, Verdict
+from immuno_core.records import Antibody, Effect, Verdict
 
 
 def draft_first_generation(
@@ -51,12 +50,13 @@ def draft_first_generation(
 
 
 def draft_generation(
-    session_id: str, data: FeedbackData, state: GenerationState, *, mu: Scores, origin: str, started: datetime
+    session_id: str, data: FeedbackData, state: GenerationState, *, mu: Scores, started: datetime
 ) -> GenerationDraft:
-    """A generation that went through the whole graph; `mu` (K, d) are the prototypes, `origin` who proposed."""
-    memory, decision = state["memory"], state["decision"]
-    turned_down = tuple(_never_embedded(one, origin) for one in state["turned_down"])
-    originals = {(one.text, one.guards): one.id for one in turned_down}
+    """A generation that went through the whole graph; `mu` (K, d) are the prototypes."""
+    memory, decision, matured = state["memory"], state["decision"], state["matured"]
+    vectors = dict(zip((antibody.id for antibody in state["screened"]), state["vectors"], strict=True))
+    if matured is not None:
+        vectors |= zip(matured.antibodies.ids, matured.antibodies.vectors, strict=True)
     return GenerationDraft(
         session_id=session_id,
         number=memory.number,
@@ -76,14 +76,8 @@ def draft_generation(
             "problems": [*state["problems"], *state["reflection_problems"]],
         },
         random_state=memory.random_state,
-        antibodies=(
-            *(
-                _antibody(key, one, state, origin, originals)
-                for key, one in zip(state["ids"], state["screened"], strict=True)
-            ),
-            *turned_down,
-            *_matured(data, state, mu),
-        ),
+        antibodies=(*_judged(state), *state["turned_down"], *_matured(data, state, mu)),
+        vectors=vectors,
         effects=(
             *(EffectDraft(effect=one.effect, antibody_id=one.antibody_id) for one in state["effects"]),
             *(
@@ -112,74 +106,36 @@ def _prompt_reason(memory: Memory) -> str:
     return f"reflection after generation {memory.prompt.written_after}"
 
 
-def _antibody(
-    key: str, one: Screened, state: GenerationState, origin: str, originals: Mapping[tuple[str, str], str]
-) -> AntibodyDraft:
-    parent = originals.get((one.proposal.edited_from, one.proposal.guards))
-    if not one.accepted:
-        turned_down = one.reason
-    elif not state["decision"].accepted:
-        turned_down = f"its generation was not accepted: {state['decision'].reason}"
-    elif key in state["withdrawn"]:
-        turned_down = "withdrawn: its generation is better without it"
-    else:
-        turned_down = "pruned: the bank is better without it" if key in state["pruned"] else ""
-    return AntibodyDraft(
-        id=key,
-        text=one.proposal.text,
-        kind=one.proposal.kind,
-        guards=one.proposal.guards,
-        status="rejected" if turned_down else "accepted",
-        rationale=one.proposal.rationale,
-        reason=turned_down,
-        cosine=one.cosine,
-        vector=one.vector,
-        origin=origin,
-        parent_id=parent,
-        relation=None if parent is None else "edited",
-    )
+def _judged(state: GenerationState) -> Iterator[Antibody]:
+    """The screened proposals as what became of them in the end."""
+    for antibody in state["screened"]:
+        if not antibody.accepted:
+            yield antibody
+        elif not state["decision"].accepted:
+            yield antibody.turned_down(f"its generation was not accepted: {state['decision'].reason}")
+        elif antibody.id in state["withdrawn"]:
+            yield antibody.turned_down("withdrawn: its generation is better without it")
+        else:
+            yield _unless_pruned(antibody, state)
 
 
-def _never_embedded(one: TurnedDown, origin: str) -> AntibodyDraft:
-    proposal = one.proposal
-    return AntibodyDraft(
-        id=new_id(),
-        text=proposal.text,
-        kind=proposal.kind,
-        guards=proposal.guards,
-        status="rejected",
-        rationale=proposal.rationale,
-        reason=one.reason,
-        origin=origin,
-    )
+def _unless_pruned(antibody: Antibody, state: GenerationState) -> Antibody:
+    pruned = antibody.id in state["pruned"]
+    return antibody.turned_down("pruned: the bank is better without it") if pruned else antibody
 
 
-def _matured(data: FeedbackData, state: GenerationState, mu: Scores) -> Iterator[AntibodyDraft]:
-    """The matured antibodies, each with its parent; none where maturing was not tried."""
+def _matured(data: FeedbackData, state: GenerationState, mu: Scores) -> Iterator[Antibody]:
+    """The matured antibodies, each with its cosine; none where maturing was not tried."""
     matured = state["matured"]
     if matured is None:
         return
-    decision, antibodies = matured.decision, matured.antibodies
-    guarded = guarded_classes(antibodies.guards, data.classes)
-    cosines = antibodies.vectors.astype(np.float64) @ mu.T
-    for i, key in enumerate(antibodies.ids):
-        turned_down = "" if decision.accepted else decision.reason
-        if key in state["pruned"]:
-            turned_down = "pruned: the bank is better without it"
-        yield AntibodyDraft(
-            id=key,
-            text=antibodies.texts[i],
-            kind=antibodies.kinds[i],
-            guards=antibodies.guards[i],
-            status="rejected" if turned_down else "accepted",
-            rationale="moved toward the outliers nearest to its parent",
-            reason=turned_down,
-            cosine=float(cosines[i, guarded[i]]) if guarded[i] >= 0 else float(cosines[i].max()),
-            vector=antibodies.vectors[i],
-            origin=MATURATION,
-            parent_id=matured.parents[key],
-            relation="matured",
-        )
+    guarded = guarded_classes(matured.antibodies.guards, data.classes)
+    cosines = matured.antibodies.vectors.astype(np.float64) @ mu.T
+    for i, antibody in enumerate(matured.antibodies.antibodies):
+        cosine = float(cosines[i, guarded[i]]) if guarded[i] >= 0 else float(cosines[i].max())
+        if not matured.decision.accepted:
+            antibody = antibody.turned_down(matured.decision.reason)
+        yield _unless_pruned(replace(antibody, cosine=cosine), state)
 
 
 def _verdicts(data: FeedbackData, boundary: Boundary) -> tuple[Verdict, ...]:
@@ -212,14 +168,14 @@ def draft_branch(
     on the way comes along with its reason, so that it is not proposed again. `guideline` replaces the one that `source`
     left behind.
     """
-    stored = store.bank(source.id)
-    copies = {one.id: new_id() for one in stored.antibodies}
-    kept = [_copy(one, copies[one.id], vector) for one, vector in zip(stored.antibodies, stored.vectors, strict=True)]
-    in_bank = {(one.text, one.guards) for one in stored.antibodies}
+    bank = store.bank(source.id)
+    kept = {antibody.id: _copy(antibody) for antibody in bank.antibodies}
+    copies = {key: antibody.id for key, antibody in kept.items()}
+    in_bank = set(zip(bank.texts, bank.guards, strict=True))
     rejected = [
-        _copy(one, new_id(), None)
-        for one in _latest(store.antibodies(source.session_id, status="rejected"), upto=source.number)
-        if (one.text, one.guards) not in in_bank
+        _copy(antibody)
+        for antibody in _latest(store.antibodies(source.session_id, status="rejected"), upto=source.number)
+        if (antibody.text, antibody.guards) not in in_bank
     ]
     guideline = source.guideline if guideline is None else guideline
     prompts = {one.step: one.text for one in store.prompts(source.session_id) if one.version == source.prompt_version}
@@ -238,7 +194,8 @@ def draft_branch(
         guideline=guideline,
         metrics=source.metrics,
         random_state=source.random_state,
-        antibodies=(*kept, *rejected),
+        antibodies=(*kept.values(), *rejected),
+        vectors=dict(zip(copies.values(), bank.vectors, strict=True)),
         effects=tuple(_effects(store, source, copies)),
         verdicts=tuple(
             replace(one, nearest_antibody=copies.get(one.nearest_antibody or "")) for one in store.verdicts(source.id)
@@ -247,21 +204,9 @@ def draft_branch(
     )
 
 
-def _copy(one: AntibodyRecord, key: str, vector: NDArray[np.float32] | None) -> AntibodyDraft:
-    return AntibodyDraft(
-        id=key,
-        text=one.text,
-        kind=one.kind,
-        guards=one.guards,
-        status=one.status,
-        rationale=one.rationale,
-        reason=one.reason,
-        cosine=one.cosine,
-        vector=vector,
-        origin=one.origin,
-        parent_id=one.id,
-        relation="copied",
-    )
+def _copy(antibody: Antibody) -> Antibody:
+    copy = {name: getattr(antibody, name) for name in Antibody.__dataclass_fields__}
+    return Antibody(**copy | {"id": new_id(), "parent_id": antibody.id, "relation": "copied"})
 
 
 def _latest(antibodies: Sequence[AntibodyRecord], *, upto: int) -> Iterator[AntibodyRecord]:

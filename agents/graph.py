@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -28,21 +28,13 @@ from agents.prompts.inspection import Inspector, ShownMistakes, mis_accepted_by_
 from agents.prompts.templates import fill, prompt_template
 from agents.replies import Focus, Proposals, Reflection, proposals_of
 from db.writing import new_id
-from evaluation.antibodies.selection import Screened, SelectionRules, screen
+from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
 from evaluation.space import Bank
 from immuno_core.config.refine import RefineConfig
 from immuno_core.features import FloatArray, TextEmbedder
-from immuno_core.records import AntibodyKind, ProposedAntibody
+from immuno_core.records import Antibody, AntibodyKind
 from immuno_core.text import clean_text, without_markup
-
-
-@dataclass(frozen=True, slots=True)
-class TurnedDown:
-    """A proposal that was turned down before it was embedded, and why ("category: detail")."""
-
-    proposal: ProposedAntibody
-    reason: str
 
 
 class GenerationState(TypedDict, total=False):
@@ -51,12 +43,12 @@ class GenerationState(TypedDict, total=False):
     memory: Memory
     before: Boundary
     shown: dict[str, ShownMistakes]
-    proposals: tuple[ProposedAntibody, ...]
-    turned_down: tuple[TurnedDown, ...]
+    proposals: tuple[Antibody, ...]
+    turned_down: tuple[Antibody, ...]
+    """Before they were embedded."""
     problems: tuple[str, ...]
     vectors: FloatArray
-    screened: tuple[Screened, ...]
-    ids: tuple[str, ...]
+    screened: tuple[Antibody, ...]
     candidate: Bank
     after: Boundary
     decision: Decision
@@ -128,19 +120,25 @@ class Loop:
         memory = state["memory"]
         names = tuple(state["shown"])
         replies = self.caller.ask_all(memory.number, (self._request(name, state) for name in names))
-        proposals: list[ProposedAntibody] = []
-        turned_down: list[TurnedDown] = []
+        proposals: list[Antibody] = []
+        turned_down: list[Antibody] = []
         problems: list[str] = []
         for name, reply in zip(names, replies, strict=True):
             problems.extend(f"{name}: {problem}" for problem in reply.problems)
-            turned_down.extend(
-                TurnedDown(ProposedAntibody(text=one.text, kind=one.kind, guards=name), one.reason)
-                for one in reply.refused
-            )
-            if reply.parsed is not None:
-                proposals.extend(
-                    ProposedAntibody(p.text, p.kind, name, p.rationale, edited_from=reply.originals.get(p.text, ""))
-                    for p in reply.parsed.antibodies
+            refused = [replace(one, id=new_id(), guards=name, origin=self.config.llm) for one in reply.refused]
+            turned_down.extend(refused)
+            # Of equal texts the first one is stored.
+            ids = {antibody.text: antibody.id for antibody in reversed(refused)}
+            for proposal in reply.parsed.antibodies if reply.parsed is not None else ():
+                parent = ids.get(reply.originals.get(proposal.text, ""))
+                proposals.append(
+                    Antibody(
+                        *(proposal.text, proposal.kind, name, proposal.rationale),
+                        id=new_id(),
+                        origin=self.config.llm,
+                        parent_id=parent,
+                        relation=None if parent is None else "edited",
+                    )
                 )
         return {"proposals": tuple(proposals), "turned_down": tuple(turned_down), "problems": tuple(problems)}
 
@@ -172,25 +170,19 @@ class Loop:
             bank=state["memory"].bank,
             rules=SelectionRules(band=self.config.band),
         )
-        return {"screened": tuple(screened), "ids": tuple(new_id() for _ in screened)}
+        return {"screened": tuple(screened)}
 
     def measure(self, state: GenerationState) -> GenerationState:
         """Measure the bank with the new antibodies."""
-        kept = [i for i, one in enumerate(state["screened"]) if one.accepted]
-        newcomers = Bank(
-            ids=tuple(state["ids"][i] for i in kept),
-            texts=tuple(state["screened"][i].proposal.text for i in kept),
-            kinds=tuple(state["screened"][i].proposal.kind for i in kept),
-            guards=tuple(state["screened"][i].proposal.guards for i in kept),
-            vectors=state["vectors"][kept],
-        )
+        kept = [i for i, antibody in enumerate(state["screened"]) if antibody.accepted]
+        newcomers = Bank(tuple(state["screened"][i] for i in kept), state["vectors"][kept])
         candidate = state["memory"].bank.concat(newcomers)
         return {"candidate": candidate, "after": self._measure(candidate)}
 
     def decide(self, state: GenerationState) -> GenerationState:
         """Keep the bank; or, if that is turned down, the bank without the new antibodies that harm; or neither."""
         whole: GenerationState = {"taken": state["candidate"], "taken_after": state["after"], "withdrawn": ()}
-        new = {key for key, one in zip(state["ids"], state["screened"], strict=True) if one.accepted}
+        new = {antibody.id for antibody in state["screened"] if antibody.accepted}
         if not new:
             return {**whole, "decision": Decision(False, "no proposal passed the screen")}
         rule, best = Acceptance(self.halves, self.seed, self.config.confirmation), state["memory"].best_mean_auroc
@@ -220,7 +212,7 @@ class Loop:
         matured = None
         if self.config.maturation and state["decision"].accepted:
             attempt = Maturation(self.data, self.halves, self._measure, self.seed)
-            matured = attempt.try_on(state["taken"], state["taken_after"], state["memory"].matured)
+            matured = attempt.try_on(state["taken"], state["taken_after"])
         if matured is None or not matured.decision.accepted:
             return {"matured": matured, "grown": state["taken"], "weighed": state["taken_after"]}
         return {"matured": matured, "grown": matured.bank, "weighed": matured.boundary}

@@ -14,7 +14,7 @@ A session with a single outlier set has nothing unlike; then the first test deci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ import numpy as np
 from agents.acceptance import CHANCE, Change, Decision, change, change_on
 from agents.feedback import Boundary, FeedbackData, Half, Halves
 from db.writing import new_id
-from evaluation.antibodies.maturation import DEFAULT_PULL, MATURED_ID, mature
+from evaluation.antibodies.maturation import DEFAULT_PULL, mature
 from evaluation.bootstrap import MethodScores
 from evaluation.space import Bank
 from immuno_core.features import FloatArray
@@ -34,10 +34,9 @@ Measure = Callable[[Bank], Boundary]
 
 @dataclass(frozen=True, slots=True)
 class Matured:
-    """`antibodies` alone, their `parents` by id, the `bank` with them, what that gives, and whether it is kept."""
+    """`antibodies` alone, the `bank` with them, what that gives, and whether it is kept."""
 
     antibodies: Bank
-    parents: Mapping[str, str]
     bank: Bank
     boundary: Boundary
     decision: Decision
@@ -52,27 +51,22 @@ class Maturation:
     measure: Measure
     seed: int
 
-    def try_on(self, bank: Bank, before: Boundary, earlier: Mapping[str, str]) -> Matured | None:
-        """Return what maturing `bank` gives; None where no antibody has enough outliers.
-
-        `before` is the boundary of `bank`; `earlier` maps its antibodies that were matured before to their parents.
-        """
-        texts = bank.without(earlier)
-        antibodies, parents = self._mature(texts, self.data.outliers)
+    def try_on(self, bank: Bank, before: Boundary) -> Matured | None:
+        """Return what maturing `bank` (boundary: `before`) gives; None where no antibody has enough outliers."""
+        texts = bank.unmatured
+        antibodies = self._mature(texts, self.data.outliers)
         if not len(antibodies):
             return None
         grown = texts.concat(antibodies)
         boundary = self.measure(grown)
         like = change_on(self.halves.second, before, boundary, seed=self.seed)
         unlike = self._unlike(texts)
-        return Matured(antibodies, parents, grown, boundary, self._decide(like, unlike, len(antibodies)))
+        return Matured(antibodies, grown, boundary, self._decide(like, unlike, len(antibodies)))
 
-    def _mature(self, texts: Bank, sets: Iterable[str]) -> tuple[Bank, dict[str, str]]:
+    def _mature(self, texts: Bank, sets: Iterable[str]) -> Bank:
         """Return antibodies matured on the first half of some outlier sets, under ids of their own."""
-        found = mature(texts, [self._shown(name) for name in sets], g=DEFAULT_PULL, least=LEAST_OUTLIERS)
-        ids = tuple(new_id() for _ in found.ids)
-        parents = {key: old.removesuffix(MATURED_ID) for key, old in zip(ids, found.ids, strict=True)}
-        return replace(found, ids=ids), parents
+        matured = mature(texts, [self._shown(name) for name in sets], g=DEFAULT_PULL, least=LEAST_OUTLIERS)
+        return replace(matured, antibodies=tuple(replace(antibody, id=new_id()) for antibody in matured.antibodies))
 
     def _shown(self, name: str) -> FloatArray:
         features: FloatArray = self.data.outliers[name].features[self.halves.first.outliers[name]]
@@ -87,7 +81,7 @@ class Maturation:
         before: dict[str, MethodScores] = {}
         after: dict[str, MethodScores] = {}
         for name in names:
-            antibodies, _ = self._mature(texts, [other for other in names if other != name])
+            antibodies = self._mature(texts, [other for other in names if other != name])
             matured = self.measure(texts.concat(antibodies)) if len(antibodies) else plain
             # The second half of the known images; all images of the set, none of which matured anything here.
             judged = Half(self.halves.second.known, {one: np.arange(len(self.data.outliers[one])) for one in names})

@@ -15,7 +15,7 @@ import numpy as np
 from agents.guidelines import Continued, continue_prompt
 from agents.policies import Handled, ParentPolicy, generator_of, new_generator, state_of
 from agents.replies import Focus
-from db.records import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord, StoredBank
+from db.records import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord
 from evaluation.space import Bank
 from immuno_core.records import MATURATION
 
@@ -34,8 +34,6 @@ class Memory:
     """The generation that it continues from."""
     bank: Bank
     """Its bank: text antibodies, and those matured from them."""
-    matured: Mapping[str, str]
-    """Ids of the matured ones, to the ids of their parents."""
     prompt: Continued
     """The guideline to be tried, and the kept one that it was made from."""
     focus: Focus
@@ -61,11 +59,6 @@ class Memory:
     def turned_down(self, class_name: str) -> Sequence[tuple[str, str]]:
         """Texts that are not to be proposed for a class again, and why; newest last."""
         return (*self.rejected.get("", ()), *self.rejected.get(class_name, ()))
-
-    @property
-    def texts(self) -> Bank:
-        """The bank without what was matured."""
-        return self.bank.take(np.array([i for i, key in enumerate(self.bank.ids) if key not in self.matured], np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +86,12 @@ def recall(
     generations: Sequence[GenerationRecord],
     antibodies: Sequence[AntibodyRecord],
     effects: Sequence[EffectRecord],
-    stored: StoredBank,
+    bank: Bank,
     prompts: Sequence[PromptRecord],
-    *,
-    dim: int,
 ) -> Memory:
     """Put a session's stored rows together into the state before its next generation.
 
-    `generations` are all of them in order, the baseline first; `effects` and `stored` are those of the parent.
+    `generations` are all of them in order, the baseline first; `effects` and `bank` are those of the parent.
     """
     parent, last = origin.parent, generations[-1]
     by_id = {antibody.id: antibody for antibody in antibodies}
@@ -132,13 +123,11 @@ def recall(
             # A look-alike acts on every image: what was turned down for one class is for all.
             whose = "" if antibody.kind == "look_alike" else antibody.guards
             rejected.setdefault(whose, []).append((antibody.text, antibody.reason))
-    bank = as_bank(stored) if len(stored) else Bank.empty(dim)
     prompt = continue_prompt(parent, generations, prompts)
     return Memory(
         number=len(generations),
         parent=parent.number,
         bank=bank,
-        matured={key: by_id[key].parent_id or "" for key in bank.ids if by_id[key].origin == MATURATION},
         prompt=prompt,
         focus=generations[prompt.written_after].metrics.get("focus", "both"),
         rejected={name: pairs[-_REJECTED_SHOWN:] for name, pairs in rejected.items()},
@@ -148,15 +137,4 @@ def recall(
         best_mean_auroc=max(float(np.mean(list(one.metrics["auroc"].values()))) for one in accepted),
         history=[generation.metrics for generation in generations],
         random_state=origin.random_state,
-    )
-
-
-def as_bank(stored: StoredBank) -> Bank:
-    """Return a bank read from the database as the maths takes it."""
-    return Bank(
-        ids=tuple(antibody.id for antibody in stored.antibodies),
-        texts=tuple(antibody.text for antibody in stored.antibodies),
-        kinds=tuple(antibody.kind for antibody in stored.antibodies),
-        guards=tuple(antibody.guards for antibody in stored.antibodies),
-        vectors=stored.vectors,
     )

@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from immuno_core.records import LONGEST_ANTIBODY, AntibodyKind
+from immuno_core.records import LONGEST_ANTIBODY, Antibody, AntibodyKind
 from immuno_core.text import MARKUP, clean_text, text_key, without_markup
 
 MOST_PROPOSALS = 50
@@ -137,24 +137,15 @@ T = TypeVar("T", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedItem:
-    """A proposal in a reply that is not fit to be an antibody: its text, cleaned and cut; why, "category: detail"."""
-
-    text: str
-    kind: AntibodyKind
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class ParsedReply(Generic[T]):
     """What a reply holds: `parsed` is None where nothing could be used; `problems` says what was left out, and why.
 
-    `refused` are the items among those that had a text, to be stored with their reasons.
+    `refused` are the items among those that had a text, cleaned and cut, as antibodies that were turned down.
     """
 
     parsed: T | None
     problems: tuple[str, ...] = ()
-    refused: tuple[RefusedItem, ...] = ()
+    refused: tuple[Antibody, ...] = ()
 
 
 MOST_CHARACTERS = 200_000
@@ -237,7 +228,7 @@ def _items(values: list[Any], schema: type[T], field: tuple[str, type[BaseModel]
     good: list[BaseModel] = []
     keys: set[str] = set()
     problems = [f"only the first {_MOST_ITEMS} items were read"] if len(raw_items) > _MOST_ITEMS else []
-    refused: list[RefusedItem] = []
+    refused: list[Antibody] = []
 
     def refuse(number: int, raw: Any, category: str, why: str) -> None:
         problems.append(f"item {number} ({_excerpt(raw)}): {why}")
@@ -267,7 +258,7 @@ def _items(values: list[Any], schema: type[T], field: tuple[str, type[BaseModel]
 _KIND: TypeAdapter[AntibodyKind] = TypeAdapter(Annotated[AntibodyKind, _respelt("look_alike", "contextual")])
 
 
-def _refused(raw: Any, reason: str) -> RefusedItem | None:
+def _refused(raw: Any, reason: str) -> Antibody | None:
     """The item as it can be stored; None where it has no text. A kind that is none counts as a look-alike."""
     said = raw.get("text") if isinstance(raw, dict) else None
     text = clean_text(said, LONGEST_ANTIBODY) if isinstance(said, str) else ""
@@ -277,7 +268,7 @@ def _refused(raw: Any, reason: str) -> RefusedItem | None:
         kind = _KIND.validate_python(raw.get("kind"))
     except ValidationError:
         kind = "look_alike"
-    return RefusedItem(text, kind, reason)
+    return Antibody(text, kind).turned_down(reason)
 
 
 def _wrapped(value: Any, key: str, depth: int = 3) -> Iterator[dict[str, Any]]:

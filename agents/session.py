@@ -144,7 +144,6 @@ class RefinementSession:
                 self.data,
                 state,
                 mu=loop.class_prototypes,
-                origin=self.config.llm,
                 started=started,
             )
             on_generation(self.store.save_generation(draft))
@@ -183,5 +182,4 @@ class RefinementSession:
             self.store.effects(self.record.id, generation=origin.parent.number, scope="solo"),
             self.store.bank(origin.parent.id),
             self.store.prompts(self.record.id),
-            dim=self.data.texts.shape[1],
         )

@@ -47,11 +47,11 @@ from sqlalchemy import make_url, text
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from db.questions.nearest import nearest
-from db.records import AntibodyDraft, EffectDraft, GenerationDraft
+from db.records import EffectDraft, GenerationDraft
 from db.schema.engine import is_sqlite, reading, writing
 from db.store import AntibodyStore, open_store
 from db.writing import new_id
-from immuno_core.records import Effect, EncoderInfo
+from immuno_core.records import Antibody, Effect, EncoderInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 DIM = 512
@@ -97,12 +97,11 @@ def insert(store: AntibodyStore, plain: AntibodyStore, made: np.ndarray[Any, np.
     begun = time.perf_counter()
     for number, start in enumerate(range(0, len(made), IN_GENERATION)):
         some = tuple(
-            AntibodyDraft(
-                new_id(), f"thing {i}", "look_alike", f"class {i % 100}", "accepted", cosine=0.5, vector=made[i]
-            )
+            Antibody(f"thing {i}", guards=f"class {i % 100}", id=new_id(), cosine=0.5)
             for i in range(start, min(start + IN_GENERATION, len(made)))
         )
-        store.save_generation(draft(own, number, antibodies=some))
+        vectors = dict(zip((antibody.id for antibody in some), made[start:], strict=False))
+        store.save_generation(draft(own, number, antibodies=some, vectors=vectors))
     ours = time.perf_counter() - begun
     bare = executemany(store, plain)
     rate = len(made) / ours
@@ -251,7 +250,7 @@ def measure_effects(store: AntibodyStore, count: int) -> None:
     for k in range(10):
         own = session(store, f"effects {k}")
         for number in range(10):
-            some = tuple(AntibodyDraft(new_id(), f"effect {i}", "look_alike", "class", "accepted") for i in range(each))
+            some = tuple(Antibody(f"effect {i}", guards="class", id=new_id()) for i in range(each))
             effects = tuple(
                 EffectDraft(Effect(scope, name, gain, harm, 0.0, 0.0, 0.0, 1, 1), one.id)
                 for one in some

@@ -40,7 +40,7 @@ from evaluation.scores.negative_labels import assign_groups
 from evaluation.scores.registry import make_score
 from evaluation.space import Bank, Space
 from immuno_core.features import FeatureSet, FloatArray, IntArray
-from immuno_core.records import Split
+from immuno_core.records import Antibody, Split
 
 SCORES: dict[str, dict[str, Any]] = {
     "calibrated": {"name": "calibrated"},
@@ -91,8 +91,7 @@ def _unit(rows: FloatArray) -> FloatArray:
 
 
 def _bank(vectors: FloatArray) -> Bank:
-    ids = tuple(str(j) for j in range(len(vectors)))
-    return Bank(ids, ids, ("look_alike",) * len(ids), ("",) * len(ids), vectors)
+    return Bank.of((Antibody(str(j)) for j in range(len(vectors))), vectors)
 
 
 def with_antibodies(fitted: Any, rows: IntArray) -> Any:

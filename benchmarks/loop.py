@@ -33,7 +33,6 @@ from scipy import stats
 
 from agents.feedback import FeedbackData
 from agents.lexicon.combine import propose, with_article
-from agents.memory import as_bank
 from agents.prompts.briefing import ClassBriefing
 from agents.prompts.templates import prompt_template
 from agents.session import RefinementSession
@@ -55,7 +54,7 @@ from immuno_core.config.run import RunConfig, config_as_dict, read_config
 from immuno_core.features import FeatureSet, IntArray
 from immuno_core.paths import cache_root
 from immuno_core.progress import RichProgress
-from immuno_core.records import ProposedAntibody, text_digest
+from immuno_core.records import Antibody, text_digest
 from immuno_core.versions import git_sha, versions
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "miniworld.toml"
@@ -178,9 +177,8 @@ def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[lis
     generations = RefinementSession(record, config.refine, store, world.data, world.embedder).run()
     banks: list[Bank] = []
     for one in generations:
-        stored = store.bank(one.id)
         if one.accepted:
-            best = as_bank(stored) if len(stored) else Bank.empty(world.space.dim)
+            best = store.bank(one.id)
         banks.append(best)
     told = [
         {
@@ -198,10 +196,10 @@ def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[lis
     return banks, told
 
 
-def at_once(world: World, budget: int, draw: int) -> list[ProposedAntibody]:
+def at_once(world: World, budget: int, draw: int) -> list[Antibody]:
     """(a): the lexicon asked for everything at once, with nothing measured."""
     vocabulary, classes = load_vocabulary(), world.data.classes
-    found: list[ProposedAntibody] = []
+    found: list[Antibody] = []
     for k, name in enumerate(classes):
         left = budget * (k + 1) // len(classes) - budget * k // len(classes)
         said: list[str] = [one.text for one in found if one.kind == "look_alike"]
@@ -223,27 +221,27 @@ def at_once(world: World, budget: int, draw: int) -> list[ProposedAntibody]:
             proposals = propose(briefing, vocabulary, key, most=_LARGEST_BRIEFING)
             if not proposals:
                 break
-            found += [ProposedAntibody(one.text, one.kind, name) for one in proposals]
+            found += [Antibody(one.text, one.kind, name) for one in proposals]
             said += [one.text for one in proposals]
             left, turn = left - len(proposals), turn + 1
     return found
 
 
-def random_texts(world: World, budget: int, draw: int) -> list[ProposedAntibody]:
+def random_texts(world: World, budget: int, draw: int) -> list[Antibody]:
     """(b): things and things in places, drawn from the word list, each for a class drawn at random."""
     rng = np.random.default_rng([world.seed, draw])
     vocabulary: Vocabulary = load_vocabulary()
-    found: dict[str, ProposedAntibody] = {}
+    found: dict[str, Antibody] = {}
     while len(found) < budget:
         thing = with_article(str(rng.choice(vocabulary.nouns)))
         place = f" {rng.choice(vocabulary.places)}" if rng.random() < 0.5 else ""
         text = f"a photo of {thing}{place}."
         kind = "contextual" if place else "look_alike"
-        found.setdefault(text, ProposedAntibody(text, kind, str(rng.choice(world.data.classes))))
+        found.setdefault(text, Antibody(text, kind, str(rng.choice(world.data.classes))))
     return list(found.values())
 
 
-def screened(proposals: Sequence[ProposedAntibody], world: World, config: RunConfig) -> Bank:
+def screened(proposals: Sequence[Antibody], world: World, config: RunConfig) -> Bank:
     """Embed proposals and put them through the loop's screen."""
     vectors = world.embedder.embed_texts([one.text for one in proposals])
     data = world.data

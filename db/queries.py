@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session as Transaction
@@ -17,7 +17,6 @@ from db.records import (
     PromptRecord,
     RunRecord,
     SessionRecord,
-    StoredBank,
     TestReadRecord,
 )
 from db.schema import models as m
@@ -25,6 +24,9 @@ from db.schema.types import join_number
 from db.schema.vectors import from_bytes
 from immuno_core.errors import SetupError
 from immuno_core.records import EncoderInfo, ResultRow, Verdict
+
+if TYPE_CHECKING:
+    from immuno_core.bank import Bank
 
 
 def _columns(row: m.Base, *without: str) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def prompts(transaction: Transaction, session_id: str | None) -> tuple[PromptRec
     )
 
 
-def bank(transaction: Transaction, generation_id: str) -> StoredBank:
+def bank(transaction: Transaction, generation_id: str) -> Bank:
     """Return the bank in force after a generation. Raises SetupError for an unknown generation."""
     dim = transaction.scalar(
         select(m.Encoder.dim)
@@ -235,11 +237,11 @@ def bank(transaction: Transaction, generation_id: str) -> StoredBank:
         .where(m.BankMember.generation_id == generation_id)
         .add_columns(m.Embedding.vector)
     )
+    from immuno_core.bank import Bank  # it loads NumPy
+
     rows = transaction.execute(query).all()
-    return StoredBank(
-        antibodies=tuple(antibody_record(antibody, number, session) for antibody, number, session, _ in rows),
-        vectors=from_bytes([vector for *_, vector in rows], dim),
-    )
+    antibodies = tuple(antibody_record(antibody, number, session) for antibody, number, session, _ in rows)
+    return Bank(antibodies, from_bytes([vector for *_, vector in rows], dim))
 
 
 def llm_calls(transaction: Transaction, session_id: str | None) -> tuple[LlmCallRecord, ...]:

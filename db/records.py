@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from immuno_core.records import AntibodyKind, AntibodyStatus, Effect, EncoderInfo, Split, Verdict
+from immuno_core.records import Antibody, Effect, EncoderInfo, Split, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 SessionStatus = Literal["running", "paused", "finished", "failed"]
 RunStatus = Literal["running", "finished", "failed"]
-AntibodyRelation = Literal["matured", "edited", "copied"]
-"""How an antibody was made from its parent: its embedding moved, its text changed, or taken over as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,10 @@ class GenerationRecord:
     cost_usd: float
 
 
-@dataclass(frozen=True, slots=True)
-class AntibodyRecord:
-    """An antibody as it was proposed, with the screen's decision."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AntibodyRecord(Antibody):
+    """An antibody, and where it is stored."""
 
-    id: str
     session: str
     """The session's name."""
     generation_id: str
@@ -91,19 +88,6 @@ class AntibodyRecord:
     """The number of the generation that proposed it."""
     position: int
     """Its place among that generation's proposals, from 0."""
-    text: str
-    kind: AntibodyKind
-    guards: str
-    rationale: str
-    status: AntibodyStatus
-    reason: str
-    cosine: float | None
-    """Cosine to mu_k of the class it guards; None where it was turned down before it was measured."""
-    origin: str
-    """Who or what proposed it; empty where that was not recorded."""
-    parent_id: str | None
-    """The antibody that it was made from, possibly of another session or database, and how."""
-    relation: AntibodyRelation | None
     created_at: datetime
 
 
@@ -163,17 +147,6 @@ class LlmCallRecord:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StoredBank:
-    """A bank in force: antibodies in the order of their creation, and their embeddings, (A, d) float32."""
-
-    antibodies: tuple[AntibodyRecord, ...]
-    vectors: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.antibodies)
-
-
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """One run of a benchmark."""
@@ -201,30 +174,6 @@ class TestReadRecord:
     sets: tuple[str, ...]
     reason: str
     at: datetime
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AntibodyDraft:
-    """A proposed antibody with the screen's decision."""
-
-    id: str
-    text: str
-    kind: AntibodyKind
-    guards: str
-    """The known class that it guards."""
-    status: AntibodyStatus
-    rationale: str = ""
-    reason: str = ""
-    """Why it was turned down; empty where it was accepted."""
-    cosine: float | None = None
-    """Cosine to mu_k; None where it was turned down before it was embedded."""
-    vector: NDArray[np.float32] | None = None
-    """(d,) its text embedding, d the encoder's; None where it was turned down before it was embedded."""
-    origin: str = ""
-    """Who or what proposed it: a model, a lexicon, a file, a person."""
-    parent_id: str | None = None
-    """The antibody that it was made from, of this generation or stored, in any session; with it goes its `relation`."""
-    relation: AntibodyRelation | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -276,7 +225,10 @@ class GenerationDraft:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     random_state: Mapping[str, Any] = field(default_factory=dict)
     """What fixes its random choices: seeds, states of generators."""
-    antibodies: tuple[AntibodyDraft, ...] = ()
+    antibodies: tuple[Antibody, ...] = ()
+    """Each with an id, and with a relation where it has a parent: of this generation or stored, in any session."""
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Id -> (d,) text embedding, d the encoder's; without those that were turned down before they were embedded."""
     matured: tuple[MaturedDraft, ...] = ()
     effects: tuple[EffectDraft, ...] = ()
     verdicts: tuple[Verdict, ...] = ()

@@ -22,7 +22,6 @@ from db.records import (
     RunStatus,
     SessionRecord,
     SessionStatus,
-    StoredBank,
     TestReadRecord,
 )
 from db.schema import models as m
@@ -35,6 +34,7 @@ from immuno_core.records import AntibodyKind, AntibodyStatus, EncoderInfo, Image
 
 if TYPE_CHECKING:
     from db.claims import HeldClaim
+    from immuno_core.bank import Bank
 
 
 class RunBook:
@@ -364,7 +364,7 @@ class AntibodyStore(RunBook):
         with reading(self._engine) as transaction:
             return queries.prompts(transaction, session_id)
 
-    def bank(self, generation_id: str) -> StoredBank:
+    def bank(self, generation_id: str) -> Bank:
         """Return the bank in force after a generation, vectors (A, d) float32. SetupError for an unknown generation."""
         with reading(self._engine) as transaction:
             return queries.bank(transaction, generation_id)

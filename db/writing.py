@@ -18,12 +18,12 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.orm import Session as Transaction
 from uuid_utils.compat import uuid7
 
-from db.records import AntibodyDraft, GenerationDraft
+from db.records import GenerationDraft
 from db.schema import models as m
 from db.schema.types import split_number, to_json
 from db.schema.vectors import DTYPE, to_bytes
 from immuno_core.errors import SetupError
-from immuno_core.records import text_digest
+from immuno_core.records import Antibody, text_digest
 
 _LONGEST_NAME = 200
 _AT_ONCE = 10_000
@@ -108,6 +108,7 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     known = {antibody.id for antibody in antibodies} | _stored_antibodies(transaction, draft)
     insert_rows(transaction, m.Antibody, _antibody_rows(antibodies, generation_id, time))
     in_force = _write_embeddings(transaction, draft, antibodies, generation_id, parent_id, session.encoder_digest, dim)
+    _check_known({one.id for one in draft.antibodies}, draft.vectors, f"{what}: an embedding", "one of its antibodies")
     _check_known(known, (effect.antibody_id for effect in draft.effects), f"{what}: an effect")
     insert_rows(transaction, m.Effect, _effect_rows(draft, generation_id))
     _check_known(known, (verdict.nearest_antibody for verdict in draft.verdicts), f"{what}: a verdict")
@@ -186,8 +187,8 @@ def _parent_id(transaction: Transaction, draft: GenerationDraft, what: str) -> s
     return parent
 
 
-def _without_repeats(antibodies: Iterable[AntibodyDraft]) -> list[AntibodyDraft]:
-    kept: dict[tuple[str, str], AntibodyDraft] = {}
+def _without_repeats(antibodies: Iterable[Antibody]) -> list[Antibody]:
+    kept: dict[tuple[str, str], Antibody] = {}
     for antibody in antibodies:
         first = kept.setdefault((antibody.text, antibody.guards), antibody)
         if (first.status, antibody.status) == ("rejected", "accepted"):
@@ -218,7 +219,7 @@ def _check_known(
             raise SetupError(f"{what} names {key!r}, which is not {expected}")
 
 
-def _check_parents(transaction: Transaction, antibodies: Sequence[AntibodyDraft], what: str) -> None:
+def _check_parents(transaction: Transaction, antibodies: Sequence[Antibody], what: str) -> None:
     for one in antibodies:
         if (one.parent_id is None) != (one.relation is None) or one.parent_id == one.id:
             raise SetupError(f"{what}: the antibody '{one.text}' needs a parent and a relation to it, or neither")
@@ -229,9 +230,11 @@ def _check_parents(transaction: Transaction, antibodies: Sequence[AntibodyDraft]
     _check_known(own | stored, parents, f"{what}: a parent", "a stored antibody")
 
 
-def _antibody_rows(antibodies: Sequence[AntibodyDraft], generation_id: str, time: datetime) -> list[dict[str, Any]]:
+def _antibody_rows(antibodies: Sequence[Antibody], generation_id: str, time: datetime) -> list[dict[str, Any]]:
     rows = []
     for position, antibody in enumerate(antibodies):
+        if not antibody.id:
+            raise SetupError(f"the antibody '{antibody.text}' has no id")
         if antibody.cosine is not None and split_number(antibody.cosine)[1] != "finite":
             raise SetupError(
                 f"the cosine of the antibody '{antibody.text}' is {antibody.cosine}; use None where it is unknown"
@@ -261,7 +264,7 @@ def _antibody_rows(antibodies: Sequence[AntibodyDraft], generation_id: str, time
 def _write_embeddings(
     transaction: Transaction,
     draft: GenerationDraft,
-    antibodies: Sequence[AntibodyDraft],
+    antibodies: Sequence[Antibody],
     generation_id: str,
     parent_id: str | None,
     encoder_digest: str,
@@ -281,10 +284,10 @@ def _write_embeddings(
             "antibody_id": antibody.id,
             "kind": "proposed",
             "parent_id": None,
-            "vector": to_bytes(antibody.vector, dim, f"the antibody '{antibody.text}'"),
+            "vector": to_bytes(draft.vectors[antibody.id], dim, f"the antibody '{antibody.text}'"),
         }
         for antibody in antibodies
-        if antibody.vector is not None
+        if antibody.id in draft.vectors
     ]
     insert_rows(transaction, m.Embedding, proposed)
     wanted = {*draft.bank, *(one.antibody_id for one in draft.matured)}

@@ -3,88 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from immuno_core.arrays import check_labels, check_unit_rows
+from immuno_core.bank import Bank
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, IntArray
-from immuno_core.records import AntibodyKind, ProposedAntibody
 
-
-@dataclass(frozen=True, slots=True)
-class Bank:
-    """Antibodies used together, A of them. `vectors` (A, d) float32 unit rows; everything else has A entries in the
-    same order.
-
-    `guards` names the known class an antibody guards; "" where it guards no class in particular. Raises SetupError
-    where lengths differ, ids repeat, or vectors are not finite unit rows.
-    """
-
-    ids: tuple[str, ...]
-    texts: tuple[str, ...]
-    kinds: tuple[AntibodyKind, ...]
-    guards: tuple[str, ...]
-    vectors: FloatArray
-
-    def __post_init__(self) -> None:
-        check_unit_rows(self.vectors, what="antibody vectors")
-        lengths = {len(self.ids), len(self.texts), len(self.kinds), len(self.guards), len(self.vectors)}
-        if len(lengths) > 1:
-            raise SetupError(
-                f"a bank of {len(self.ids)} ids, {len(self.texts)} texts, {len(self.kinds)} kinds, "
-                f"{len(self.guards)} guards and {len(self.vectors)} vectors; give each antibody one of each"
-            )
-        if len(set(self.ids)) < len(self.ids):
-            repeated = next(one for i, one in enumerate(self.ids) if one in self.ids[:i])
-            raise SetupError(f"two antibodies of a bank have the id '{repeated}'; drop one of them")
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @classmethod
-    def empty(cls, dim: int) -> Bank:
-        """Return a bank without antibodies for embeddings of `dim` dimensions."""
-        return cls((), (), (), (), np.zeros((0, dim), np.float32))
-
-    @classmethod
-    def of(cls, proposals: Sequence[ProposedAntibody], vectors: FloatArray) -> Bank:
-        """Return the bank of texts from a file with their embeddings (A, d); their positions become their ids."""
-        return cls(
-            ids=tuple(str(i) for i in range(len(proposals))),
-            texts=tuple(one.text for one in proposals),
-            kinds=tuple(one.kind for one in proposals),
-            guards=tuple(one.guards for one in proposals),
-            vectors=vectors,
-        )
-
-    def take(self, rows: IntArray) -> Bank:
-        """Return the antibodies of the given rows, in that order."""
-        return Bank(
-            ids=tuple(self.ids[i] for i in rows),
-            texts=tuple(self.texts[i] for i in rows),
-            kinds=tuple(self.kinds[i] for i in rows),
-            guards=tuple(self.guards[i] for i in rows),
-            vectors=self.vectors[rows],
-        )
-
-    def without(self, ids: Collection[str]) -> Bank:
-        """Return the bank without the antibodies of these ids; ids that it does not have change nothing."""
-        gone = frozenset(ids)
-        return self.take(np.array([row for row, one in enumerate(self.ids) if one not in gone], dtype=np.int64))
-
-    def concat(self, other: Bank) -> Bank:
-        """Return this bank followed by another one. Raises SetupError for a repeated id or another dimension."""
-        check_unit_rows(other.vectors, what="antibody vectors", dim=self.vectors.shape[1])
-        return Bank(
-            ids=self.ids + other.ids,
-            texts=self.texts + other.texts,
-            kinds=self.kinds + other.kinds,
-            guards=self.guards + other.guards,
-            vectors=np.concatenate([self.vectors, other.vectors]),
-        )
+__all__ = ["Bank", "Feedback", "Space"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agents.memory import as_bank
 from db.records import EffectRecord, GenerationRecord, RunRecord, SessionRecord
 from db.store import chosen_generation
 from evaluation.antibodies.bank_files import read_bank_file
@@ -128,17 +127,16 @@ def listed_antibodies(place: Workplace, used: BankInUse) -> list[dict[str, Any]]
     """The bank with each antibody's solo effect on the feedback split, over all its outlier sets."""
     if used.session is None or used.generation is None:
         return [
-            {"id": key, "text": text, "kind": kind, "guards": guards}
-            for key, text, kind, guards in zip(
-                used.bank.ids, used.bank.texts, used.bank.kinds, used.bank.guards, strict=True
-            )
+            {"id": antibody.id, "text": antibody.text, "kind": antibody.kind, "guards": antibody.guards}
+            for antibody in used.bank.antibodies
         ]
     effects: dict[str, list[EffectRecord]] = {}
     for effect in place.store.effects(used.session.id, generation=used.generation.number, scope="solo"):
         if effect.antibody_id is not None:
             effects.setdefault(effect.antibody_id, []).append(effect)
+    made_in = {one.id: one.generation for one in place.store.antibodies(used.session.id)}
     rows = []
-    for one in place.store.bank(used.generation.id).antibodies:
+    for one in used.bank.antibodies:
         found = effects.get(one.id, [])
         rows.append(
             {
@@ -146,7 +144,7 @@ def listed_antibodies(place: Workplace, used: BankInUse) -> list[dict[str, Any]]
                 "text": one.text,
                 "kind": one.kind,
                 "guards": one.guards,
-                "generation": one.generation,
+                "generation": made_in[one.id],
                 "gain": max((effect.gain for effect in found), default=None),
                 "harm": max((effect.harm for effect in found), default=None),
                 "fired_outliers": sum(effect.fired_outliers for effect in found),
@@ -172,8 +170,7 @@ def bank_in_use(place: Workplace) -> BankInUse:
             f"not with the configuration's {place.embedder.encoder.model}; use the encoder it was made with"
         )
     generation = chosen_generation(place.store, session, wanted.generation)
-    stored = place.store.bank(generation.id)
-    return BankInUse(as_bank(stored) if len(stored) else Bank.empty(dim), session, generation)
+    return BankInUse(place.store.bank(generation.id), session, generation)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from itertools import combinations
 from typing import Any
 
 from agents.feedback import measure
-from agents.memory import as_bank
 from db.records import SessionRecord
 from db.store import chosen_generation
 from evaluation.effects.similarity import Alikeness, alikeness, fired, spread
@@ -78,8 +77,7 @@ def compare(place: Workplace, sessions: Sequence[SessionRecord]) -> Comparison:
                 f"{record.encoder.model}); their embeddings cannot be compared"
             )
         generation = chosen_generation(place.store, record, None)
-        stored = place.store.bank(generation.id)
-        bank = as_bank(stored) if len(stored) else Bank.empty(data.texts.shape[1])
+        bank = place.store.bank(generation.id)
         if unknown := set(bank.guards) - set(data.classes):
             raise SetupError(
                 f"session '{record.name}' has other classes than '{first.name}' (for one, '{min(unknown)}'); compare "

@@ -6,13 +6,15 @@ Score direction everywhere: higher = more in-distribution; a sample is accepted 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 Split = Literal["fit", "feedback", "test"]
 """fit: ID images for prototypes and radii. feedback: what the loop measures on and may look at. test: sealed."""
 AntibodyKind = Literal["look_alike", "contextual"]
 AntibodyStatus = Literal["accepted", "rejected"]
+AntibodyRelation = Literal["matured", "edited", "copied"]
+"""How an antibody was made from its parent: its embedding moved, its text changed, or taken over as it is."""
 LONGEST_ANTIBODY = 160
 """Characters of an antibody's text: what a chat model may write, and what the screen lets through."""
 MATURATION = "maturation"
@@ -80,16 +82,40 @@ class EncoderInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ProposedAntibody:
-    """An antibody as a chat model proposed it, before any filter."""
+class Antibody:
+    """A text that stands for what is not a known class: the one record of it, from a reply or a file to the report.
+
+    Whoever adds to it hands on a new record (dataclasses.replace). What the database knows of it besides is in
+    db.records.AntibodyRecord.
+    """
 
     text: str
-    kind: AntibodyKind
-    guards: str
-    """The known class whose false positives it is meant to repel."""
+    kind: AntibodyKind = "look_alike"
+    guards: str = ""
+    """The known class whose false positives it is meant to repel; "" where it guards none in particular."""
     rationale: str = ""
-    edited_from: str = ""
-    """What the model had written, where a person has edited the text."""
+    id: str = ""
+    """Unique where antibodies are together (a bank, a database); "" before it has a place there."""
+    status: AntibodyStatus = "accepted"
+    """Accepted as long as nothing turns it down."""
+    reason: str = ""
+    """Why it was turned down ("category: detail"); empty where it was not."""
+    cosine: float | None = None
+    """To mu_k of the class it guards, else to the nearest mu_k; None where that was not measured."""
+    origin: str = ""
+    """Who or what proposed it: a model, a lexicon, a file, a person, MATURATION; empty where that was not recorded."""
+    parent_id: str | None = None
+    """The antibody that it was made from, possibly of another session or database, and how."""
+    relation: AntibodyRelation | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether nothing has turned it down."""
+        return self.status == "accepted"
+
+    def turned_down(self, reason: str) -> Self:
+        """Return it as turned down for a reason, "category: detail"."""
+        return replace(self, status="rejected", reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

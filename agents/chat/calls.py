@@ -21,12 +21,12 @@ from agents.chat.failures import ModelUnavailable
 from agents.chat.models import Answer, Chat, Usage, answer_of
 from agents.chat.pacing import Pacer, side_by_side
 from agents.chat.recordings import request_text
-from agents.replies import RefusedItem, parse_reply, wire_schema
+from agents.replies import parse_reply, wire_schema
 from db.calls import CallDraft, StoredReply, find_calls, find_replies, record_calls
 from db.store import AntibodyStore
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import SetupError
-from immuno_core.records import text_digest
+from immuno_core.records import Antibody, text_digest
 
 Schema = TypeVar("Schema", bound=BaseModel)
 _LOOKED_UP_AT_ONCE = 64
@@ -72,7 +72,7 @@ class Reply(Generic[Schema]):
 
     parsed: Schema | None
     problems: tuple[str, ...] = ()
-    refused: tuple[RefusedItem, ...] = ()
+    refused: tuple[Antibody, ...] = ()
     answered: bool = True
     originals: Mapping[str, str] = field(default_factory=dict)
 

@@ -21,9 +21,10 @@ from pydantic import BaseModel
 from agents.chat.failures import explain_setup, failure_of
 from agents.chat.recordings import REPLAY, ReplayChatModel
 from agents.lexicon.model import LexiconChatModel
-from agents.replies import MOST_CHARACTERS, ParsedReply, RefusedItem, parse_reply, wire_schema
+from agents.replies import MOST_CHARACTERS, ParsedReply, parse_reply, wire_schema
 from evaluation.antibodies.vocabulary import Vocabulary
 from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.records import Antibody
 from immuno_core.text import clean_text, storable_text
 
 LEXICON = "lexicon"
@@ -49,7 +50,7 @@ class Answer(Generic[T]):
     raw_text: str
     problems: tuple[str, ...]
     usage: Usage
-    refused: tuple[RefusedItem, ...] = ()
+    refused: tuple[Antibody, ...] = ()
 
 
 def make_chat_model(

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from agents.chat.calls import Caller, Reply, Request, Schema
-from agents.replies import Proposal, Proposals, RefusedItem
+from agents.replies import Proposal, Proposals
 from db.calls import CallDraft, find_calls, record_calls
 from db.store import AntibodyStore
-from immuno_core.records import text_digest
+from immuno_core.records import Antibody, text_digest
 
 STEP = "review"
 PERSON = "a person"
@@ -77,18 +77,19 @@ class ReviewedCaller:
             return reply
         proposals = reply.parsed.antibodies
         kept: list[Proposal] = []
-        refused: list[RefusedItem] = []
+        refused: list[Antibody] = []
         originals: dict[str, str] = {}
         for proposal, verdict in zip(proposals, self._verdicts(generation, subject, proposals), strict=True):
             if verdict.action == "keep":
                 kept.append(proposal)
             elif verdict.action == "drop":
-                refused.append(RefusedItem(proposal.text, proposal.kind, "dropped: by the reviewer"))
+                refused.append(Antibody(proposal.text, proposal.kind).turned_down("dropped: by the reviewer"))
             else:
                 new = edited(proposal, verdict.text)
                 kept.append(new)
                 originals[new.text] = proposal.text
-                refused.append(RefusedItem(proposal.text, proposal.kind, f"edited: by the reviewer, to '{new.text}'"))
+                why = f"edited: by the reviewer, to '{new.text}'"
+                refused.append(Antibody(proposal.text, proposal.kind).turned_down(why))
         parsed = reply.parsed.model_copy(update={"antibodies": tuple(kept)}) if kept else None
         return replace(reply, parsed=parsed, refused=(*reply.refused, *refused), originals=originals)
 

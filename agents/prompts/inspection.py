@@ -112,7 +112,7 @@ class Inspector:
             accepted_outliers=len(found.samples),
             threshold=boundary.threshold,
             samples=samples,
-            bank=_texts_to_avoid(memory.texts, name),
+            bank=_texts_to_avoid(memory.bank.unmatured, name),
             rejected=list(memory.turned_down(name)),
             helped=list(memory.helped.get(name, ())),
             harmed=list(memory.harmed.get(name, ())),

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
 
 from db import queries
-from db.records import AntibodyDraft, AntibodyRecord, GenerationDraft, GenerationRecord, SessionRecord
+from db.records import AntibodyRecord, GenerationDraft, GenerationRecord, SessionRecord
 from db.schema import models as m
 from db.schema.engine import reading, writing
 from db.schema.types import plain_text, storable_text
@@ -23,7 +23,7 @@ from db.schema.vectors import DTYPE, to_bytes
 from db.store import AntibodyStore
 from db.writing import batches, check_session_name, insert_new, insert_rows, new_id, now, write_generation
 from immuno_core.errors import SetupError
-from immuno_core.records import AntibodyKind, EncoderInfo, ProposedAntibody
+from immuno_core.records import Antibody, AntibodyKind, EncoderInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ _TEXTS = ("text", "kind", "guards", "rationale")
 class EmbeddedBank:
     """Antibodies with their embeddings (A, d) of an encoder."""
 
-    antibodies: tuple[ProposedAntibody, ...]
+    antibodies: tuple[Antibody, ...]
     vectors: NDArray[np.float32]
     encoder: EncoderInfo
 
@@ -98,14 +98,14 @@ def read_bank_parquet(path: Path) -> EmbeddedBank:
     return EmbeddedBank(tuple(antibodies), np.stack(vectors), encoder)
 
 
-def _antibody(row: dict[str, Any], where: str) -> ProposedAntibody:
+def _antibody(row: dict[str, Any], where: str) -> Antibody:
     for name in _TEXTS:
         if not isinstance(row[name], str):
             raise SetupError(f"{where}: '{name}' is not a text, but {row[name]!r}")
     kind, kinds = row["kind"], get_args(AntibodyKind)
     if kind not in kinds or not row["text"].strip():
         raise SetupError(f"{where}: a text of the kind {' or '.join(kinds)} is wanted, not {row['text']!r}, {kind!r}")
-    return ProposedAntibody(
+    return Antibody(
         plain_text(row["text"]), kind, guards=plain_text(row["guards"]), rationale=plain_text(row["rationale"])
     )
 
@@ -158,9 +158,7 @@ class ImportedBank:
     is_new: bool
 
 
-def import_bank(
-    store: AntibodyStore, session: str, antibodies: Sequence[ProposedAntibody], source: BankSource
-) -> ImportedBank:
+def import_bank(store: AntibodyStore, session: str, antibodies: Sequence[Antibody], source: BankSource) -> ImportedBank:
     """Store the texts of a file as the next generation of a session of imported banks, made where it is missing.
 
     One transaction. The source is kept in the generation's metrics (`source`) and told in its prompt. The texts have no
@@ -192,9 +190,7 @@ def _session(transaction: Transaction, name: str, url: str) -> m.Session:
     return found
 
 
-def _draft(
-    session_id: str, version: int, antibodies: Sequence[ProposedAntibody], source: BankSource
-) -> GenerationDraft:
+def _draft(session_id: str, version: int, antibodies: Sequence[Antibody], source: BankSource) -> GenerationDraft:
     time = now()
     return GenerationDraft(
         session_id=session_id,
@@ -207,15 +203,7 @@ def _draft(
         started_at=time,
         finished_at=time,
         metrics={"source": asdict(source)},
-        antibodies=tuple(
-            AntibodyDraft(
-                *(new_id(), one.text, one.kind, one.guards),
-                status="accepted",
-                rationale=one.rationale,
-                origin=source.file,
-            )
-            for one in antibodies
-        ),
+        antibodies=tuple(replace(antibody, id=new_id(), origin=source.file) for antibody in antibodies),
     )
 
 

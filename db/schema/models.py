@@ -19,9 +19,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from db.records import AntibodyRelation, RunStatus, SessionStatus
+from db.records import RunStatus, SessionStatus
 from db.schema.types import KINDS, LosslessText, StrictJson, UtcDateTime
-from immuno_core.records import AntibodyKind, AntibodyStatus, Split
+from immuno_core.records import AntibodyKind, AntibodyRelation, AntibodyStatus, Split
 
 Key = Annotated[str, mapped_column(String(36))]
 PrimaryKey = Annotated[str, mapped_column(String(36), primary_key=True)]

@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.files import write_atomically
-from immuno_core.records import AntibodyKind, ProposedAntibody
+from immuno_core.records import Antibody, AntibodyKind
 
 _KINDS: tuple[AntibodyKind, ...] = get_args(AntibodyKind)
 
 
-def read_bank_file(path: Path) -> list[ProposedAntibody]:
+def read_bank_file(path: Path) -> list[Antibody]:
     """Read the texts of a bank from a .jsonl, .json (EOE) or .txt file; see the module for the formats.
 
     Raises SetupError naming the file, and the line or the class, of whatever is not as it should be.
@@ -35,7 +35,7 @@ def read_bank_file(path: Path) -> list[ProposedAntibody]:
     return found
 
 
-def write_bank_jsonl(path: Path, antibodies: Iterable[ProposedAntibody]) -> None:
+def write_bank_jsonl(path: Path, antibodies: Iterable[Antibody]) -> None:
     """Write antibodies as .jsonl; the file appears whole or not at all, with its folder where that is missing."""
     lines = []
     for one in antibodies:
@@ -46,7 +46,7 @@ def write_bank_jsonl(path: Path, antibodies: Iterable[ProposedAntibody]) -> None
     write_atomically(path, "".join(lines))
 
 
-def _read_jsonl(path: Path, content: str) -> list[ProposedAntibody]:
+def _read_jsonl(path: Path, content: str) -> list[Antibody]:
     found = []
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
@@ -62,7 +62,7 @@ def _read_jsonl(path: Path, content: str) -> list[ProposedAntibody]:
     return found
 
 
-def _from_entry(entry: dict[str, Any], where: str) -> ProposedAntibody:
+def _from_entry(entry: dict[str, Any], where: str) -> Antibody:
     for key in ("text", "kind", "guards"):
         if key not in entry:
             raise SetupError(f"{where}: the key '{key}' is missing")
@@ -71,7 +71,7 @@ def _from_entry(entry: dict[str, Any], where: str) -> ProposedAntibody:
             raise SetupError(f"{where}: '{key}' is not a text")
     if entry["kind"] not in _KINDS:
         raise SetupError(f"{where}: unknown kind '{entry['kind']}'{did_you_mean(entry['kind'], _KINDS)}")
-    return ProposedAntibody(
+    return Antibody(
         text=_checked(entry["text"], where),
         kind=entry["kind"],
         guards=_checked(entry["guards"], where, may_be_empty=True),
@@ -79,7 +79,7 @@ def _from_entry(entry: dict[str, Any], where: str) -> ProposedAntibody:
     )
 
 
-def _read_eoe(path: Path, content: str) -> list[ProposedAntibody]:
+def _read_eoe(path: Path, content: str) -> list[Antibody]:
     try:
         classes = json.loads(content)
     except json.JSONDecodeError as error:
@@ -93,13 +93,13 @@ def _read_eoe(path: Path, content: str) -> list[ProposedAntibody]:
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise SetupError(f"{path}: the value of '{name}' is not a list of texts")
         where = f"{path}, class '{name}'"
-        found += [ProposedAntibody(_checked(text, where), "look_alike", guards=name) for text in texts]
+        found += [Antibody(_checked(text, where), "look_alike", guards=name) for text in texts]
     return found
 
 
-def _read_lines(path: Path, content: str) -> list[ProposedAntibody]:
+def _read_lines(path: Path, content: str) -> list[Antibody]:
     return [
-        ProposedAntibody(_checked(line, f"{path}, line {number}"), "look_alike", guards="")
+        Antibody(_checked(line, f"{path}, line {number}"), "look_alike", guards="")
         for number, line in enumerate(content.split("\n"), start=1)
         if line.strip()
     ]

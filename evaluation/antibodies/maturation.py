@@ -18,6 +18,7 @@ from evaluation.space import Bank
 from immuno_core.arrays import blocks, check_unit_rows
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, IntArray
+from immuno_core.records import MATURATION, Antibody
 
 DEFAULT_PULL = 0.3
 LEAST_OUTLIERS = 5
@@ -48,12 +49,19 @@ def mature(bank: Bank, outliers: Iterable[FloatArray], *, g: float = DEFAULT_PUL
     moved = (1 - g) * vectors[parents] + g * sums[parents] / lengths[parents, None]
     sizes = np.linalg.norm(moved, axis=1)
     parents, moved = parents[sizes > _NO_DIRECTION], moved[sizes > _NO_DIRECTION] / sizes[sizes > _NO_DIRECTION, None]
-    return Bank(
-        ids=tuple(f"{bank.ids[j]}{MATURED_ID}" for j in parents),
-        texts=tuple(f"{bank.texts[j]} (matured)" for j in parents),
-        kinds=tuple(bank.kinds[j] for j in parents),
-        guards=tuple(bank.guards[j] for j in parents),
-        vectors=moved.astype(np.float32),
+    return Bank(tuple(_matured(bank.antibodies[j]) for j in parents), moved.astype(np.float32))
+
+
+def _matured(parent: Antibody) -> Antibody:
+    return Antibody(
+        f"{parent.text} (matured)",
+        parent.kind,
+        parent.guards,
+        "moved toward the outliers nearest to its parent",
+        id=f"{parent.id}{MATURED_ID}",
+        origin=MATURATION,
+        parent_id=parent.id,
+        relation="matured",
     )
 
 

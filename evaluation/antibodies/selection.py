@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ from evaluation.space import Bank
 from immuno_core.arrays import blocks, check_unit_rows
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, IntArray
-from immuno_core.records import LONGEST_ANTIBODY, AntibodyKind, ProposedAntibody
+from immuno_core.records import LONGEST_ANTIBODY, Antibody, AntibodyKind
 
 Floats = NDArray[np.float64]
 
@@ -64,23 +64,8 @@ class SelectionRules:
             raise SetupError(f"near_duplicate = {self.near_duplicate}: give a cosine above 0, such as 0.98")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Screened:
-    """A proposal with its embedding `vector` (d,), what became of it, and why.
-
-    `cosine` is to mu_k of the class it guards; to the nearest mu_k where it guards none or an unknown one. `reason` is
-    "" where it is accepted, else "category: detail".
-    """
-
-    proposal: ProposedAntibody
-    vector: FloatArray
-    cosine: float
-    accepted: bool
-    reason: str
-
-
 def screen(
-    proposals: Sequence[ProposedAntibody],
+    proposals: Sequence[Antibody],
     vectors: FloatArray,
     *,
     classes: Sequence[str],
@@ -88,10 +73,11 @@ def screen(
     mu: NDArray[np.floating],
     bank: Bank,
     rules: SelectionRules,
-) -> list[Screened]:
+) -> list[Antibody]:
     """Screen proposals with embeddings (P, d), given the prototypes `mu` (K, d) of `classes` and the bank in force.
 
-    `synonyms` maps classes to other names of theirs. One result per proposal, in their order; deterministic.
+    `synonyms` maps classes to other names of theirs. Return them in their order, each with its cosine (to the nearest
+    mu_k also where it guards an unknown class), and turned down with the reason where it is not fit; deterministic.
     Raises SetupError for arrays that do not fit one another, NaN and rows that are not of unit norm.
     """
     check_unit_rows(mu, what="prototypes")
@@ -108,10 +94,8 @@ def screen(
     _mark_same_words(proposals, reasons, bank)
     _mark_same_embedding(proposals, vectors, reasons, bank, rules.near_duplicate)
     _mark_outside_band(proposals, cosines, guarded, reasons, rules)
-    return [
-        Screened(proposal, vectors[i], float(cosines[i]), accepted=not reasons[i], reason=reasons[i])
-        for i, proposal in enumerate(proposals)
-    ]
+    measured = (replace(one, cosine=float(cosine)) for one, cosine in zip(proposals, cosines, strict=True))
+    return [one.turned_down(reason) if reason else one for one, reason in zip(measured, reasons, strict=True)]
 
 
 _NO_CLASS, _UNKNOWN = -1, -2
@@ -150,7 +134,7 @@ def _cosines(vectors: FloatArray, mu: NDArray[np.floating], guarded: IntArray) -
     return cosines
 
 
-def _invalid(proposal: ProposedAntibody, guarded: int, names: ClassNames) -> str:
+def _invalid(proposal: Antibody, guarded: int, names: ClassNames) -> str:
     """The first of the reasons 1 to 5, or ""."""
     text = proposal.text
     said = words(text)
@@ -171,7 +155,7 @@ def _invalid(proposal: ProposedAntibody, guarded: int, names: ClassNames) -> str
     return ""
 
 
-def _mark_same_words(proposals: Sequence[ProposedAntibody], reasons: list[str], bank: Bank) -> None:
+def _mark_same_words(proposals: Sequence[Antibody], reasons: list[str], bank: Bank) -> None:
     seen = {words(text): text for text in reversed(bank.texts)}
     for i, proposal in enumerate(proposals):
         if reasons[i]:
@@ -184,7 +168,7 @@ def _mark_same_words(proposals: Sequence[ProposedAntibody], reasons: list[str], 
 
 
 def _mark_same_embedding(
-    proposals: Sequence[ProposedAntibody], vectors: FloatArray, reasons: list[str], bank: Bank, limit: float
+    proposals: Sequence[Antibody], vectors: FloatArray, reasons: list[str], bank: Bank, limit: float
 ) -> None:
     """Compare each proposal that passed so far with the bank and with the earlier ones that were kept here."""
     roles = np.array([_role(one.kind, one.guards) for one in proposals], dtype=object)
@@ -217,7 +201,7 @@ def _role(kind: AntibodyKind, guards: str) -> str:
 
 
 def _mark_outside_band(
-    proposals: Sequence[ProposedAntibody], cosines: Floats, guarded: IntArray, reasons: list[str], rules: SelectionRules
+    proposals: Sequence[Antibody], cosines: Floats, guarded: IntArray, reasons: list[str], rules: SelectionRules
 ) -> None:
     valid = np.array([not reason for reason in reasons], dtype=bool)
     for k in np.unique(guarded[valid]):

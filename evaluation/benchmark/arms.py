@@ -44,7 +44,7 @@ from evaluation.space import Bank, Space
 from immuno_core.config.methods import Arm
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, TextEmbedder
-from immuno_core.records import ProposedAntibody, text_digest
+from immuno_core.records import Antibody, text_digest
 
 Templates = tuple[str, ...]
 _ADJECTIVE_TEMPLATES: dict[Arm, Templates] = {
@@ -123,14 +123,23 @@ def _instead(base: Space, means: _Means, arm: Arm) -> Bank:
     bank, rng = base.bank, _generator(means.seed, arm)
     if not len(bank):
         raise SetupError(f"the arm '{arm}' is as large as the bank, which is empty; configure [antibodies]")
-    ids = _ids(arm, len(bank))
+    texts, guards, vectors = bank.texts, bank.guards, bank.vectors
     if arm == "noise":
-        return replace(bank, ids=ids, texts=("noise",) * len(bank), vectors=_uniform(rng, len(bank), base.dim))
-    if arm == "random_words":
+        texts, vectors = ("noise",) * len(bank), _uniform(rng, len(bank), base.dim)
+    elif arm == "random_words":
         texts = _random_words(rng, means.words, base.classes, len(bank))
-        return replace(bank, ids=ids, texts=texts, vectors=ensemble(means.embedder, (means.antibody_template,), texts))
-    other = _elsewhere(rng, base.classes)
-    return replace(bank, ids=ids, guards=tuple(other.get(guards, guards) for guards in bank.guards))
+        vectors = ensemble(means.embedder, (means.antibody_template,), texts)
+    else:
+        other = _elsewhere(rng, base.classes)
+        guards = tuple(other.get(name, name) for name in guards)
+    controls = zip(bank.antibodies, texts, guards, strict=True)
+    return Bank(
+        tuple(
+            replace(antibody, id=f"{arm}:{j}", text=text, guards=name)
+            for j, (antibody, text, name) in enumerate(controls)
+        ),
+        vectors,
+    )
 
 
 def _uniform(rng: np.random.Generator, count: int, dim: int) -> FloatArray:
@@ -183,11 +192,9 @@ def _mined(base: Space, means: _Means, arm: Arm, own_templates: Templates | None
         _farthest(means.embedder, noun_templates, nouns, class_texts),
         _farthest(means.embedder, adjective_templates, adjectives, class_texts),
     ]
-    texts = tuple(text for part, _ in parts for text in part)
-    bank = Bank.of(
-        [ProposedAntibody(text, "look_alike", guards="") for text in texts], np.concatenate([part for _, part in parts])
-    )
-    return replace(base, texts=class_texts, bank=replace(bank, ids=_ids(arm, len(bank))))
+    texts = [text for part, _ in parts for text in part]
+    antibodies = tuple(Antibody(text, id=f"{arm}:{j}") for j, text in enumerate(texts))
+    return replace(base, texts=class_texts, bank=Bank(antibodies, np.concatenate([part for _, part in parts])))
 
 
 def _no_classes(listed: Sequence[str], classes: Sequence[str]) -> list[str]:
@@ -210,7 +217,3 @@ def _farthest(
 def _generator(seed: int, arm: Arm) -> np.random.Generator:
     """A stream of random numbers for each arm, whatever other arms are made."""
     return np.random.default_rng([seed, int(text_digest(arm)[:8], 16)])
-
-
-def _ids(arm: Arm, count: int) -> tuple[str, ...]:
-    return tuple(f"{arm}:{j}" for j in range(count))

@@ -14,7 +14,7 @@ from agents.maturing import Maturation
 from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
 from evaluation.space import Bank
 from immuno_core.config.methods import MethodConfig
-from immuno_core.records import Effect
+from immuno_core.records import Antibody, Effect
 
 from . import word_world as world
 
@@ -37,8 +37,7 @@ def measured(data: FeedbackData) -> Callable[[Bank], Boundary]:
 
 def bank_of(*texts: str) -> Bank:
     vectors = world.WordEmbedder().embed_texts(texts)
-    count = len(texts)
-    return Bank(tuple(f"id{i}" for i in range(count)), texts, ("look_alike",) * count, ("fish",) * count, vectors)
+    return Bank(tuple(Antibody(text, guards="fish", id=f"id{i}") for i, text in enumerate(texts)), vectors)
 
 
 BANK = bank_of("a photo of a shark.", "a photo of a truck.", "a photo of a desert.")
@@ -46,12 +45,11 @@ BANK = bank_of("a photo of a shark.", "a photo of a truck.", "a photo of a deser
 
 def test_matured_antibodies_have_their_parents_and_stand_beside_them(data: FeedbackData, halves: Halves) -> None:
     attempt = Maturation(data, halves, measured(data), 0)
-    found = attempt.try_on(BANK, measured(data)(BANK), {})
+    found = attempt.try_on(BANK, measured(data)(BANK))
     assert found is not None
-    assert set(found.parents.values()) <= set(BANK.ids)
     assert found.bank.ids == (*BANK.ids, *found.antibodies.ids)
-    for key, vector in zip(found.antibodies.ids, found.antibodies.vectors, strict=True):
-        parent = BANK.vectors[BANK.ids.index(found.parents[key])]
+    for antibody, vector in zip(found.antibodies.antibodies, found.antibodies.vectors, strict=True):
+        parent = BANK.vectors[BANK.ids.index(antibody.parent_id or "")]
         assert 0.8 < float(parent @ vector) < 0.9999
 
 
@@ -65,7 +63,7 @@ def test_only_the_first_half_matures_anything(data: FeedbackData, halves: Halves
         features[halves.second.outliers[name]] = noise / np.linalg.norm(noise, axis=1, keepdims=True)
         changed[name] = replace(images, features=features)
     other = replace(data, outliers=changed)
-    one, two = (Maturation(d, halves, measured(d), 0).try_on(BANK, measured(d)(BANK), {}) for d in (data, other))
+    one, two = (Maturation(d, halves, measured(d), 0).try_on(BANK, measured(d)(BANK)) for d in (data, other))
     assert one is not None
     assert two is not None
     np.testing.assert_array_equal(one.antibodies.vectors, two.antibodies.vectors)
@@ -75,22 +73,23 @@ def test_only_the_first_half_matures_anything(data: FeedbackData, halves: Halves
 
 
 def test_it_is_judged_by_outliers_like_and_unlike_those_that_matured(data: FeedbackData, halves: Halves) -> None:
-    found = Maturation(data, halves, measured(data), 0).try_on(BANK, measured(data)(BANK), {})
+    found = Maturation(data, halves, measured(data), 0).try_on(BANK, measured(data)(BANK))
     assert found is not None
     assert {"like", "unlike", "antibodies"} == set(found.decision.measured)
     alone = replace(data, outliers={"near": data.outliers["near"]})
-    only = Maturation(alone, halves, measured(alone), 0).try_on(BANK, measured(alone)(BANK), {})
+    only = Maturation(alone, halves, measured(alone), 0).try_on(BANK, measured(alone)(BANK))
     assert only is not None
     assert set(only.decision.measured) == {"like", "antibodies"}
 
 
 def test_what_was_matured_before_is_replaced_not_matured_again(data: FeedbackData, halves: Halves) -> None:
     attempt = Maturation(data, halves, measured(data), 0)
-    first = attempt.try_on(BANK, measured(data)(BANK), {})
+    first = attempt.try_on(BANK, measured(data)(BANK))
     assert first is not None
-    again = attempt.try_on(first.bank, first.boundary, first.parents)
+    again = attempt.try_on(first.bank, first.boundary)
     assert again is not None
-    assert set(again.parents.values()) == set(first.parents.values())
+    parents = [[antibody.parent_id for antibody in matured.antibodies.antibodies] for matured in (first, again)]
+    assert parents[0] == parents[1]
     assert not set(first.antibodies.ids) & set(again.bank.ids)
     np.testing.assert_array_equal(first.antibodies.vectors, again.antibodies.vectors)
     # The same antibodies again change nothing, so nothing is gained by them.
@@ -99,7 +98,7 @@ def test_what_was_matured_before_is_replaced_not_matured_again(data: FeedbackDat
 
 def test_without_outliers_enough_nothing_matures(data: FeedbackData, halves: Halves) -> None:
     attempt = Maturation(data, halves, measured(data), 0)
-    assert attempt.try_on(Bank.empty(world.DIM), measured(data)(Bank.empty(world.DIM)), {}) is None
+    assert attempt.try_on(Bank.empty(world.DIM), measured(data)(Bank.empty(world.DIM))) is None
 
 
 def effect(key: str, *d_auroc: float, scope: str = "leave_one_out") -> list[AntibodyEffect]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from db.calls import CallDraft
-from db.records import AntibodyDraft, EffectDraft, GenerationDraft, SessionRecord
+from db.records import EffectDraft, GenerationDraft, SessionRecord
 from db.store import AntibodyStore
 from db.writing import new_id
-from immuno_core.records import Effect, EncoderInfo, ResultRow, Verdict
+from immuno_core.records import Antibody, Effect, EncoderInfo, ResultRow, Verdict
 
 DIM = 4
 ENCODER = EncoderInfo(
@@ -38,15 +38,16 @@ def vector(seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     return values / np.float32(np.linalg.norm(values))
 
 
-def antibody(text: str, *, seed: int | None = 0, **changes: Any) -> AntibodyDraft:
-    values: dict[str, Any] = {
-        "id": new_id(),
-        "kind": "look_alike",
-        "guards": "dog",
-        "status": "accepted",
-        "cosine": 0.5,
-    }
-    return AntibodyDraft(text=text, **(values | {"vector": None if seed is None else vector(seed)} | changes))
+embeddings: dict[str, Any] = {}
+"""Of every antibody made here, by its id; `draft` hands in those of its antibodies."""
+
+
+def antibody(text: str, *, seed: int | None = 0, embedding: Any = None, **changes: Any) -> Antibody:
+    """An antibody of the embedding given, else of that of a seed; None: it was never embedded."""
+    made = Antibody(text, **({"id": new_id(), "guards": "dog", "cosine": 0.5} | changes))
+    if embedding is not None or seed is not None:
+        embeddings[made.id] = vector(seed or 0) if embedding is None else embedding
+    return made
 
 
 def effect(scope: Any = "bank", outlier_set: str = "near", **changes: Any) -> Effect:
@@ -72,7 +73,9 @@ def draft(session_id: str, number: int = 0, **changes: Any) -> GenerationDraft:
         "verdicts": (Verdict("near", f"{number}.png", 0.75, True, "dog", kept.id),),
         "bank": (kept.id,),
     }
-    return GenerationDraft(session_id=session_id, number=number, **(values | changes))
+    values |= changes
+    vectors = {one.id: embeddings[one.id] for one in values["antibodies"] if one.id in embeddings}
+    return GenerationDraft(session_id=session_id, number=number, **({"vectors": vectors} | values))
 
 
 def call(generation: int = 0, subject: str = "dog", reply: str | None = "reply", **changes: Any) -> CallDraft:

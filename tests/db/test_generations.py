@@ -86,7 +86,7 @@ def _broken(session_id: str) -> dict[str, tuple[GenerationDraft, str]]:
     kept, unembedded = whole.antibodies
 
     def proposing(**changes: Any) -> GenerationDraft:
-        return replace(bare, antibodies=(antibody("x", **changes),))
+        return draft(session_id, 1, antibodies=(antibody("x", **changes),), effects=(), verdicts=(), bank=())
 
     return {
         "metrics": (replace(whole, metrics={"when": STARTED}), "metrics.when: datetime cannot be stored as JSON"),
@@ -98,9 +98,14 @@ def _broken(session_id: str) -> dict[str, tuple[GenerationDraft, str]]:
         "kind": (proposing(kind="ugly"), "ck_antibodies_kind"),
         "same id": (replace(bare, antibodies=(kept, replace(unembedded, id=kept.id))), "(?i)unique .*antibodies"),
         "cosine": (proposing(cosine=float("nan")), "the cosine of the antibody 'x' is nan"),
-        "shape": (proposing(vector=np.zeros(3, np.float32)), r"'x' has shape \(3,\), but .* gives \(4,\)"),
-        "NaN": (proposing(vector=np.full(4, np.nan, np.float32)), "'x' is not made of finite"),
-        "integers": (proposing(vector=np.ones(4, np.int64)), r"floating-point numbers \(int64\)"),
+        "shape": (proposing(embedding=np.zeros(3, np.float32)), r"'x' has shape \(3,\), but .* gives \(4,\)"),
+        "NaN": (proposing(embedding=np.full(4, np.nan, np.float32)), "'x' is not made of finite"),
+        "no id": (proposing(id="", seed=None), "the antibody 'x' has no id"),
+        "vector of nobody": (
+            replace(bare, vectors={"nobody": vector(0)}),
+            "an embedding names 'nobody', which is not one",
+        ),
+        "integers": (proposing(embedding=np.ones(4, np.int64)), r"floating-point numbers \(int64\)"),
         "matured": (replace(whole, matured=(MaturedDraft(unembedded.id, vector(1)),)), "is not an embedded antibody"),
         "effect": (replace(whole, effects=(EffectDraft(effect("solo"), "nobody"),)), "an effect names 'nobody'"),
         "effect of nothing": (
@@ -261,7 +266,7 @@ def test_a_matured_embedding_stays_in_force_down_its_line_only(store: AntibodySt
 
 def test_vectors_are_little_endian_float32_bytes(store: AntibodyStore, session: SessionRecord) -> None:
     big_endian = vector(5).astype(">f8")
-    one = antibody("x", vector=big_endian)
+    one = antibody("x", embedding=big_endian)
     store.save_generation(draft(session.id, antibodies=(one,), effects=(), verdicts=(), bank=(one.id,)))
     with reading(store._engine) as transaction:
         raw, dim, dtype = transaction.execute(text("SELECT vector, dim, dtype FROM embeddings")).one()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation.space import Bank, Space
 from immuno_core.features import FeatureSet, FloatArray, IntArray
-from immuno_core.records import Split
+from immuno_core.records import Antibody, Split
 
 
 def unit(array: NDArray[Any]) -> FloatArray:
@@ -42,14 +42,7 @@ def named(images: FeatureSet, labels: IntArray) -> FeatureSet:
 
 def bank_of(vectors: FloatArray) -> Bank:
     """Antibodies a0, a1, ... that guard class 0."""
-    count = len(vectors)
-    return Bank(
-        ids=tuple(f"a{j}" for j in range(count)),
-        texts=tuple(f"text {j}" for j in range(count)),
-        kinds=("look_alike",) * count,
-        guards=("class 0",) * count,
-        vectors=vectors,
-    )
+    return Bank(tuple(Antibody(f"text {j}", guards="class 0", id=f"a{j}") for j in range(len(vectors))), vectors)
 
 
 def make_space(

@@ -52,7 +52,7 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
     from db.store import chosen_generation
     from evaluation.antibodies.bank_files import write_bank_jsonl
     from immuno_core.errors import SetupError
-    from immuno_core.records import MATURATION, ProposedAntibody
+    from immuno_core.records import MATURATION
 
     if file.suffix not in (".jsonl", ".parquet"):
         raise SetupError(f"{file}: a bank is exported as .jsonl or .parquet; name a file that ends so")
@@ -62,14 +62,13 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
         stored, imported = store.bank(chosen.id), is_imported(owner)
         found = store.antibodies(owner.id, generation=chosen.number) if imported else stored.antibodies
     if file.suffix == ".jsonl":
-        found = tuple(one for one in found if one.origin != MATURATION)
-    texts = tuple(ProposedAntibody(one.text, one.kind, one.guards, one.rationale) for one in found)
+        found = tuple(antibody for antibody in found if antibody.origin != MATURATION)
     if file.suffix == ".jsonl":
-        write_bank_jsonl(file, texts)
+        write_bank_jsonl(file, found)
     elif imported:
         raise SetupError(f"session '{session}' was imported as texts, which no encoder is tied to; export it as .jsonl")
     else:
-        write_bank_parquet(file, EmbeddedBank(texts, stored.vectors, owner.encoder))
+        write_bank_parquet(file, EmbeddedBank(stored.antibodies, stored.vectors, owner.encoder))
     if as_json:
         print_json([{"file": str(file), "generation": chosen.number, "antibodies": len(found)}])
     else:

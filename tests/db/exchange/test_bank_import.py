@@ -15,7 +15,7 @@ from db.records import SessionRecord
 from db.store import AntibodyStore, open_store
 from immuno.cli.db import group
 from immuno_core.errors import SetupError
-from immuno_core.records import ProposedAntibody
+from immuno_core.records import Antibody
 from tests.db.build import draft, make_session
 
 FILES = {
@@ -55,7 +55,7 @@ def test_a_file_becomes_a_generation_that_says_where_it_is_from(path: Path, tmp_
 
 def test_another_content_is_the_next_generation(store: AntibodyStore) -> None:
     for i in (0, 1, 0):
-        husky = ProposedAntibody(f"husky {i}", "look_alike", "dog", "fur")
+        husky = Antibody(f"husky {i}", "look_alike", "dog", "fur")
         found = import_bank(store, "shared", [husky, husky], BankSource("a.txt", f"{i}" * 64))
         assert (found.generation.number, found.generation.proposed) == (i, 1)
     assert [one.number for one in store.generations()] == [0, 1]
@@ -66,7 +66,7 @@ def test_another_content_is_the_next_generation(store: AntibodyStore) -> None:
 def test_a_session_of_the_loop_is_left_alone(store: AntibodyStore, session: SessionRecord) -> None:
     store.save_generation(draft(session.id))
     with pytest.raises(SetupError, match=r"'alpha' in .* is a session of its own; .* --session"):
-        import_bank(store, "alpha", [ProposedAntibody("husky", "look_alike", "dog")], BankSource("a.txt", "0" * 64))
+        import_bank(store, "alpha", [Antibody("husky", "look_alike", "dog")], BankSource("a.txt", "0" * 64))
     assert len(store.generations()) == 1
     with pytest.raises(SetupError, match="cannot name a session"):
         import_bank(store, " ", [], BankSource("a.txt", "0" * 64))

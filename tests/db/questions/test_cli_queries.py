@@ -109,7 +109,7 @@ def test_what_csv_says_of_nothing_of_nan_and_of_a_mapping(filled: Path) -> None:
     first, *_ = csv.DictReader(io.StringIO(printed(filled, "generations", "--csv")))
     assert (first["parent"], first["accepted"], first["metrics"]) == ("", "True", '{"mean_fpr95": 0.5}')
     empty = printed(filled, "antibodies", "--class", "nobody", "--csv")
-    assert empty.startswith("id,session,generation_id,")
+    assert empty.startswith("text,kind,guards,rationale,id,status,")
     assert len(empty.splitlines()) == 1
 
 

@@ -38,10 +38,10 @@ def toward(*values: float) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 @pytest.fixture
 def world(store: AntibodyStore, session: SessionRecord) -> World:
-    robot = antibody("robot dog", vector=toward(1, 0, 0, 0))
-    statue = antibody("statue of a dog", vector=toward(0.8, 0.6, 0, 0))
+    robot = antibody("robot dog", embedding=toward(1, 0, 0, 0))
+    statue = antibody("statue of a dog", embedding=toward(0.8, 0.6, 0, 0))
     dog = antibody("dog", seed=None, cosine=None, status="rejected", reason="names the class")
-    moon = antibody("wolf on the moon", vector=toward(0, 0, 2, 0), guards="wolf", kind="contextual")
+    moon = antibody("wolf on the moon", embedding=toward(0, 0, 2, 0), guards="wolf", kind="contextual")
     first = draft(
         session.id,
         antibodies=(robot, statue, dog),
@@ -155,11 +155,11 @@ def test_nearest_is_what_numpy_says(store: AntibodyStore, session: SessionRecord
 
 def test_an_equal_text_of_another_session_is_nearest_of_all_but_another_encoder_is_not_compared(world: World) -> None:
     other = make_session(world.store, "beta")
-    twin = antibody("robot dog", vector=toward(1, 0, 0, 0))
+    twin = antibody("robot dog", embedding=toward(1, 0, 0, 0))
     world.store.save_generation(draft(other.id, antibodies=(twin,), effects=(), verdicts=(), bank=(twin.id,)))
     foreign = EncoderInfo(**{name: getattr(ENCODER, name) for name in EncoderInfo.__slots__} | {"precision": "bf16"})
     third = make_session(world.store, "gamma", encoder=foreign)
-    far = antibody("something else", vector=toward(1, 0, 0, 0))
+    far = antibody("something else", embedding=toward(1, 0, 0, 0))
     world.store.save_generation(draft(third.id, antibodies=(far,), effects=(), verdicts=(), bank=(far.id,)))
     found = nearest(world.store, world.robot)
     assert (found[0].id, found[0].similarity, found[0].session) == (twin.id, 1.0, "beta")

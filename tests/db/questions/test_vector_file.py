@@ -235,7 +235,9 @@ def test_the_check_tells_of_a_missing_trigger(path: Path) -> None:
 
 
 def test_directions_in_the_file_are_of_unit_length(store: AntibodyStore, session: SessionRecord, path: Path) -> None:
-    odd = tuple(antibody(str(i), vector=v) for i, v in enumerate((3e38 * vector(1), 1e-38 * vector(2), 0 * vector(3))))
+    odd = tuple(
+        antibody(str(i), embedding=v) for i, v in enumerate((3e38 * vector(1), 1e-38 * vector(2), 0 * vector(3)))
+    )
     store.save_generation(draft(session.id, antibodies=odd, effects=(), verdicts=(), bank=()))
     with reading(store.engine) as transaction:
         found = vector_file.mapped(transaction, str(path), ENCODER.digest, DIM)

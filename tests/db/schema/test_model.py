@@ -22,12 +22,12 @@ from db.questions.judging import judgements
 from db.questions.nearest import nearest_to_vector
 from db.questions.ranking import top
 from db.questions.stats import stats
-from db.records import AntibodyDraft, EffectDraft, MaturedDraft
+from db.records import EffectDraft, MaturedDraft
 from db.store import AntibodyStore, open_store
 from db.writing import new_id
 from immuno_core.errors import SetupError
-from immuno_core.records import Verdict
-from tests.db.build import ENCODER, call, draft, effect, make_session, vector
+from immuno_core.records import Antibody, Verdict
+from tests.db.build import ENCODER, antibody, call, draft, effect, embeddings, make_session, vector
 from tests.db.postgres import Server
 
 EXAMPLES = int(os.environ.get("IMMUNO_TEST_EXAMPLES", "4"))
@@ -44,7 +44,7 @@ class Generation:
     number: int
     parent: int | None
     accepted: bool
-    antibodies: list[AntibodyDraft]
+    antibodies: list[Antibody]
     bank: dict[str, np.ndarray[Any, np.dtype[np.float32]]]
     effects: list[EffectDraft]
     verdicts: list[Verdict]
@@ -56,7 +56,7 @@ class Session:
     generations: list[Generation] = field(default_factory=list)
     calls: dict[tuple[int, str, str], str] = field(default_factory=dict)
 
-    def antibodies(self) -> list[tuple[int, AntibodyDraft]]:
+    def antibodies(self) -> list[tuple[int, Antibody]]:
         return [(one.number, each) for one in self.generations for each in one.antibodies]
 
 
@@ -141,13 +141,11 @@ class Machine(RuleBasedStateMachine):
         parent = next((one for one in known.generations if one.number == new.parent), None)
         if parent is not None and key in parent.bank:
             return parent.bank[key]
-        return next(
-            each.vector for _, each in [*known.antibodies(), *((0, a) for a in new.antibodies)] if each.id == key
-        )
+        return embeddings[key]
 
     def _drawn(self, data: st.DataObject, known: Session) -> Generation:
         number = len(known.generations)
-        antibodies: dict[tuple[str, str], AntibodyDraft] = {}
+        antibodies: dict[tuple[str, str], Antibody] = {}
         for text, guards, seed, status in data.draw(
             st.lists(
                 st.tuples(
@@ -159,15 +157,14 @@ class Machine(RuleBasedStateMachine):
                 max_size=4,
             )
         ):
-            made = None if seed is None else vector(seed)
-            kept: Any = status if made is not None else "rejected"
-            one = AntibodyDraft(new_id(), text, "look_alike", guards, kept, vector=made)
+            kept: Any = "rejected" if seed is None else status
+            one = antibody(text, seed=seed, guards=guards, status=kept)
             antibodies.setdefault((text, guards), one)
         own = list(antibodies.values())
         parent = data.draw(st.none() | st.sampled_from([one.number for one in known.generations])) if number else None
         new = Generation(number, parent, data.draw(st.booleans()), own, {}, [], [])
-        embedded = [each for _, each in known.antibodies() if each.vector is not None]
-        embedded += [each for each in own if each.vector is not None]
+        embedded = [each for _, each in known.antibodies() if each.id in embeddings]
+        embedded += [each for each in own if each.id in embeddings]
         for one in (
             data.draw(st.lists(st.sampled_from(embedded), unique_by=lambda a: a.id, max_size=4)) if embedded else ()
         ):
@@ -239,7 +236,7 @@ class Machine(RuleBasedStateMachine):
                     gains[str(each.antibody_id)].append(each.effect.gain)
         judged = [(name, g.number, v.set_name, v.accepted) for name, g in generations for v in _sorted(g.verdicts)]
         embedded = {
-            a.id: a.vector for known in self.model.values() for _, a in known.antibodies() if a.vector is not None
+            a.id: embeddings[a.id] for known in self.model.values() for _, a in known.antibodies() if a.id in embeddings
         }
         cosines = {key: float(one.astype(float) @ vector(7).astype(float)) for key, one in embedded.items()}
         expected = sorted(cosines, key=lambda key: (-round(cosines[key] / _length(embedded[key]), 6), key))[:5]

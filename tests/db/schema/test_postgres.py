@@ -74,7 +74,7 @@ def fill(store: AntibodyStore, count: int, dim: int) -> np.ndarray[Any, np.dtype
     for name, sign, digest in (("alpha", 1, "v"), ("beta", -1, "u")):
         encoder = EncoderInfo(**{**_values(ENCODER), "dim": dim, "weights_digest": digest * 64})
         session = make_session(store, name, encoder=encoder)
-        own = tuple(antibody(f"{name} {i}", vector=sign * one) for i, one in enumerate(vectors))
+        own = tuple(antibody(f"{name} {i}", embedding=sign * one) for i, one in enumerate(vectors))
         store.save_generation(draft(session.id, antibodies=own, effects=(), verdicts=(), bank=()))
     return vectors
 
@@ -137,7 +137,7 @@ def test_the_check_counts_what_the_index_lacks(store: AntibodyStore, url: str) -
 def test_a_vector_of_any_length_has_a_direction(store: AntibodyStore) -> None:
     session = make_session(store)
     vectors = [np.array([3e38, 0, 0, 0]), np.array([1e-38, 0, 0, 0]), np.zeros(4)]
-    own = tuple(antibody(str(i), vector=one.astype(np.float32)) for i, one in enumerate(vectors))
+    own = tuple(antibody(str(i), embedding=one.astype(np.float32)) for i, one in enumerate(vectors))
     store.save_generation(draft(session.id, antibodies=own, effects=(), verdicts=(), bank=()))
     with reading(store.engine) as transaction:
         found = transaction.scalars(text("SELECT half::text FROM halves ORDER BY embedding_id")).all()

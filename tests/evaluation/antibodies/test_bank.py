@@ -15,7 +15,7 @@ from evaluation.antibodies.bank_files import read_bank_file, write_bank_jsonl
 from evaluation.space import Bank
 from immuno_core.errors import SetupError
 from immuno_core.files import write_atomically
-from immuno_core.records import ProposedAntibody
+from immuno_core.records import Antibody
 from tests.evaluation.synthetic import bank_of, unit_rows
 
 
@@ -33,7 +33,7 @@ def test_what_is_written_as_jsonl_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, str, str]]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any" / "bank.jsonl"
-    bank = [ProposedAntibody(t.strip(), kind, t.strip(), r.strip()) for t, kind, r in entries]  # type: ignore[arg-type]
+    bank = [Antibody(t.strip(), kind, t.strip(), r.strip()) for t, kind, r in entries]  # type: ignore[arg-type]
     write_bank_jsonl(path, bank)
     assert read_bank_file(path) == bank
 
@@ -46,26 +46,26 @@ def test_jsonl_needs_text_kind_and_guards_and_ignores_what_else_an_export_holds(
     ]
     path = write(tmp_path, "b.jsonl", "\ufeff\n" + "\r\n\n".join(json.dumps(line) for line in lines) + "\n")
     assert read_bank_file(path) == [
-        ProposedAntibody("whale", "look_alike", "fish", "same outline"),
-        ProposedAntibody("a fish in lava", "contextual", "fish"),
-        ProposedAntibody("fog", "contextual", ""),
+        Antibody("whale", "look_alike", "fish", "same outline"),
+        Antibody("a fish in lava", "contextual", "fish"),
+        Antibody("fog", "contextual", ""),
     ]
 
 
 def test_an_eoe_file_gives_look_alikes_of_its_classes(tmp_path: Path) -> None:
     path = write(tmp_path, "eoe.json", json.dumps({"tench": ["green snake", "zucchini"], "goldfish": ["koi"]}))
     assert read_bank_file(path) == [
-        ProposedAntibody("green snake", "look_alike", "tench"),
-        ProposedAntibody("zucchini", "look_alike", "tench"),
-        ProposedAntibody("koi", "look_alike", "goldfish"),
+        Antibody("green snake", "look_alike", "tench"),
+        Antibody("zucchini", "look_alike", "tench"),
+        Antibody("koi", "look_alike", "goldfish"),
     ]
 
 
 def test_a_plain_list_guards_no_class_in_particular(tmp_path: Path) -> None:
     path = write(tmp_path, "nouns.TXT", "whale\r\n\n  submarine \n")
     assert read_bank_file(path) == [
-        ProposedAntibody("whale", "look_alike", ""),
-        ProposedAntibody("submarine", "look_alike", ""),
+        Antibody("whale", "look_alike", ""),
+        Antibody("submarine", "look_alike", ""),
     ]
 
 
@@ -123,7 +123,7 @@ def test_take_and_concat_keep_everything_together() -> None:
 
 def test_a_bank_of_a_file_is_numbered() -> None:
     vectors = unit_rows(np.random.default_rng(0), 2, 6)
-    bank = Bank.of([ProposedAntibody("x", "contextual", "fish"), ProposedAntibody("x", "look_alike", "")], vectors)
+    bank = Bank.of([Antibody("x", "contextual", "fish"), Antibody("x", "look_alike", "")], vectors)
     assert bank.ids == ("0", "1")
     assert bank.kinds == ("contextual", "look_alike")
     assert bank.guards == ("fish", "")
@@ -135,11 +135,8 @@ def test_a_bank_that_does_not_hold_together_is_refused() -> None:
     broken[1] = np.nan
     good = bank_of(vectors)
     bad: list[tuple[Callable[[], Bank], str]] = [
-        (lambda: Bank(("a",), ("x", "y"), good.kinds, good.guards, vectors), "1 ids, 2 texts"),
-        (
-            lambda: Bank(("a", "a"), good.texts, good.kinds, good.guards, vectors),
-            "two antibodies of a bank have the id",
-        ),
+        (lambda: Bank(good.antibodies[:1], vectors), "1 antibodies and 2 vectors"),
+        (lambda: Bank((Antibody("x", id="a"), Antibody("y", id="a")), vectors), "two antibodies of a bank have the id"),
         (lambda: bank_of(broken), "row 1"),
         (lambda: bank_of(vectors * 2), "unit norm"),
         (lambda: good.concat(bank_of(unit_rows(np.random.default_rng(0), 1, 5))), "5 dimensions"),
@@ -166,9 +163,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_without_takes_out_what_is_named_and_ignores_what_is_not_there() -> None:
-    whole = Bank.of(
-        [ProposedAntibody(f"a thing {i}", "look_alike", "fish") for i in range(3)], np.eye(3, dtype=np.float32)
-    )
+    whole = Bank.of([Antibody(f"a thing {i}", "look_alike", "fish") for i in range(3)], np.eye(3, dtype=np.float32))
     left = whole.without({whole.ids[1], "nowhere"})
     assert left.ids == (whole.ids[0], whole.ids[2])
     assert left.vectors.tolist() == whole.vectors[[0, 2]].tolist()

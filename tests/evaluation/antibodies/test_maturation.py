@@ -8,6 +8,7 @@ import pytest
 from evaluation.antibodies.maturation import mature
 from evaluation.space import Bank
 from immuno_core.errors import SetupError
+from immuno_core.records import MATURATION, Antibody, AntibodyKind
 
 
 def unit(rows: list[list[float]]) -> np.ndarray:
@@ -16,8 +17,9 @@ def unit(rows: list[list[float]]) -> np.ndarray:
 
 
 def bank(vectors: np.ndarray) -> Bank:
-    names = tuple("abc"[: len(vectors)])
-    return Bank(names, names, ("look_alike", "contextual", "look_alike")[: len(vectors)], names, vectors)
+    kinds: tuple[AntibodyKind, ...] = ("look_alike", "contextual", "look_alike")
+    named = zip("abc", kinds, vectors, strict=False)
+    return Bank(tuple(Antibody(name, kind, name, id=name) for name, kind, _ in named), vectors)
 
 
 BANK = bank(unit([[1, 0, 0], [0, 1, 0], [0, 0, 1]]))
@@ -37,6 +39,8 @@ def test_it_is_the_weighted_mean_with_the_normalised_mean_of_its_outliers() -> N
         ("look_alike",),
         ("a",),
     )
+    (matured,) = found.antibodies
+    assert (matured.parent_id, matured.relation, matured.origin) == ("a", "matured", MATURATION)
 
 
 def test_it_takes_at_least_five_outliers() -> None:

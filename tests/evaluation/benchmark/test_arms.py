@@ -18,7 +18,7 @@ from evaluation.space import Bank, Space
 from immuno_core.config.methods import Arm
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray
-from immuno_core.records import EncoderInfo, text_digest
+from immuno_core.records import Antibody, EncoderInfo, text_digest
 from tests.evaluation.synthetic import unit
 
 DIM = 24
@@ -54,14 +54,11 @@ def filled(template: str, texts: Sequence[str]) -> list[str]:
 
 
 def bank(size: int = 20) -> Bank:
-    texts = tuple(f"antibody {j}" for j in range(size))
-    return Bank(
-        ids=tuple(f"a{j}" for j in range(size)),
-        texts=texts,
-        kinds=tuple("contextual" if j % 3 else "look_alike" for j in range(size)),
-        guards=tuple([*CLASSES, ""][j % 5] for j in range(size)),
-        vectors=vectors_of(texts),
+    antibodies = tuple(
+        Antibody(f"antibody {j}", "contextual" if j % 3 else "look_alike", [*CLASSES, ""][j % 5], id=f"a{j}")
+        for j in range(size)
     )
+    return Bank(antibodies, vectors_of([antibody.text for antibody in antibodies]))
 
 
 def space(size: int = 20, classes: tuple[str, ...] = CLASSES) -> Space:
@@ -145,7 +142,8 @@ def test_shuffled_lets_no_antibody_guard_its_own_class(seed: int) -> None:
 
 
 def test_shuffled_leaves_guards_that_are_no_known_class_and_needs_two_classes() -> None:
-    strangers = replace(space(), bank=replace(bank(), guards=("tench",) * 20))
+    antibodies = tuple(replace(antibody, guards="tench") for antibody in bank().antibodies)
+    strangers = replace(space(), bank=replace(bank(), antibodies=antibodies))
     assert arms(strangers).space("shuffled", PLAIN).bank.guards == ("tench",) * 20
     with pytest.raises(SetupError, match="at least two known classes"):
         arms(space(classes=("fish",))).space("shuffled", PLAIN)

@@ -12,17 +12,13 @@ from evaluation.benchmark.leakage import Leak, leaks, without
 from evaluation.miniworld.vocabulary import FILLERS, KNOWN_CLASSES, LOOK_ALIKES, UNSEEN_CONTEXTS
 from evaluation.miniworld.world import draw_image
 from evaluation.space import Bank
+from immuno_core.records import Antibody
 from tests.evaluation.synthetic import unit_rows
 
 
 def bank(*texts: str, guards: str = "fish") -> Bank:
-    return Bank(
-        ids=tuple(f"a{j}" for j in range(len(texts))),
-        texts=texts,
-        kinds=("look_alike",) * len(texts),
-        guards=(guards,) * len(texts),
-        vectors=unit_rows(np.random.default_rng(0), len(texts), 8),
-    )
+    antibodies = tuple(Antibody(text, guards=guards, id=f"a{j}") for j, text in enumerate(texts))
+    return Bank(antibodies, unit_rows(np.random.default_rng(0), len(texts), 8))
 
 
 def how(text: str, *labels: str, guards: str = "fish") -> str | None:

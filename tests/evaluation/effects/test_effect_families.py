@@ -51,7 +51,8 @@ def make_bank(space: Space, kinds: str) -> Bank:
         if kind == "n":
             vectors[j] = -space.texts[j % len(space.texts)]
     guards = tuple("" if j % 3 == 2 else space.classes[j % len(space.classes)] for j in range(len(vectors)))
-    return replace(space.bank, vectors=vectors, guards=guards)
+    antibodies = zip(space.bank.antibodies, guards, strict=True)
+    return Bank(tuple(replace(antibody, guards=name) for antibody, name in antibodies), vectors)
 
 
 def with_rows(space: Space, rows: list[int]) -> Space:
