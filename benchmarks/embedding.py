@@ -232,10 +232,10 @@ def measure(case: Case, device: str, repetitions: int) -> dict[str, Any]:
     }
 
 
-def best_workers(loop: Loop, files: Sequence[str]) -> int:
-    """Return the number of loader processes with which the loop is fastest."""
+def best_workers(loop: Loop, files: Sequence[str], counts: Sequence[int] = ()) -> int:
+    """Return the number of loader processes, of `counts` or else all worth trying, with which the loop is fastest."""
     cores = os.cpu_count() or 1
-    counts = sorted({0, 1, 2, *(n for n in (4, 8, 16) if n <= cores)})
+    counts = counts or sorted({0, 1, 2, *(n for n in (4, 8, 16) if n <= cores)})
     rates = {}
     for count in counts:
         loop.embed(files[: 2 * loop.batch], count)  # starts them
