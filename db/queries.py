@@ -262,9 +262,9 @@ def results(transaction: Transaction, run_id: str) -> tuple[ResultRow, ...]:
     """Return a run's lines, in the order in which they were saved."""
     query = select(m.Result).where(m.Result.run_id == run_id).order_by(m.Result.id)
     return tuple(
-        ResultRow(
-            **_columns(row, "id", "run_id", "intervals"),
-            intervals={metric: (low, high) for metric, (low, high) in row.intervals.items()},
+        ResultRow.from_dict(
+            _columns(row, "id", "run_id", "intervals")
+            | {"intervals": {metric: (low, high) for metric, (low, high) in row.intervals.items()}}
         )
         for row in transaction.scalars(query)
     )

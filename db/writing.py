@@ -7,7 +7,7 @@ of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from itertools import islice
@@ -378,7 +378,7 @@ def result_rows(run_id: str, rows: Iterable[Any]) -> list[dict[str, Any]]:
     """Return the columns of a run's lines (immuno_core.records.ResultRow)."""
     return [
         {"id": new_id(), "run_id": run_id}
-        | (values := asdict(row))
-        | numbers({name: values[name] for name in RESULT_NUMBERS})
+        | {name: value for name, value in row.as_dict().items() if name not in row.metrics}
+        | numbers({name: row.metrics.get(name) for name in RESULT_NUMBERS})
         for row in rows
     ]

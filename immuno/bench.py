@@ -319,7 +319,7 @@ class _Bench:
         for row in rows:
             one = figures.get((row.method, row.ood))
             if one is not None:
-                clean = {"antibodies": len(bank), "fpr95_id": one.fpr95_id, "auroc": one.auroc}
+                clean = {"antibodies": len(bank), **{name: one.metrics[name] for name in ("fpr95_id", "auroc")}}
                 row = replace(row, extra={**row.extra, "without_leaks": clean})
             found.append(row)
         return tuple(found)
@@ -362,7 +362,7 @@ class _Bench:
             "encoder": {**asdict(encoder), "digest": encoder.digest},
             "versions": run.versions,
             "git_sha": run.git_sha,
-            "rows": [asdict(row) for row in rows],
+            "rows": [row.as_dict() for row in rows],
             "verdict": verdict,
             "left_out": dict(measured.left_out),
             "unseen": _unseen(space, test.outliers, history),

@@ -6,7 +6,8 @@ Score direction everywhere: higher = more in-distribution; a sample is accepted 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 Split = Literal["fit", "feedback", "test"]
@@ -155,42 +156,39 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One line of results.json: a method on one outlier set. Metrics are shares in [0, 1]."""
+    """A method on one outlier set. What can be measured is listed once, in evaluation.metrics.METRICS."""
 
     method: str
-    params: dict[str, Any]
+    params: Mapping[str, Any]
     seed: int
     ood: str
     n_id: int
     n_ood: int
-    auroc: float
-    aupr_in: float
-    aupr_out: float
-    fpr95_id: float
-    """Share of outliers accepted at the threshold that accepts 95 % of known samples (MCM, NegLabel, EOE papers)."""
-    fpr95_ood: float
-    """Share of known samples rejected at the threshold that rejects 95 % of outliers (OpenOOD, pytorch-ood)."""
-    id_accuracy: float
+    metrics: Mapping[str, float | None]
+    """By name; None where undefined. Shares in [0, 1], but for what the table of metrics calls a score."""
     antibodies: int = 0
     arm: str = ""
     """Which antibodies they are (evaluation.benchmark.arms); "" where the score uses none."""
-    h_score: float | None = None
-    """Harmonic mean of id_accuracy and auroc."""
-    oscr: float | None = None
-    """Area under correct classification rate against outliers accepted (Dhamija et al., NeurIPS 2018)."""
-    threshold: float | None = None
-    """The deployed threshold: accepts 95 % of known *feedback* samples. It and what follows are None without them."""
-    acceptance: float | None = None
-    """Share of known test samples accepted at the deployed threshold."""
-    rejection: float | None = None
-    """Share of outliers rejected at the deployed threshold."""
-    accepted_accuracy: float | None = None
-    """Share of the accepted known test samples that are rightly classified; None where none is accepted."""
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """95 % bootstrap intervals (evaluation.bootstrap) of the metrics named."""
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def score(self) -> str:
         """The name of its score; `method` is its label, which may be another."""
         return str(self.extra.get("score", self.method))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as a line of results.json: flat, each metric under its own name."""
+        own = {key: getattr(self, key) for key in _ROW_FIELDS if key != "metrics"}
+        intervals, extra = own.pop("intervals"), own.pop("extra")
+        return {**own, **self.metrics, "intervals": dict(intervals), "extra": extra}
+
+    @classmethod
+    def from_dict(cls, line: Mapping[str, Any]) -> Self:
+        """Read a line that `as_dict` made: what is no field of its own is a metric."""
+        metrics = {key: value for key, value in line.items() if key not in _ROW_FIELDS}
+        return cls(**{key: value for key, value in line.items() if key in _ROW_FIELDS}, metrics=metrics)
+
+
+_ROW_FIELDS = tuple(one.name for one in fields(ResultRow))

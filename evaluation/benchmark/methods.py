@@ -25,8 +25,6 @@ from immuno_core.features import Embedder, FeatureSet
 from immuno_core.records import ResultRow
 
 REPLICATES = 1000
-INTERVALS = ("auroc", "fpr95_id", "fpr95_ood", "id_accuracy")
-"""The metrics whose intervals a row carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +147,8 @@ def measure_methods(
         right = method.fitted.predict(known.features) == classes
         names = (images.name for images in outliers)
         found[method.label] = MethodScores(of_known, right, dict(zip(names, of_outliers, strict=True)))
-    resampled = resample(found, seed=seed, count=replicates, names=INTERVALS)
+    with_interval = [name for name, metric in metrics.METRICS.items() if metric.interval]
+    resampled = resample(found, seed=seed, count=replicates, names=with_interval)
     rows = tuple(
         _row(method, found[method.label], images, resampled, seed) for method in fitted.methods for images in outliers
     )
@@ -215,9 +214,7 @@ def _fit(one: Planned, arms: Arms, local: _LocalAnswers) -> FittedMethod:
 def _row(
     method: FittedMethod, measured: MethodScores, images: FeatureSet, resampled: Replicates, seed: int
 ) -> ResultRow:
-    known, right, outliers = measured.known, measured.right, measured.outliers[images.name]
-    accuracy, auroc = float(right.mean()), metrics.auroc(known, outliers)
-    deployed = None if method.threshold is None else metrics.deployed(known, right, outliers, method.threshold)
+    outliers = measured.outliers[images.name]
     extra: dict[str, Any] = {} if method.label == method.score.name else {"score": method.score.name}
     if method.fitted.chosen:
         extra["chosen"] = method.fitted.chosen
@@ -226,22 +223,11 @@ def _row(
         params=method.score.params,
         seed=seed,
         ood=images.name,
-        n_id=len(known),
+        n_id=len(measured.known),
         n_ood=len(outliers),
-        auroc=auroc,
-        aupr_in=metrics.aupr_in(known, outliers),
-        aupr_out=metrics.aupr_out(known, outliers),
-        fpr95_id=metrics.fpr95_id(known, outliers),
-        fpr95_ood=metrics.fpr95_ood(known, outliers),
-        id_accuracy=accuracy,
+        metrics=metrics.measure(metrics.Scored(measured.known, measured.right, outliers, method.threshold)),
         antibodies=len(method.space.bank) if method.score.uses_bank else 0,
         arm=method.arm,
-        h_score=metrics.h_score(accuracy, auroc),
-        oscr=metrics.oscr(known, right, outliers),
-        threshold=deployed.threshold if deployed else None,
-        acceptance=deployed.acceptance if deployed else None,
-        rejection=deployed.rejection if deployed else None,
-        accepted_accuracy=deployed.accepted_accuracy if deployed else None,
         intervals=resampled.intervals(method.label, images.name),
         extra=extra,
     )

@@ -72,8 +72,8 @@ class MeasuredRow(Protocol):
         ...
 
     @property
-    def fpr95_id(self) -> float | None:
-        """A share; None where undefined."""
+    def metrics(self) -> Mapping[str, float | None]:
+        """Shares, None where undefined; see `evaluation.metrics.METRICS`."""
         ...
 
 
@@ -128,7 +128,10 @@ def _group(lines: Sequence[MeasuredRow]) -> Group:
 
 def _mean(lines: Sequence[MeasuredRow], sets: Sequence[str]) -> float:
     """Mean FPR95 over sets, of each over its seeds; infinite unless it was measured on every one."""
-    found = [[row.fpr95_id for row in lines if row.ood == name and row.fpr95_id is not None] for name in sets]
+    found = [
+        [value for row in lines if row.ood == name and (value := row.metrics.get("fpr95_id")) is not None]
+        for name in sets
+    ]
     return fmean(fmean(values) for values in found) if found and all(found) else inf
 
 

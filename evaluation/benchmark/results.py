@@ -18,18 +18,27 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from evaluation.bootstrap import METRICS
+from evaluation.metrics import METRICS
 from evaluation.scores.base import Floats
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.files import write_atomically
 from immuno_core.records import ResultRow
 from immuno_core.text import safe_cell
+
+
+def _row(line: Any) -> Any:
+    """A line of results.json as the fields of its record: those of metrics that are not known here are ignored."""
+    if not isinstance(line, Mapping):
+        return line
+    own = {one.name: line[one.name] for one in fields(ResultRow) if one.name in line}
+    return own | {"metrics": {name: line.get(name) for name in METRICS}}
 
 
 class _Contract(BaseModel):
@@ -41,7 +50,7 @@ class _Contract(BaseModel):
     encoder: dict[str, Any]
     versions: dict[str, str]
     git_sha: str | None
-    rows: tuple[ResultRow, ...]
+    rows: tuple[Annotated[ResultRow, BeforeValidator(_row)], ...]
     verdict: dict[str, Any]
 
 
@@ -76,24 +85,22 @@ def read_results(path: Path) -> dict[str, Any]:
     return raw
 
 
-_BOUNDS = tuple(f"{metric}_{end}" for metric in METRICS for end in ("low", "high"))
-CSV_COLUMNS = (
-    *("method", "arm", "ood", "seed", "n_id", "n_ood", "antibodies"),
-    *METRICS,
-    *("threshold", "acceptance", "rejection", "accepted_accuracy"),
-    *_BOUNDS,
-    *("params", "extra"),
-)
+def csv_columns() -> tuple[str, ...]:
+    """Return the columns of `results.csv`, in order."""
+    bounds = (f"{name}_{end}" for name, metric in METRICS.items() if metric.resampled for end in ("low", "high"))
+    own = ("method", "arm", "ood", "seed", "n_id", "n_ood", "antibodies")
+    return (*own, *METRICS, *bounds, "params", "extra")
 
 
 def write_csv(path: Path, rows: Iterable[ResultRow]) -> None:
-    """Write `results.csv`, whole or not at all: UTF-8, columns CSV_COLUMNS.
+    """Write `results.csv`, whole or not at all: UTF-8, columns csv_columns().
 
     A text that a spreadsheet would run as a formula is prefixed with an apostrophe. Raises ImmunoError, and writes
     nothing, for parameters that are not strict JSON.
     """
     content = io.StringIO(newline="")
-    writer = csv.DictWriter(content, CSV_COLUMNS)  # lines end in CR LF (RFC 4180), so that both are quoted in texts
+    # Lines end in CR LF (RFC 4180), so that both are quoted in texts.
+    writer = csv.DictWriter(content, csv_columns(), extrasaction="ignore")
     writer.writeheader()
     try:
         for row in rows:
@@ -109,10 +116,8 @@ def _line(row: ResultRow) -> dict[str, Any]:
         for metric, ends in row.intervals.items()
         for end, value in zip(("low", "high"), ends, strict=True)
     }
-    line = {name: getattr(row, name) for name in CSV_COLUMNS if name not in _BOUNDS} | {
-        name: bounds.get(name) for name in _BOUNDS
-    }
-    return line | {name: json.dumps(line[name], ensure_ascii=False, allow_nan=False) for name in ("params", "extra")}
+    texts = {name: json.dumps(getattr(row, name), ensure_ascii=False, allow_nan=False) for name in ("params", "extra")}
+    return {**row.as_dict(), **bounds, **texts}
 
 
 def rows_of(results: Mapping[str, Any]) -> tuple[ResultRow, ...]:

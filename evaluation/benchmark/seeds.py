@@ -22,13 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation.bootstrap import METRICS
+from evaluation.metrics import METRICS
 from immuno_core.errors import SetupError
 from immuno_core.files import write_atomically
 from immuno_core.records import ResultRow
-
-SUMMARISED = (*METRICS, "threshold", "acceptance", "rejection", "accepted_accuracy")
-"""The numbers of a ResultRow that a summary has."""
 
 
 class Spread(NamedTuple):
@@ -47,7 +44,7 @@ class SeedRow:
     arm: str
     ood: str | None
     spreads: dict[str, Spread | None]
-    """By metric, all of SUMMARISED; None where a run did not measure it."""
+    """By metric, all of METRICS; None where a run did not measure it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +123,7 @@ def _over_seeds(
     method: str, arm: str, ood: str | None, runs: Sequence[dict[tuple[str, str], ResultRow]], sets: Sequence[str]
 ) -> SeedRow:
     spreads = {
-        name: _spread([[getattr(run[method, one], name) for one in sets] for run in runs]) for name in SUMMARISED
+        name: _spread([[run[method, one].metrics.get(name) for one in sets] for run in runs]) for name in METRICS
     }
     return SeedRow(method, arm, ood, spreads)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from evaluation.metrics import METRICS
 from immuno_core.errors import SetupError
 
 RESULTS_FILE = "results.json"
@@ -92,6 +93,11 @@ class Row(_Part):
     def score(self) -> str:
         """The name of its score; `method` is its label, which may be another."""
         return self.extra.score or self.method
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """By name, as `immuno_core.records.ResultRow` has them."""
+        return {name: getattr(self, name, None) for name in METRICS}
 
 
 class Skipped(_Part):

@@ -26,6 +26,7 @@ from evaluation.benchmark.order import (
     unseen_of,
 )
 from evaluation.benchmark.order import Group as MethodGroup
+from evaluation.metrics import METRICS
 from immuno_core.records import ResultRow
 
 
@@ -46,14 +47,19 @@ def headline(rows: Sequence[ResultRow], unseen: Collection[str] | None = None) -
     for title, sets in ((" + ".join(main), main), ("unseen", unlike if unlike != main else ())):
         best = best_without_antibodies(rows, sets) if sets else None
         if best is not None:
-            old, new = (100 * fmean(by_method[method][name].fpr95_id for name in sets) for method in (best, after))
-            lines.append(f"FPR95, {title}: {old:.1f} % ({best}) -> {new:.1f} % ({after}), {_ratio(new, old)}")
-    old_accuracy, new_accuracy = (100 * next(iter(by_method[m].values())).id_accuracy for m in (before, after))
-    lines.append(f"ID accuracy: {old_accuracy:.1f} % -> {new_accuracy:.1f} %")
+            old, new = (_mean([by_method[method].get(name) for name in sets], "fpr95_id") for method in (best, after))
+            shares = f"{_percent(old)} % ({best}) -> {_percent(new)} % ({after})"
+            lines.append(f"FPR95, {title}: {shares}, {_ratio(new, old)}")
+    old_accuracy, new_accuracy = (
+        _percent(next(iter(by_method[method].values())).metrics["id_accuracy"]) for method in (before, after)
+    )
+    lines.append(f"ID accuracy: {old_accuracy} % -> {new_accuracy} %")
     return lines
 
 
-def _ratio(new: float, old: float) -> str:
+def _ratio(new: float | None, old: float | None) -> str:
+    if new is None or old is None:
+        return "not defined everywhere"
     return f"ratio {new / old:.2f}" if old else "nothing was accepted before"
 
 
@@ -167,7 +173,7 @@ def _methods(rows: Sequence[ResultRow]) -> list[_Method]:
     methods = []
     for label, found in by_label.items():
         first = next(iter(found.values()))
-        mean = fmean(found[name].fpr95_id for name in wanted) if all(name in found for name in wanted) else None
+        mean = _mean([found.get(name) for name in wanted], "fpr95_id")
         methods.append(_Method(label, group_of(first.arm, first.antibodies), found, mean))
     return _in_order(methods)
 
@@ -183,27 +189,24 @@ def _overview(methods: Sequence[_Method], sets: Sequence[str]) -> list[Renderabl
     label = min(max(map(len, _labels(methods)), default=0), _LONGEST_LABEL)
     over = ", ".join(wanted) if len(wanted) <= 3 else f"the {len(wanted)} outlier sets"
     table = _table(label)
-    deployed = any(row.threshold is not None for m in methods for row in m.rows.values())
-    titles = ["FPR95", "worst", "FPR95 OOD", "AUROC", "OSCR", "H score", "ID acc."]
-    titles += ["ID kept", "acc. kept", "OOD rej."] if deployed else []
-    for title in titles:
-        table.add_column(title, justify="right")
+    deployed = any(row.metrics.get("threshold") is not None for m in methods for row in m.rows.values())
+    shown = {
+        name: metric for name, metric in METRICS.items() if metric.in_terminal and (deployed or not metric.deployed)
+    }
+    for name, metric in shown.items():
+        table.add_column(metric.short or metric.title, justify="right")
+        if name == "fpr95_id":
+            table.add_column("worst", justify="right")
     for method in _in_groups(table, methods):
-        found = [method.rows[name] for name in wanted if name in method.rows]
-        rows = found if method.mean is not None else []
         first = next(iter(method.rows.values()))
-        shares = [
-            method.mean,
-            max(row.fpr95_id for row in method.rows.values()),
-            _mean(row.fpr95_ood for row in rows),
-            _mean(row.auroc for row in rows),
-            _mean(row.oscr for row in rows),
-            _mean(row.h_score for row in rows),
-            first.id_accuracy,
-        ]
-        if deployed:
-            shares += [first.acceptance, first.accepted_accuracy, _mean(row.rejection for row in rows)]
-        table.add_row(escape(method.label), *(_percent(share) for share in shares))
+        shares: list[float | None] = []
+        for name, metric in shown.items():
+            rows = [first] if metric.of == "known" else [method.rows.get(each) for each in wanted]
+            shares.append(_mean(rows, name))
+            if name == "fpr95_id":
+                defined = [share for row in method.rows.values() if (share := row.metrics.get(name)) is not None]
+                shares.append(max(defined, default=None))
+        table.add_row(escape(method.label), *map(_percent, shares))
     caption = (
         "FPR95: outliers accepted where 95 % of known images are; worst: the highest of all sets. FPR95 OOD: known "
         "images rejected where 95 % of outliers are."
@@ -319,7 +322,7 @@ def _published_label(quoted: _Quoted) -> str:
 def _cell(row: ResultRow) -> str:
     interval = row.intervals.get("fpr95_id")
     spread = f"±{100 * (interval[1] - interval[0]) / 2:.1f}" if interval else ""
-    return f"{100 * row.fpr95_id:.1f}{spread}/{100 * row.auroc:.1f}"
+    return f"{_percent(row.metrics.get('fpr95_id'))}{spread}/{_percent(row.metrics.get('auroc'))}"
 
 
 def _spread(value: Mapping[str, Any] | None) -> str:
@@ -347,11 +350,10 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    """The mean; None where a value is missing or there are none."""
-    found = list(values)
-    present = [value for value in found if value is not None]
-    return fmean(present) if present and len(present) == len(found) else None
+def _mean(rows: Sequence[ResultRow | None], metric: str) -> float | None:
+    """The mean of a metric; None where a value is missing or there are none."""
+    found = [value for row in rows if row is not None and (value := row.metrics.get(metric)) is not None]
+    return fmean(found) if found and len(found) == len(rows) else None
 
 
 def verdict_lines(verdict: Mapping[str, Any]) -> list[str]:

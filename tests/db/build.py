@@ -12,6 +12,7 @@ from db.records import EffectDraft, GenerationDraft, SessionRecord
 from db.store import AntibodyStore
 from db.writing import new_id
 from immuno_core.records import Antibody, Effect, EncoderInfo, ResultRow, Verdict
+from tests.rows import result_row
 
 DIM = 4
 ENCODER = EncoderInfo(
@@ -85,6 +86,4 @@ def call(generation: int = 0, subject: str = "dog", reply: str | None = "reply",
 
 
 def result(**changes: Any) -> ResultRow:
-    values: dict[str, Any] = {"method": "mcm", "params": {"T": 1.0}, "seed": 0, "ood": "near", "n_id": 10, "n_ood": 20}
-    shares = dict.fromkeys(("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"), 0.5)
-    return ResultRow(**(values | shares | {"antibodies": 3, "extra": {"lambda": 0.5}} | changes))
+    return result_row(**{"params": {"T": 1.0}, "antibodies": 3, "extra": {"lambda": 0.5}} | changes)

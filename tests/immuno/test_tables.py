@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -14,24 +13,12 @@ from evaluation.report.model import Results
 from evaluation.report.tables import Measured, summarise
 from immuno.terminal.results import headline, print_table, results_table, seeds_table, verdict_lines
 from immuno_core.records import ResultRow
+from tests.rows import result_row
 
 
 def row(method: str, ood: str, fpr95: float, **more: Any) -> ResultRow:
-    base = ResultRow(
-        method=method,
-        params={},
-        seed=0,
-        ood=ood,
-        n_id=100,
-        n_ood=100,
-        auroc=0.9,
-        aupr_in=0.9,
-        aupr_out=0.9,
-        fpr95_id=fpr95,
-        fpr95_ood=0.5,
-        id_accuracy=0.8,
-    )
-    return replace(base, **more)
+    shares = {"auroc": 0.9, "aupr_in": 0.9, "aupr_out": 0.9, "id_accuracy": 0.8}
+    return result_row(method, ood, n_id=100, n_ood=100, fpr95_id=fpr95, **shares | more)
 
 
 def shown(table: RenderableType, width: int = 100) -> list[str]:
@@ -279,7 +266,7 @@ def test_terminal_and_page_name_the_same_methods_and_sets() -> None:
     ]
     before, after = compared(rows)
     results = Results.model_validate(
-        {"rows": [asdict(each) for each in rows], "before": before, "after": after, "unseen": ["sun"]}
+        {"rows": [each.as_dict() for each in rows], "before": before, "after": after, "unseen": ["sun"]}
     )
     page = summarise(results, Measured(results))
     assert (page.main.best_method, page.before, page.after) == ("mcm", "mcm", "immuno_vlm")

@@ -17,7 +17,7 @@ from immuno.cli.db.options import (
     status_option,
 )
 from immuno.cli.options import open_database
-from immuno.terminal.output import Form, decimals, is_number, show
+from immuno.terminal.output import Form, decimals, is_number, print_records, print_rows, show
 
 
 @click.command()
@@ -215,17 +215,19 @@ def runs(database: str | None, form: Form) -> None:
 @query_options
 def results(run: str, database: str | None, form: Form) -> None:
     """List what RUN (an id that `runs` prints) measured on the sealed sets."""
-    from immuno_core.records import ResultRow
+    from evaluation.metrics import METRICS
 
     with open_database(database) as store:
-        records = store.results(run)
-    heads = ("method", "arm", "seed", "set", "AUROC", "FPR95 (ID)", "FPR95 (OOD)", "ID accuracy", "antibodies")
-
-    def cells(r: ResultRow) -> tuple[Any, ...]:
-        shares = (decimals(share) for share in (r.auroc, r.fpr95_id, r.fpr95_ood, r.id_accuracy))
-        return r.method, r.arm, r.seed, r.ood, *shares, r.antibodies
-
-    return show(form, ResultRow, records, heads, cells, "lines of results")
+        rows = store.results(run)
+    if form is not None:
+        lines = [row.as_dict() for row in rows]
+        return print_records(form, list(dict.fromkeys(key for line in lines for key in line)), lines)
+    shown = {name: metric for name, metric in METRICS.items() if metric.in_terminal}
+    heads = ("method", "arm", "seed", "set", *(metric.short or metric.title for metric in shown.values()), "antibodies")
+    cells = [
+        (r.method, r.arm, r.seed, r.ood, *(decimals(r.metrics.get(name)) for name in shown), r.antibodies) for r in rows
+    ]
+    return print_rows(heads, cells, "lines of results")
 
 
 @click.command()

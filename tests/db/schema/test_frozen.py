@@ -11,7 +11,6 @@ import json
 import math
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from db.store import open_store
 from immuno.cli.db import group
 from immuno_core.errors import SetupError
 from tests.db.build import result, vector
+from tests.rows import changed
 
 from .schema import schema_of
 
@@ -108,10 +108,10 @@ def test_the_store_reads_and_writes_an_upgraded_database(old: Path) -> None:
         run = next(one for one in store.runs() if one.config_digest == "c" * 64)
         near, far, calibrated = store.results(run.id)
         assert near == result()
-        assert (near.arm, near.intervals, near.h_score, near.threshold) == ("", {}, None, None)
-        assert math.isnan(far.auroc)
+        assert (near.arm, near.intervals, near.metrics["h_score"], near.metrics["threshold"]) == ("", {}, None, None)
+        assert math.isnan(far.metrics["auroc"] or 0.0)
         same: dict[str, Any] = {"auroc": 0.0, "extra": {}}
-        assert replace(far, **same) == replace(result(ood="far", fpr95_id=0.125, fpr95_ood=math.inf), **same)
+        assert changed(far, **same) == changed(result(ood="far", fpr95_id=0.125, fpr95_ood=math.inf), **same)
         assert calibrated == result(method="calibrated", params={"beta": 2.5}, antibodies=2, extra={})
         new = result(method="new", arm="bank", h_score=0.75, intervals={"auroc": (0.5, 0.75)})
         assert store.save_results(run.id, [new, near]) == 1

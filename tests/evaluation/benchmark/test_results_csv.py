@@ -5,20 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from evaluation.benchmark.results import CSV_COLUMNS, read_results, rows_of, write_csv, write_results
-from evaluation.bootstrap import METRICS
+from evaluation.benchmark.results import csv_columns, read_results, rows_of, write_csv, write_results
+from evaluation.metrics import METRICS
 from immuno_core.errors import ImmunoError
-from immuno_core.records import ResultRow
+from tests.rows import result_row
 
-ROW = ResultRow(
-    method="immuno_vlm", params={"beta": 2.5, "alpha": None}, seed=0, ood="near", n_id=10, n_ood=20, auroc=1 / 3,
-    aupr_in=0.5, aupr_out=0.25, fpr95_id=0.125, fpr95_ood=0.75, id_accuracy=1.0, antibodies=3, arm="bank",
-    threshold=-3.5, intervals={"fpr95_id": (0.1, 0.2), "oscr": (0.0, 1.0)}, extra={"score": "calibrated"},
+ROW = result_row(
+    "immuno_vlm", params={"beta": 2.5, "alpha": None}, auroc=1 / 3, antibodies=3, arm="bank", threshold=-3.5,
+    intervals={"fpr95_id": (0.1, 0.2), "oscr": (0.0, 1.0)}, extra={"score": "calibrated"},
 )  # fmt: skip
 
 
@@ -31,9 +30,9 @@ def test_a_line_per_row_and_a_column_per_key(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.csv"
     write_csv(path, [ROW, replace(ROW, ood="far", params={}, intervals={})])
     near, far = lines(path)
-    assert tuple(near) == CSV_COLUMNS
-    assert set(CSV_COLUMNS) >= set(asdict(ROW)) - {"intervals"}
-    assert set(CSV_COLUMNS) >= {f"{name}_{end}" for name in METRICS for end in ("low", "high")}
+    assert tuple(near) == csv_columns()
+    assert set(near) >= set(ROW.as_dict()) - {"intervals"}
+    assert set(near) >= {f"{name}_{end}" for name in METRICS if METRICS[name].resampled for end in ("low", "high")}
     assert (near["method"], near["ood"], near["arm"], near["n_ood"]) == ("immuno_vlm", "near", "bank", "20")
     assert float(near["auroc"]) == 1 / 3, "every digit"
     assert (near["fpr95_id_low"], near["fpr95_id_high"]) == ("0.1", "0.2")
@@ -63,7 +62,7 @@ def test_any_other_text_comes_back(tmp_path: Path, text: str) -> None:
 
 def test_no_rows_are_a_heading(tmp_path: Path) -> None:
     write_csv(tmp_path / "results.csv", [])
-    assert (tmp_path / "results.csv").read_bytes() == ",".join(CSV_COLUMNS).encode() + b"\r\n"
+    assert (tmp_path / "results.csv").read_bytes() == ",".join(csv_columns()).encode() + b"\r\n"
 
 
 @pytest.mark.parametrize("value", [math.nan, {1, 2}])
@@ -80,5 +79,5 @@ def test_what_is_not_json_leaves_the_old_file_alone(tmp_path: Path, value: objec
 def test_rows_of_a_results_file_are_as_they_were(tmp_path: Path) -> None:
     empty = {"config_digest": "", "encoder": {}, "versions": {}, "git_sha": None, "verdict": {}}
     path = tmp_path / "results.json"
-    write_results(path, {"run_id": "r", **empty, "rows": [asdict(ROW), asdict(replace(ROW, ood="far"))]})
+    write_results(path, {"run_id": "r", **empty, "rows": [ROW.as_dict(), replace(ROW, ood="far").as_dict()]})
     assert rows_of(read_results(path)) == (ROW, replace(ROW, ood="far"))

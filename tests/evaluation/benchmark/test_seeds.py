@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.benchmark.seeds import SUMMARISED, Spread, summarise, write_summary
+from evaluation.benchmark.seeds import Spread, summarise, write_summary
+from evaluation.metrics import METRICS
 from immuno_core.errors import SetupError
 from immuno_core.records import ResultRow
+from tests.rows import SHARES, changed, result_row
 
 Run = tuple[ResultRow, ...]
-SHARES = ("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy")
+MEASURED = (*SHARES, "h_score", "oscr")
 
 
 def make_run(seed: int) -> Run:
@@ -24,11 +26,8 @@ def make_run(seed: int) -> Run:
     rng = np.random.default_rng(seed)
 
     def row(method: str, ood: str) -> ResultRow:
-        shares = {name: float(rng.random()) for name in SHARES}
-        return ResultRow(
-            method=method, params={"w": 0.35, "seed": seed}, seed=seed, ood=ood, n_id=10, n_ood=20, arm="bank",
-            h_score=float(rng.random()), oscr=float(rng.random()), **shares,
-        )  # fmt: skip
+        shares = {name: float(rng.random()) for name in MEASURED}
+        return result_row(method, ood, params={"w": 0.35, "seed": seed}, seed=seed, arm="bank", **shares)
 
     return tuple(row(method, ood) for method in ("mcm", "ours") for ood in ("near", "far"))
 
@@ -43,9 +42,9 @@ def test_mean_and_deviation_of_a_method_on_a_set() -> None:
         ("ours", "bank", "near"),
         ("ours", "bank", "far"),
     ]
-    for name in (*SHARES, "h_score", "oscr"):
+    for name in MEASURED:
         for i, row in enumerate(summary.rows):
-            values = np.array([getattr(run[i], name) for run in runs])
+            values = np.array([run[i].metrics[name] for run in runs])
             assert row.spreads[name] == pytest.approx((values.mean(), values.std(ddof=1)), abs=1e-12)
 
 
@@ -53,8 +52,8 @@ def test_over_sets_the_mean_comes_before_the_deviation() -> None:
     runs = [make_run(seed) for seed in (3, 4, 5, 6)]
     found = summarise(runs).means
     assert [(row.method, row.ood) for row in found] == [("mcm", None), ("ours", None)]
-    for name in SHARES:
-        values = np.array([np.mean([getattr(row, name) for row in run[2:]]) for run in runs])
+    for name in MEASURED:
+        values = np.array([np.mean([row.metrics[name] for row in run[2:]]) for run in runs])
         assert found[1].spreads[name] == pytest.approx((values.mean(), values.std(ddof=1)), abs=1e-12)
 
 
@@ -65,12 +64,12 @@ def test_the_order_of_rows_within_a_run_does_not_matter() -> None:
 
 def test_one_seed_has_no_deviation() -> None:
     (row, *_) = summarise([make_run(0)]).rows
-    assert row.spreads["auroc"] == Spread(make_run(0)[0].auroc, None)
+    assert row.spreads["auroc"] == Spread(make_run(0)[0].metrics["auroc"] or 0.0, None)
 
 
 def test_what_one_run_did_not_measure_is_not_summarised() -> None:
     first, second = make_run(0), make_run(1)
-    without = (replace(second[0], oscr=None), replace(second[1], auroc=math.nan), *second[2:])
+    without = (changed(second[0], oscr=None), changed(second[1], auroc=math.nan), *second[2:])
     summary = summarise([first, without])
     near, far, *others = summary.rows
     assert near.spreads["oscr"] is None
@@ -88,8 +87,8 @@ def test_the_file_is_strict_json_of_the_documented_shape(tmp_path: Path) -> None
     read = json.loads((tmp_path / "summary.json").read_text())
     assert read == summary.as_json()
     assert list(read) == ["seeds", "rows", "means"]
-    assert list(read["rows"][0]) == ["method", "arm", "ood", *SUMMARISED]
-    assert list(read["means"][0]) == ["method", "arm", *SUMMARISED]
+    assert list(read["rows"][0]) == ["method", "arm", "ood", *METRICS]
+    assert list(read["means"][0]) == ["method", "arm", *METRICS]
     assert set(read["rows"][0]["auroc"]) == {"mean", "sd"}
     assert read["rows"][0]["threshold"] is None
 

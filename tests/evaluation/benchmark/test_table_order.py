@@ -61,6 +61,10 @@ class Row(NamedTuple):
     score: str = ""
     ood: str = "near"
 
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        return {"fpr95_id": self.fpr95_id}
+
 
 MCM, EOE = Row("mcm", 0.581), Row("eoe", 0.565, "bank", 9)
 OURS = Row("immuno_vlm", 0.48, "bank", 9, "immuno_vlm")

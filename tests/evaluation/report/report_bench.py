@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from evaluation.benchmark.seeds import summarise
 from immuno_core.records import ResultRow
+from tests.rows import changed
 
 SETS = {"near": 640, "contextual": 640, "far": 320, "near_unseen": 640, "contextual_unseen": 640}
 _HARDNESS = (0.0, 0.3, -0.12, 0.06, 0.38)
@@ -83,8 +83,11 @@ def make_seeds(seeds: int = 3) -> dict[str, Any]:
     runs = []
     for seed in range(seeds):
         draw = np.random.default_rng(seed)
-        rows = [ResultRow(**{**row, "seed": seed}) for row in make_bench()["rows"]]
-        runs.append([replace(row, fpr95_id=min(1.0, row.fpr95_id + float(draw.uniform(0, 0.02)))) for row in rows])
+        rows = [ResultRow.from_dict({**row, "seed": seed}) for row in make_bench()["rows"]]
+        shift = [float(draw.uniform(0, 0.02)) for _ in rows]
+        runs.append(
+            [changed(row, fpr95_id=min(1.0, row.metrics["fpr95_id"] + by)) for row, by in zip(rows, shift, strict=True)]
+        )
     return summarise(runs).as_json()
 
 
