@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from evaluation import metrics
 from evaluation.bootstrap import MethodScores
+from evaluation.scores import configured_score
 from evaluation.scores.calibrated import FittedCalibrated
-from evaluation.scores.registry import make_score
 from evaluation.space import Bank, Space
 from immuno_core.config.methods import MethodConfig
 from immuno_core.errors import ImmunoError, SetupError
@@ -162,7 +162,7 @@ class Boundary:
 
 def measure(data: FeedbackData, bank: Bank, score: MethodConfig, acceptance: float) -> Boundary:
     """Fit the score with this bank on the fit split, and measure it on the feedback split."""
-    fitted = make_score(score.name, **score.params).fit(data.space(bank))
+    fitted = configured_score(score).fit(data.space(bank))
     if not isinstance(fitted, FittedCalibrated):
         raise SetupError(f"refine.score is '{score.name}'; the loop needs a score with radii: use 'calibrated'")
     known = fitted.score(data.known.features)

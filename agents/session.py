@@ -27,8 +27,8 @@ from db.claims import ClaimLostError, HeldClaim
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore
 from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
+from evaluation.scores import configured_score
 from evaluation.scores.prototypes import prototypes
-from evaluation.scores.registry import make_score
 from evaluation.space import Bank
 from immuno_core.config.refine import RefineConfig
 from immuno_core.features import TextEmbedder
@@ -38,7 +38,7 @@ OnGeneration = Callable[[GenerationRecord], None]
 
 def check_settings(config: RefineConfig, *, seed: int) -> None:
     """Raise SetupError for a score or a chat model that cannot be made. Asks the model nothing."""
-    make_score(config.score.name, **config.score.params)
+    configured_score(config.score)
     _chat_model(config, load_vocabulary(), seed=seed)
 
 

@@ -33,6 +33,8 @@ from evaluation.data.labels import is_number
 from evaluation.data.overlap import Disjoint, without_overlap
 from evaluation.data.sealed import SealedTest
 from evaluation.report import render_report
+from evaluation.scores import score_class
+from evaluation.scores.own import source_digest
 from evaluation.space import Bank, Space
 from immuno.terminal.progress import bar
 from immuno.workplace import Workplace, with_overrides
@@ -194,7 +196,8 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
     """
     config = place.config
     _writable(out)
-    check_methods(expand(config.methods, settle=to_settle))
+    planned = expand(config.methods, settle=to_settle)
+    check_methods(planned)
     if problems := check_sources(config):
         raise SetupError("\n".join(problems))
     used = bank_in_use(place)
@@ -211,6 +214,7 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
             place.embedder.encoder.digest,
             [used.bank.ids, used.bank.texts, used.bank.kinds, used.bank.guards],
             asdict(word_list(config)),
+            [source_digest(score_class(one.method.name, one.method.folder)) for one in planned],
             place.open_digest(),
             sealed.digest(),
             versions(),
@@ -305,15 +309,18 @@ class _Bench:
         if not leaked or not with_bank:
             return tuple(rows)
         bank = without(self.used.bank, leaked)
-        again = run_methods(
-            Arms.only(replace(space, bank=bank)),
-            [one for one in planned if one.label in with_bank],
-            test.known,
-            test.outliers,
-            seed=self.run.seed,
-            embedder=self.place.embedder,
-            replicates=1,
-        )
+        try:
+            again = run_methods(
+                Arms.only(replace(space, bank=bank)),
+                [one for one in planned if one.label in with_bank],
+                test.known,
+                test.outliers,
+                seed=self.run.seed,
+                embedder=self.place.embedder,
+                replicates=1,
+            )
+        except SetupError:  # the only one is a user's, and fails now: what was measured is not lost for that
+            return tuple(rows)
         figures = {(row.method, row.ood): row for row in again.rows}
         found = []
         for row in rows:
@@ -328,6 +335,10 @@ class _Bench:
         """Compare the main method in its arms."""
         labels = main_by_arm(self.place.config.methods)
         found = {arm: label for arm, label in labels.items() if label in measured.measured}
+        if missing := [
+            f"{labels[arm]}: {measured.left_out[labels[arm]]}" for arm in ("bank", "none") if arm not in found
+        ]:
+            return {"status": "undecided", "method": labels["bank"], "reasons": missing}
         return settle(
             labels["bank"],
             {arm: measured.measured[label] for arm, label in found.items()},

@@ -7,9 +7,14 @@ methods (evaluation.bootstrap).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from evaluation import metrics
 from evaluation.benchmark.arms import Arms
@@ -17,11 +22,12 @@ from evaluation.benchmark.presets import Planned
 from evaluation.bootstrap import MethodScores, Replicates, resample
 from evaluation.data.sealed import ID_SET
 from evaluation.scores.base import FittedScore, Floats, Score
-from evaluation.scores.registry import make_score
+from evaluation.scores.own import is_own
+from evaluation.scores.registry import configured_score, score_class
 from evaluation.space import Space
 from immuno_core.config.methods import MethodConfig
 from immuno_core.errors import SetupError
-from immuno_core.features import Embedder, FeatureSet
+from immuno_core.features import Embedder, FeatureSet, IntArray
 from immuno_core.records import ResultRow
 
 REPLICATES = 1000
@@ -33,7 +39,7 @@ class BenchmarkResult:
 
     `measured` maps a method's label to what it says of the test images, in the order of the feature sets; `fitted` to
     the score as it was fitted, `thresholds` to the one to deploy. `replicates` are the bootstrap's. `left_out` says of
-    methods of a preset why they cannot be measured here.
+    methods of a preset, and of users' own scores, why they cannot be measured here.
     """
 
     rows: tuple[ResultRow, ...]
@@ -80,7 +86,7 @@ def check_methods(methods: Sequence[MethodConfig | Planned]) -> None:
     planned = _planned(methods)
     _check_distinct([one.label for one in planned], "methods", "give one of them a label")
     for one in planned:
-        score = make_score(one.method.name, **one.method.params)
+        score = configured_score(one.method)
         if one.method.arm is not None and not score.uses_bank:
             raise SetupError(
                 f"method '{one.label}': the score '{score.name}' uses no antibodies; "
@@ -98,7 +104,8 @@ def fit_methods(
     """Fit each method on its arm's space; no test image is needed for that.
 
     `embedder` is asked by scores that need patches. `on_method` is called with each label before it is fitted.
-    Raises SetupError as `check_methods` does, and for a method that cannot be fitted; one of a preset is left out then.
+    Raises SetupError as `check_methods` does, and for a method that cannot be fitted; one of a preset, and a user's own
+    score, is left out then.
     """
     check_methods(methods)
     local = _LocalAnswers(embedder)
@@ -109,11 +116,10 @@ def fit_methods(
         try:
             ready.append(_fit(one, arms, local))
         except SetupError as error:
-            if not one.optional:
+            if not (one.optional or is_own(score_class(one.method.name, one.method.folder))):
                 raise SetupError(f"method '{one.label}': {error}") from None
             left_out[one.label] = str(error)
-    if not ready:
-        raise SetupError("no method could be measured: " + "; ".join(f"{k}: {v}" for k, v in left_out.items()))
+    _check_any(ready, left_out)
     return FittedMethods(ready[0].space.classes, tuple(ready), left_out, local)
 
 
@@ -130,7 +136,8 @@ def measure_methods(
 
     `seed` is recorded in the rows, and is the bootstrap's. `on_method` is called with each label before it is measured.
     Rows carry every parameter in force, defaults included. Raises SetupError for repeated set names, empty sets, labels
-    of known images that are not classes, and embeddings of other dimensions.
+    of known images that are not classes, and embeddings of other dimensions. A user's own score that raises, or does
+    not rank every image, is left out.
     """
     _check_distinct([ID_SET, *(images.name for images in outliers)], "test sets", "rename one of them")
     for images in (known, *outliers):
@@ -138,27 +145,29 @@ def measure_methods(
             raise SetupError(f"the test set '{images.name}' has no image that could be read")
     classes = known.labels(fitted.classes)
     found: dict[str, MethodScores] = {}
+    left_out = dict(fitted.left_out)
     for method in fitted.methods:
         on_method(method.label)
-        of_known, *of_outliers = (
-            method.fitted.score_set(fitted.local.asked(images, method.score, method.space))
-            for images in (known, *outliers)
-        )
-        right = method.fitted.predict(known.features) == classes
-        names = (images.name for images in outliers)
-        found[method.label] = MethodScores(of_known, right, dict(zip(names, of_outliers, strict=True)))
+        try:
+            found[method.label] = _scores(method, fitted.local, known, classes, outliers)
+        except SetupError as error:
+            if not is_own(type(method.score)):
+                raise
+            left_out[method.label] = str(error)
+    _check_any(found, left_out)
+    measured = [method for method in fitted.methods if method.label in found]
     with_interval = [name for name, metric in metrics.METRICS.items() if metric.interval]
     resampled = resample(found, seed=seed, count=replicates, names=with_interval)
     rows = tuple(
-        _row(method, found[method.label], images, resampled, seed) for method in fitted.methods for images in outliers
+        _row(method, found[method.label], images, resampled, seed) for method in measured for images in outliers
     )
     return BenchmarkResult(
         rows=rows,
         measured=found,
         replicates=resampled,
-        fitted={method.label: method.fitted for method in fitted.methods},
-        thresholds={method.label: method.threshold for method in fitted.methods},
-        left_out=fitted.left_out,
+        fitted={method.label: method.fitted for method in measured},
+        thresholds={method.label: method.threshold for method in measured},
+        left_out=left_out,
     )
 
 
@@ -200,15 +209,101 @@ def _planned(methods: Sequence[MethodConfig | Planned]) -> list[Planned]:
     return [one if isinstance(one, Planned) else Planned(one) for one in methods]
 
 
+def _check_any(methods: Collection[Any], left_out: Mapping[str, str]) -> None:
+    if not methods:
+        raise SetupError("no method could be measured: " + "; ".join(f"{k}: {v}" for k, v in left_out.items()))
+
+
 def _fit(one: Planned, arms: Arms, local: _LocalAnswers) -> FittedMethod:
-    score = make_score(one.method.name, **one.method.params)
+    score = configured_score(one.method)
     arm = one.method.arm or score.default_arm
-    space = arms.space(arm, score) if score.uses_bank else arms.space("bank", score)
-    fitted = score.fit(space)
-    threshold = fitted.own_threshold
-    if threshold is None and space.feedback is not None:
-        threshold = metrics.threshold_at(fitted.score_set(local.asked(space.feedback.known, score, space)))
+    with _told(score):
+        space = arms.space(arm, score) if score.uses_bank else arms.space("bank", score)
+        if is_own(type(score)):
+            space = _read_only(space)
+        fitted = score.fit(space)
+        threshold = fitted.own_threshold
+        if threshold is None and space.feedback is not None:
+            threshold = metrics.threshold_at(_ranked(fitted, local.asked(space.feedback.known, score, space)))
+        if is_own(type(score)):
+            _check_own(score, fitted, threshold, space)
     return FittedMethod(one.label, score, arm if score.uses_bank else "", space, fitted, threshold)
+
+
+def _scores(
+    method: FittedMethod, local: _LocalAnswers, known: FeatureSet, classes: IntArray, outliers: Sequence[FeatureSet]
+) -> MethodScores:
+    """What a method says of the test images; of a user's own score all of it is checked."""
+    own = is_own(type(method.score))
+    with _told(method.score):
+        sets = [_read_only(images) if own else images for images in (known, *outliers)]
+        of_known, *of_outliers = (
+            _ranked(method.fitted, local.asked(images, method.score, method.space)) for images in sets
+        )
+        right = method.fitted.predict(sets[0].features) == classes
+        if own:
+            for images in sets:
+                _check_predicted(method.fitted, images, len(method.space.classes))
+    return MethodScores(of_known, right, {images.name: of for images, of in zip(outliers, of_outliers, strict=True)})
+
+
+@contextmanager
+def _told(score: Score) -> Iterator[None]:
+    """Turn whatever a user's own score raises into a SetupError, so that the other methods go on."""
+    try:
+        yield
+    except SetupError:
+        raise
+    except Exception as error:
+        if not is_own(type(score)):
+            raise
+        raise SetupError(f"it raised {type(error).__name__}: {error}") from None
+
+
+def _read_only(value: Any) -> Any:
+    """The record with views of its arrays that cannot be written to: other methods are measured on the same ones."""
+    if isinstance(value, np.ndarray):
+        view = value.view()
+        view.flags.writeable = False
+        return view
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: _read_only(inner) for key, inner in value.items()})
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: _read_only(getattr(value, each.name)) for each in fields(value)})
+    return value
+
+
+def _ranked(fitted: FittedScore, images: FeatureSet) -> Floats:
+    """The scores (n,) of a set. Raises SetupError for another shape, and for NaN."""
+    scores = np.asarray(fitted.score_set(images), dtype=np.float64)
+    if scores.shape != (len(images),):
+        raise SetupError(f"it gives scores of shape {scores.shape} for the {len(images)} images of '{images.name}'")
+    if bad := int(np.isnan(scores).sum()):
+        raise SetupError(f"{bad} of its {len(images)} scores of '{images.name}' are NaN; a score must rank every image")
+    return scores
+
+
+def _check_own(score: Score, fitted: FittedScore, threshold: float | None, space: Space) -> None:
+    """Find before the sealed test is opened what would be wrong with a user's own score there."""
+    for images in (space.fit, space.feedback.known if space.feedback else None):
+        if images is not None:
+            _check_predicted(fitted, images, len(space.classes))
+    if threshold is not None and not float(threshold) == threshold:
+        raise SetupError(f"its threshold is {threshold}; it must be a number")
+    try:
+        json.dumps([score.params, fitted.chosen], allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise SetupError(f"its parameters, and what it says that it chose, must be strict JSON: {error}") from None
+
+
+def _check_predicted(fitted: FittedScore, images: FeatureSet, classes: int) -> None:
+    predicted = np.asarray(fitted.predict(images.features))
+    if predicted.shape != (len(images),) or predicted.dtype.kind not in "iu":
+        raise SetupError(
+            f"it predicts {predicted.dtype} {predicted.shape}, not a class for each of {len(images)} images"
+        )
+    if len(predicted) and not 0 <= int(predicted.min()) <= int(predicted.max()) < classes:
+        raise SetupError(f"it predicts classes that are none of the {classes}")
 
 
 def _row(

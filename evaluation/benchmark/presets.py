@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from evaluation.scores.registry import SCORES
+from evaluation.scores import Score, score_class
 from immuno_core.config.methods import Arm, MethodConfig, MethodEntry
+from immuno_core.errors import SetupError
 
 CONTROLS: tuple[Arm, ...] = ("none", "noise", "random_words", "shuffled", "neglabel")
 """What the bank is compared with; see evaluation.benchmark.arms."""
@@ -66,7 +67,7 @@ def main_method(entries: Sequence[MethodEntry]) -> MethodConfig:
     """Return the method that the controls and the verdict are about."""
     for entry in entries:
         if isinstance(entry, MethodConfig) and entry.arm in (None, "bank"):
-            score = SCORES.get(entry.name)
+            score = _class_of(entry)
             if score is not None and score.uses_bank and score.default_arm == "bank":
                 return entry
     return _method("immuno_vlm")
@@ -98,13 +99,22 @@ def control(main: MethodConfig, arm: Arm, *, guarded: bool = False) -> MethodCon
     """Return the main method in another arm, with a label that says so."""
     label = _label(main) + (", guarded" if guarded else "")
     params = main.params | ({GUARDED: True} if guarded else {})
-    return MethodConfig(name=main.name, label=label if arm == "bank" else f"{label} / {arm}", arm=arm, **params)
+    label = label if arm == "bank" else f"{label} / {arm}"
+    return MethodConfig(name=main.name, folder=main.folder, label=label, arm=arm, **params)
 
 
 def can_guard(main: MethodConfig) -> bool:
     """Whether the score has a variant in which an antibody acts only on images of the class it guards."""
-    score = SCORES.get(main.name)
+    score = _class_of(main)
     return score is not None and GUARDED in (one.name for one in fields(score))  # type: ignore[arg-type]
+
+
+def _class_of(method: MethodConfig) -> type[Score] | None:
+    """The class of a method's score; None where there is none of the name."""
+    try:
+        return score_class(method.name, method.folder)
+    except SetupError:
+        return None
 
 
 def _label(method: MethodConfig) -> str:

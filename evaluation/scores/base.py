@@ -111,12 +111,18 @@ class FittedScore(ABC):
     def score(self, features: FloatArray) -> Floats:
         """Return the scores (n,) of images (n, d), n >= 0.
 
-        Raises SetupError for another d, NaN, and rows that are not of unit norm.
+        Raises SetupError for another d, NaN, rows that are not of unit norm, and a score that gives another shape.
         """
         check_unit_rows(features, what="images to score", dim=self.dim)
         scores = np.empty(len(features))
         for rows in blocks(len(features), self.width):
-            scores[rows] = self._score_block(features[rows].astype(np.float64))
+            block = self._score_block(features[rows].astype(np.float64))
+            if np.shape(block) != scores[rows].shape:
+                raise SetupError(
+                    f"the score '{self.name}' gives an array of shape {np.shape(block)} for {len(scores[rows])} "
+                    "images, not one number for each"
+                )
+            scores[rows] = block
         return scores
 
     @property
@@ -149,6 +155,16 @@ class FittedScore(ABC):
         """Scores (b,) of a block of images (b, d)."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FittedFunction(FittedScore):
+    """A fitted score that is a function from images (b, d) float64 to scores (b,)."""
+
+    function: Callable[[Floats], Floats]
+
+    def _score_block(self, x: Floats) -> Floats:
+        return self.function(x)
+
+
 class Score(ABC):
     """A score's parameters; subclasses are frozen dataclasses."""
 
@@ -172,6 +188,14 @@ class Score(ABC):
     @abstractmethod
     def fit(self, space: Space) -> FittedScore:
         """Return the score fitted on what is known. Deterministic."""
+
+    def fitted(self, space: Space, function: Callable[[Floats], Floats]) -> FittedScore:
+        """Return the fitted score that a function is; what `fit` may return where that is all there is to it.
+
+        `function` takes a block of images (b, d) float64, unit rows, and returns their scores (b,), each the same
+        whatever images are beside it. The predicted class is that of the nearest class text.
+        """
+        return FittedFunction(name=self.name, class_vectors=space.texts.astype(np.float64), function=function)
 
     @property
     def params(self) -> dict[str, Any]:

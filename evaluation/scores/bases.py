@@ -3,7 +3,7 @@
     max_cosine   max_k c(x, t_k)
     prototype    p(x) = max_k c(x, mu_k)
     fused        (1 - v) (w p(x) + (1 - w) q(x)) + v m(x), with q(x) the MCM score (T = 1) and m(x) = -D(x), D the
-                 Mahalanobis distance to the nearest class mean (evaluation.scores.class_spread), both mapped linearly
+                 Mahalanobis distance to the nearest class mean (evaluation.scores.distances), both mapped linearly
                  so that on fit images they have the mean and the standard deviation of p
 
 Closeness (p), distinctness (q) and typicality (m) err on different images, so their mean errs on fewer. On fit images
@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from evaluation.scores.base import Floats, top_probability
-from evaluation.scores.class_spread import ClassSpread
+from evaluation.scores.distances import ClassSpread
 from evaluation.scores.prototypes import leave_one_out_max_cosine
 from evaluation.scores.s_dis import prototype_vectors
 from evaluation.space import Space

@@ -1,19 +1,34 @@
-"""The scores that need fit images and no texts: KNN and Mahalanobis distance."""
+"""The scores that need fit images and no texts: KNN and Mahalanobis distance.
+
+`ClassSpread` is how fit images lie about the means of their classes, and how far an image is from those, in whitened
+space:
+
+    D(x)^2 = min_k (x - m_k)' C^-1 (x - m_k)                 (Lee et al., NeurIPS 2018, arXiv 1807.03888)
+
+m_k is the mean of the fit images of class k, and C the covariance about those means that all classes share. As
+estimated, C has no inverse where there are fewer images than dimensions, and in a few more dimensions on the unit
+sphere; so it is shrunk toward a multiple of the identity,
+
+    C = (1 - s) C_fit + s (trace(C_fit) / d) I,
+
+with s by the rule of Ledoit & Wolf (2004), which knows no parameter and tends to 0 as images become many. Whatever s,
+no eigenvalue of C is taken to be less than 1e-8 of the largest. Where C_fit is zero (no class has two different images)
+C is the identity. A class without fit images has no mean and is nobody's nearest.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score, fit_images
-from evaluation.scores.class_spread import ClassSpread
 from evaluation.space import Space
 from immuno_core.arrays import blocks
-from immuno_core.features import FloatArray
+from immuno_core.features import FloatArray, IntArray
 
 _FIT_ROWS = 2048
 """Fit images that a block of images is compared with at a time."""
@@ -95,3 +110,127 @@ class _FittedMahalanobis(FittedScore):
 
     def _score_block(self, x: Floats) -> Floats:
         return -self.spread.squared(x)
+
+
+_SMALLEST_EIGENVALUE = 1e-8
+"""Relative to the largest."""
+_NOTHING_LEFT = 1e-8
+"""The least share of C, along an image, that is taken to be left without that image."""
+_NO_SPREAD = 1e-15
+"""Float32 embeddings of one image differ by some 1e-8, whose square this is."""
+
+
+@plain_dataclass(frozen=True, eq=False)
+class ClassSpread:
+    """Means and shared covariance of fit images, in whitened coordinates (x - centre) W."""
+
+    centre: Floats
+    """(d,). Any point would do; one amid the means keeps the rounding small."""
+    whitening: Floats
+    """W (d, d) with W W' = C^-1."""
+    means: Floats
+    """(classes with fit images, d), whitened: (m_k - centre) W."""
+    counts: IntArray
+    """Fit images of each of these classes."""
+    shrinkage: float
+    """The s in force."""
+
+    @classmethod
+    def of(cls, features: FloatArray, labels: IntArray, *, shrinkage: float | None = None) -> ClassSpread:
+        """Fit images (n, d), n >= 1, with class indices (n,); `shrinkage` None: by the rule."""
+        _, own = np.unique(labels, return_inverse=True)
+        counts = np.bincount(own)
+        means = _means(features, own, counts)
+        estimate = _estimate(features, means, own)
+        s = _ledoit_wolf(estimate) if shrinkage is None else shrinkage
+        whitening, centre = _whitening(estimate.covariance, s), means.mean(axis=0)
+        return cls(centre, whitening, (means - centre) @ whitening, counts, float(s))
+
+    @property
+    def width(self) -> int:
+        """Numbers held per image while measuring."""
+        return 3 * len(self.centre) + 2 * len(self.means)
+
+    def squared(self, x: Floats) -> Floats:
+        """D^2 (b,) of a block of images (b, d)."""
+        nearest: Floats = self._to_each(x).min(axis=1)
+        return nearest
+
+    def left_out(self, features: FloatArray, labels: IntArray) -> Floats:
+        """D^2 (n,) of the fit images themselves (n, d), each as if it had not been one of them.
+
+        Its own class's mean and C are taken without it (Sherman & Morrison, 1950), with s and the scale of the identity
+        as they are. The distances to other classes, which are seldom the least, keep C whole. The only image of a class
+        is compared with the other classes; infinite where there are none.
+        """
+        _, own = np.unique(labels, return_inverse=True)
+        n = self.counts[own].astype(np.float64)
+        # With n images of the class, x - (mean without x) = more (x - mean), and x adds more (x - mean)(x - mean)' / N
+        # to C_fit.
+        more = np.divide(n, n - 1, out=np.zeros(len(n)), where=n > 1)
+        found = np.empty(len(features))
+        for rows in blocks(len(features), self.width):
+            squared, mine = self._to_each(features[rows].astype(np.float64)), own[rows]
+            each = np.arange(len(mine))
+            q, up = squared[each, mine], more[rows]
+            left = np.maximum(1 - (1 - self.shrinkage) * up * q / len(features), _NOTHING_LEFT)
+            squared[each, mine] = np.where(up > 0, up**2 * q / left, np.inf)
+            found[rows] = squared.min(axis=1)
+        return found
+
+    def _to_each(self, x: Floats) -> Floats:
+        """Squared distances (b, classes with fit images) of a block of images (b, d)."""
+        white = (x - self.centre) @ self.whitening
+        squared = -2 * (white @ self.means.T)
+        squared += np.einsum("ij,ij->i", self.means, self.means)
+        squared += np.einsum("ij,ij->i", white, white)[:, None]
+        return np.maximum(squared, 0, out=squared)
+
+
+class _Estimate(NamedTuple):
+    images: int
+    covariance: Floats
+    """C_fit (d, d): the mean of the outer products."""
+    fourth: float
+    """Mean of the fourth power of the distance to the own mean."""
+
+
+def _means(features: FloatArray, own: IntArray, counts: IntArray) -> Floats:
+    """Mean (classes, d) of the images of each class, every one of which has images."""
+    sums = np.zeros((len(counts), features.shape[1]))
+    for rows in blocks(len(features), features.shape[1]):
+        np.add.at(sums, own[rows], features[rows].astype(np.float64))
+    means: Floats = sums / counts[:, None]
+    return means
+
+
+def _estimate(features: FloatArray, means: Floats, own: IntArray) -> _Estimate:
+    count, dim = features.shape
+    scatter, fourth = np.zeros((dim, dim)), 0.0
+    for rows in blocks(count, 2 * dim):
+        centred = features[rows].astype(np.float64) - means[own[rows]]
+        scatter += centred.T @ centred
+        fourth += float((np.einsum("ij,ij->i", centred, centred) ** 2).sum())
+    return _Estimate(count, scatter / count, fourth / count)
+
+
+def _ledoit_wolf(estimate: _Estimate) -> float:
+    """The share s that minimises the expected squared error of the shrunk covariance (Ledoit & Wolf, 2004)."""
+    covariance = estimate.covariance
+    size = float((covariance**2).sum())
+    from_identity = size - float(np.trace(covariance)) ** 2 / len(covariance)
+    of_estimate = (estimate.fourth - size) / estimate.images
+    if of_estimate <= 0 or from_identity <= 0:
+        return 0.0
+    return min(1.0, of_estimate / from_identity)
+
+
+def _whitening(covariance: Floats, shrinkage: float) -> Floats:
+    """W (d, d) with W W' the inverse of the shrunk covariance."""
+    dim = len(covariance)
+    if np.trace(covariance) < _NO_SPREAD:
+        return np.eye(dim)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / dim * np.eye(dim)
+    values, vectors = np.linalg.eigh(shrunk)
+    whitening: Floats = vectors / np.sqrt(np.maximum(values, _SMALLEST_EIGENVALUE * values[-1]))
+    return whitening

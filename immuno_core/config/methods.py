@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag
@@ -15,14 +16,17 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
+    """Of a score; or "module:Class", a score of one's own."""
     label: str | None = None
     """How the row is called; default: the name."""
+    folder: Path | None = None
+    """Where the module of a score of one's own is looked for first; default: the folder of the configuration."""
     arm: Arm | None = None
     """Default: the score's own (the configured bank; mined words for neglabel and csp)."""
 
     @property
     def params(self) -> dict[str, Any]:
-        """Every key but `name`, `label` and `arm`."""
+        """Every other key."""
         return dict(self.model_extra or {})
 
 

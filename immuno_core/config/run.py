@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -236,6 +236,9 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     except ValidationError as error:
         raise SetupError(f"{origin}: " + "; ".join(_explain(one) for one in _causes(error)[:3])) from None
     resolved: RunConfig = _with_absolute_paths(config, folder)
+    methods = tuple(_with_folder(entry, folder) for entry in resolved.methods)
+    refine = resolved.refine.model_copy(update={"score": _with_folder(resolved.refine.score, folder)})
+    resolved = resolved.model_copy(update={"methods": methods, "refine": refine})
     model = resolved.encoder.model
     if model.startswith(_LOCAL) and not Path(model.removeprefix(_LOCAL)).is_absolute():
         encoder = resolved.encoder.model_copy(update={"model": f"{_LOCAL}{folder / model.removeprefix(_LOCAL)}"})
@@ -249,6 +252,16 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
         server = server.model_copy(update={"model": str((folder / server.model).resolve())})
         resolved = resolved.model_copy(update={"llm_server": server})
     return resolved
+
+
+_Entry = TypeVar("_Entry", bound=MethodEntry)
+
+
+def _with_folder(entry: _Entry, folder: Path) -> _Entry:
+    """The method with the folder in which its module is looked for, where it names one."""
+    if isinstance(entry, MethodConfig) and ":" in entry.name and entry.folder is None:
+        return entry.model_copy(update={"folder": folder})
+    return entry
 
 
 def _causes(error: ValidationError) -> list[ErrorDetails]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evaluation.metrics import fpr95_id
 from evaluation.scores.calibrated import FittedCalibrated
-from evaluation.scores.class_spread import ClassSpread
+from evaluation.scores.distances import ClassSpread
 from evaluation.scores.registry import make_score
 from evaluation.space import Space
 from immuno_core.features import FloatArray, IntArray
