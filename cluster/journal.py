@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from rich.progress import Task
+
 from cluster.records import ActorDeath, EmbeddingSummary, ShardStats, total
-from immuno_core.progress import Pace, ProgressReport, ProgressState, SilentProgress
+from immuno_core.progress import ProgressReport, ProgressState, SilentProgress, unseen_bar
 from immuno_core.records import FailedImage, ImageSet
 
 COUNTERS: Final = {
@@ -22,7 +24,7 @@ COUNTERS: Final = {
 }
 GAUGES: Final = {
     "immuno_actors": "Embedding actors whose model is loaded.",
-    "immuno_images_per_second": "Images embedded per second, all actors together, over the last half minute.",
+    "immuno_images_per_second": "Images embedded per second, all actors together, over the last five minutes.",
 }
 
 
@@ -64,8 +66,9 @@ class Journal:
         """Where it is shown how far something has come; free for other work than embedding."""
         self._clock = clock
         self._metrics: EmbeddingMetrics | None = None
-        self._pace = Pace(clock)
-        self._actors: dict[str, Pace] = {}
+        self._rates = unseen_bar(clock)
+        self._all = self._counted("")
+        self._actors: dict[str, Task] = {}
         self._began = 0.0
         self._seconds_of_last = 0.0
         self._failed_of_last = 0
@@ -88,7 +91,8 @@ class Journal:
     def start(self, total: int, description: str) -> None:
         """Something begins, of `total` images or texts."""
         self._began, self._seconds_of_last, self._failed_of_last = self._clock(), 0.0, 0
-        self._pace, self._actors = Pace(self._clock), {name: Pace(self._clock) for name in self._actors}
+        self._rates = unseen_bar(self._clock)
+        self._all, self._actors = self._counted(""), {name: self._counted(name) for name in self._actors}
         self.progress.start(total, description)
 
     def advance(self, count: int, *, failed: int = 0) -> None:
@@ -123,7 +127,7 @@ class Journal:
 
     def actor_up(self, actor: str) -> None:
         """An actor ("host:pid") has loaded its model."""
-        self._actors[actor] = Pace(self._clock)
+        self._actors[actor] = self._counted(actor)
         self._gauge("immuno_actors", len(self._actors))
 
     def closed(self) -> None:
@@ -136,13 +140,13 @@ class Journal:
         """An actor that is up finished a shard of images."""
         self._shards += 1
         self._stats = total((self._stats, stats))
-        self._pace.add(stats.images)
-        self._actors[actor].add(stats.images)
+        for task in (self._all, self._actors[actor]):
+            self._rates.advance(task.id, stats.images)
         self._count("immuno_shards_finished")
         self._count("immuno_images_embedded", stats.images - stats.failures)
         self._count("immuno_images_quarantined", stats.failures)
         self._count("immuno_batches_halved", stats.halvings)
-        self._gauge("immuno_images_per_second", self._pace.per_second() or 0.0)
+        self._gauge("immuno_images_per_second", self._all.speed or 0.0)
         self._tell()
 
     def retried(self, what: str, reason: str, *, seconds: float = 0.0) -> None:
@@ -187,12 +191,16 @@ class Journal:
     def _tell(self) -> None:
         self.progress.tell(
             ProgressState(
-                actors={name: pace.per_second() for name, pace in self._actors.items()},
+                actors={name: task.speed for name, task in self._actors.items()},
                 retries=self._retries,
                 quarantined=self._failed,
                 deaths=len(self._deaths),
             )
         )
+
+    def _counted(self, name: str) -> Task:
+        self._rates.add_task(name, total=None)
+        return self._rates.tasks[-1]
 
     def _count(self, name: str, by: int = 1) -> None:
         if self._metrics is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from db.schema import migrations
 from db.schema import revision as schema
 from db.schema.engine import is_sqlite, make_engine, plain_errors, reading, resolve_url, shown
 from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.files import written_whole
 
 _RULES = {
     "embeddings": (
@@ -135,12 +134,12 @@ def backup_database(url: str | None, default: Path, target: Path) -> Path:
     if target.exists() or target.is_symlink():
         raise SetupError(f"{target} exists, and a backup overwrites nothing; name a new file")
     engine = make_engine(resolved, read_only=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with reading(engine) as transaction:
             if schema.stored_revision(transaction.connection()) is None:
                 raise SetupError(f"{shown(resolved)} is empty: there is nothing to back up")
-        _copy(engine, temporary, target)
+        with written_whole(target) as temporary:
+            _copy(engine, temporary)
     except OSError as error:
         raise SetupError(f"the backup {target} cannot be written: {error.strerror} ({error.filename})") from None
     finally:
@@ -148,20 +147,13 @@ def backup_database(url: str | None, default: Path, target: Path) -> Path:
     return target
 
 
-def _copy(engine: Engine, temporary: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary.touch(exist_ok=False)  # here, where a folder that cannot be written is told from a damaged database
-    try:
-        with plain_errors(engine.url), closing(engine.raw_connection()) as connection:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA query_only=OFF")  # SQLite counts VACUUM INTO as a write, though of another file
-            cursor.execute("VACUUM INTO ?", (str(temporary),))
-        with closing(sqlite3.connect(temporary)) as copy:
-            damage = [found for (found,) in copy.execute("PRAGMA integrity_check") if found != "ok"]
-        if damage:
-            raise ImmunoError(f"{shown(engine.url)} is damaged, and so would be its backup: {damage[0]}")
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _copy(engine: Engine, path: Path) -> None:
+    path.touch(exist_ok=False)  # here, where a folder that cannot be written is told from a damaged database
+    with plain_errors(engine.url), closing(engine.raw_connection()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA query_only=OFF")  # SQLite counts VACUUM INTO as a write, though of another file
+        cursor.execute("VACUUM INTO ?", (str(path),))
+    with closing(sqlite3.connect(path)) as copy:
+        damage = [found for (found,) in copy.execute("PRAGMA integrity_check") if found != "ok"]
+    if damage:
+        raise ImmunoError(f"{shown(engine.url)} is damaged, and so would be its backup: {damage[0]}")

@@ -41,6 +41,7 @@ from immuno.workplace import Workplace, with_overrides
 from immuno_core.config.run import RunConfig, config_as_dict
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet
+from immuno_core.files import read_text
 from immuno_core.records import ResultRow
 from immuno_core.text import fill_template
 from immuno_core.versions import digest_of, git_sha, versions
@@ -81,16 +82,9 @@ def word_list(config: RunConfig) -> WordList:
 
 def _lines(path: Path) -> tuple[str, ...]:
     """The entries of a list with one word per line, underscores as blanks (WordNet's way), each once."""
-    try:
-        found = path.read_text(encoding="utf-8-sig").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        raise SetupError(
-            f"no word list at {path}; antibodies.words is a text file with a noun per line, or a folder with nouns.txt "
-            "and adjectives.txt"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"cannot read {path} as UTF-8 text: {error}") from None
-    said = (" ".join(line.replace("_", " ").split()) for line in found if not line.startswith("#"))
+    hint = "antibodies.words is a text file with a noun per line, or a folder with nouns.txt and adjectives.txt"
+    lines = read_text(path, "word list", hint=hint).splitlines()
+    said = (" ".join(line.replace("_", " ").split()) for line in lines if not line.startswith("#"))
     words = tuple(dict.fromkeys(word for word in said if word))
     if not words:
         raise SetupError(f"{path} holds no words; write one per line")

@@ -24,6 +24,7 @@ from immuno.workplace import Workplace
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.run import RunConfig, config_as_dict, parse_config
 from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.files import read_text
 from immuno_core.text import clean_text, without_markup
 from immuno_core.versions import git_sha, versions
 
@@ -217,11 +218,7 @@ def regenerate(place: Workplace, *, source: str, session: str, review: Review | 
 
 def read_guideline(path: Path) -> str:
     """Return the guideline in a text file, on one line. Raises SetupError for one missing, empty or too long."""
-    try:
-        text = without_markup(clean_text(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise SetupError(f"the guideline {path} cannot be read: {why}") from None
+    text = without_markup(clean_text(read_text(path, "guideline")))
     if not text:
         raise SetupError(f"the guideline {path} is empty")
     if len(text) > LONGEST_GUIDELINE:

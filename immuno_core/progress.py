@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO, get_args
@@ -22,40 +21,13 @@ from rich.text import Text
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.text import duration
 
-_WINDOW_SECONDS: Final = 30.0
-_GRAIN_SECONDS: Final = 0.5
-"""Counts closer together than this are one entry, so that a pace takes no memory to speak of."""
+_RATE_SECONDS: Final = 300.0
+"""What rates and the time left are taken from: with large models on few cores a shard takes more than a minute."""
 
 
-class Pace:
-    """Counts things and says how many come per second."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.count = 0
-        self._clock = clock
-        self._seen: deque[tuple[float, int]] = deque([(clock(), 0)])
-
-    def add(self, count: int) -> None:
-        """`count` more are done."""
-        now = self._clock()
-        self.count += count
-        if len(self._seen) > 1 and now - self._seen[-2][0] < _GRAIN_SECONDS:
-            self._seen.pop()
-        self._seen.append((now, self.count))
-        # The youngest entry that is older than the window stays: the window begins there.
-        while len(self._seen) > 2 and now - self._seen[1][0] >= _WINDOW_SECONDS:
-            self._seen.popleft()
-
-    def per_second(self) -> float | None:
-        """Return the rate over the window; None before anything was counted."""
-        begin, before = self._seen[0]
-        elapsed = self._clock() - begin
-        return (self.count - before) / elapsed if self.count > before and elapsed > 0 else None
-
-    def seconds_for(self, count: int) -> float | None:
-        """Return how long `count` more will take at this rate; None where that cannot be told."""
-        rate = self.per_second()
-        return count / rate if rate else None
+def unseen_bar(clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Return rich's count of tasks without its bar: for their rates (`task.speed`) and the time that is left."""
+    return Progress(disable=True, speed_estimate_period=_RATE_SECONDS, get_time=clock)
 
 
 ProgressMode = Literal["rich", "plain", "json", "quiet"]
@@ -141,6 +113,7 @@ class RichProgress:
             TimeRemainingColumn(),
             TextColumn("{task.fields[state]}", markup=False, style="progress.remaining"),
             console=self._console,
+            speed_estimate_period=_RATE_SECONDS,
             # What a result prints must stay where it is, even while the bar is shown.
             redirect_stdout=False,
         )
@@ -215,13 +188,16 @@ class _Lines(ABC):
         """Write that it begins."""
         self.stop()
         self._total, self._what, self._began = total, description, self._clock()
-        self._pace, self._written, self._running = Pace(self._clock), self._began, True
+        self._bar = unseen_bar(self._clock)
+        self._bar.add_task(description, total=total)
+        self._task = self._bar.tasks[0]
+        self._written, self._running = self._began, True
         self._write("start")
 
     def advance(self, count: int) -> None:
         """Write how far it is, if the last line is old enough."""
         if self._running:
-            self._pace.add(count)
+            self._bar.advance(self._task.id, count)
             self._write_in_time()
 
     def tell(self, state: ProgressState) -> None:
@@ -247,10 +223,6 @@ class _Lines(ABC):
         stream.write(self._line(event) + "\n")
         stream.flush()
 
-    @property
-    def _left(self) -> float | None:
-        return self._pace.seconds_for(max(0, self._total - self._pace.count))
-
     @abstractmethod
     def _line(self, event: str) -> str: ...
 
@@ -270,8 +242,8 @@ class PlainProgress(_Lines):
     def _line(self, event: str) -> str:
         if event == "start":
             return f"{self._what}: {self._total:,}"
-        done = f"{self._what}: {self._pace.count:,} of {self._total:,}"
-        rate, left, state = self._pace.per_second(), self._left, str(self._state)
+        done = f"{self._what}: {int(self._task.completed):,} of {self._total:,}"
+        rate, left, state = self._task.speed, self._task.time_remaining, str(self._state)
         parts = [done] if rate is None else [done, f"{rate:,.0f}/s"]
         if event == "stop":
             parts.append(f"in {duration(self._clock() - self._began)}")
@@ -296,11 +268,11 @@ class JsonProgress(_Lines):
         return json_line(
             event,
             what=self._what,
-            done=self._pace.count,
+            done=int(self._task.completed),
             total=self._total,
             seconds=round(self._clock() - self._began, 3),
-            per_second=_rounded(self._pace.per_second()),
-            eta_seconds=_rounded(self._left),
+            per_second=_rounded(self._task.speed),
+            eta_seconds=_rounded(self._task.time_remaining),
             actors={name: _rounded(rate) for name, rate in self._state.actors.items()},
             retries=self._state.retries,
             quarantined=self._state.quarantined,

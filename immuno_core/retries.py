@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 Result = TypeVar("Result")
 _PASSING: Final = frozenset(
@@ -27,32 +27,28 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Waits that double: `first` seconds after the first failure, at most `longest`."""
+class Backoff(wait_exponential):
+    """Waits that double: `first` seconds after the first failure, at most `longest`. For tenacity, or to be asked."""
 
-    first: float
-    longest: float
+    def __init__(self, first: float, longest: float) -> None:
+        super().__init__(multiplier=first, max=longest)
 
     def seconds(self, failures: int) -> float:
         """Return how long to wait after so many failures in a row; 0 after none."""
-        # The exponent is bounded, so that no count of failures overflows.
-        return min(self.longest, self.first * 2.0 ** min(failures - 1, 30)) if failures > 0 else 0.0
+        state = RetryCallState(Retrying(), None, (), {})
+        state.attempt_number = failures
+        return self(state) if failures > 0 else 0.0
 
 
-FILE_READS: Final = Backoff(first=0.1, longest=1.0)
-"""Between two tries at one file. Short: the images behind it wait."""
-FILE_TRIES: Final = 3
+# Short waits: the images behind a file wait too.
+_reading_again = Retrying(
+    retry=retry_if_exception(lambda error: isinstance(error, OSError) and is_passing(error)),
+    stop=stop_after_attempt(3),
+    wait=Backoff(first=0.1, longest=1.0),
+    reraise=True,
+)
 
 
 def reading_again(read: Callable[[], Result]) -> Result:
     """Return what `read` returns; try again where the file system refuses it in passing. Raises its last error."""
-    failures = 0
-    while True:
-        try:
-            return read()
-        except OSError as error:
-            failures += 1
-            if failures == FILE_TRIES or not is_passing(error):
-                raise
-        time.sleep(FILE_READS.seconds(failures))
+    return _reading_again(read)

@@ -13,13 +13,16 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from typing import TypeVar
+from typing import NoReturn, TypeVar, cast
+
+from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from agents.chat.failures import ModelUnavailable
 from immuno_core.errors import ImmunoError
+from immuno_core.retries import Backoff
 
 _FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
+_BACKOFF = Backoff(first=_FIRST_PAUSE, longest=30.0)
 _GATHER_SECONDS = 0.02
 """After the first of a group, for others: a group costs its caller one transaction, however large it is."""
 _JITTER = secrets.SystemRandom()
@@ -60,37 +63,40 @@ class Pacer:
 
     def ask(self, once: Callable[[], T]) -> T:
         """Return what `once` returns, called again where that may help. Raises its last ModelUnavailable; Stopped."""
-        tries, waited = 0, 0.0
-        while True:
-            self._wait_until_open()
-            try:
-                return once()
-            except ModelUnavailable as failure:
-                tries += 1
-                pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (tries - 1))
-                if not failure.try_again or (failure.wait is None and tries > self._retries):
-                    raise
-                if failure.wait is None:
-                    pause *= _JITTER.random()
-                else:
-                    # Never less than asked; growing all the same, for a server that always says "at once".
-                    pause = max(failure.wait, pause)
-                waited += pause
-                if waited > self._patience:
-                    raise ModelUnavailable(
-                        f"{failure}; waited for as long as {self._patience:.0f} s allow",
-                        for_all=failure.wait is not None,
-                    ) from failure
-                if failure.wait is not None:
-                    self._close_for(pause)
-                else:
-                    self._pause(pause)
+        retrying = Retrying(
+            before=self._wait_until_open,
+            retry=retry_if_exception(lambda error: isinstance(error, ModelUnavailable) and error.try_again),
+            wait=self._pause_after,
+            stop=self._is_enough,
+            retry_error_callback=self._give_up,
+            before_sleep=self._close_for_all,
+            sleep=self._pause,
+        )
+        return retrying(once)
 
-    def _close_for(self, seconds: float) -> None:
-        with self._lock:
-            self._closed_until = max(self._closed_until, self._now() + seconds)
+    def _pause_after(self, state: RetryCallState) -> float:
+        wait, growing = _failure(state).wait, _BACKOFF(state)
+        # Never less than asked; growing all the same, for a server that always says "at once".
+        return growing * _JITTER.random() if wait is None else max(wait, growing) + _FIRST_PAUSE * _JITTER.random()
 
-    def _wait_until_open(self) -> None:
+    def _is_enough(self, state: RetryCallState) -> bool:
+        out_of_tries = _failure(state).wait is None and state.attempt_number > self._retries
+        return out_of_tries or state.idle_for + state.upcoming_sleep > self._patience
+
+    def _give_up(self, state: RetryCallState) -> NoReturn:
+        failure = _failure(state)
+        if failure.wait is None and state.attempt_number > self._retries:
+            raise failure
+        raise ModelUnavailable(
+            f"{failure}; waited for as long as {self._patience:.0f} s allow", for_all=failure.wait is not None
+        ) from failure
+
+    def _close_for_all(self, state: RetryCallState) -> None:
+        if _failure(state).wait is not None:
+            with self._lock:
+                self._closed_until = max(self._closed_until, self._now() + state.upcoming_sleep)
+
+    def _wait_until_open(self, _: RetryCallState) -> None:
         while (left := self._closed_until - self._now()) > 0:
             # Not all at the same moment.
             self._pause(left + _FIRST_PAUSE * _JITTER.random())
@@ -98,6 +104,10 @@ class Pacer:
     def _pause(self, seconds: float) -> None:
         if self._sleep(seconds):
             raise Stopped("stopped while waiting for the chat model")
+
+
+def _failure(state: RetryCallState) -> ModelUnavailable:
+    return cast(ModelUnavailable, state.outcome and state.outcome.exception())
 
 
 def side_by_side(

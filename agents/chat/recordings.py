@@ -19,6 +19,7 @@ from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.files import read_text, write_atomically
 from immuno_core.records import text_digest
 from immuno_core.text import clean_text
 
@@ -50,8 +51,7 @@ def write_recording(path: Path, calls: Iterable[RecordedCall]) -> int:
     """Write calls as JSONL, ordered by generation, step and subject; return how many. Raises SetupError."""
     ordered = sorted(calls, key=lambda call: (call.generation, call.step, call.subject))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{call.model_dump_json()}\n" for call in ordered), encoding="utf-8")
+        write_atomically(path, "".join(f"{call.model_dump_json()}\n" for call in ordered))
     except OSError as error:
         raise SetupError(f"the recording {path} cannot be written: {error.strerror}") from None
     return len(ordered)
@@ -59,15 +59,10 @@ def write_recording(path: Path, calls: Iterable[RecordedCall]) -> int:
 
 def read_recording(path: Path) -> tuple[RecordedCall, ...]:
     """Read a recording. Raises SetupError naming the file and the line that is wrong."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines splits at more, which texts may hold
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise SetupError(
-            f"the recording {path} cannot be read: {why}; one is written by: immuno refine record SESSION FILE"
-        ) from None
+    content = read_text(path, "recording", hint="one is written by: immuno refine record SESSION FILE", most=2**30)
     calls = []
-    for number, line in enumerate(lines, start=1):
+    # splitlines splits at more, which texts may hold
+    for number, line in enumerate(content.split("\n"), start=1):
         if line.strip():
             try:
                 calls.append(RecordedCall.model_validate_json(line))

@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 from immuno_core.config.run import EncoderConfig
 from immuno_core.errors import SetupError
+from immuno_core.files import read_text
 from immuno_core.records import EncoderInfo, text_digest
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -149,8 +150,8 @@ def _check_folder(folder: Path, spec: EncoderSpec) -> None:
     if not config.is_file():
         raise SetupError(f"{folder} is not an open_clip model: it has no {CONFIG_FILE}")
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(read_text(config, "model's configuration"))
+    except (ValueError, RecursionError) as error:
         raise SetupError(f"{config} is not valid JSON: {error}") from None
     model = content.get("model_cfg") if isinstance(content, dict) else None
     absent = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if not isinstance(model, dict) or key not in model]

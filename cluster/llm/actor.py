@@ -21,6 +21,7 @@ from cluster.llm.process import ServerProcess, answers, log_tail
 from immuno_core.config.llm_server import LLMServerConfig
 from immuno_core.errors import SetupError
 from immuno_core.paths import cache_root
+from immuno_core.retries import Backoff
 
 State = Literal["waiting", "starting", "up", "failed", "stopped"]
 _LOOK_SECONDS: Final = 0.25
@@ -29,7 +30,7 @@ _LOOK_UP_SECONDS: Final = 5.0
 """Between two looks at one that is up; its end is noticed at once."""
 _HUNG_SECONDS: Final = 120.0
 """A server that was up, and does not answer for so long, is taken for dead."""
-_BACKOFF_SECONDS: Final = 1.0
+_BACKOFF: Final = Backoff(first=1.0, longest=3600.0)
 _MANY_GPUS: Final = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
 
 
@@ -118,7 +119,7 @@ class LLMServerActor:
                 )
             restarts += 1
             self._set(state="starting", restarts=restarts)
-            self._stopping.wait(_BACKOFF_SECONDS * 2 ** (restarts - 1))
+            self._stopping.wait(_BACKOFF.seconds(restarts))
 
     def _watch(self, process: ServerProcess) -> str:
         """Follow a server until it ends, hangs or is to stop; return which, in words."""

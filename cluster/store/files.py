@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 import time
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from immuno_core.config.run import store_place
 from immuno_core.errors import SetupError
+from immuno_core.files import write_atomically
 from immuno_core.paths import cache_root
 
 _TEMPORARY: Final = re.compile(r"(.*/)?\.[^/]+\.[0-9a-f]{32}\.tmp")
@@ -124,15 +124,8 @@ class LocalFiles(Files):
 
     def write(self, name: str, content: bytes) -> None:
         """Write beside the file's place, then rename."""
-        path = self.folder / name
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_bytes(content)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_atomically(self.folder / name, content, sync=False)  # a reader notices what a crash has cut off
         except OSError as error:
             raise _refused("write to", self.place, error) from None
 

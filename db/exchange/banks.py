@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -23,6 +21,7 @@ from db.schema.vectors import DTYPE, to_bytes
 from db.store import AntibodyStore
 from db.writing import batches, check_session_name, insert_new, insert_rows, new_id, now, write_generation
 from immuno_core.errors import SetupError
+from immuno_core.files import written_whole
 from immuno_core.records import Antibody, AntibodyKind, EncoderInfo
 
 if TYPE_CHECKING:
@@ -55,17 +54,9 @@ def write_bank_parquet(path: Path, bank: EmbeddedBank) -> None:
     encoder = json.dumps(asdict(bank.encoder)).encode()
     schema = pa.schema([*((name, pa.string()) for name in _TEXTS), ("vector", pa.list_(pa.float32()))])
     table = pa.Table.from_pylist(rows, schema.with_metadata({_ENCODER: encoder}))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                pq.write_table(table, file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written_whole(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
     except OSError as error:
         raise SetupError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from immuno_core.errors import SetupError, did_you_mean
-from immuno_core.files import write_atomically
+from immuno_core.files import read_text, write_atomically
 from immuno_core.records import Antibody, AntibodyKind
 
 _KINDS: tuple[AntibodyKind, ...] = get_args(AntibodyKind)
@@ -23,13 +23,7 @@ def read_bank_file(path: Path) -> list[Antibody]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise SetupError(f"{path}: a bank is a .jsonl, an EOE .json or a .txt file, not '{path.suffix}'")
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SetupError(f"no bank of antibodies at {path}; put [antibodies] file right") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"cannot read {path} as UTF-8 text: {error}") from None
-    found = reader(path, content)
+    found = reader(path, read_text(path, "bank of antibodies", hint="put [antibodies] file right"))
     if not found:
         raise SetupError(f"{path} holds no antibody; leave out [antibodies] to measure without a bank")
     return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from immuno_core.errors import SetupError
+from immuno_core.files import read_text
 from immuno_core.text import clean_text
 
 WORDS = Path(__file__).parent / "words"
@@ -39,16 +40,9 @@ def load_vocabulary(path: Path | None = None) -> Vocabulary:
 
 def read_words(path: Path) -> tuple[str, ...]:
     """Return the entries of one word list, in order. Raises SetupError naming file and line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        raise SetupError(
-            f"no word list at {path}; a vocabulary is a folder with nouns.txt, places.txt and attributes.txt"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise SetupError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    content = read_text(path, "word list", hint="a vocabulary is a folder of nouns.txt, places.txt and attributes.txt")
     words: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         word = line.strip()
         if not word or word.startswith("#"):
             continue

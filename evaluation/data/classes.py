@@ -9,6 +9,7 @@ from evaluation.data.labels import imagenet_names
 from evaluation.data.sources import label_names
 from immuno_core.config.run import ClassesConfig, DataConfig
 from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.files import read_text
 
 
 def read_classes(config: ClassesConfig, data: DataConfig, *, seed: int) -> tuple[str, ...]:
@@ -28,14 +29,8 @@ def read_classes(config: ClassesConfig, data: DataConfig, *, seed: int) -> tuple
 
 def read_class_list(path: Path) -> tuple[str, ...]:
     """Return the classes of a UTF-8 text file with one name per line. Raises SetupError as `read_classes` does."""
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SetupError(
-            f'no class list at {path}; name a text file with one class per line, "dataset" or "imagenet1k"'
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"cannot read {path} as a class list in UTF-8 text: {error}") from None
+    hint = 'name a text file with one class per line, "dataset" or "imagenet1k"'
+    content = read_text(path, "class list", hint=hint)
     names = [line.strip() for line in content.removesuffix("\n").split("\n")]
     if not any(names):
         raise SetupError(f"{path} is empty; write one class per line")
@@ -60,12 +55,8 @@ def read_synonyms(path: Path | None, classes: Sequence[str]) -> dict[str, tuple[
     """
     if path is None:
         return {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"cannot read {path} as a list of synonyms in UTF-8 text: {error}") from None
     found: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path, "list of synonyms").split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         name, colon, rest = (part.strip() for part in line.partition(":"))

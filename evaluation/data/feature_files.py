@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from immuno_core.arrays import blocks
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray
+from immuno_core.files import read_text
 from immuno_core.images import FeatureRow, feature_row
 from immuno_core.records import ImageSet, Sample
 
@@ -200,8 +201,8 @@ def _listed_beside(path: Path, name: str) -> Array | None:
     if not beside.exists():
         return None
     try:
-        content = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(beside, "list of names", most=2**32))
+    except (ValueError, RecursionError) as error:
         raise SetupError(f"cannot read {beside}, the names that go with {path.name}: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get(name, []), list):
         raise SetupError(f'{beside} is not an object of lists such as {{"{name}": ["...", ...]}}')

@@ -19,6 +19,7 @@ from evaluation.data.tars import IMAGE_SUFFIXES, expand, is_pattern, read_tars
 from evaluation.miniworld.world import MiniWorld, build, default_root
 from immuno_core.config.run import SourceConfig
 from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.files import read_text
 from immuno_core.images import containing_file
 from immuno_core.records import ImageSet, Sample, Split, text_digest
 
@@ -87,10 +88,7 @@ def read_image_list(path: Path, *, root: Path | None = None) -> tuple[Sample, ..
     Opens no image. Raises SetupError naming the list, and the line, for text that is not UTF-8, an unbalanced quote, a
     repeated path, a list without images, and images that do not exist (the first one, and how many).
     """
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"cannot read {path} as a list of images in UTF-8 text: {error}") from None
+    content = read_text(path, "list of images", most=2**32)
     if root is not None and not root.is_dir():
         raise SetupError(f"there is no folder at {root}, the root of the image list {path}; put it right")
     folder = Path(os.path.abspath(root or path.parent))  # noqa: PTH100 - resolve() would follow links out of the folder

@@ -34,6 +34,7 @@ from evaluation.miniworld.vocabulary import (
     pick,
 )
 from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.files import write_atomically
 from immuno_core.paths import cache_root
 
 _WORD_LIMIT = 2**32
@@ -257,7 +258,7 @@ def build(
         progress(total - missing, total)
     if missing:
         (root / MANIFEST_FILE).unlink(missing_ok=True)
-        _write_atomically(root / UNFINISHED_FILE, _as_json(manifest))
+        write_atomically(root / UNFINISHED_FILE, _as_json(manifest))
         if workers is None:
             workers = 1 if missing <= _FEW else default_workers()
         there = total - missing
@@ -270,7 +271,7 @@ def build(
 
         run_tasks(_draw_and_save, tasks, workers, count)
     if not (root / MANIFEST_FILE).exists():
-        _write_atomically(root / MANIFEST_FILE, _as_json(manifest))
+        write_atomically(root / MANIFEST_FILE, _as_json(manifest))
     (root / UNFINISHED_FILE).unlink(missing_ok=True)
     return MiniWorld(root, seed, KNOWN_CLASSES)
 
@@ -340,7 +341,7 @@ def _draw_and_save(task: _Task) -> int:
         packed = io.BytesIO()
         image.save(packed, format="PNG")
         path = task.root / task.split / task.set_name / label / f"{index:05d}.png"
-        _write_atomically(path, packed.getvalue())
+        write_atomically(path, packed.getvalue(), sync=False)
     return len(task.indices)
 
 
@@ -400,11 +401,3 @@ def _differences(file: Path, manifest: dict[str, Any]) -> str:
 
 def _as_json(manifest: dict[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=2) + "\n").encode()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that nobody ever sees a part of it, not even when two processes write it at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -15,6 +15,7 @@ from immuno_core.config.llm_server import LLMServerConfig, require_chat_model
 from immuno_core.config.methods import MethodConfig, MethodEntry, PresetConfig
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.files import read_text
 
 _LOCAL = "local-dir:"
 _REPLAY = "replay:"
@@ -217,13 +218,7 @@ def read_config(path: Path) -> RunConfig:
     Raises SetupError naming the file, the key and what to put right.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SetupError(f"no configuration file at {path}; configs/ holds examples") from None
-    except IsADirectoryError:
-        raise SetupError(f"{path} is a folder; name the .toml file inside it") from None
-    except UnicodeDecodeError as error:
-        raise SetupError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raw = tomllib.loads(read_text(path, "configuration file", hint="configs/ holds examples"))
     except tomllib.TOMLDecodeError as error:
         raise SetupError(f"{path} is not valid TOML: {error}") from None
     return parse_config(raw, origin=str(path), folder=path.resolve().parent)

@@ -29,6 +29,7 @@ from db.store import AntibodyStore, open_store
 from immuno_core.config.methods import MethodConfig
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.retries import Backoff
 
 from . import word_world as world
 
@@ -327,7 +328,7 @@ def test_a_useless_reply_costs_its_generation_and_nothing_else(
 def test_a_model_out_of_reach_pauses_the_session(
     store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pacing, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(pacing, "_BACKOFF", Backoff(first=0.01, longest=0.1))
     with monkeypatch.context() as patch:
         patch.setattr(sessions, "make_chat_model", lambda *_, **__: Replies(reply="unreachable"))
         session = new_session(store, data)

@@ -195,7 +195,7 @@ class TestDescent:
         ("arguments", "message"),
         [
             (("--generation", "9"), "session 'one' has no generation 9; it has 0 to 2"),
-            (("--guideline", "{tmp}/none.txt"), "none.txt cannot be read: No such file"),
+            (("--guideline", "{tmp}/none.txt"), "error: no guideline at /"),
             (("--guideline", "{tmp}/empty.txt"), "empty.txt is empty"),
             (("--llm", "lexcion"), "'lexcion' names no chat model; did you mean 'lexicon'"),
         ],
@@ -339,7 +339,7 @@ class TestRecordAndReplay:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (None, "calls.jsonl cannot be read: No such file"),
+            (None, "no recording at"),
             ("{}\n", "line 1 is no recorded call"),
             ("", "holds no call"),
         ],

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cluster import RichProgress, SilentProgress
 from immuno_core.errors import SetupError
-from immuno_core.progress import JsonProgress, Pace, PlainProgress, ProgressState, make_progress, progress_mode
+from immuno_core.progress import JsonProgress, PlainProgress, ProgressState, make_progress, progress_mode, unseen_bar
 
 TROUBLED = ProgressState({"node-a:17": 120.0, "node-b:18": 80.0, "node-c:19": None}, 2, 3, 1)
 
@@ -73,7 +73,7 @@ def test_lines_are_few_and_say_where_it_stands() -> None:
         "embedding images of far: 4,000",
         "embedding images of far: 1,000 of 4,000, 100/s, 30.0 s left",
         "embedding images of far: 2,000 of 4,000, 100/s, 20.0 s left",
-        "embedding images of far: 2,000 of 4,000, 95/s, in 21.0 s "
+        "embedding images of far: 2,000 of 4,000, 100/s, in 21.0 s "
         "(3 actors, 80 to 120/s each; 2 retried; 3 left out; 1 died)",
     ]
 
@@ -114,17 +114,22 @@ def test_json_is_an_object_a_line_for_programs_to_read() -> None:
     }
 
 
-def test_a_pace_forgets_how_slow_the_start_was() -> None:
+def test_rates_forget_how_slow_the_start_was_and_are_known_of_slow_pieces() -> None:
     clock = Clock()
-    pace = Pace(clock)
-    assert pace.per_second() is None
+    bar = unseen_bar(clock)
+    bar.add_task("images", total=2100)
+    (task,) = bar.tasks
+    assert (task.speed, task.time_remaining) == (None, None)
     clock.now += 300  # the model is loaded
     for _ in range(400):
         clock.now += 0.1
-        pace.add(5)
-    assert pace.count == 2000
-    assert pace.per_second() == pytest.approx(50, rel=0.05)
-    assert pace.seconds_for(100) == pytest.approx(2, rel=0.05)
+        bar.advance(task.id, 5)
+    assert task.speed == pytest.approx(50, rel=0.05)
+    assert task.time_remaining in (2, 3)
+    for _ in range(9):
+        clock.now += 100
+        bar.advance(task.id, 5)
+    assert task.speed == pytest.approx(0.05, rel=0.05)
 
 
 def test_the_mode_is_chosen_by_option_variable_or_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ import errno
 from pathlib import Path
 
 import pytest
+import tenacity.nap
 
 import cluster.encoder.reading
-import immuno_core.retries
 from cluster.encoder.reading import read_image
 from immuno_core.retries import Backoff, is_passing, reading_again
 from tests.cluster.tiny_models import write_images
@@ -38,7 +38,7 @@ def test_what_a_busy_machine_says_passes_and_what_a_user_must_mend_does_not(erro
 
 def test_a_read_is_tried_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(immuno_core.retries.time, "sleep", waits.append)
+    monkeypatch.setattr(tenacity.nap.time, "sleep", waits.append)
     tries = 0
 
     def stale(times: int) -> str:

@@ -21,6 +21,7 @@ from db.store import AntibodyStore, open_store
 from evaluation.antibodies.vocabulary import load_vocabulary
 from immuno_core.config.refine import PriceConfig, RefineConfig
 from immuno_core.errors import SetupError
+from immuno_core.retries import Backoff
 from tests.agents import word_world as world
 
 from .chat_server import ChatServer, Reply, chat_server, completion
@@ -31,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(pacing, "_BACKOFF", Backoff(first=0.01, longest=0.1))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 

@@ -45,7 +45,7 @@ def test_it_is_a_configuration_that_works(block: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-this-test")
     settings = parsed(block).refine
     if settings.llm.startswith("replay:"):
-        with pytest.raises(SetupError, match=r"calls\.jsonl cannot be read.*immuno refine record SESSION FILE"):
+        with pytest.raises(SetupError, match=r"no recording at .*calls\.jsonl.*immuno refine record SESSION FILE"):
             check_settings(settings, seed=0)
     elif settings.llm.startswith("anthropic:"):
         try:

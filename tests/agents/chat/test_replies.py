@@ -16,6 +16,7 @@ from agents.chat.failures import ModelUnavailable
 from agents.feedback import FeedbackData
 from db.records import GenerationRecord
 from db.store import AntibodyStore, open_store
+from immuno_core.retries import Backoff
 from tests.agents import word_world as world
 from tests.agents.test_session import content, new_session
 
@@ -25,7 +26,7 @@ from .stand_in import answers, config, lexicon_says, proposing, to_fish
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(pacing, "_BACKOFF", Backoff(first=0.01, longest=0.1))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 

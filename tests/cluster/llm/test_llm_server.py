@@ -29,6 +29,7 @@ from immuno.refine import chat_server
 from immuno.workplace import Workplace
 from immuno_core.config.llm_server import LLMServerConfig
 from immuno_core.errors import SetupError
+from immuno_core.retries import Backoff
 from tests.cluster.actors.scripts import run_script, start_script
 from tests.configs import make_config
 
@@ -84,7 +85,7 @@ def wait_until_gone(pid: int) -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llm_actor, "_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(llm_actor, "_LOOK_UP_SECONDS", 0.1)
-    monkeypatch.setattr(llm_actor, "_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(llm_actor, "_BACKOFF", Backoff(first=0.01, longest=1.0))
 
 
 @pytest.mark.ray

@@ -251,11 +251,12 @@ def test_a_full_disk_leaves_what_is_there(store: EmbeddingStore, folder: Path, m
     write_shard(store, ENCODER, shards[0], EmbeddedImages(unit_rows(4), {}))
     before = sorted(store.root.rglob("*"))
 
-    def write_to_full_disk(self: Path, content: bytes) -> int:
-        with Path("/dev/full").open("wb") as file:
-            return file.write(content)
-
-    monkeypatch.setattr(Path, "write_bytes", write_to_full_disk)
+    open_path = Path.open
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda path, mode="r": open_path(Path("/dev/full"), "wb") if mode == "xb" else open_path(path, mode),
+    )
     with pytest.raises(SetupError, match=f"{store.root}: No space left on device"):
         write_shard(store, ENCODER, shards[1], EmbeddedImages(unit_rows(3), {}))
     assert read_shard(store, ENCODER, shards[0]) is not None

@@ -102,7 +102,7 @@ def test_a_missing_or_binary_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"no bank of antibodies at .*none.jsonl"):
         read_bank_file(tmp_path / "none.jsonl")
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SetupError, match=r"cannot read .*b.txt as UTF-8"):
+    with pytest.raises(SetupError, match=r"cannot read .*b.txt: it is not UTF-8"):
         read_bank_file(tmp_path / "b.txt")
     (tmp_path / "folder.txt").mkdir()
     with pytest.raises(SetupError, match="cannot read"):

@@ -229,7 +229,7 @@ def test_an_id_list_needs_labels_and_any_list_must_be_text(touch: Touch) -> None
     with pytest.raises(SetupError, match=r"1 image\(s\) .* no label \(first: '2.png'\)"):
         read(listed(root, "1.png cat\n2.png"), "id")
     (root / "list.bin").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(SetupError, match=r"cannot read .*list.bin as a list"):
+    with pytest.raises(SetupError, match=r"cannot read the list of images .*list.bin"):
         read(root / "list.bin")
 
 
