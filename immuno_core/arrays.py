@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from immuno_core.errors import SetupError
 
+Number = TypeVar("Number", bound=np.generic)
 MOST_ROWS = 4096
 MOST_ELEMENTS = 2**23
 """Of one block: 64 MiB in float64."""
@@ -20,6 +21,14 @@ def blocks(count: int, width: int, *, most: int = MOST_ROWS) -> Iterator[slice]:
     step = max(1, min(most, MOST_ELEMENTS // max(width, 1)))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
+
+
+def in_blocks(
+    features: NDArray[np.floating], width: int, measure: Callable[[NDArray[np.float64]], NDArray[Number]]
+) -> NDArray[Number]:
+    """Return `measure` of images (n, d), n >= 0, taken a block (b, d) in float64 at a time; see `blocks`."""
+    slices = list(blocks(len(features), width)) or [slice(0)]
+    return np.concatenate([measure(features[rows].astype(np.float64)) for rows in slices])
 
 
 NORM_TOLERANCE = 1e-3

@@ -15,6 +15,8 @@ import json
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,28 +148,22 @@ def _check_matrix(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> N
 
 def _array(path: Path, name: str) -> Array | None:
     """An array of a file, None where it has none of this name."""
-    try:
+    with _reading(path, name):
         if path.suffix.lower() == ".safetensors":
             with safe_open(path, framework="numpy") as tensors:
                 if name in tensors.keys():  # noqa: SIM118 - not a mapping
-                    found: Array = tensors.get_tensor(name)
-                    return found
+                    array: Array = tensors.get_tensor(name)
+                    return array
             return _listed_beside(path, name)
         with np.load(path, allow_pickle=False) as arrays:
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise SetupError(f"{path} is not an .npz file; write it with numpy.savez")
             return arrays[name] if name in arrays.files else None
-    except OSError as error:
-        raise SetupError(
-            f"cannot read the embeddings in {path}: {error.strerror or error}; put the path right"
-        ) from None
-    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
-        raise SetupError(_unreadable(path, name, error)) from None
 
 
 def _shape(path: Path) -> tuple[int, ...]:
     """The shape of `features`. Of an .npz only the header is read: the array itself may be gigabytes."""
-    try:
+    with _reading(path, "features"):
         if path.suffix.lower() == ".safetensors":
             with safe_open(path, framework="numpy") as tensors:
                 if "features" not in tensors.keys():  # noqa: SIM118 - not a mapping
@@ -179,21 +175,24 @@ def _shape(path: Path) -> tuple[int, ...]:
                 if "features.npy" not in archive.namelist():
                     raise SetupError(f"{path} has no array `features`")
                 with archive.open("features.npy") as member:
-                    version = np.lib.format.read_magic(member)
-                    read = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else (np.lib.format.read_array_header_2_0)
-                    )
+                    old = np.lib.format.read_magic(member) == (1, 0)
+                    read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
                     shape, _, dtype = read(member)
+    _check_matrix(path, shape, dtype)
+    return shape
+
+
+@contextmanager
+def _reading(path: Path, name: str) -> Iterator[None]:
+    """What goes wrong while an array of a file is read becomes a SetupError."""
+    try:
+        yield
     except OSError as error:
         raise SetupError(
             f"cannot read the embeddings in {path}: {error.strerror or error}; put the path right"
         ) from None
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
-        raise SetupError(_unreadable(path, "features", error)) from None
-    _check_matrix(path, shape, dtype)
-    return shape
+    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, SafetensorError) as error:
+        raise SetupError(_unreadable(path, name, error)) from None
 
 
 def _listed_beside(path: Path, name: str) -> Array | None:

@@ -240,9 +240,7 @@ def _rightly_classified(fitted: FittedScore, known: FeatureSet, labels: IntArray
 
 
 def _firing(fitted: FittedScore, images: FeatureSet) -> int:
-    if not isinstance(fitted, FittedCalibrated):
-        return 0
-    return int(np.count_nonzero(fitted.exceedance(images.features).antibody >= 0))
+    return int(np.count_nonzero(fitted.fires(images.features))) if isinstance(fitted, FittedCalibrated) else 0
 
 
 def _share(flags: NDArray[np.bool_], of: int) -> float:

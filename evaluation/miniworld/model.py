@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT: Final[Path] = Path(__file__).resolve().parent / "checkpoint"
 """The folder of the checkpoint that comes with the package."""
-MODEL_NAME: Final[str] = f"local-dir:{CHECKPOINT}"
-"""The checkpoint's name for `open_clip.create_model_and_transforms`. `open_clip.get_tokenizer` needs the vocabulary's
-path too: `bpe_path=str(CHECKPOINT / VOCABULARY_FILE)`."""
 WEIGHTS_FILE: Final = "open_clip_model.safetensors"
 CONFIG_FILE: Final = "open_clip_config.json"
 VOCABULARY_FILE: Final = "bpe_simple_vocab.txt.gz"

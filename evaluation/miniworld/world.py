@@ -51,9 +51,7 @@ def image_generator(domain: Domain, seed: int, split: int, image_set: int, index
     """The generator of one image.
 
     The seed always has five words: numpy pads shorter seeds with zeros, so (1, 2) and (1, 2, 0) would be the same.
-
-    Raises:
-        ValueError: where a number is not in 0 .. 2**32 - 1 (numpy would spill a larger one into the next word).
+    Raises ValueError where a number is not in 0 .. 2**32 - 1 (numpy would spill a larger one into the next word).
     """
     words = [int(domain), seed, split, image_set, index]
     if not all(0 <= word < _WORD_LIMIT for word in words):
@@ -193,21 +191,13 @@ class MiniWorld:
     classes: tuple[str, ...]
 
     def set_names(self, split: str) -> tuple[str, ...]:
-        """The sets of a split.
-
-        Raises:
-            SetupError: for a name that is no split.
-        """
+        """The sets of a split. Raises SetupError for a name that is no split."""
         if split not in SETS:
             raise SetupError(f"the mini-world has no split '{split}'{did_you_mean(split, SETS)}")
         return SETS[split]
 
     def folder(self, split: str, set_name: str) -> Path:
-        """The folder of a set: one folder per label, with PNG files.
-
-        Raises:
-            SetupError: for a name that is no split, or no set of it.
-        """
+        """The folder of a set: one folder per label, with PNG files. Raises SetupError for a name that is none."""
         names = self.set_names(split)
         if set_name not in names:
             raise SetupError(
@@ -239,15 +229,10 @@ def build(
 ) -> MiniWorld:
     """Draws a world into a folder, or what is missing of it; returns at once where it is all there.
 
-    Args:
-        root: the folder; made if need be. It must be empty or hold this very world, finished or not.
-        seed: 0 to 2**32 - 1.
-        sizes: how many images each set has.
-        workers: processes that draw; the cores of the machine up to 4 by default. With 1 all is drawn in this process.
-        progress: called as `progress(images there, images in all)`.
-
-    Raises:
-        SetupError: where the folder holds something else.
+    `root` is made if need be; it must be empty or hold this very world, finished or not. `seed` is 0 to 2**32 - 1.
+    `workers` are processes that draw, by default the cores of the machine up to 4; with 1 all is drawn in this process.
+    `progress` is called as `progress(images there, images in all)`. Raises SetupError where the folder holds something
+    else.
     """
     manifest = _manifest(seed, sizes)
     _check_root(root, manifest)

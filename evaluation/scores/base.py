@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from evaluation.space import Space
-from immuno_core.arrays import blocks, check_unit_rows
+from immuno_core.arrays import blocks, check_unit_rows, in_blocks
 from immuno_core.config.methods import Arm
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, IntArray, LocalRequest
@@ -145,9 +145,11 @@ class FittedScore(ABC):
         Raises SetupError as `score` does.
         """
         check_unit_rows(features, what="images to classify", dim=self.dim)
-        nearest = np.empty(len(features), dtype=np.int64)
-        for rows in blocks(len(features), self.width):
-            nearest[rows] = (features[rows].astype(np.float64) @ self.class_vectors.T).argmax(axis=1)
+        return in_blocks(features, self.width, self._predict_block)
+
+    def _predict_block(self, x: Floats) -> IntArray:
+        """Nearest classes (b,) of a block of images (b, d)."""
+        nearest: IntArray = (x @ self.class_vectors.T).argmax(axis=1)
         return nearest
 
     @abstractmethod

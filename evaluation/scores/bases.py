@@ -28,11 +28,10 @@ import numpy as np
 
 from evaluation.scores.base import Floats, top_probability
 from evaluation.scores.distances import ClassSpread
-from evaluation.scores.prototypes import leave_one_out_max_cosine
+from evaluation.scores.prototypes import leave_one_out
 from evaluation.scores.s_dis import prototype_vectors
 from evaluation.space import Space
-from immuno_core.arrays import blocks
-from immuno_core.features import FloatArray
+from immuno_core.arrays import in_blocks
 
 BaseName = Literal["max_cosine", "prototype", "fused"]
 _NO_SPREAD = 1e-9
@@ -86,12 +85,14 @@ def fit_base(space: Space, name: BaseName, *, alpha: float, xi: float, w: float,
     mu, features, labels = prototype_vectors(space, alpha=alpha, xi=xi), space.fit.features, space.fit_labels
     if name == "prototype" or (w == 1 and v == 0):
         return Base(prototypes=mu)
-    p = leave_one_out_max_cosine(space.texts, features, labels, alpha=alpha, xi=xi)
+    p = leave_one_out(space.texts, features, labels, alpha=alpha, xi=xi).cosine
     if p.std() < _NO_SPREAD:
         return Base(prototypes=mu)
     mcm, typicality, spread = _NOTHING, _NOTHING, None
     if distinctness := (1 - v) * (1 - w):
-        mcm = _mapped(_mcm(features, space.texts.astype(np.float64)), p, distinctness)
+        texts = space.texts.astype(np.float64)
+        width = 2 * len(texts) + space.dim
+        mcm = _mapped(in_blocks(features, width, lambda x: top_probability(x @ texts.T, 1.0)), p, distinctness)
     if v:
         spread = ClassSpread.of(features, labels)
         typicality = _mapped(-np.sqrt(spread.left_out(features, labels)), p, v)
@@ -108,10 +109,3 @@ def _mapped(values: Floats, onto: Floats, share: float) -> Part:
         return Part(0.0, share * float(onto.mean()))
     scale = share * float(onto.std() / finite.std())
     return Part(scale, share * float(onto.mean()) - scale * float(finite.mean()))
-
-
-def _mcm(features: FloatArray, texts: Floats) -> Floats:
-    scores = np.empty(len(features))
-    for rows in blocks(len(features), 2 * len(texts) + texts.shape[1]):
-        scores[rows] = top_probability(features[rows].astype(np.float64) @ texts.T, 1.0)
-    return scores

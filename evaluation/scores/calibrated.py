@@ -30,6 +30,7 @@ from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -159,6 +160,10 @@ class FittedCalibrated(FittedScore):
             for whole, part in zip(found, block, strict=True):
                 whole[rows] = part
         return found
+
+    def fires(self, features: FloatArray) -> NDArray[np.bool_]:
+        """Return on which of the images (n, d) any antibody fires. Raises SetupError as `score` does."""
+        return self.exceedance(features).antibody >= 0
 
     def closest(self, feature: FloatArray) -> Closest | None:
         """Return which antibody comes closest to firing on one image (d,); None where none may fire on it."""

@@ -38,7 +38,7 @@ from evaluation.scores.bases import BaseName
 from evaluation.scores.calibrated import Calibrated, FittedCalibrated
 from evaluation.scores.choice import Candidate, Fusion, Trial, choose
 from evaluation.scores.prototypes import DEFAULT_ALPHA
-from evaluation.space import Bank, Feedback, Space
+from evaluation.space import Bank, Space
 
 DEFAULT_W, DEFAULT_V, DEFAULT_BETA = 0.35, 0.0, 2.5
 _WS = (DEFAULT_W, 1.0)
@@ -76,7 +76,8 @@ class ImmunoVlm(Score):
         chosen: dict[str, Any] = {}
         best = candidates[0]
         if space.feedback is not None and len(candidates) > 1:
-            best, chosen = choose(self._trial(space, space.feedback), candidates)
+            trial = Trial.of(space, space.feedback, self._calibrated, fusions=self._fusions, g=self.g)
+            best, chosen = choose(trial, candidates)
         if best.matured and space.feedback is not None:
             matured = mature(space.bank, [images.features for images in space.feedback.outliers.values()], g=self.g)
         fitted = self._calibrated(replace(space, bank=space.bank.concat(matured)), best.fusion, best.beta)
@@ -115,10 +116,6 @@ class ImmunoVlm(Score):
             class_eps=self.class_eps,
         ).fit(space)
         return fitted if self.radii else replace(fitted, radii=np.zeros_like(fitted.radii))
-
-    def _trial(self, space: Space, feedback: Feedback) -> Trial:
-        """What the candidates are judged by."""
-        return Trial.of(space, feedback, self._calibrated, fusions=self._fusions, g=self.g)
 
 
 @plain_dataclass(frozen=True, eq=False, kw_only=True)

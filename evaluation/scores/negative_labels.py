@@ -115,19 +115,23 @@ class NegLabel(Score):
 
     def fit(self, space: Space) -> FittedGrouped:
         """Take the class texts, and put the antibodies into groups."""
-        return fit_grouped(space, self.name, tau=self.tau, groups=self.groups)
+        return FittedGrouped(
+            name=self.name,
+            class_vectors=space.texts.astype(np.float64),
+            bank=space.bank,
+            antibodies=space.bank.vectors.astype(np.float64),
+            group=assign_groups(len(space.bank), self.groups),
+            tau=self.tau,
+        )
 
 
-def fit_grouped(space: Space, name: str, *, tau: float, groups: int) -> FittedGrouped:
-    """Return the grouped score under the name of the method that asks for it."""
-    return FittedGrouped(
-        name=name,
-        class_vectors=space.texts.astype(np.float64),
-        bank=space.bank,
-        antibodies=space.bank.vectors.astype(np.float64),
-        group=assign_groups(len(space.bank), groups),
-        tau=tau,
-    )
+@dataclass(frozen=True, config=PARAMETERS)
+class Csp(NegLabel):
+    """Known classes against groups of ensembled labels: NegLabel in the words of CSP."""
+
+    name: ClassVar[str] = "csp"
+    default_arm: ClassVar[Arm] = "csp"
+    templates: Templates = CSP_TEMPLATES
 
 
 def assign_groups(count: int, groups: int) -> IntArray:
@@ -196,19 +200,3 @@ class FittedGrouped(FittedScore):
         negative = (x @ self.antibodies.T / self.tau)[:, by_group].reshape(len(x), self.groups, -1)
         share: Floats = expit(known[:, None] - log_sum_exp(negative)).mean(axis=1)
         return share
-
-
-@dataclass(frozen=True, config=PARAMETERS)
-class Csp(Score):
-    """Known classes against groups of ensembled labels. `tau` > 0, `groups` >= 1."""
-
-    name: ClassVar[str] = "csp"
-    uses_bank: ClassVar[bool] = True
-    default_arm: ClassVar[Arm] = "csp"
-    tau: Annotated[float, Field(gt=0)] = 0.01
-    groups: Annotated[int, Field(ge=1)] = 100
-    templates: Templates = CSP_TEMPLATES
-
-    def fit(self, space: Space) -> FittedGrouped:
-        """Take the class texts, and put the antibodies into groups."""
-        return fit_grouped(space, self.name, tau=self.tau, groups=self.groups)

@@ -78,18 +78,6 @@ class LeftOut(NamedTuple):
     nearest: IntArray
 
 
-def leave_one_out_max_cosine(
-    texts: FloatArray,
-    features: FloatArray,
-    labels: IntArray,
-    *,
-    alpha: float = DEFAULT_ALPHA,
-    xi: float = DEFAULT_XI,
-) -> Floats:
-    """Return (n,): the cosines of `leave_one_out`."""
-    return leave_one_out(texts, features, labels, alpha=alpha, xi=xi).cosine
-
-
 def leave_one_out(
     texts: FloatArray,
     features: FloatArray,

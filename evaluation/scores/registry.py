@@ -83,7 +83,7 @@ def score_class(name: str, folder: Path | None = None) -> type[Score]:
     return from_entry_point(offered[name])
 
 
-def make_score(name: str, /, **params: Any) -> Score:
+def make_score(name: str, **params: Any) -> Score:
     """Return a score with the given parameters; the others have their defaults.
 
     Raises SetupError for an unknown name or parameter (with the nearest valid one) and for a value out of range.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, ClassVar, NoReturn
 
@@ -9,10 +10,16 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score, log_sum_exp, top_probability
+from evaluation.scores.base import PARAMETERS, FittedFunction, FittedScore, Floats, Score, log_sum_exp, top_probability
 from evaluation.space import Space
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, LocalRequest
+
+
+def _on_texts(score: Score, space: Space, of_cosines: Callable[[Floats], Floats]) -> FittedScore:
+    """The score that is a function of an image's cosines (b, K) to the class texts."""
+    texts = space.texts.astype(np.float64)
+    return score.fitted(space, lambda x: of_cosines(x @ texts.T))
 
 
 @dataclass(frozen=True, config=PARAMETERS)
@@ -23,14 +30,7 @@ class MaxLogit(Score):
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts."""
-        return _FittedMaxLogit(name=self.name, class_vectors=space.texts.astype(np.float64))
-
-
-@plain_dataclass(frozen=True, eq=False, kw_only=True)
-class _FittedMaxLogit(FittedScore):
-    def _score_block(self, x: Floats) -> Floats:
-        best: Floats = (x @ self.class_vectors.T).max(axis=1)
-        return best
+        return _on_texts(self, space, lambda cosines: cosines.max(axis=1))
 
 
 @dataclass(frozen=True, config=PARAMETERS)
@@ -41,15 +41,7 @@ class Msp(Score):
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts and the logit scale."""
-        return _FittedMsp(name=self.name, class_vectors=space.texts.astype(np.float64), logit_scale=space.logit_scale)
-
-
-@plain_dataclass(frozen=True, eq=False, kw_only=True)
-class _FittedMsp(FittedScore):
-    logit_scale: float
-
-    def _score_block(self, x: Floats) -> Floats:
-        return top_probability(x @ self.class_vectors.T, 1 / self.logit_scale)
+        return _on_texts(self, space, lambda cosines: top_probability(cosines, 1 / space.logit_scale))
 
 
 @dataclass(frozen=True, config=PARAMETERS)
@@ -61,15 +53,7 @@ class Mcm(Score):
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts."""
-        return _FittedMcm(name=self.name, class_vectors=space.texts.astype(np.float64), temperature=self.temperature)
-
-
-@plain_dataclass(frozen=True, eq=False, kw_only=True)
-class _FittedMcm(FittedScore):
-    temperature: float
-
-    def _score_block(self, x: Floats) -> Floats:
-        return top_probability(x @ self.class_vectors.T, self.temperature)
+        return _on_texts(self, space, lambda cosines: top_probability(cosines, self.temperature))
 
 
 @dataclass(frozen=True, config=PARAMETERS)
@@ -81,15 +65,7 @@ class Energy(Score):
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts."""
-        return _FittedEnergy(name=self.name, class_vectors=space.texts.astype(np.float64), temperature=self.temperature)
-
-
-@plain_dataclass(frozen=True, eq=False, kw_only=True)
-class _FittedEnergy(FittedScore):
-    temperature: float
-
-    def _score_block(self, x: Floats) -> Floats:
-        return self.temperature * log_sum_exp(x @ self.class_vectors.T / self.temperature)
+        return _on_texts(self, space, lambda cosines: self.temperature * log_sum_exp(cosines / self.temperature))
 
 
 @dataclass(frozen=True, config=PARAMETERS)
@@ -106,18 +82,12 @@ class GlMcm(Score):
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts."""
-        return _FittedGlMcm(
-            name=self.name,
-            class_vectors=space.texts.astype(np.float64),
-            temperature=self.temperature,
-            lambda_local=self.lambda_local,
-            key=self.local_request(space).key,
-        )
+        whole = _on_texts(self, space, lambda cosines: top_probability(cosines, self.temperature))
+        return _FittedGlMcm(**vars(whole), lambda_local=self.lambda_local, key=self.local_request(space).key)
 
 
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
-class _FittedGlMcm(FittedScore):
-    temperature: float
+class _FittedGlMcm(FittedFunction):
     lambda_local: float
     key: str
     """Where FeatureSet.local holds the local term."""
@@ -142,7 +112,3 @@ class _FittedGlMcm(FittedScore):
                 f"set '{images.name}': the local term is not {len(images)} finite numbers; ask for it again"
             )
         return super().score(images.features) + self.lambda_local * local
-
-    def _score_block(self, x: Floats) -> Floats:
-        """The global term (b,)."""
-        return top_probability(x @ self.class_vectors.T, self.temperature)

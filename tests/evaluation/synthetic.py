@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation.space import Bank, Space
 from immuno_core.features import FeatureSet, FloatArray, IntArray
-from immuno_core.records import Antibody, Split
+from immuno_core.records import Antibody, AntibodyKind, Split
 
 
 def unit(array: NDArray[Any]) -> FloatArray:
@@ -43,6 +43,13 @@ def named(images: FeatureSet, labels: IntArray) -> FeatureSet:
 def bank_of(vectors: FloatArray) -> Bank:
     """Antibodies a0, a1, ... that guard class 0."""
     return Bank(tuple(Antibody(f"text {j}", guards="class 0", id=f"a{j}") for j in range(len(vectors))), vectors)
+
+
+def guarding(space: Space, *guards: str, kind: AntibodyKind = "look_alike") -> Space:
+    """The space with these classes for its antibodies to guard, one each, and antibodies of this kind."""
+    pairs = zip(space.bank.antibodies, guards, strict=True)
+    antibodies = tuple(replace(antibody, kind=kind, guards=name) for antibody, name in pairs)
+    return replace(space, bank=Bank(antibodies, space.bank.vectors))
 
 
 def make_space(

@@ -23,11 +23,7 @@ _TINT: Final = 10.0
 
 
 def paint_background(context: str, rng: np.random.Generator) -> Image.Image:
-    """A picture of a context, RGB, CANVAS x CANVAS.
-
-    Raises:
-        KeyError: for a name that is no context.
-    """
+    """A picture of a context, RGB, CANVAS x CANVAS. Raises KeyError for a name that is no context."""
     return _PAINTERS[context](rng)
 
 

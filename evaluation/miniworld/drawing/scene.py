@@ -40,10 +40,7 @@ def render(category: str, context: str, rng: np.random.Generator, hard: bool = T
     """An image of a category in a context, in a random colour and texture; RGB, 64 x 64.
 
     `hard` images are smaller, more crooked, noisier and more cluttered. All images of a world are hard; the easier ones
-    only help training.
-
-    Raises:
-        KeyError: for a name that is no category or no context.
+    only help training. Raises KeyError for a name that is no category or no context.
     """
     return draw_scene(sample_scene(category, context, rng), rng, hard)
 

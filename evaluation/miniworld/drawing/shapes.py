@@ -489,8 +489,7 @@ TURNING_SHAPES: Final[dict[str, Callable[[float, float], Shape]]] = {
 def shape_of(category: str, first_turn: float, second_turn: float) -> Shape:
     """The shape of a category. The turns, from 0 to 1, move the parts of a shape that move; most have none.
 
-    Raises:
-        KeyError: for a name that is no category.
+    Raises KeyError for a name that is no category.
     """
     turning = TURNING_SHAPES.get(category)
     return turning(first_turn, second_turn) if turning else FIXED_SHAPES[category]

@@ -41,7 +41,7 @@ from evaluation.scores.paper.vaccination import Adapter, AdapterSettings, Vaccin
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, leave_one_out
 from evaluation.scores.s_dis import FittedDifference, prototype_vectors
 from evaluation.space import Bank, Space
-from immuno_core.arrays import blocks, check_unit_rows
+from immuno_core.arrays import in_blocks
 from immuno_core.features import FloatArray, IntArray
 
 _Pair = Annotated[tuple[float, float], Field(strict=False)]
@@ -142,11 +142,9 @@ class ImmunoVlmPaper(Score):
 
 def _nearest(features: FloatArray, antibodies: Floats) -> Floats:
     """max_j c(x, a_j) (n,); 0 without antibodies."""
-    found = np.zeros(len(features))
-    if len(antibodies):
-        for rows in blocks(len(features), len(antibodies) + features.shape[1]):
-            found[rows] = (features[rows].astype(np.float64) @ antibodies.T).max(axis=1)
-    return found
+    if not len(antibodies):
+        return np.zeros(len(features))
+    return in_blocks(features, len(antibodies) + features.shape[1], lambda x: (x @ antibodies.T).max(axis=1))
 
 
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
@@ -176,13 +174,8 @@ class FittedPaper(FittedDifference):
             found["shared_tails"] = len(self.thresholds.fell_back)
         return found
 
-    def predict(self, features: FloatArray) -> IntArray:
-        """Return the nearest class (n,) of images (n, d) by cosine of f(x) to the prototypes; the first of equals."""
-        check_unit_rows(features, what="images to classify", dim=self.dim)
-        nearest = np.empty(len(features), dtype=np.int64)
-        for rows in blocks(len(features), self.width):
-            nearest[rows] = self._repelled(features[rows].astype(np.float64)).nearest
-        return nearest
+    def _predict_block(self, x: Floats) -> IntArray:
+        return self._repelled(x).nearest
 
     def _repelled(self, x: Floats) -> RepelledImages:
         # An antibody's effect is measured with f and tau_k as they are: it is not trained or calibrated again.

@@ -83,15 +83,12 @@ class ClassThresholds:
         return np.flatnonzero(~self.own)
 
     def margin(self, scores: Floats, classes: IntArray) -> Floats:
-        """Return s - tau_k (n,) of scores (n,) of classes (n,): accepted iff it is not negative."""
+        """Return s - tau_k (n,) of scores (n,) of classes (n,): accepted iff it is not negative.
+
+        Raises SetupError for classes that do not fit.
+        """
         check_labels(classes, what="scores to judge", samples=len(scores), classes=len(self.tau))
         return scores - self.tau[classes]
-
-    def accept(self, scores: Floats, classes: IntArray) -> NDArray[np.bool_]:
-        """Return s >= tau_k (n,) of scores (n,) of classes (n,). Raises SetupError for classes that do not fit."""
-        check_labels(classes, what="scores to judge", samples=len(scores), classes=len(self.tau))
-        accepted: NDArray[np.bool_] = scores >= self.tau[classes]
-        return accepted
 
 
 def class_thresholds(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
@@ -11,10 +10,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
-from immuno_core.arrays import blocks, check_unit_rows
+from immuno_core.arrays import blocks, check_unit_rows, in_blocks
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, IntArray
-from immuno_core.files import write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -75,28 +73,8 @@ class Adapter:
         check_unit_rows(features, what="images to adapt", dim=len(self.w1))
         if self.is_identity:
             return features
-        found = np.empty(features.shape, np.float32)
-        for rows in blocks(len(features), 3 * len(self.w1) + len(self.b1)):
-            found[rows] = self.block(features[rows].astype(np.float64))
-        return found
-
-    def save(self, path: Path) -> None:
-        """Write the weights as safetensors, whole or not at all."""
-        from safetensors.numpy import save
-
-        write_atomically(path, save({n: np.ascontiguousarray(a) for n, a in zip(_NAMES, self.arrays, strict=True)}))
-
-    @classmethod
-    def load(cls, path: Path) -> Adapter:
-        """Read what `save` wrote. Raises SetupError naming the file where it is missing or holds something else."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
-        try:
-            found = load(path.read_bytes())
-            return cls(*(found[name] for name in _NAMES))
-        except (OSError, SafetensorError, KeyError, SetupError) as error:
-            raise SetupError(f"{path} is not an adapter that vaccination saved ({error})") from None
+        width = 3 * len(self.w1) + len(self.b1)
+        return in_blocks(features, width, lambda z: self.block(z).astype(np.float32))
 
 
 _MOST_PAIRS = 2**22

@@ -15,7 +15,7 @@ from evaluation.scores.registry import make_score
 from evaluation.space import Space
 from immuno_core.errors import SetupError
 from tests.evaluation import reference
-from tests.evaluation.synthetic import bank_of, feature_set, held_out, make_space, outliers, unit, unit_rows
+from tests.evaluation.synthetic import bank_of, feature_set, guarding, held_out, make_space, outliers, unit, unit_rows
 
 
 def fit(space: Space, **params: Any) -> FittedCalibrated:
@@ -206,7 +206,7 @@ def test_variants_agree_with_their_formulas(
 ) -> None:
     space = make_space(seed, classes=k, antibodies=a, fit=n_fit, spread=0.4)
     guards = tuple("" if j % 3 == 0 else f"class {j % k}" for j in range(a))
-    space = replace(space, bank=replace(space.bank, guards=guards))
+    space = guarding(space, *guards)
     x, texts, antibodies = outliers(space, seed, 9).features, space.texts, space.bank.vectors
     fitted = fit(space, eps=0.2, base="max_cosine", beta=2.0, margin=margin, combine=combine, guarded=guarded)
     near = near_top5 if margin == "top5" else reference.max_logit
@@ -232,16 +232,14 @@ def test_the_variants_are_variants_of_one_score() -> None:
     space = make_space(0, classes=5, antibodies=1, fit=50, spread=0.4)
     x = outliers(space, 0, 50).features
     np.testing.assert_array_equal(fit(space, combine="sum").score(x), fit(space).score(x))
-    everyone = replace(space, bank=replace(space.bank, guards=("",)))
-    np.testing.assert_array_equal(fit(everyone, guarded=True).score(x), fit(space).score(x))
+    np.testing.assert_array_equal(fit(guarding(space, ""), guarded=True).score(x), fit(space).score(x))
     one_class = make_space(0, classes=1, antibodies=4, fit=50)
     np.testing.assert_array_equal(fit(one_class, margin="top5").score(x), fit(one_class).score(x))
     np.testing.assert_array_equal(fit(one_class, guarded=True).score(x), fit(one_class).score(x))
 
 
 def test_guarding_an_unknown_class_is_refused_only_where_guards_count() -> None:
-    space = make_space(0, antibodies=2)
-    space = replace(space, bank=replace(space.bank, guards=("class 1", "clas 2")))
+    space = guarding(make_space(0, antibodies=2), "class 1", "clas 2")
     fit(space)
     with pytest.raises(SetupError, match="guards 'clas 2', which is no known class; did you mean 'class"):
         fit(space, guarded=True)
@@ -250,7 +248,7 @@ def test_guarding_an_unknown_class_is_refused_only_where_guards_count() -> None:
 def contextual_space(seed: int, *, fit_images: int, guards: tuple[str, ...]) -> Any:
     """Two classes, contextual antibodies anywhere."""
     space = make_space(seed, classes=2, antibodies=len(guards), fit=fit_images, spread=0.5)
-    return replace(space, bank=replace(space.bank, kinds=("contextual",) * len(guards), guards=guards))
+    return guarding(space, *guards, kind="contextual")
 
 
 @settings(max_examples=25)

@@ -17,7 +17,7 @@ from evaluation.scores.registry import make_score
 from evaluation.space import Space
 from immuno_core.errors import SetupError
 from tests.evaluation import reference
-from tests.evaluation.synthetic import bank_of, feature_set, held_out, make_space, outliers, unit_rows
+from tests.evaluation.synthetic import bank_of, feature_set, guarding, held_out, make_space, outliers, unit_rows
 
 BARE = {"adapter": False, "evt": False}
 
@@ -187,13 +187,9 @@ def test_fitting_is_deterministic_and_the_seed_matters() -> None:
     assert scores(space, "immuno_vlm_paper") != scores(space, "immuno_vlm_paper", seed=1)
 
 
-def with_guards(space: Space, guards: tuple[str, ...]) -> Space:
-    return replace(space, bank=replace(space.bank, guards=guards))
-
-
 def test_the_band_keeps_antibodies_between_two_quantiles_of_each_guarded_class() -> None:
     space = make_space(0, antibodies=30, fit=0)
-    space = with_guards(space, tuple(("class 0", "class 1", "", "unheard of")[j % 4] for j in range(30)))
+    space = guarding(space, *(("class 0", "class 1", "", "unheard of")[j % 4] for j in range(30)))
     kept = fit(space, band=(0.25, 0.75), **BARE).bank
     expected = []
     groups = np.array([(0, 1, -1, -1)[j % 4] for j in range(30)])
@@ -213,7 +209,7 @@ def test_the_band_keeps_antibodies_between_two_quantiles_of_each_guarded_class()
 
 
 def test_absolute_bounds_turn_down_both_ends_and_may_leave_nothing() -> None:
-    space = with_guards(make_space(0, antibodies=30, fit=40), ("class 2",) * 30)
+    space = guarding(make_space(0, antibodies=30, fit=40), *("class 2",) * 30)
     fitted = fit(space, bounds=(-0.2, 0.3), **BARE)
     cosines = space.bank.vectors @ fitted.class_vectors[2]
     assert fitted.bank.ids == tuple(f"a{j}" for j in np.flatnonzero((cosines > -0.2) & (cosines < 0.3)))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import vonmises_fisher
 
-from evaluation.scores.prototypes import leave_one_out, leave_one_out_max_cosine, prototypes
+from evaluation.scores.prototypes import leave_one_out, prototypes
 from immuno_core.errors import SetupError
 from tests.evaluation import reference
 from tests.evaluation.synthetic import around, unit, unit_rows
@@ -33,7 +33,7 @@ def test_prototypes_and_leave_one_out_agree_with_the_formula(
     # Texts are of norm 1 in float32 only, which the two ways of going round the sphere see differently.
     np.testing.assert_allclose(found.mu, expected, atol=1e-6)
     np.testing.assert_array_equal(found.counts, np.bincount(labels, minlength=k))
-    left_out = leave_one_out_max_cosine(texts, images, labels, alpha=alpha, xi=xi)
+    left_out = leave_one_out(texts, images, labels, alpha=alpha, xi=xi).cosine
     np.testing.assert_allclose(left_out, reference.leave_one_out(texts, images, list(labels), alpha, xi), atol=1e-6)
 
 
@@ -123,7 +123,7 @@ def test_leaving_an_image_out_lowers_its_own_closeness() -> None:
     images = around(rng, texts, labels, 0.3)
     mu = prototypes(texts, images, labels, alpha=0.5).mu
     with_itself = (images.astype(np.float64) @ mu.T).max(axis=1)
-    assert (leave_one_out_max_cosine(texts, images, labels, alpha=0.5) < with_itself).all()
+    assert (leave_one_out(texts, images, labels, alpha=0.5).cosine < with_itself).all()
 
 
 def test_arrays_that_do_not_fit_and_parameters_out_of_range_are_refused() -> None:
@@ -145,7 +145,7 @@ def test_arrays_that_do_not_fit_and_parameters_out_of_range_are_refused() -> Non
         with pytest.raises(SetupError, match=said):
             prototypes(texts, images, labels, **parameters)
         with pytest.raises(SetupError, match=said):
-            leave_one_out_max_cosine(texts, images, labels, **parameters)
+            leave_one_out(texts, images, labels, **parameters)
 
 
 def test_left_out_images_name_their_nearest_prototype_and_adapted_ones_are_compared_in_their_place() -> None:
@@ -159,6 +159,5 @@ def test_left_out_images_name_their_nearest_prototype_and_adapted_ones_are_compa
         cosines = reference.cosines(adapted[i], mu)
         assert found.nearest[i] == int(np.argmax(cosines))
         assert found.cosine[i] == pytest.approx(max(cosines), abs=1e-6)
-    assert (leave_one_out(texts, x, labels).cosine == leave_one_out_max_cosine(texts, x, labels)).all()
     with pytest.raises(SetupError, match="adapted images of shape"):
         leave_one_out(texts, x, labels, adapted=adapted[:5])

@@ -190,7 +190,6 @@ def test_a_class_s_threshold_does_not_depend_on_the_order_of_the_scores() -> Non
 def test_a_score_is_accepted_from_the_threshold_of_its_class_on() -> None:
     found = thresholds()
     scores, classes = np.array([0.4, 0.4, found.tau[1], found.shared]), np.array([0, 1, 1, 2])
-    assert found.accept(scores, classes).tolist() == [True, False, True, True]
     assert (found.margin(scores, classes) >= 0).tolist() == [True, False, True, True]
     assert found.margin(scores, classes)[0] == 0.4 - found.tau[0]
 
@@ -214,7 +213,5 @@ def test_what_cannot_give_thresholds_is_refused(changes: dict[str, Any], said: s
 
 
 def test_scores_of_unknown_classes_are_refused() -> None:
-    found = thresholds()
-    for judge in (found.accept, found.margin):
-        with pytest.raises(SetupError, match="labels from 0 to 4"):
-            judge(np.zeros(2), np.array([0, 4]))
+    with pytest.raises(SetupError, match="labels from 0 to 4"):
+        thresholds().margin(np.zeros(2), np.array([0, 4]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,35 +84,16 @@ def test_an_embedding_that_its_residual_cancels_stays_where_it_was() -> None:
     assert (cancels.apply(x) == x).all()
 
 
-def test_a_saved_adapter_is_loaded_bit_for_bit(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "adapter.safetensors"
-    for adapter in (random_adapter(), Adapter.identity(8)):
-        adapter.save(path)
-        found = Adapter.load(path)
-        assert all((a == b).all() for a, b in zip(found.arrays, adapter.arrays, strict=True))
-        assert found.is_identity == adapter.is_identity
-
-
-def test_what_is_no_adapter_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "adapter.safetensors"
-    with pytest.raises(SetupError, match=r"adapter\.safetensors is not an adapter"):
-        Adapter.load(path)
-    path.write_bytes(b"not safetensors")
-    with pytest.raises(SetupError, match="is not an adapter"):
-        Adapter.load(path)
-    from safetensors.numpy import save_file
-
+def test_arrays_that_make_no_adapter_are_refused() -> None:
     good = dict(zip(("w1", "b1", "w2", "b2"), random_adapter().arrays, strict=True))
-    for spoilt in (
-        {"w1": good["w1"]},
-        good | {"w2": good["w1"]},
-        good | {"b1": good["b1"].astype(np.float64)},
-        good | {"b2": np.full(8, np.nan, np.float32)},
-        good | {"w1": good["b1"]},
+    for changes, said in (
+        ({"w2": good["w1"]}, "an adapter's arrays are"),
+        ({"w1": good["b1"]}, "an adapter's arrays are"),
+        ({"b1": good["b1"].astype(np.float64)}, "b1 are not finite float32"),
+        ({"b2": np.full(8, np.nan, np.float32)}, "b2 are not finite float32"),
     ):
-        save_file(spoilt, path)
-        with pytest.raises(SetupError, match="is not an adapter"):
-            Adapter.load(path)
+        with pytest.raises(SetupError, match=said):
+            Adapter(**good | changes)
 
 
 def test_images_of_another_space_are_refused() -> None:
