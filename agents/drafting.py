@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.feedback import Boundary, FeedbackData, Scores
+from agents.feedback import Boundary, Scores, feedback_of
 from agents.graph import GenerationState, generation_metrics
 from agents.memory import Memory
 from agents.prompts.templates import prompt_template
@@ -18,13 +18,14 @@ from db.store import AntibodyStore
 from db.writing import new_id
 from evaluation.antibodies.selection import guarded_classes
 from evaluation.effects.antibody_effects import bank_effects
+from evaluation.space import Space
 from immuno_core.features import FeatureSet
 from immuno_core.records import Antibody, Effect, Verdict
 
 
 def draft_first_generation(
     session_id: str,
-    data: FeedbackData,
+    space: Space,
     boundary: Boundary,
     *,
     guideline: str,
@@ -45,15 +46,15 @@ def draft_first_generation(
         guideline=guideline,
         metrics=boundary.as_metrics(),
         random_state=random_state,
-        verdicts=_verdicts(data, boundary),
+        verdicts=_verdicts(space, boundary),
     )
 
 
 def draft_generation(
-    session_id: str, data: FeedbackData, state: GenerationState, *, mu: Scores, started: datetime
+    session_id: str, space: Space, state: GenerationState, *, mu: Scores, started: datetime
 ) -> GenerationDraft:
     """A generation that went through the whole graph; `mu` (K, d) are the prototypes."""
-    memory, decision, matured = state["memory"], state["decision"], state["matured"]
+    memory, decision, matured, feedback = state["memory"], state["decision"], state["matured"], feedback_of(space)
     vectors = dict(zip((antibody.id for antibody in state["screened"]), state["vectors"], strict=True))
     if matured is not None:
         vectors |= zip(matured.antibodies.ids, matured.antibodies.vectors, strict=True)
@@ -76,7 +77,7 @@ def draft_generation(
             "problems": [*state["problems"], *state["reflection_problems"]],
         },
         random_state=memory.random_state,
-        antibodies=(*_judged(state), *state["turned_down"], *_matured(data, state, mu)),
+        antibodies=(*_judged(state), *state["turned_down"], *_matured(space, state, mu)),
         vectors=vectors,
         effects=(
             *(EffectDraft(effect=one.effect, antibody_id=one.antibody_id) for one in state["effects"]),
@@ -85,13 +86,13 @@ def draft_generation(
                 for effect in bank_effects(
                     before=state["before"].fitted,
                     after=state["final"].fitted,
-                    known=data.known,
-                    known_labels=data.known_labels,
-                    outliers=data.outliers,
+                    known=feedback.known,
+                    known_labels=feedback.labels,
+                    outliers=feedback.outliers,
                 )
             ),
         ),
-        verdicts=_verdicts(data, state["final"]),
+        verdicts=_verdicts(space, state["final"]),
         bank=state["bank"].ids if decision.accepted else memory.bank.ids,
     )
 
@@ -124,12 +125,12 @@ def _unless_pruned(antibody: Antibody, state: GenerationState) -> Antibody:
     return antibody.turned_down("pruned: the bank is better without it") if pruned else antibody
 
 
-def _matured(data: FeedbackData, state: GenerationState, mu: Scores) -> Iterator[Antibody]:
+def _matured(space: Space, state: GenerationState, mu: Scores) -> Iterator[Antibody]:
     """The matured antibodies, each with its cosine; none where maturing was not tried."""
     matured = state["matured"]
     if matured is None:
         return
-    guarded = guarded_classes(matured.antibodies.guards, data.classes)
+    guarded = guarded_classes(matured.antibodies.guards, space.classes)
     cosines = matured.antibodies.vectors.astype(np.float64) @ mu.T
     for i, antibody in enumerate(matured.antibodies.antibodies):
         cosine = float(cosines[i, guarded[i]]) if guarded[i] >= 0 else float(cosines[i].max())
@@ -138,12 +139,15 @@ def _matured(data: FeedbackData, state: GenerationState, mu: Scores) -> Iterator
         yield _unless_pruned(replace(antibody, cosine=cosine), state)
 
 
-def _verdicts(data: FeedbackData, boundary: Boundary) -> tuple[Verdict, ...]:
-    scored = ((data.known, boundary.known_scores), *((s, boundary.outlier_scores[n]) for n, s in data.outliers.items()))
-    return tuple(verdict for images, scores in scored for verdict in _verdicts_of(images, scores, data, boundary))
+def _verdicts(space: Space, boundary: Boundary) -> tuple[Verdict, ...]:
+    known, outliers = feedback_of(space).known, feedback_of(space).outliers
+    scored = ((known, boundary.known_scores), *((s, boundary.outlier_scores[n]) for n, s in outliers.items()))
+    return tuple(
+        verdict for images, scores in scored for verdict in _verdicts_of(images, scores, space.classes, boundary)
+    )
 
 
-def _verdicts_of(images: FeatureSet, scores: Scores, data: FeedbackData, boundary: Boundary) -> list[Verdict]:
+def _verdicts_of(images: FeatureSet, scores: Scores, names: tuple[str, ...], boundary: Boundary) -> list[Verdict]:
     classes = boundary.fitted.predict(images.features)
     nearest, ids = boundary.fitted.exceedance(images.features).antibody, boundary.fitted.bank.ids
     return [
@@ -152,7 +156,7 @@ def _verdicts_of(images: FeatureSet, scores: Scores, data: FeedbackData, boundar
             sample_id=images.ids[i],
             score=float(scores[i]),
             accepted=bool(scores[i] >= boundary.threshold),
-            nearest_class=data.classes[classes[i]],
+            nearest_class=names[classes[i]],
             nearest_antibody=ids[nearest[i]] if nearest[i] >= 0 else None,
         )
         for i in range(len(images))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,53 +13,33 @@ from evaluation import metrics
 from evaluation.bootstrap import MethodScores
 from evaluation.scores import configured_score
 from evaluation.scores.calibrated import FittedCalibrated
-from evaluation.space import Bank, Space
+from evaluation.space import Bank, Feedback, Space
 from immuno_core.config.methods import MethodConfig
-from immuno_core.errors import ImmunoError, SetupError
-from immuno_core.features import FeatureSet, FloatArray, IntArray
+from immuno_core.errors import SetupError
+from immuno_core.features import FeatureSet, IntArray
 from immuno_core.records import text_digest
 
 
-@dataclass(frozen=True, slots=True)
-class FeedbackData:
-    """Everything that a refinement session measures on.
+def fit_of(space: Space) -> tuple[FeatureSet, IntArray]:
+    """Return the fit images of the loop's space, and their class indices. Raises SetupError where there are none."""
+    if space.fit is None or space.fit_labels is None:
+        raise SetupError("refining needs known images: add [data.fit] to the configuration")
+    return space.fit, space.fit_labels
 
-    `texts` (K, d) unit rows; `known` are ID images with `known_labels` (n,); `outliers` maps set name to images.
-    Raises ImmunoError when a set comes from the sealed test split, SetupError when there is nothing to measure on.
-    """
 
-    classes: tuple[str, ...]
-    texts: FloatArray
-    logit_scale: float
-    fit: FeatureSet
-    fit_labels: IntArray
-    known: FeatureSet
-    known_labels: IntArray
-    outliers: Mapping[str, FeatureSet]
-    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Other names of classes, which no antibody may be."""
+def feedback_of(space: Space) -> Feedback:
+    """Return what the loop measures on. Raises SetupError where that is nothing."""
+    if space.feedback is None:
+        raise SetupError("refining needs known images: add [data.fit] to the configuration")
+    if not space.feedback.outliers:
+        raise SetupError("the loop needs outliers to learn from; add at least one [[data.feedback]] set")
+    return space.feedback
 
-    def __post_init__(self) -> None:
-        feedback = (self.known, *self.outliers.values())
-        for images, split in ((self.fit, "fit"), *((one, "feedback") for one in feedback)):
-            if images.split != split:
-                raise ImmunoError(
-                    f"set '{images.name}' is of the split '{images.split}', not '{split}': the loop sees no other split"
-                )
-        if not self.outliers:
-            raise SetupError("the loop needs outliers to learn from; add at least one [[data.feedback]] set")
-        object.__setattr__(self, "outliers", MappingProxyType(dict(self.outliers)))
 
-    def space(self, bank: Bank) -> Space:
-        """Return what a score is fitted on, with this bank."""
-        return Space(
-            classes=self.classes,
-            texts=self.texts,
-            logit_scale=self.logit_scale,
-            fit=self.fit,
-            fit_labels=self.fit_labels,
-            bank=bank,
-        )
+def check_space(space: Space) -> None:
+    """Raise SetupError where the loop has nothing to be fitted or measured on."""
+    fit_of(space)
+    feedback_of(space)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +58,10 @@ class Halves:
     second: Half
 
 
-def halve(data: FeedbackData, *, seed: int) -> Halves:
+def halve(feedback: Feedback, *, seed: int) -> Halves:
     """Return the halves; of an odd number the first has one more. Raises SetupError for a set of a single image."""
-    known = _halves_of(data.known, seed)
-    outliers = {name: _halves_of(images, seed) for name, images in data.outliers.items()}
+    known = _halves_of(feedback.known, seed)
+    outliers = {name: _halves_of(images, seed) for name, images in feedback.outliers.items()}
     first, second = (Half(known[i], {name: rows[i] for name, rows in outliers.items()}) for i in (0, 1))
     return Halves(first, second)
 
@@ -160,18 +139,19 @@ class Boundary:
         return accepted[np.argsort(-scores[accepted], kind="stable")]
 
 
-def measure(data: FeedbackData, bank: Bank, score: MethodConfig, acceptance: float) -> Boundary:
-    """Fit the score with this bank on the fit split, and measure it on the feedback split."""
-    fitted = configured_score(score).fit(data.space(bank))
+def measure(space: Space, bank: Bank, score: MethodConfig, acceptance: float) -> Boundary:
+    """Fit the score with this bank on the fit split alone, and measure it on the feedback split."""
+    feedback = feedback_of(space)
+    fitted = configured_score(score).fit(replace(space, bank=bank, feedback=None))
     if not isinstance(fitted, FittedCalibrated):
         raise SetupError(f"refine.score is '{score.name}'; the loop needs a score with radii: use 'calibrated'")
-    known = fitted.score(data.known.features)
-    outliers = {name: fitted.score(images.features) for name, images in data.outliers.items()}
+    known = fitted.score(feedback.known.features)
+    outliers = {name: fitted.score(images.features) for name, images in feedback.outliers.items()}
     return Boundary(
         fitted=fitted,
         threshold=metrics.threshold_at(known, acceptance),
         known_scores=known,
-        right=fitted.predict(data.known.features) == data.known_labels,
+        right=fitted.predict(feedback.known.features) == feedback.labels,
         outlier_scores=outliers,
         fpr95={name: metrics.fpr95_id(known, scores) for name, scores in outliers.items()},
         auroc={name: metrics.auroc(known, scores) for name, scores in outliers.items()},

@@ -9,7 +9,7 @@ starts from is read from the database (agents.memory), and an interrupted run le
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
@@ -19,7 +19,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from agents.acceptance import Acceptance, Decision, decide_pruning, suspects
 from agents.chat.calls import Caller, Request
-from agents.feedback import Boundary, FeedbackData, Halves, Scores, measure
+from agents.feedback import Boundary, Halves, Scores, feedback_of, measure
 from agents.maturing import Maturation, Matured
 from agents.memory import Memory
 from agents.policies import WorstFirst
@@ -30,7 +30,7 @@ from agents.replies import Focus, Proposals, Reflection, proposals_of
 from db.writing import new_id
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
-from evaluation.space import Bank
+from evaluation.space import Bank, Space
 from immuno_core.config.refine import RefineConfig
 from immuno_core.features import FloatArray, TextEmbedder
 from immuno_core.records import Antibody, AntibodyKind
@@ -76,7 +76,9 @@ _STEPS = ("inspect", "propose", "embed", "screen", "measure", "decide", "mature"
 class Loop:
     """The nodes of the graph, and what they work with."""
 
-    data: FeedbackData
+    space: Space
+    synonyms: Mapping[str, Sequence[str]]
+    """Other names of classes, which no antibody may be."""
     halves: Halves
     embedder: TextEmbedder
     inspector: Inspector
@@ -99,9 +101,9 @@ class Loop:
         """Find the mistakes of the bank that is continued from, and tell those of the classes whose turn it is."""
         memory = state["memory"]
         before = self._measure(memory.bank)
-        mistakes = mis_accepted_by_class(self.data, before, self.halves.first)
+        mistakes = mis_accepted_by_class(self.space, before, self.halves.first)
         chosen = WorstFirst(self.config.classes_per_generation).choose(
-            {name: len(found.samples) for name, found in mistakes.items()}, memory.last_worked_on, self.data.classes
+            {name: len(found.samples) for name, found in mistakes.items()}, memory.last_worked_on, self.space.classes
         )
         shown = {
             name: self.inspector.brief(
@@ -156,16 +158,15 @@ class Loop:
     def embed(self, state: GenerationState) -> GenerationState:
         """Embed the proposals, all at once."""
         texts = [proposal.text for proposal in state["proposals"]]
-        dim = self.data.texts.shape[1]
-        return {"vectors": self.embedder.embed_texts(texts) if texts else np.zeros((0, dim), np.float32)}
+        return {"vectors": self.embedder.embed_texts(texts) if texts else np.zeros((0, self.space.dim), np.float32)}
 
     def screen(self, state: GenerationState) -> GenerationState:
         """Negative selection: turn down what is no antibody, with the reason."""
         screened = screen(
             state["proposals"],
             state["vectors"],
-            classes=self.data.classes,
-            synonyms=self.data.synonyms,
+            classes=self.space.classes,
+            synonyms=self.synonyms,
             mu=self.class_prototypes,
             bank=state["memory"].bank,
             rules=SelectionRules(band=self.config.band),
@@ -211,7 +212,7 @@ class Loop:
         """Move antibodies of a bank that is kept toward the outliers nearest to them, where that is shown to help."""
         matured = None
         if self.config.maturation and state["decision"].accepted:
-            attempt = Maturation(self.data, self.halves, self._measure, self.seed)
+            attempt = Maturation(feedback_of(self.space).outliers, self.halves, self._measure, self.seed)
             matured = attempt.try_on(state["taken"], state["taken_after"])
         if matured is None or not matured.decision.accepted:
             return {"matured": matured, "grown": state["taken"], "weighed": state["taken_after"]}
@@ -219,11 +220,12 @@ class Loop:
 
     def weigh(self, state: GenerationState) -> GenerationState:
         """Measure what each antibody does."""
+        feedback = feedback_of(self.space)
         effects = antibody_effects(
             state["weighed"].fitted,
-            self.data.known,
-            self.data.known_labels,
-            self.data.outliers,
+            feedback.known,
+            feedback.labels,
+            feedback.outliers,
             acceptance=self.config.acceptance,
         )
         return {"effects": tuple(effects)}
@@ -256,28 +258,28 @@ class Loop:
             guideline=guideline,
             briefing=render(self._reflection_briefing(state, guideline)),
         )
-        answer = self.caller.ask(memory.number, Request("reflect", "", prompt, Reflection))
-        revised = answer.parsed
+        reply = self.caller.ask(memory.number, Request("reflect", "", prompt, Reflection))
+        revised = reply.parsed
         return {
             "guideline": revised.guideline if revised is not None else guideline,
             "focus": revised.focus if revised is not None else memory.focus,
-            "reflection_problems": answer.problems,
+            "reflection_problems": reply.problems,
         }
 
     def _suspects(self, boundary: Boundary) -> tuple[str, ...]:
-        half = self.halves.first
+        half, feedback = self.halves.first, feedback_of(self.space)
         return suspects(
             antibody_effects(
                 boundary.fitted,
-                self.data.known.take(half.known),
-                self.data.known_labels[half.known],
-                {name: images.take(half.outliers[name]) for name, images in self.data.outliers.items()},
+                feedback.known.take(half.known),
+                feedback.labels[half.known],
+                {name: images.take(half.outliers[name]) for name, images in feedback.outliers.items()},
                 acceptance=self.config.acceptance,
             )
         )
 
     def _measure(self, bank: Bank) -> Boundary:
-        return measure(self.data, bank, self.config.score, self.config.acceptance)
+        return measure(self.space, bank, self.config.score, self.config.acceptance)
 
     def _reflection_briefing(self, state: GenerationState, guideline: str) -> ReflectionBriefing:
         memory, bank = state["memory"], state["grown"]

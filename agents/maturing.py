@@ -14,18 +14,18 @@ A session with a single outlier set has nothing unlike; then the first test deci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from agents.acceptance import CHANCE, Change, Decision, change, change_on
-from agents.feedback import Boundary, FeedbackData, Half, Halves
+from agents.feedback import Boundary, Half, Halves
 from db.writing import new_id
 from evaluation.antibodies.maturation import DEFAULT_PULL, mature
 from evaluation.bootstrap import MethodScores
 from evaluation.space import Bank
-from immuno_core.features import FloatArray
+from immuno_core.features import FeatureSet, FloatArray
 
 LEAST_OUTLIERS = 3
 """Of the first half, to mature an antibody: half of what evaluation.antibodies.maturation asks for, rounded up."""
@@ -46,7 +46,7 @@ class Matured:
 class Maturation:
     """Matures banks and judges what came of it."""
 
-    data: FeedbackData
+    outliers: Mapping[str, FeatureSet]
     halves: Halves
     measure: Measure
     seed: int
@@ -54,7 +54,7 @@ class Maturation:
     def try_on(self, bank: Bank, before: Boundary) -> Matured | None:
         """Return what maturing `bank` (boundary: `before`) gives; None where no antibody has enough outliers."""
         texts = bank.unmatured
-        antibodies = self._mature(texts, self.data.outliers)
+        antibodies = self._mature(texts, self.outliers)
         if not len(antibodies):
             return None
         grown = texts.concat(antibodies)
@@ -69,12 +69,12 @@ class Maturation:
         return replace(matured, antibodies=tuple(replace(antibody, id=new_id()) for antibody in matured.antibodies))
 
     def _shown(self, name: str) -> FloatArray:
-        features: FloatArray = self.data.outliers[name].features[self.halves.first.outliers[name]]
+        features: FloatArray = self.outliers[name].features[self.halves.first.outliers[name]]
         return features
 
     def _unlike(self, texts: Bank) -> Change | None:
         """What outliers that matured nothing make of it: each set, by what the others matured; all in one figure."""
-        names = tuple(self.data.outliers)
+        names = tuple(self.outliers)
         if len(names) < 2:
             return None
         plain = self.measure(texts)
@@ -84,7 +84,7 @@ class Maturation:
             antibodies = self._mature(texts, [other for other in names if other != name])
             matured = self.measure(texts.concat(antibodies)) if len(antibodies) else plain
             # The second half of the known images; all images of the set, none of which matured anything here.
-            judged = Half(self.halves.second.known, {one: np.arange(len(self.data.outliers[one])) for one in names})
+            judged = Half(self.halves.second.known, {one: np.arange(len(self.outliers[one])) for one in names})
             before[name], after[name] = _only(name, plain.on(judged)), _only(name, matured.on(judged))
         changes = [change(before[name], after[name], seed=self.seed) for name in names]
         return _mean(changes)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
@@ -85,12 +85,12 @@ def _respelt(*allowed: str) -> BeforeValidator:
     return BeforeValidator(respell)
 
 
-class _Reply(BaseModel):
+class _Wire(BaseModel):
     # Unknown keys are ignored when reading, and forbidden on the wire.
     model_config = ConfigDict(frozen=True, extra="ignore", json_schema_extra={"additionalProperties": False})
 
 
-class Proposal(_Reply):
+class Proposal(_Wire):
     """One proposed antibody: a short description of a picture."""
 
     text: Annotated[str, AfterValidator(_as_antibody_text), _wire_string(LONGEST_ANTIBODY)]
@@ -106,13 +106,13 @@ class Proposal(_Reply):
         return value
 
 
-class Proposals(_Reply):
+class Proposals(_Wire):
     """The antibodies proposed for one class."""
 
     antibodies: Annotated[tuple[Proposal, ...], Field(min_length=1, max_length=MOST_PROPOSALS)]
 
 
-class Reflection(_Reply):
+class Reflection(_Wire):
     """A better guideline, drawn from what was measured."""
 
     guideline: Annotated[str, _prose(LONGEST_GUIDELINE), Field(min_length=3), _wire_string(LONGEST_GUIDELINE)]
@@ -133,19 +133,31 @@ def wire_schema(schema: type[BaseModel]) -> dict[str, Any]:
     return {**schema.model_json_schema(), "title": schema.__name__}
 
 
-T = TypeVar("T", bound=BaseModel)
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class ParsedReply(Generic[T]):
-    """What a reply holds: `parsed` is None where nothing could be used; `problems` says what was left out, and why.
+class Reply(Generic[Schema]):
+    """What came of a request: the one record of it, from what a server says to what the loop goes on with.
 
-    `refused` are the items among those that had a text, cleaned and cut, as antibodies that were turned down.
+    `parsed` is None where nothing could be used; `problems` says what was left out, and why. `refused` are the items
+    among those that had a text, cleaned and cut, as antibodies that were turned down.
     """
 
-    parsed: T | None
+    parsed: Schema | None
     problems: tuple[str, ...] = ()
     refused: tuple[Antibody, ...] = ()
+    raw_text: str = ""
+    """As said, fit to be stored; dropped once it is recorded: a thousand could fill the memory."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    """None where the model does not count them."""
+    source: Literal["model", "recording", "earlier", "nobody"] = "model"
+    """Who gave it: the model now; the recording of this very call; an earlier call with the same request; nobody."""
+    seconds: float = 0.0
+    """How long the model took."""
+    originals: Mapping[str, str] = field(default_factory=dict)
+    """Of the texts that a person has edited, what the model had written (agents.chat.review)."""
 
 
 MOST_CHARACTERS = 200_000
@@ -157,7 +169,7 @@ _MOST_REFUSED = 2 * MOST_PROPOSALS
 _OPENING = re.compile(r"[{\[]")
 
 
-def parse_reply(raw_text: str, schema: type[T]) -> ParsedReply[T]:
+def parse_reply(raw_text: str, schema: type[Schema]) -> Reply[Schema]:
     """Read a reply that may be prose, fenced, truncated or wrong in part. Never raises for anything a model can say.
 
     The JSON values in the text are found one by one. For a schema with a list (Proposals), every good item is kept, the
@@ -170,10 +182,10 @@ def parse_reply(raw_text: str, schema: type[T]) -> ParsedReply[T]:
     problems = ["the reply was longer than can be read; its end was"] if len(raw_text) > MOST_CHARACTERS else []
     if not values:
         what = "is empty" if not raw_text.strip() else "holds no JSON"
-        return ParsedReply(None, (*problems, f"the reply {what}"))
+        return Reply(None, (*problems, f"the reply {what}"))
     field = _list_field(schema)
     found = _one_value(values, schema) if field is None else _items(values, schema, field)
-    return ParsedReply(found.parsed, _bounded((*problems, *found.problems)), found.refused)
+    return replace(found, problems=_bounded((*problems, *found.problems)))
 
 
 def _json_values(text: str) -> Iterator[Any]:
@@ -195,26 +207,26 @@ def _json_values(text: str) -> Iterator[Any]:
 
 def _list_field(schema: type[BaseModel]) -> tuple[str, type[BaseModel], int] | None:
     """Return name, item type and largest size of the schema's list field, None where it has none."""
-    for name, field in schema.model_fields.items():
-        inner = get_args(field.annotation)
+    for name, about in schema.model_fields.items():
+        inner = get_args(about.annotation)
         if inner and isinstance(inner[0], type) and issubclass(inner[0], BaseModel):
-            most = next(limit.max_length for limit in field.metadata if hasattr(limit, "max_length"))
+            most = next(limit.max_length for limit in about.metadata if hasattr(limit, "max_length"))
             return name, inner[0], most
     return None
 
 
-def _one_value(values: list[Any], schema: type[T]) -> ParsedReply[T]:
+def _one_value(values: list[Any], schema: type[Schema]) -> Reply[Schema]:
     problems: list[str] = []
     for value in reversed(values):
         for candidate in _wrapped(value, next(iter(schema.model_fields))):
             try:
-                return ParsedReply(schema.model_validate(candidate))
+                return Reply(schema.model_validate(candidate))
             except ValidationError as error:
                 problems.append(_reason(error))
-    return ParsedReply(None, tuple(problems) or ("the JSON in the reply is not what was asked for",))
+    return Reply(None, tuple(problems) or ("the JSON in the reply is not what was asked for",))
 
 
-def _items(values: list[Any], schema: type[T], field: tuple[str, type[BaseModel], int]) -> ParsedReply[T]:
+def _items(values: list[Any], schema: type[Schema], field: tuple[str, type[BaseModel], int]) -> Reply[Schema]:
     name, item_type, most = field
     raw_items: list[Any] = []
     for value in values:
@@ -251,8 +263,8 @@ def _items(values: list[Any], schema: type[T], field: tuple[str, type[BaseModel]
             good.append(item)
     if not good:
         why = tuple(problems) or ("the JSON in the reply is not what was asked for",)
-        return ParsedReply(None, why, tuple(refused))
-    return ParsedReply(schema.model_validate({name: tuple(good)}), tuple(problems), tuple(refused))
+        return Reply(None, why, tuple(refused))
+    return Reply(schema.model_validate({name: tuple(good)}), tuple(problems), tuple(refused))
 
 
 _KIND: TypeAdapter[AntibodyKind] = TypeAdapter(Annotated[AntibodyKind, _respelt("look_alike", "contextual")])

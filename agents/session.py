@@ -6,8 +6,8 @@ is written in one transaction; a stop in between costs that generation's work, b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -17,7 +17,7 @@ from agents.chat.calls import Caller, RecordedCaller
 from agents.chat.models import Chat, make_chat_model
 from agents.chat.review import Review, ReviewedCaller
 from agents.drafting import draft_first_generation, draft_generation
-from agents.feedback import FeedbackData, halve, measure
+from agents.feedback import check_space, feedback_of, fit_of, halve, measure
 from agents.graph import GenerationState, Loop
 from agents.memory import Memory, choose_origin, recall
 from agents.policies import PARENT_POLICIES, StopRule, handled_by, new_generator, state_of
@@ -29,7 +29,7 @@ from db.store import AntibodyStore
 from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
 from evaluation.scores import configured_score
 from evaluation.scores.prototypes import prototypes
-from evaluation.space import Bank
+from evaluation.space import Bank, Space
 from immuno_core.config.refine import RefineConfig
 from immuno_core.features import TextEmbedder
 
@@ -62,12 +62,16 @@ class RefinementSession:
     """Without the configuration it was started with: that names the sealed test's folders."""
     config: RefineConfig
     store: AntibodyStore
-    data: FeedbackData
+    space: Space
+    """What it measures on: fit and feedback images, never the sealed test. Its bank plays no part."""
     embedder: TextEmbedder
     review: Review | None = None
     """Shows proposals to a person before anything is measured."""
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Other names of classes, which no antibody may be."""
 
     def __post_init__(self) -> None:
+        check_space(self.space)
         object.__setattr__(self, "record", replace(self.record, config={}))
 
     def run(self, on_generation: OnGeneration = lambda _: None) -> tuple[GenerationRecord, ...]:
@@ -118,12 +122,11 @@ class RefinementSession:
     def _first_generation(self) -> GenerationRecord:
         """Measure the classifier without antibodies: what every later generation is compared with."""
         started = datetime.now(UTC)
-        empty = Bank.empty(self.data.texts.shape[1])
-        boundary = measure(self.data, empty, self.config.score, self.config.acceptance)
+        boundary = measure(self.space, Bank.empty(self.space.dim), self.config.score, self.config.acceptance)
         return self.store.save_generation(
             draft_first_generation(
                 self.record.id,
-                self.data,
+                self.space,
                 boundary,
                 guideline=prompt_template("guideline"),
                 random_state=state_of(new_generator(self.record.seed)),
@@ -141,7 +144,7 @@ class RefinementSession:
             state = cast(GenerationState, graph.invoke({"memory": memory}))
             draft = draft_generation(
                 self.record.id,
-                self.data,
+                self.space,
                 state,
                 mu=loop.class_prototypes,
                 started=started,
@@ -154,15 +157,16 @@ class RefinementSession:
         caller: Caller = RecordedCaller(
             Chat(model, self.config.structured), self.config, self.record.seed, self.store, self.record.id
         )
-        mu = prototypes(self.data.texts, self.data.fit.features, self.data.fit_labels).mu
+        fit, labels = fit_of(self.space)
         return Loop(
-            data=self.data,
-            halves=halve(self.data, seed=self.record.seed),
+            space=self.space,
+            synonyms=self.synonyms,
+            halves=halve(feedback_of(self.space), seed=self.record.seed),
             embedder=self.embedder,
-            inspector=Inspector(self.data, self.embedder, vocabulary),
+            inspector=Inspector(self.space, self.embedder, vocabulary),
             caller=caller if self.review is None else ReviewedCaller(caller, self.review, self.store, self.record.id),
             config=self.config,
-            class_prototypes=mu,
+            class_prototypes=prototypes(self.space.texts, fit.features, labels).mu,
             seed=self.record.seed,
         )
 
@@ -170,7 +174,7 @@ class RefinementSession:
         generations = generations or self.store.generations(self.record.id)
         policy = PARENT_POLICIES[self.config.parents]
         handled = {
-            one.number: handled_by(self.store.verdicts(one.id), known_set=self.data.known.name)
+            one.number: handled_by(self.store.verdicts(one.id), known_set=feedback_of(self.space).known.name)
             for one in generations
             if one.accepted and policy.looks
         }

@@ -24,14 +24,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from agents.feedback import FeedbackData
+from agents.feedback import fit_of
 from agents.lexicon.combine import propose, with_article
 from agents.prompts.briefing import ClassBriefing
 from agents.prompts.templates import prompt_template
@@ -46,7 +46,6 @@ from evaluation.scores.base import FittedScore
 from evaluation.scores.prototypes import prototypes
 from evaluation.scores.registry import SCORES, make_score
 from evaluation.space import Bank, Space
-from immuno.refine import feedback_data
 from immuno.workplace import Workplace, draw_miniworld, with_overrides
 from immuno_core.config.methods import MethodConfig
 from immuno_core.config.refine import RefineConfig
@@ -71,7 +70,6 @@ class World:
     """A mini-world, embedded: what the loop may see, and the sealed test."""
 
     seed: int
-    data: FeedbackData
     space: Space
     known: FeatureSet
     labels: IntArray
@@ -154,14 +152,14 @@ def open_world(config: RunConfig, store: AntibodyStore) -> World:
     draw_miniworld(config.seed, RichProgress())
     embedder = LocalEmbedder(EncoderSpec.from_config(config.encoder), cache_root() / "embeddings")
     place = Workplace(config, store, embedder)
-    data = feedback_data(place)
-    sealed = SealedTest(config.data, seed=config.seed, classes=data.classes)
+    space = place.space()
+    sealed = SealedTest(config.data, seed=config.seed, classes=space.classes)
     opened = sealed.open(
         "benchmarks/loop.py", on_open=lambda *_: print(f"world {config.seed}: sealed test opened", file=sys.stderr)
     )
     known = embedder.embed_images(opened.id)
     outliers = {images.name: embedder.embed_images(images) for images in opened.ood}
-    return World(config.seed, data, place.space(), known, known.labels(data.classes), outliers, embedder)
+    return World(config.seed, space, known, known.labels(space.classes), outliers, embedder)
 
 
 def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[list[Bank], list[dict[str, Any]]]:
@@ -174,7 +172,7 @@ def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[lis
         versions=versions(),
         encoder=world.embedder.encoder,
     )
-    generations = RefinementSession(record, config.refine, store, world.data, world.embedder).run()
+    generations = RefinementSession(record, config.refine, store, world.space, world.embedder).run()
     banks: list[Bank] = []
     for one in generations:
         if one.accepted:
@@ -198,7 +196,7 @@ def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[lis
 
 def at_once(world: World, budget: int, draw: int) -> list[Antibody]:
     """(a): the lexicon asked for everything at once, with nothing measured."""
-    vocabulary, classes = load_vocabulary(), world.data.classes
+    vocabulary, classes = load_vocabulary(), world.space.classes
     found: list[Antibody] = []
     for k, name in enumerate(classes):
         left = budget * (k + 1) // len(classes) - budget * k // len(classes)
@@ -237,20 +235,20 @@ def random_texts(world: World, budget: int, draw: int) -> list[Antibody]:
         place = f" {rng.choice(vocabulary.places)}" if rng.random() < 0.5 else ""
         text = f"a photo of {thing}{place}."
         kind = "contextual" if place else "look_alike"
-        found.setdefault(text, Antibody(text, kind, str(rng.choice(world.data.classes))))
+        found.setdefault(text, Antibody(text, kind, str(rng.choice(world.space.classes))))
     return list(found.values())
 
 
 def screened(proposals: Sequence[Antibody], world: World, config: RunConfig) -> Bank:
     """Embed proposals and put them through the loop's screen."""
     vectors = world.embedder.embed_texts([one.text for one in proposals])
-    data = world.data
+    space, (fit_images, labels) = world.space, fit_of(world.space)
     kept = screen(
         proposals,
         vectors,
-        classes=data.classes,
+        classes=space.classes,
         synonyms={},
-        mu=prototypes(data.texts, data.fit.features, data.fit_labels).mu,
+        mu=prototypes(space.texts, fit_images.features, labels).mu,
         bank=Bank.empty(world.space.dim),
         rules=SelectionRules(band=config.refine.band),
     )
@@ -270,17 +268,7 @@ def baselines(config: RunConfig) -> dict[str, MethodConfig]:
 
 def fit(world: World, method: MethodConfig, bank: Bank | None) -> FittedScore:
     """Fit a method on a world, with a bank."""
-    space = world.space if bank is None else world.data.space(bank)
-    if bank is not None:
-        space = Space(
-            classes=space.classes,
-            texts=space.texts,
-            logit_scale=space.logit_scale,
-            fit=space.fit,
-            fit_labels=space.fit_labels,
-            bank=bank,
-            feedback=world.space.feedback,
-        )
+    space = world.space if bank is None else replace(world.space, bank=bank)
     return make_score(method.name, **method.params).fit(space)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from immuno_core.arrays import check_labels, check_unit_rows
 from immuno_core.bank import Bank
@@ -16,7 +17,7 @@ __all__ = ["Bank", "Feedback", "Space"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feedback:
-    """Images of the feedback split: `known` with class indices `labels` (n,), and `outliers` by set name.
+    """Images of the feedback split: `known` with class indices `labels` (n,), and `outliers` by set name, unalterable.
 
     Raises SetupError for images of another split, and for an empty set.
     """
@@ -31,6 +32,7 @@ class Feedback:
                 raise SetupError(f"set '{images.name}' is of the split {images.split}; feedback takes feedback images")
             if not len(images):
                 raise SetupError(f"the feedback set '{images.name}' has no image that could be read")
+        object.__setattr__(self, "outliers", MappingProxyType(dict(self.outliers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Space:
     `texts` (K, d) unit rows, the class texts t_k; `fit` ID images of the fit split with `fit_labels` (n,) indices into
     `classes`, both None where there are none; `bank` the antibodies (A >= 0).
     Raises SetupError for no class, repeated classes, wrong shapes or labels, NaN, rows that are not of unit norm, a
-    logit scale that is not positive, and for images of the sealed test split.
+    logit scale that is not positive, and for images of another split than the one they stand for.
     """
 
     classes: tuple[str, ...]
@@ -65,8 +67,9 @@ class Space:
             raise SetupError("fit images and their labels go together; give both or neither")
         if self.fit is not None and self.fit_labels is not None:
             what = f"fit set '{self.fit.name}'"
-            if self.fit.split == "test":
-                raise SetupError(f"{what} is of the sealed test split; a score is fitted on data.fit only")
+            if self.fit.split != "fit":
+                split = "sealed test split" if self.fit.split == "test" else "feedback split"
+                raise SetupError(f"{what} is of the {split}; a score is fitted on data.fit only")
             if not len(self.fit.features):
                 raise SetupError(f"{what} has no images; leave out [data.fit] to go without")
             check_unit_rows(self.fit.features, what=what, dim=self.dim)

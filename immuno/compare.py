@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from agents.feedback import measure
+from agents.feedback import feedback_of, measure
 from db.records import SessionRecord
 from db.store import chosen_generation
 from evaluation.effects.similarity import Alikeness, alikeness, fired, spread
 from evaluation.space import Bank
-from immuno.refine import feedback_data
 from immuno.workplace import Workplace
 from immuno_core.errors import SetupError
 
@@ -65,7 +64,8 @@ def compare(place: Workplace, sessions: Sequence[SessionRecord]) -> Comparison:
     Raises SetupError for sessions of different encoders or class lists, and for one without a generation.
     """
     first = sessions[0]
-    data = feedback_data(place)
+    space = place.space()
+    feedback = feedback_of(space)
     settings = place.config.refine
     banks: list[Bank] = []
     measured: list[MeasuredBank] = []
@@ -78,14 +78,14 @@ def compare(place: Workplace, sessions: Sequence[SessionRecord]) -> Comparison:
             )
         generation = chosen_generation(place.store, record, None)
         bank = place.store.bank(generation.id)
-        if unknown := set(bank.guards) - set(data.classes):
+        if unknown := set(bank.guards) - set(space.classes):
             raise SetupError(
                 f"session '{record.name}' has other classes than '{first.name}' (for one, '{min(unknown)}'); compare "
                 "sessions of one class list"
             )
-        boundary = measure(data, bank, settings.score, settings.acceptance)
+        boundary = measure(space, bank, settings.score, settings.acceptance)
         banks.append(bank)
-        fires.append(fired(boundary.fitted, data.known, data.outliers))
+        fires.append(fired(boundary.fitted, feedback.known, feedback.outliers))
         measured.append(
             MeasuredBank(
                 session=record.name,

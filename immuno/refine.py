@@ -12,7 +12,7 @@ import click
 
 from agents.chat.review import Review
 from agents.drafting import draft_branch
-from agents.feedback import FeedbackData
+from agents.feedback import check_space
 from agents.replies import LONGEST_GUIDELINE
 from agents.session import OnGeneration, RefinementSession, check_settings
 from cluster.llm.server import serve_llm
@@ -112,7 +112,8 @@ def refine(
     check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
     # The server first: the embedding actors take what GPUs it leaves.
     with chat_server(place) as settings:
-        data = feedback_data(place)
+        space = place.space()
+        check_space(space)
         record = known or place.store.create_session(
             session,
             config=config_as_dict(place.config),
@@ -122,7 +123,10 @@ def refine(
             encoder=place.embedder.encoder,
             llm=place.config.refine.llm,
         )
-        run_until_stopped(RefinementSession(record, settings, place.store, data, place.embedder, review), on_generation)
+        synonyms = read_synonyms(place.config.classes.synonyms, space.classes)
+        run_until_stopped(
+            RefinementSession(record, settings, place.store, space, place.embedder, review, synonyms), on_generation
+        )
     return RefineOutcome(place.store.session(session), place.store.generations(record.id))
 
 
@@ -169,24 +173,6 @@ def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionR
                 "it was started with"
             )
     return known
-
-
-def feedback_data(place: Workplace) -> FeedbackData:
-    """Embed what the loop may see: the fit split and the feedback split."""
-    space = place.space()
-    if space.fit is None or space.fit_labels is None or space.feedback is None:
-        raise SetupError("refining needs known images: add [data.fit] to the configuration")
-    return FeedbackData(
-        classes=space.classes,
-        texts=space.texts,
-        logit_scale=space.logit_scale,
-        fit=space.fit,
-        fit_labels=space.fit_labels,
-        known=space.feedback.known,
-        known_labels=space.feedback.labels,
-        outliers=space.feedback.outliers,
-        synonyms=read_synonyms(place.config.classes.synonyms, space.classes),
-    )
 
 
 def branch(

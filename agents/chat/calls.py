@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol
 
 from langchain_core.messages import HumanMessage
-from pydantic import BaseModel
 
 from agents.chat.failures import ModelUnavailable
-from agents.chat.models import Answer, Chat, Usage, answer_of
+from agents.chat.models import Chat
 from agents.chat.pacing import Pacer, side_by_side
 from agents.chat.recordings import request_text
-from agents.replies import parse_reply, wire_schema
+from agents.replies import Reply, Schema, parse_reply, wire_schema
 from db.calls import CallDraft, StoredReply, find_calls, find_replies, record_calls
 from db.store import AntibodyStore
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import SetupError
-from immuno_core.records import Antibody, text_digest
+from immuno_core.records import text_digest
 
-Schema = TypeVar("Schema", bound=BaseModel)
 _LOOKED_UP_AT_ONCE = 64
 _FEWEST_FAILURES = 8
 """So many requests in a row without an answer, and at least as many as run at once, mean that the server is gone."""
@@ -62,21 +60,6 @@ class Request(Generic[Schema]):
         return HumanMessage([{"type": "text", "text": self.prompt}, *images])
 
 
-@dataclass(frozen=True, slots=True)
-class Reply(Generic[Schema]):
-    """What came of a request: `parsed` is None where nothing could be used, and `problems` say why.
-
-    `refused` are proposals that were not fit to be read as such. `answered` is False where no reply came at all.
-    `originals`: of the texts that a person has edited, what the model had written (agents.chat.review).
-    """
-
-    parsed: Schema | None
-    problems: tuple[str, ...] = ()
-    refused: tuple[Antibody, ...] = ()
-    answered: bool = True
-    originals: Mapping[str, str] = field(default_factory=dict)
-
-
 class Caller(Protocol):
     """Asks the chat model; what the graph's nodes see of it."""
 
@@ -90,18 +73,6 @@ class Caller(Protocol):
     def ask(self, generation: int, request: Request[Schema]) -> Reply[Schema]:
         """Return the reply to a single request. Raises ModelUnavailable when none came."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Done(Generic[Schema]):
-    """A request's answer, or its failure; `seconds` the try took that was answered."""
-
-    answer: Answer[Schema] | None
-    digest: str
-    seconds: float = 0.0
-    failure: ModelUnavailable | None = None
-    stored: bool = False
-    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +100,23 @@ class RecordedCaller:
         try:
             for group in groups:
                 # What was answered is recorded before anything is decided about what was not.
-                self._record(generation, [(request, done) for _, (request, _), done in group])
-                for index, _, done in group:
-                    replies[index] = _reply(done)
-                    if done.failure is not None:
-                        last, in_a_row = done.failure, in_a_row + 1
-                    elif not done.stored:
-                        in_a_row = 0
+                self._record(
+                    generation, [(request, reply) for _, (request, _), reply in group if isinstance(reply, Reply)]
+                )
+                for index, _, reply in group:
+                    if isinstance(reply, ModelUnavailable):
+                        last, in_a_row = reply, in_a_row + 1
+                        replies[index] = Reply(None, (str(reply),), source="nobody")
+                    else:
+                        in_a_row = in_a_row if reply.source == "recording" else 0
+                        replies[index] = replace(reply, raw_text="")
                     if last is not None and (last.for_all or in_a_row >= limit):
                         raise last
         except BaseException:
             pacer.stop()
             groups.close()
             raise
-        if last is not None and not any(reply.answered for reply in replies.values()):
+        if last is not None and all(reply.source == "nobody" for reply in replies.values()):
             raise last
         return tuple(replies[index] for index in range(len(replies)))
 
@@ -152,8 +126,8 @@ class RecordedCaller:
 
     def _looked_up(
         self, generation: int, requests: Iterable[Request[Schema]]
-    ) -> Iterator[tuple[Request[Schema], _Done[Schema] | None]]:
-        """Yield each request with its answer where one is stored."""
+    ) -> Iterator[tuple[Request[Schema], Reply[Schema] | None]]:
+        """Yield each request with its reply where one is stored."""
         source = iter(requests)
         while some := list(islice(source, _LOOKED_UP_AT_ONCE)):
             digests = {request.subject: self.digest(request) for request in some}
@@ -164,28 +138,24 @@ class RecordedCaller:
             for request in some:
                 digest = digests[request.subject]
                 if digest in known:
-                    yield request, _Done(_read_again(known[digest], request.schema), digest, stored=True)
+                    yield request, _read_again(known[digest], request.schema, "recording")
                 elif digest in elsewhere:
-                    yield request, _Done(_read_again(elsewhere[digest], request.schema), digest, reused=True)
+                    yield request, _read_again(elsewhere[digest], request.schema, "earlier")
                 else:
                     yield request, None
 
-    def _ask(self, request: Request[Schema], pacer: Pacer) -> _Done[Schema]:
-        """Ask, in a thread of its own; a request that gets no answer is no exception here."""
-        digest = self.digest(request)
-        seconds = 0.0
+    def _ask(self, request: Request[Schema], pacer: Pacer) -> Reply[Schema] | ModelUnavailable:
+        """Ask, in a thread of its own; a request that gets no reply is no exception here."""
 
-        def once() -> Answer[Schema]:
-            nonlocal seconds
+        def once() -> Reply[Schema]:
             started = time.monotonic()
-            answer = self.chat.ask([request.message], request.schema)
-            seconds = time.monotonic() - started
-            return answer
+            reply = self.chat.ask([request.message], request.schema)
+            return replace(reply, seconds=time.monotonic() - started)
 
         try:
-            return _Done(pacer.ask(once), digest, seconds)
+            return pacer.ask(once)
         except ModelUnavailable as failure:
-            return _Done(None, digest, failure=failure)
+            return failure
 
     def digest(self, request: Request[Schema]) -> str:
         """Return what names everything that could change the reply: the model, its parameters, message and schema.
@@ -208,12 +178,12 @@ class RecordedCaller:
             "structured": config.structured,
         }
 
-    def _cost(self, usage: Usage) -> float | None:
+    def _cost(self, reply: Reply[Any]) -> float | None:
         """What a call cost, in dollars; None where no price was given or no tokens were counted."""
         price = self.config.price
-        if price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+        if price is None or reply.prompt_tokens is None or reply.completion_tokens is None:
             return None
-        return (usage.prompt_tokens * price.input + usage.completion_tokens * price.output) / 1e6
+        return (reply.prompt_tokens * price.input + reply.completion_tokens * price.output) / 1e6
 
     @property
     def _reuses(self) -> bool:
@@ -221,41 +191,39 @@ class RecordedCaller:
         config = self.config
         return config.temperature == 0 if config.reuse is None else config.reuse
 
-    def _record(self, generation: int, group: Sequence[tuple[Request[Schema], _Done[Schema]]]) -> None:
-        """Record what was answered. A request that was not is not recorded: it would be replayed, not tried again."""
+    def _record(self, generation: int, group: Sequence[tuple[Request[Schema], Reply[Schema]]]) -> None:
+        """Record replies. A request that got none is not recorded: it would be replayed, not tried again."""
         drafts = [
             CallDraft(
                 generation=generation,
                 step=request.step,
                 subject=request.subject,
-                request_digest=done.digest,
+                request_digest=self.digest(request),
                 request_text=request_text(request.prompt, request.images),
-                reply_text=done.answer.raw_text,
+                reply_text=reply.raw_text,
                 model=self.config.llm,
                 parameters=self._parameters,
-                prompt_tokens=done.answer.usage.prompt_tokens,
-                completion_tokens=done.answer.usage.completion_tokens,
-                reused=done.reused,
-                cost_usd=None if done.reused else self._cost(done.answer.usage),
-                seconds=None if done.reused else round(done.seconds, 4),
+                prompt_tokens=reply.prompt_tokens,
+                completion_tokens=reply.completion_tokens,
+                reused=reply.source == "earlier",
+                cost_usd=self._cost(reply) if reply.source == "model" else None,
+                seconds=round(reply.seconds, 4) if reply.source == "model" else None,
             )
-            for request, done in group
-            if done.answer is not None and not done.stored
+            for request, reply in group
+            if reply.source != "recording"
         ]
         if drafts:
             record_calls(self.store, self.session_id, drafts)
 
 
-def _reply(done: _Done[Schema]) -> Reply[Schema]:
-    """The outcome without the raw text, of which a thousand could fill the memory."""
-    if done.answer is None:
-        return Reply(None, (str(done.failure),), answered=False)
-    return Reply(done.answer.parsed, done.answer.problems, done.answer.refused)
-
-
-def _read_again(stored: StoredReply, schema: type[Schema]) -> Answer[Schema]:
-    usage = Usage(stored.prompt_tokens, stored.completion_tokens)
-    return answer_of(parse_reply(stored.reply_text, schema), stored.reply_text, usage)
+def _read_again(stored: StoredReply, schema: type[Schema], source: Literal["recording", "earlier"]) -> Reply[Schema]:
+    return replace(
+        parse_reply(stored.reply_text, schema),
+        raw_text=stored.reply_text,
+        prompt_tokens=stored.prompt_tokens,
+        completion_tokens=stored.completion_tokens,
+        source=source,
+    )
 
 
 def _canonical(value: object) -> str:

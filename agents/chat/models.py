@@ -1,7 +1,7 @@
 """Chat models: one is made from its name, and asked for a structured reply; whatever comes back is read with tolerance.
 
 Keys come from the environment alone. What a server says is untrusted: it can fail to answer (ModelUnavailable) or
-answer badly (`Answer.problems`), and nothing else. One call is one try; agents.chat.pacing decides about another.
+answer badly (`Reply.problems`), and nothing else. One call is one try; agents.chat.pacing decides about another.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
@@ -21,10 +21,9 @@ from pydantic import BaseModel
 from agents.chat.failures import explain_setup, failure_of
 from agents.chat.recordings import REPLAY, ReplayChatModel
 from agents.lexicon.model import LexiconChatModel
-from agents.replies import MOST_CHARACTERS, ParsedReply, parse_reply, wire_schema
+from agents.replies import MOST_CHARACTERS, Reply, Schema, parse_reply, wire_schema
 from evaluation.antibodies.vocabulary import Vocabulary
 from immuno_core.errors import ImmunoError, SetupError
-from immuno_core.records import Antibody
 from immuno_core.text import clean_text, storable_text
 
 LEXICON = "lexicon"
@@ -32,25 +31,6 @@ _FORM = f"write '{LEXICON}', or provider:NAME as in openai:NAME"
 Structured = Literal["json_schema", "tool", "words"]
 """How the schema reaches the model: constrained decoding, as the arguments of a tool, or described in the prompt."""
 _METHODS: dict[str, str] = {"json_schema": "json_schema", "tool": "function_calling"}
-T = TypeVar("T", bound=BaseModel)
-
-
-class Usage(NamedTuple):
-    """Tokens of one call; None where the model does not count them."""
-
-    prompt_tokens: int | None
-    completion_tokens: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
-    """A reply: `parsed` is None where nothing in it could be used; `raw_text` is as said, fit to be stored."""
-
-    parsed: T | None
-    raw_text: str
-    problems: tuple[str, ...]
-    usage: Usage
-    refused: tuple[Antibody, ...] = ()
 
 
 def make_chat_model(
@@ -128,7 +108,7 @@ class Chat:
         if self.structured not in get_args(Structured):
             raise SetupError(f"structured = '{self.structured}'; known: {', '.join(get_args(Structured))}")
 
-    def ask(self, messages: Sequence[BaseMessage], schema: type[T]) -> Answer[T]:
+    def ask(self, messages: Sequence[BaseMessage], schema: type[Schema]) -> Reply[Schema]:
         """Ask once for a reply of the given schema and read it, item by item, whatever the model made of it.
 
         A reply that was cut off at max_tokens is read as far as it goes. Raises ModelUnavailable when no reply came.
@@ -150,10 +130,10 @@ class Chat:
             return _read_unfinished(completion, schema)
         message = said["raw"] if isinstance(said, dict) else said
         counted = message.usage_metadata or {}
-        usage = Usage(counted.get("input_tokens"), counted.get("output_tokens"))
+        tokens = counted.get("input_tokens"), counted.get("output_tokens")
         refusal = message.additional_kwargs.get("refusal")
         why = _cut_off(message.response_metadata.get("finish_reason"))
-        return _read(_said_text(message), schema, usage, refusal=refusal, before=why)
+        return _read(_said_text(message), schema, tokens, refusal=refusal, before=why)
 
     def _step(self, schema: type[BaseModel]) -> Runnable[Any, Any] | None:
         """Return what asks for the schema, made once; None where the model has to be told in words."""
@@ -205,23 +185,28 @@ def _cut_off(finish_reason: str | None) -> tuple[str, ...]:
     return (f"the reply was stopped: {finish_reason}",) if finish_reason == "content_filter" else ()
 
 
-def _read_unfinished(completion: Any, schema: type[T]) -> Answer[T]:
-    choice = completion.choices[0]
-    why = _cut_off(choice.finish_reason)
-    counted = completion.usage
-    usage = Usage(counted.prompt_tokens, counted.completion_tokens) if counted else Usage(None, None)
-    return _read(choice.message.content or "", schema, usage, before=why)
+def _read_unfinished(completion: Any, schema: type[Schema]) -> Reply[Schema]:
+    choice, counted = completion.choices[0], completion.usage
+    tokens = (counted.prompt_tokens, counted.completion_tokens) if counted else (None, None)
+    return _read(choice.message.content or "", schema, tokens, before=_cut_off(choice.finish_reason))
 
 
 def _read(
-    text: str, schema: type[T], usage: Usage, *, refusal: str | None = None, before: tuple[str, ...] = ()
-) -> Answer[T]:
+    text: str,
+    schema: type[Schema],
+    tokens: tuple[int | None, int | None],
+    *,
+    refusal: str | None = None,
+    before: tuple[str, ...] = (),
+) -> Reply[Schema]:
+    """Read what was said; `before` are problems of the call itself."""
     if refusal and not text:
         text, before = refusal, (f"the model refused: {clean_text(refusal, 200)}",)
     reply = parse_reply(text, schema)
-    return answer_of(reply, storable_text(text, MOST_CHARACTERS), usage, before=before)
-
-
-def answer_of(reply: ParsedReply[T], text: str, usage: Usage, *, before: tuple[str, ...] = ()) -> Answer[T]:
-    """Return the answer that a reply is, once read; `before` are problems of the call itself."""
-    return Answer(reply.parsed, text, (*before, *reply.problems), usage, reply.refused)
+    return replace(
+        reply,
+        problems=(*before, *reply.problems),
+        raw_text=storable_text(text, MOST_CHARACTERS),
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
+    )

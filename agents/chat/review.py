@@ -1,6 +1,6 @@
 """Proposals shown to a person, who keeps, drops or edits each before anything is measured (`--approve`).
 
-A decision is recorded like a call of the model, under the step "review": an interrupted generation does not ask the
+A ruling is recorded like a call of the model, under the step "review": an interrupted generation does not ask the
 person again. What is dropped, and the original of what is edited, is stored as turned down, with the reason.
 """
 
@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from agents.chat.calls import Caller, Reply, Request, Schema
-from agents.replies import Proposal, Proposals
+from agents.chat.calls import Caller, Request
+from agents.replies import Proposal, Proposals, Reply, Schema
 from db.calls import CallDraft, find_calls, record_calls
 from db.store import AntibodyStore
 from immuno_core.records import Antibody, text_digest
@@ -22,8 +22,8 @@ STEP = "review"
 PERSON = "a person"
 
 
-class Verdict(BaseModel):
-    """What becomes of one proposal; `text` is the new text of an edited one."""
+class Ruling(BaseModel):
+    """What a person makes of one proposal; `text` is the new text of an edited one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,9 +31,9 @@ class Verdict(BaseModel):
     text: str = ""
 
 
-Review = Callable[[str, Sequence[Proposal]], Sequence[Verdict]]
-"""Given the class and its proposals, returns one verdict for each."""
-_VERDICTS: TypeAdapter[tuple[Verdict, ...]] = TypeAdapter(tuple[Verdict, ...])
+Review = Callable[[str, Sequence[Proposal]], Sequence[Ruling]]
+"""Given the class and its proposals, returns one ruling for each."""
+_RULINGS: TypeAdapter[tuple[Ruling, ...]] = TypeAdapter(tuple[Ruling, ...])
 
 
 def edited(proposal: Proposal, text: str) -> Proposal:
@@ -79,13 +79,13 @@ class ReviewedCaller:
         kept: list[Proposal] = []
         refused: list[Antibody] = []
         originals: dict[str, str] = {}
-        for proposal, verdict in zip(proposals, self._verdicts(generation, subject, proposals), strict=True):
-            if verdict.action == "keep":
+        for proposal, ruling in zip(proposals, self._rulings(generation, subject, proposals), strict=True):
+            if ruling.action == "keep":
                 kept.append(proposal)
-            elif verdict.action == "drop":
+            elif ruling.action == "drop":
                 refused.append(Antibody(proposal.text, proposal.kind).turned_down("dropped: by the reviewer"))
             else:
-                new = edited(proposal, verdict.text)
+                new = edited(proposal, ruling.text)
                 kept.append(new)
                 originals[new.text] = proposal.text
                 why = f"edited: by the reviewer, to '{new.text}'"
@@ -93,24 +93,24 @@ class ReviewedCaller:
         parsed = reply.parsed.model_copy(update={"antibodies": tuple(kept)}) if kept else None
         return replace(reply, parsed=parsed, refused=(*reply.refused, *refused), originals=originals)
 
-    def _verdicts(self, generation: int, subject: str, proposals: Sequence[Proposal]) -> Sequence[Verdict]:
+    def _rulings(self, generation: int, subject: str, proposals: Sequence[Proposal]) -> Sequence[Ruling]:
         shown = "\n".join(f"{one.kind}: {one.text}" for one in proposals)
         digest = text_digest(STEP, subject, shown)
         known = find_calls(self.store, self.session_id, generation, STEP, [digest])
         if digest in known:
-            return _VERDICTS.validate_json(known[digest].reply_text)
-        verdicts = tuple(self.review(subject, proposals))
+            return _RULINGS.validate_json(known[digest].reply_text)
+        rulings = tuple(self.review(subject, proposals))
         draft = CallDraft(
             generation=generation,
             step=STEP,
             subject=subject,
             request_digest=digest,
             request_text=shown,
-            reply_text=_VERDICTS.dump_json(verdicts).decode(),
+            reply_text=_RULINGS.dump_json(rulings).decode(),
             model=PERSON,
             parameters={},
             prompt_tokens=None,
             completion_tokens=None,
         )
         record_calls(self.store, self.session_id, [draft])
-        return verdicts
+        return rulings

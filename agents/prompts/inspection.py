@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.feedback import Boundary, FeedbackData, Half
+from agents.feedback import Boundary, Half, feedback_of, fit_of
 from agents.memory import Memory
 from agents.prompts.briefing import ClassBriefing, SampleBriefing, WordHit
 from evaluation.antibodies.vocabulary import Vocabulary
-from evaluation.space import Bank
+from evaluation.space import Bank, Space
 from immuno_core.features import FloatArray, TextEmbedder
 from immuno_core.images import open_on_white
 
@@ -54,15 +54,15 @@ class MisAccepted:
     samples: tuple[tuple[str, int], ...]
 
 
-def mis_accepted_by_class(data: FeedbackData, boundary: Boundary, half: Half) -> dict[str, MisAccepted]:
+def mis_accepted_by_class(space: Space, boundary: Boundary, half: Half) -> dict[str, MisAccepted]:
     """Group the mis-accepted outliers of a half by the class that accepts them."""
-    grouped: dict[str, list[tuple[float, str, int]]] = {name: [] for name in data.classes}
-    for set_name, images in data.outliers.items():
+    grouped: dict[str, list[tuple[float, str, int]]] = {name: [] for name in space.classes}
+    for set_name, images in feedback_of(space).outliers.items():
         rows = boundary.mis_accepted(set_name, half)
         if len(rows):
             predicted = boundary.fitted.predict(images.features[rows])
             for row, k in zip(rows, predicted, strict=True):
-                grouped[data.classes[k]].append((boundary.outlier_scores[set_name][row], set_name, int(row)))
+                grouped[space.classes[k]].append((boundary.outlier_scores[set_name][row], set_name, int(row)))
     return {
         name: MisAccepted(name, tuple((s, row) for _, s, row in sorted(found, key=lambda f: (-f[0], f[1], f[2]))))
         for name, found in grouped.items()
@@ -79,9 +79,9 @@ class ShownMistakes(NamedTuple):
 class Inspector:
     """Tells mis-accepted images in words. Embeds the vocabulary once."""
 
-    def __init__(self, data: FeedbackData, embedder: TextEmbedder, vocabulary: Vocabulary) -> None:
-        self._data = data
-        class_names = {name.casefold() for name in data.classes}
+    def __init__(self, space: Space, embedder: TextEmbedder, vocabulary: Vocabulary) -> None:
+        self._outliers = feedback_of(space).outliers
+        class_names = {name.casefold() for name in space.classes}
         self._words: dict[str, tuple[str, ...]] = {
             "noun": tuple(word for word in vocabulary.nouns if word.casefold() not in class_names),
             "place": vocabulary.places,
@@ -92,7 +92,8 @@ class Inspector:
             kind: embedder.embed_texts([templates[kind].format(word) for word in words])
             for kind, words in self._words.items()
         }
-        self._usual = {kind: data.fit.features.mean(axis=0) @ vectors.T for kind, vectors in self._vectors.items()}
+        usual = fit_of(space)[0].features.mean(axis=0)
+        self._usual = {kind: usual @ vectors.T for kind, vectors in self._vectors.items()}
 
     def brief(
         self, found: MisAccepted, boundary: Boundary, memory: Memory, *, wanted: int, pictures: int
@@ -103,7 +104,7 @@ class Inspector:
         images: list[str] = []
         samples = []
         for set_name, row in shown:
-            picture = thumbnail(self._data.outliers[set_name].paths[row]) if len(images) < pictures else None
+            picture = thumbnail(self._outliers[set_name].paths[row]) if len(images) < pictures else None
             if picture is not None:
                 images.append(picture)
             samples.append(self._sample(set_name, row, boundary, image=None if picture is None else len(images)))
@@ -125,7 +126,7 @@ class Inspector:
         return ShownMistakes(briefing, tuple(images))
 
     def _sample(self, set_name: str, row: int, boundary: Boundary, *, image: int | None) -> SampleBriefing:
-        vector = self._data.outliers[set_name].features[row]
+        vector = self._outliers[set_name].features[row]
         hits = [
             hit
             for kind, most in (("noun", 5), ("place", 2), ("attribute", 2))
@@ -149,7 +150,7 @@ class Inspector:
         """The words most often among the nearest of all the mis-accepted images; the nearest counts 1, a second 1/2."""
         votes: defaultdict[str, float] = defaultdict(float)
         for set_name, row in samples:
-            vector = self._data.outliers[set_name].features[row]
+            vector = self._outliers[set_name].features[row]
             for rank, hit in enumerate(self._nearest(vector, kind, of_each), start=1):
                 votes[hit.word] += 1 / rank
         return [word for word, _ in sorted(votes.items(), key=lambda vote: (-round(vote[1], 9), vote[0]))[:most]]

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.chat.review import Review, Verdict, edited
+from agents.chat.review import Review, Ruling, edited
 from agents.replies import Proposal
 from immuno.terminal.output import printable
 from immuno_core.errors import SetupError
 
-_KEEP = Verdict(action="keep")
-_DROP = Verdict(action="drop")
+_KEEP = Ruling(action="keep")
+_DROP = Ruling(action="drop")
 _HELP = "Enter keeps all; d 2 5 drops; e 3 edits; x drops all; a keeps everything from here on; q pauses the session"
 
 
@@ -43,18 +43,18 @@ class Approval:
         self._ask = ask
         self._keep_everything = False
 
-    def __call__(self, subject: str, proposals: Sequence[Proposal]) -> Sequence[Verdict]:
-        """Return one verdict for each proposal. Raises KeyboardInterrupt where the person wants to pause."""
-        verdicts = [_KEEP] * len(proposals)
+    def __call__(self, subject: str, proposals: Sequence[Proposal]) -> Sequence[Ruling]:
+        """Return one ruling for each proposal. Raises KeyboardInterrupt where the person wants to pause."""
+        rulings = [_KEEP] * len(proposals)
         if self._keep_everything:
-            return verdicts
+            return rulings
         self._console.print(Text(_HELP, "dim"))
         while True:
-            self._show(subject, proposals, verdicts)
+            self._show(subject, proposals, rulings)
             order, *rest = self._ask("> ").split() or [""]
             if order in ("", "a"):
                 self._keep_everything = order == "a"
-                return verdicts
+                return rulings
             if order == "x":
                 return [_DROP] * len(proposals)
             if order == "q":
@@ -65,25 +65,25 @@ class Approval:
                 continue
             for number in numbers:
                 i = number - 1
-                verdicts[i] = _DROP if order == "d" else self._edited(proposals[i], verdicts[i])
+                rulings[i] = _DROP if order == "d" else self._edited(proposals[i], rulings[i])
 
-    def _edited(self, proposal: Proposal, before: Verdict) -> Verdict:
+    def _edited(self, proposal: Proposal, before: Ruling) -> Ruling:
         """Ask for another text until it is fit; nothing typed leaves it as it was."""
         while text := self._ask(f"instead of '{printable(proposal.text)}': ").strip():
             try:
-                return Verdict(action="edit", text=edited(proposal, text).text)
+                return Ruling(action="edit", text=edited(proposal, text).text)
             except ValueError as error:
                 self._console.print(Text(f"not fit for an antibody: {error}", "yellow"))
         return before
 
-    def _show(self, subject: str, proposals: Sequence[Proposal], verdicts: Sequence[Verdict]) -> None:
+    def _show(self, subject: str, proposals: Sequence[Proposal], rulings: Sequence[Ruling]) -> None:
         table = Table(title=Text(f"proposals for {printable(subject)}"), title_justify="left", box=None)
         for head in ("", "kind", "text", "why", ""):
             table.add_column(head, overflow="fold")
-        for number, (one, verdict) in enumerate(zip(proposals, verdicts, strict=True), start=1):
-            text = verdict.text or one.text
-            mark = {"keep": "", "drop": "dropped", "edit": "edited"}[verdict.action]
-            style = "dim strike" if verdict.action == "drop" else ""
+        for number, (one, ruling) in enumerate(zip(proposals, rulings, strict=True), start=1):
+            text = ruling.text or one.text
+            mark = {"keep": "", "drop": "dropped", "edit": "edited"}[ruling.action]
+            style = "dim strike" if ruling.action == "drop" else ""
             cells = (str(number), one.kind.replace("_", "-"), printable(text), printable(one.rationale), mark)
             table.add_row(*(Text(cell, style) for cell in cells))
         self._console.print(table)

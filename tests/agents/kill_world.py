@@ -63,7 +63,7 @@ def run(database: Path, name: str) -> None:
         record = store.find_session(name) or store.create_session(
             name, config={}, seed=0, git_sha=None, versions={}, encoder=embedder.encoder
         )
-        RefinementSession(record, CONFIG, store, world.feedback_data(), embedder).run()
+        RefinementSession(record, CONFIG, store, world.space(), embedder).run()
 
 
 def in_child(database: Path, name: str, life: float | None) -> int | None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from agents.acceptance import decide_pruning, suspects
-from agents.feedback import Boundary, FeedbackData, Halves, halve, measure
+from agents.feedback import Boundary, Halves, feedback_of, halve, measure
 from agents.maturing import Maturation
 from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
-from evaluation.space import Bank
+from evaluation.space import Bank, Space
 from immuno_core.config.methods import MethodConfig
 from immuno_core.records import Antibody, Effect
 
@@ -22,17 +22,16 @@ SCORE = MethodConfig.model_validate({"name": "calibrated", "base": "max_cosine",
 
 
 @pytest.fixture(scope="module")
-def data() -> FeedbackData:
-    return world.feedback_data()
+def halves(space: Space) -> Halves:
+    return halve(feedback_of(space), seed=0)
 
 
-@pytest.fixture(scope="module")
-def halves(data: FeedbackData) -> Halves:
-    return halve(data, seed=0)
+def measured(space: Space) -> Callable[[Bank], Boundary]:
+    return lambda bank: measure(space, bank, SCORE, 0.95)
 
 
-def measured(data: FeedbackData) -> Callable[[Bank], Boundary]:
-    return lambda bank: measure(data, bank, SCORE, 0.95)
+def maturation(space: Space, halves: Halves) -> Maturation:
+    return Maturation(feedback_of(space).outliers, halves, measured(space), 0)
 
 
 def bank_of(*texts: str) -> Bank:
@@ -43,9 +42,9 @@ def bank_of(*texts: str) -> Bank:
 BANK = bank_of("a photo of a shark.", "a photo of a truck.", "a photo of a desert.")
 
 
-def test_matured_antibodies_have_their_parents_and_stand_beside_them(data: FeedbackData, halves: Halves) -> None:
-    attempt = Maturation(data, halves, measured(data), 0)
-    found = attempt.try_on(BANK, measured(data)(BANK))
+def test_matured_antibodies_have_their_parents_and_stand_beside_them(space: Space, halves: Halves) -> None:
+    attempt = maturation(space, halves)
+    found = attempt.try_on(BANK, measured(space)(BANK))
     assert found is not None
     assert found.bank.ids == (*BANK.ids, *found.antibodies.ids)
     for antibody, vector in zip(found.antibodies.antibodies, found.antibodies.vectors, strict=True):
@@ -53,17 +52,17 @@ def test_matured_antibodies_have_their_parents_and_stand_beside_them(data: Feedb
         assert 0.8 < float(parent @ vector) < 0.9999
 
 
-def test_only_the_first_half_matures_anything(data: FeedbackData, halves: Halves) -> None:
+def test_only_the_first_half_matures_anything(space: Space, halves: Halves) -> None:
     """With the images of the second half exchanged for noise, the matured embeddings are the same."""
     rng = np.random.default_rng(0)
     changed = {}
-    for name, images in data.outliers.items():
+    for name, images in feedback_of(space).outliers.items():
         features = images.features.copy()
         noise = rng.normal(size=(len(halves.second.outliers[name]), world.DIM))
         features[halves.second.outliers[name]] = noise / np.linalg.norm(noise, axis=1, keepdims=True)
         changed[name] = replace(images, features=features)
-    other = replace(data, outliers=changed)
-    one, two = (Maturation(d, halves, measured(d), 0).try_on(BANK, measured(d)(BANK)) for d in (data, other))
+    other = world.with_outliers(**changed)
+    one, two = (maturation(each, halves).try_on(BANK, measured(each)(BANK)) for each in (space, other))
     assert one is not None
     assert two is not None
     np.testing.assert_array_equal(one.antibodies.vectors, two.antibodies.vectors)
@@ -72,19 +71,19 @@ def test_only_the_first_half_matures_anything(data: FeedbackData, halves: Halves
     assert not two.decision.accepted
 
 
-def test_it_is_judged_by_outliers_like_and_unlike_those_that_matured(data: FeedbackData, halves: Halves) -> None:
-    found = Maturation(data, halves, measured(data), 0).try_on(BANK, measured(data)(BANK))
+def test_it_is_judged_by_outliers_like_and_unlike_those_that_matured(space: Space, halves: Halves) -> None:
+    found = maturation(space, halves).try_on(BANK, measured(space)(BANK))
     assert found is not None
     assert {"like", "unlike", "antibodies"} == set(found.decision.measured)
-    alone = replace(data, outliers={"near": data.outliers["near"]})
-    only = Maturation(alone, halves, measured(alone), 0).try_on(BANK, measured(alone)(BANK))
+    alone = world.with_outliers(near=feedback_of(space).outliers["near"])
+    only = maturation(alone, halves).try_on(BANK, measured(alone)(BANK))
     assert only is not None
     assert set(only.decision.measured) == {"like", "antibodies"}
 
 
-def test_what_was_matured_before_is_replaced_not_matured_again(data: FeedbackData, halves: Halves) -> None:
-    attempt = Maturation(data, halves, measured(data), 0)
-    first = attempt.try_on(BANK, measured(data)(BANK))
+def test_what_was_matured_before_is_replaced_not_matured_again(space: Space, halves: Halves) -> None:
+    attempt = maturation(space, halves)
+    first = attempt.try_on(BANK, measured(space)(BANK))
     assert first is not None
     again = attempt.try_on(first.bank, first.boundary)
     assert again is not None
@@ -96,9 +95,9 @@ def test_what_was_matured_before_is_replaced_not_matured_again(data: FeedbackDat
     assert not again.decision.accepted
 
 
-def test_without_outliers_enough_nothing_matures(data: FeedbackData, halves: Halves) -> None:
-    attempt = Maturation(data, halves, measured(data), 0)
-    assert attempt.try_on(Bank.empty(world.DIM), measured(data)(Bank.empty(world.DIM))) is None
+def test_without_outliers_enough_nothing_matures(space: Space, halves: Halves) -> None:
+    attempt = maturation(space, halves)
+    assert attempt.try_on(Bank.empty(world.DIM), measured(space)(Bank.empty(world.DIM))) is None
 
 
 def effect(key: str, *d_auroc: float, scope: str = "leave_one_out") -> list[AntibodyEffect]:
@@ -113,16 +112,17 @@ def test_suspects_lower_the_mean_over_the_sets() -> None:
     assert suspects([*effects, *effect("good", -1.0, -1.0, scope="solo")]) == ("bad",)
 
 
-def test_what_harms_is_pruned_only_where_the_second_half_says_so(data: FeedbackData, halves: Halves) -> None:
+def test_what_harms_is_pruned_only_where_the_second_half_says_so(space: Space, halves: Halves) -> None:
     """An antibody that is a known class in disguise, its radius forced open, against one that does nothing."""
-    fitted = measured(data)(bank_of("a photo of a fish in the grass.", "a photo of a shark."))
+    fitted = measured(space)(bank_of("a photo of a fish in the grass.", "a photo of a shark."))
     harmful = replace(fitted.fitted, radii=np.array([-0.5, fitted.fitted.radii[1]]))
-    known = harmful.score(data.known.features)
-    outliers = {name: harmful.score(images.features) for name, images in data.outliers.items()}
+    feedback = feedback_of(space)
+    known = harmful.score(feedback.known.features)
+    outliers = {name: harmful.score(images.features) for name, images in feedback.outliers.items()}
     before = replace(fitted, fitted=harmful, known_scores=known, outlier_scores=outliers)
-    effects = antibody_effects(harmful, data.known, data.known_labels, data.outliers)
+    effects = antibody_effects(harmful, feedback.known, feedback.labels, feedback.outliers)
     assert suspects(effects) == ("id0",)
-    after = measured(data)(bank_of("a photo of a shark."))
+    after = measured(space)(bank_of("a photo of a shark."))
     assert decide_pruning(halves, before, after, 1, seed=0).accepted
     assert not decide_pruning(halves, after, after, 1, seed=0).accepted
     assert not decide_pruning(halves, after, before, 1, seed=0).accepted

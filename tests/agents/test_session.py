@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,16 +18,17 @@ from agents import session as sessions
 from agents.acceptance import Acceptance, Decision
 from agents.chat import pacing
 from agents.chat.failures import ModelUnavailable
-from agents.feedback import Boundary, FeedbackData, halve
+from agents.feedback import Boundary, feedback_of, halve
 from agents.guidelines import prompt_tree
 from agents.policies import new_generator, state_of
 from agents.prompts.briefing import read_briefing
 from agents.session import RefinementSession
 from db.records import GenerationRecord
 from db.store import AntibodyStore, open_store
+from evaluation.space import Space
 from immuno_core.config.methods import MethodConfig
 from immuno_core.config.refine import RefineConfig
-from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.errors import SetupError
 from immuno_core.retries import Backoff
 
 from . import word_world as world
@@ -43,23 +43,12 @@ CONFIG = RefineConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def data() -> FeedbackData:
-    return world.feedback_data()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[AntibodyStore]:
-    with open_store(str(tmp_path / "immuno.db")) as opened:
-        yield opened
-
-
 def new_session(
-    store: AntibodyStore, data: FeedbackData, name: str = "one", config: RefineConfig = CONFIG
+    store: AntibodyStore, space: Space, name: str = "one", config: RefineConfig = CONFIG
 ) -> RefinementSession:
     embedder = world.WordEmbedder()
     record = store.create_session(name, config={}, seed=0, git_sha=None, versions={}, encoder=embedder.encoder)
-    return RefinementSession(record, config, store, data, embedder)
+    return RefinementSession(record, config, store, space, embedder)
 
 
 def content(store: AntibodyStore, session_id: str) -> list[Any]:
@@ -93,9 +82,9 @@ class Finished(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, data: FeedbackData) -> Iterator[Finished]:
+def finished(tmp_path_factory: pytest.TempPathFactory, space: Space) -> Iterator[Finished]:
     with open_store(str(tmp_path_factory.mktemp("whole") / "immuno.db")) as opened:
-        session = new_session(opened, data)
+        session = new_session(opened, space)
         yield Finished(opened, session, session.run())
 
 
@@ -108,8 +97,9 @@ def test_the_loop_lowers_the_share_of_accepted_outliers(finished: Finished) -> N
     assert generations[-1].metrics["id_accuracy"] >= generations[0].metrics["id_accuracy"] - 0.01
 
 
-def test_everything_is_stored(finished: Finished, data: FeedbackData) -> None:
+def test_everything_is_stored(finished: Finished, space: Space) -> None:
     store, session, _ = finished
+    feedback = feedback_of(space)
     best = store.best_generation(session.record.id)
     assert best is not None
     bank = store.bank(best.id)
@@ -119,9 +109,9 @@ def test_everything_is_stored(finished: Finished, data: FeedbackData) -> None:
     gone = store.generations(session.record.id)[best.number].metrics["pruning"]
     weighed = best.bank + (gone["antibodies"] if gone and gone["kept"] else 0)
     for scope in ("solo", "leave_one_out"):
-        assert len([e for e in effects if e.scope == scope]) == weighed * len(data.outliers)
-    assert {e.outlier_set for e in effects if e.scope == "bank"} == set(data.outliers)
-    measured = len(data.known) + sum(len(images) for images in data.outliers.values())
+        assert len([e for e in effects if e.scope == scope]) == weighed * len(feedback.outliers)
+    assert {e.outlier_set for e in effects if e.scope == "bank"} == set(feedback.outliers)
+    measured = len(feedback.known) + sum(len(images) for images in feedback.outliers.values())
     assert len(store.verdicts(best.id)) == measured
     rejected = store.antibodies(session.record.id, status="rejected")
     assert all(one.reason for one in rejected)
@@ -153,13 +143,13 @@ def test_matured_antibodies_are_stored_with_their_parents(finished: Finished) ->
         assert judged["unlike"]["auroc"] >= -2 * judged["unlike"]["auroc_error"]
 
 
-def test_the_model_is_shown_no_matured_texts_and_only_the_first_half(finished: Finished, data: FeedbackData) -> None:
+def test_the_model_is_shown_no_matured_texts_and_only_the_first_half(finished: Finished, space: Space) -> None:
     store, session, _ = finished
     shown = [c.request_text for c in store.llm_calls(session.record.id) if c.step == "propose"]
     briefings = [read_briefing(text) for text in shown]
     assert any(one.samples for one in briefings)
     assert not [text for one in briefings for text in one.bank if "(matured)" in text]
-    first = halve(data, seed=session.record.seed).first
+    first = halve(feedback_of(space), seed=session.record.seed).first
     most = sum(len(rows) for rows in first.outliers.values())
     assert 0 < sum(one.accepted_outliers for one in briefings[: len(world.CLASSES)]) <= most
 
@@ -173,19 +163,19 @@ def test_each_generation_stores_the_random_state_it_left(finished: Finished) -> 
     assert states[-1] == state_of(drawn)
 
 
-def test_a_session_stops_where_its_limits_say(store: AntibodyStore, data: FeedbackData) -> None:
+def test_a_session_stops_where_its_limits_say(store: AntibodyStore, space: Space) -> None:
     config = CONFIG.model_copy(update={"stop_after_minutes": 1e-6})
-    session = new_session(store, data, config=config)
+    session = new_session(store, space, config=config)
     assert session.stopped_because is None
     assert len(session.run()) == 1
     assert "minutes is reached" in str(session.stopped_because)
     assert store.session("one").status == "finished"
     # A higher limit goes on from there.
-    assert len(RefinementSession(session.record, CONFIG, store, data, world.WordEmbedder()).run()) == GENERATIONS + 1
+    assert len(RefinementSession(session.record, CONFIG, store, space, world.WordEmbedder()).run()) == GENERATIONS + 1
 
 
 def test_the_guideline_of_a_generation_that_failed_is_not_continued(
-    store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch
+    store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second of three generations is turned down: the third tries another guideline, made from the same one."""
     decide = sessions.Loop.decide
@@ -196,7 +186,7 @@ def test_the_guideline_of_a_generation_that_failed_is_not_continued(
         return decide(self, state)
 
     monkeypatch.setattr(sessions.Loop, "decide", failing)
-    session = new_session(store, data)
+    session = new_session(store, space)
     generations = session.run()
     tree = {one.version: one for one in prompt_tree(generations, store.prompts(session.record.id))}
     second, third = generations[2], generations[3]
@@ -212,7 +202,7 @@ def test_the_guideline_of_a_generation_that_failed_is_not_continued(
 
 @pytest.mark.parametrize("pruning", [True, False])
 def test_new_antibodies_that_harm_do_not_cost_those_that_help(
-    store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch, pruning: bool
+    store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch, pruning: bool
 ) -> None:
     """A bank with any of the first generation's last two antibodies is turned down; without them it is judged again."""
     harmful: list[str] = []
@@ -231,7 +221,7 @@ def test_new_antibodies_that_harm_do_not_cost_those_that_help(
     monkeypatch.setattr(sessions.Loop, "_suspects", suspects)
     monkeypatch.setattr(Acceptance, "decide", strict)
     session = new_session(
-        store, data, config=CONFIG.model_copy(update={"generations": 1, "maturation": False, "pruning": pruning})
+        store, space, config=CONFIG.model_copy(update={"generations": 1, "maturation": False, "pruning": pruning})
     )
     first = session.run()[1]
     new = [one for one in store.antibodies(session.record.id) if not one.reason or "withdrawn" in one.reason]
@@ -257,9 +247,9 @@ def undisturbed(finished: Finished) -> list[Any]:
     "stop_at", ["inspect", "propose", "embed", "screen", "measure", "decide", "mature", "weigh", "prune", "reflect"]
 )
 def test_a_session_stopped_anywhere_goes_on_as_if_it_had_not_been(
-    store: AntibodyStore, data: FeedbackData, undisturbed: list[Any], monkeypatch: pytest.MonkeyPatch, stop_at: str
+    store: AntibodyStore, space: Space, undisturbed: list[Any], monkeypatch: pytest.MonkeyPatch, stop_at: str
 ) -> None:
-    cut = new_session(store, data, "cut")
+    cut = new_session(store, space, "cut")
     node = getattr(sessions.Loop, stop_at)
     calls = 0
 
@@ -280,9 +270,9 @@ def test_a_session_stopped_anywhere_goes_on_as_if_it_had_not_been(
     assert content(store, cut.record.id) == undisturbed
 
 
-def test_a_finished_session_runs_nothing_again(finished: Finished, data: FeedbackData) -> None:
+def test_a_finished_session_runs_nothing_again(finished: Finished, space: Space) -> None:
     store, session, before = finished
-    again = RefinementSession(session.record, CONFIG, store, data, world.WordEmbedder())
+    again = RefinementSession(session.record, CONFIG, store, space, world.WordEmbedder())
     assert again.run() == before
 
 
@@ -316,22 +306,22 @@ class Replies(BaseChatModel):
     ],
 )
 def test_a_useless_reply_costs_its_generation_and_nothing_else(
-    store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch, reply: str
+    store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch, reply: str
 ) -> None:
     monkeypatch.setattr(sessions, "make_chat_model", lambda *_, **__: Replies(reply=reply))
-    generations = new_session(store, data).run()
+    generations = new_session(store, space).run()
     assert len(generations) == GENERATIONS + 1
     assert [one.accepted for one in generations] == [True, False, False, False]
     assert generations[1].metrics["problems"]
 
 
 def test_a_model_out_of_reach_pauses_the_session(
-    store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch
+    store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacing, "_BACKOFF", Backoff(first=0.01, longest=0.1))
     with monkeypatch.context() as patch:
         patch.setattr(sessions, "make_chat_model", lambda *_, **__: Replies(reply="unreachable"))
-        session = new_session(store, data)
+        session = new_session(store, space)
         with pytest.raises(ModelUnavailable, match="reply from the chat model"):
             session.run()
     assert store.session("one").status == "paused"
@@ -339,12 +329,12 @@ def test_a_model_out_of_reach_pauses_the_session(
 
 
 def test_replies_that_were_recorded_are_not_asked_for_again(
-    store: AntibodyStore, data: FeedbackData, monkeypatch: pytest.MonkeyPatch
+    store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reply = '{"antibodies": [{"text": "a photo of a shark.", "kind": "look_alike", "rationale": ""}]}'
     model = Replies(reply=reply)
     monkeypatch.setattr(sessions, "make_chat_model", lambda *_, **__: model)
-    session = new_session(store, data)
+    session = new_session(store, space)
     with monkeypatch.context() as patch:
         patch.setattr(sessions.Loop, "decide", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -355,16 +345,22 @@ def test_replies_that_were_recorded_are_not_asked_for_again(
     assert not set(first) & set(model.asked[len(first) :])
 
 
-def test_the_sealed_test_cannot_get_into_the_loop(data: FeedbackData) -> None:
-    with pytest.raises(ImmunoError, match="split 'test'"):
-        replace(data, outliers={"near": world.near("test", 2, 9)})
-    with pytest.raises(ImmunoError, match="split 'test'"):
-        replace(data, fit=world.known("test", 2, 9))
+def test_the_sealed_test_cannot_get_into_the_loop(space: Space) -> None:
+    with pytest.raises(SetupError, match="of the split test"):
+        world.with_outliers(near=world.near("test", 2, 9))
+    with pytest.raises(SetupError, match="sealed test split"):
+        replace(space, fit=world.known("test", 2, 9))
 
 
-def test_a_loop_without_outliers_says_what_is_missing(data: FeedbackData) -> None:
-    with pytest.raises(SetupError, match=r"\[\[data.feedback\]\]"):
-        replace(data, outliers={})
+def test_a_loop_without_images_says_what_is_missing(store: AntibodyStore, space: Space) -> None:
+    session, bare = new_session(store, space), replace(space, fit=None, fit_labels=None)
+    for lacking, said in (
+        (world.with_outliers(), r"\[\[data.feedback\]\]"),
+        (bare, r"\[data.fit\]"),
+        (replace(bare, feedback=None), r"\[data.fit\]"),
+    ):
+        with pytest.raises(SetupError, match=said):
+            replace(session, space=lacking)
 
 
 def test_nothing_of_the_outliers_names_reaches_the_model(finished: Finished) -> None:

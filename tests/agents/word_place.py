@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.feedback import feedback_of, fit_of
 from evaluation.data.feature_files import read_feature_set
 from immuno_core.features import FeatureSet
 from immuno_core.records import ImageSet
@@ -32,8 +33,8 @@ def word_embedder(*_: Any, **__: Any) -> Iterator[WordPlaceEmbedder]:
 
 def write_word_world(folder: Path, **refine: Any) -> Path:
     """Write features, classes and configuration, with more keys of [refine]; return the configuration's path."""
-    data = world.feedback_data()
-    sets = {"fit": data.fit, "known": data.known, **data.outliers}
+    feedback = feedback_of(world.space())
+    sets = {"fit": fit_of(world.space())[0], "known": feedback.known, **feedback.outliers}
     for name, images in sets.items():
         labels = np.array(images.label_names) if name in ("fit", "known") else np.array([""] * len(images))
         np.savez(folder / f"{name}.npz", features=images.features, labels=labels, ids=np.array(images.ids))

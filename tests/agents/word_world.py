@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
-from agents.feedback import FeedbackData
+from agents.feedback import feedback_of
+from evaluation.space import Bank, Feedback, Space
 from immuno_core.features import FeatureSet, FloatArray
 from immuno_core.records import EncoderInfo, Split, text_digest
 
@@ -71,16 +73,22 @@ def contextual(split: Split, count: int, seed: int) -> FeatureSet:
     return _images("contextual", split, [(c, (c, p)) for c in CLASSES for p in PLACES for _ in range(count)], seed)
 
 
-def feedback_data() -> FeedbackData:
+@cache
+def space() -> Space:
+    """What a session measures on."""
     fit, images = known("fit", 60, 1), known("feedback", 40, 2)
-    texts = WordEmbedder().embed_texts([f"a photo of a {c}." for c in CLASSES])
-    return FeedbackData(
+    outliers = {"near": near("feedback", 25, 3), "contextual": contextual("feedback", 10, 4)}
+    return Space(
         classes=CLASSES,
-        texts=texts,
+        texts=WordEmbedder().embed_texts([f"a photo of a {c}." for c in CLASSES]),
         logit_scale=25.0,
         fit=fit,
         fit_labels=fit.labels(CLASSES),
-        known=images,
-        known_labels=images.labels(CLASSES),
-        outliers={"near": near("feedback", 25, 3), "contextual": contextual("feedback", 10, 4)},
+        bank=Bank.empty(DIM),
+        feedback=Feedback(images, images.labels(CLASSES), outliers),
     )
+
+
+def with_outliers(**outliers: FeatureSet) -> Space:
+    """The same with these outliers."""
+    return replace(space(), feedback=replace(feedback_of(space()), outliers=outliers))

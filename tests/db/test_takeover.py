@@ -34,7 +34,7 @@ def refinement(store: AntibodyStore, record: SessionRecord) -> Any:
     from tests.agents.test_session import CONFIG
 
     config = CONFIG.model_copy(update={"generations": 2})
-    return RefinementSession(record, config, store, world.feedback_data(), world.WordEmbedder())
+    return RefinementSession(record, config, store, world.space(), world.WordEmbedder())
 
 
 def new_session(store: AntibodyStore, name: str) -> SessionRecord:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.feedback import FeedbackData
+from agents.feedback import feedback_of
 from agents.session import RefinementSession
 from cluster import EncoderSpec, LocalEmbedder, RayEmbedder
 from db.store import AntibodyStore, open_store
@@ -118,7 +118,7 @@ def referred(here: object) -> list[object]:
 
 
 def test_nothing_that_the_loop_is_given_leads_to_the_sealed_test(handed: RefinementSession) -> None:
-    for given in (handed, handed.data, handed._loop(), handed._loop().compile(), handed._recall()):
+    for given in (handed, handed.space, handed._loop(), handed._loop().compile(), handed._recall()):
         assert ways_in(given) == []
     with RayEmbedder(EncoderConfig(model="miniworld"), ClusterConfig()) as embedder:
         assert ways_in(embedder) == []
@@ -128,7 +128,7 @@ def test_the_search_finds_what_there_is_to_be_found(handed: RefinementSession, t
     source = SourceConfig(path=tmp_path / SEALED / "id")
     data = DataConfig(id=source, ood=(SourceConfig(name="near", path=tmp_path / SEALED / "near"),))
     sealed = SealedTest(data, seed=0)
-    images = replace(handed.data.known, split="test")
+    images = replace(feedback_of(handed.space).known, split="test")
 
     def closure() -> object:
         return sealed
@@ -152,25 +152,27 @@ def set_of(split: Split) -> FeatureSet:
 def test_no_record_of_the_loop_takes_images_of_the_test_split() -> None:
     texts, labels = np.eye(2, dtype=np.float32), np.array([0, 1])
     fit, feedback, sealed = set_of("fit"), set_of("feedback"), set_of("test")
-    data = FeedbackData(("cat", "dog"), texts, 100.0, fit, labels, feedback, labels, {"near": feedback})
-    for change in ({"fit": sealed}, {"known": sealed}, {"outliers": {"near": feedback, "far": sealed}}):
-        with pytest.raises(ImmunoError, match=r"(split '?test'?|sealed test split)"):
-            replace(data, **change)  # type: ignore[arg-type]
-    for known, outliers in ((sealed, {}), (feedback, {"near": sealed})):
-        with pytest.raises(ImmunoError, match=r"(split '?test'?|sealed test split)"):
-            Feedback(known, labels, outliers)
-    with pytest.raises(ImmunoError, match=r"(split '?test'?|sealed test split)"):
-        Space(("cat", "dog"), texts, 100.0, sealed, labels, Bank.empty(2))
-    # Whoever adds a field of images to the record must add it to the tests above.
-    of_images = {field.name for field in fields(FeedbackData) if "FeatureSet" in str(field.type)}
-    assert of_images == {"fit", "known", "outliers"}
+    seen = Feedback(feedback, labels, {"near": feedback})
+    space = Space(("cat", "dog"), texts, 100.0, fit, labels, Bank.empty(2), seen)
+    for change in ({"known": sealed}, {"outliers": {"near": feedback, "far": sealed}}, {"known": fit}):
+        with pytest.raises(ImmunoError, match=r"of the split (test|fit)"):
+            replace(seen, **change)  # type: ignore[arg-type]
+    for images in (sealed, feedback):
+        with pytest.raises(ImmunoError, match=r"of the (sealed test|feedback) split"):
+            replace(space, fit=images)
+    # Whoever adds a field of images to the records must add it to the tests above.
+    of_images = [{field.name for field in fields(one) if "Feature" in str(field.type)} for one in (Space, Feedback)]
+    assert of_images == [{"fit"}, {"known", "outliers"}]
+    assert {field.name for field in fields(Space) if "Feedback" in str(field.type)} == {"feedback"}
 
 
 def test_the_outliers_of_the_loop_cannot_be_exchanged_later(handed: RefinementSession) -> None:
     with pytest.raises(TypeError):
-        handed.data.outliers["near"] = set_of("test")  # type: ignore[index]
+        feedback_of(handed.space).outliers["near"] = set_of("test")  # type: ignore[index]
     with pytest.raises(AttributeError):
-        handed.data.known = set_of("test")  # type: ignore[misc]
+        feedback_of(handed.space).known = set_of("test")  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        handed.space.fit = set_of("test")  # type: ignore[misc]
 
 
 def test_loading_the_agents_room_loads_nothing_that_reads_images_or_opens_the_test() -> None:

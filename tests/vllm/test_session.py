@@ -18,12 +18,12 @@ import pytest
 
 from agents.chat.failures import ModelUnavailable
 from agents.chat.models import Structured
-from agents.feedback import FeedbackData
 from agents.replies import Reflection, proposals_of, wire_schema
 from agents.session import RefinementSession
 from cluster.llm.server import LLMServer
 from db.records import GenerationRecord
 from db.store import AntibodyStore, open_store
+from evaluation.space import Space
 from immuno_core.config.methods import MethodConfig
 from immuno_core.config.refine import RefineConfig
 from tests.agents import word_world as world
@@ -36,8 +36,8 @@ PROPOSALS = 2
 
 
 @pytest.fixture(scope="module")
-def data() -> FeedbackData:
-    return world.feedback_data()
+def space() -> Space:
+    return world.space()
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def store(tmp_path: Path) -> Iterator[AntibodyStore]:
 
 
 def session(
-    store: AntibodyStore, data: FeedbackData, server: LLMServer, structured: Structured, *, retries: int = 5
+    store: AntibodyStore, space: Space, server: LLMServer, structured: Structured, *, retries: int = 5
 ) -> RefinementSession:
     config = RefineConfig(
         llm=LLM,
@@ -65,7 +65,7 @@ def session(
     )
     embedder = world.WordEmbedder()
     record = store.create_session(structured, config={}, seed=0, git_sha=None, versions={}, encoder=embedder.encoder)
-    return RefinementSession(record, config, store, data, embedder)
+    return RefinementSession(record, config, store, space, embedder)
 
 
 def check_replies(store: AntibodyStore, running: RefinementSession) -> None:
@@ -81,8 +81,8 @@ def check_replies(store: AntibodyStore, running: RefinementSession) -> None:
 
 
 @pytest.mark.parametrize("structured", ["json_schema", "tool"])
-def test_a_whole_session(store: AntibodyStore, data: FeedbackData, vllm: LLMServer, structured: Structured) -> None:
-    running = session(store, data, vllm, structured)
+def test_a_whole_session(store: AntibodyStore, space: Space, vllm: LLMServer, structured: Structured) -> None:
+    running = session(store, space, vllm, structured)
     generations = running.run()
     assert [one.number for one in generations] == [0, 1, 2]
     assert store.session(structured).status == "finished"
@@ -91,8 +91,8 @@ def test_a_whole_session(store: AntibodyStore, data: FeedbackData, vllm: LLMServ
     assert all(one.reason for one in store.antibodies(running.record.id, status="rejected"))
 
 
-def test_a_server_that_is_killed_and_comes_back(store: AntibodyStore, data: FeedbackData, vllm: LLMServer) -> None:
-    running = session(store, data, vllm, "json_schema", retries=0)
+def test_a_server_that_is_killed_and_comes_back(store: AntibodyStore, space: Space, vllm: LLMServer) -> None:
+    running = session(store, space, vllm, "json_schema", retries=0)
 
     killed: list[int] = []
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 
-class Reply(NamedTuple):
+class Response(NamedTuple):
     """What the server sends back: after `delay` seconds, or nothing at all where it drops the connection half-way."""
 
     status: int
@@ -22,12 +22,12 @@ class Reply(NamedTuple):
     dropped: bool = False
 
 
-def completion(content: str | None, *, finish: str = "stop", **message: Any) -> Reply:
+def completion(content: str | None, *, finish: str = "stop", **message: Any) -> Response:
     """A chat completion with this content, and a usage of 11 and 7 tokens."""
     choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
     usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
     body = {"id": "1", "object": "chat.completion", "created": 0, "model": "tiny", "choices": [choice], "usage": usage}
-    return Reply(200, json.dumps(body).encode())
+    return Response(200, json.dumps(body).encode())
 
 
 @dataclass
@@ -35,8 +35,8 @@ class ChatServer:
     """The server's address, what it answers, and what it was asked."""
 
     address: str = ""
-    reply: Reply | Callable[[], Reply] = field(default_factory=lambda: completion("{}"))
-    answer: Callable[[dict[str, Any]], Reply] | None = None
+    reply: Response | Callable[[], Response] = field(default_factory=lambda: completion("{}"))
+    answer: Callable[[dict[str, Any]], Response] | None = None
     """Called with the request where the reply depends on it; else `reply` is sent."""
     most_at_once: int = 0
     """The most requests that were under way at the same moment."""
@@ -46,10 +46,10 @@ class ChatServer:
     headers: list[dict[str, str]] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 
-    def never(self) -> Reply:
+    def never(self) -> Response:
         """Wait until the test is over."""
         self.closing.wait(30)
-        return Reply(503, b"{}")
+        return Response(503, b"{}")
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from evaluation.antibodies.vocabulary import load_vocabulary
 from immuno_core.config.refine import RefineConfig
 from tests.agents.test_session import CONFIG
 
-from .chat_server import ChatServer, Reply, completion
+from .chat_server import ChatServer, Response, completion
 
 LEXICON = LexiconChatModel(seed=0, vocabulary=load_vocabulary())
-Worse = Callable[[str, dict[str, Any]], Reply | None]
+Worse = Callable[[str, dict[str, Any]], Response | None]
 """Given the class ("" for reflection) and the request: what to send instead; None for the lexicon's answer."""
 
 
@@ -45,21 +45,21 @@ def lexicon_says(asked: dict[str, Any]) -> str:
     return str(LEXICON.invoke([HumanMessage(prompt_of(asked))]).content)
 
 
-def answers(worse: Worse = lambda *_: None) -> Callable[[dict[str, Any]], Reply]:
+def answers(worse: Worse = lambda *_: None) -> Callable[[dict[str, Any]], Response]:
     """What the server answers: as the lexicon, except where `worse` has something."""
 
-    def answer(asked: dict[str, Any]) -> Reply:
+    def answer(asked: dict[str, Any]) -> Response:
         return worse(subject_of(asked), asked) or completion(lexicon_says(asked))
 
     return answer
 
 
-def to_fish(reply: Reply) -> Callable[[dict[str, Any]], Reply]:
+def to_fish(reply: Response) -> Callable[[dict[str, Any]], Response]:
     """Send this to the requests for the class "fish", and only to those."""
     return answers(lambda subject, _: reply if subject == "fish" else None)
 
 
-def proposing(*texts: str, kind: str = "look_alike") -> Reply:
+def proposing(*texts: str, kind: str = "look_alike") -> Response:
     """A well-formed reply that proposes these texts."""
     items = [{"text": text, "kind": kind, "rationale": "why not"} for text in texts]
     return completion(json.dumps({"antibodies": items}))

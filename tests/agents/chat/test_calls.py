@@ -24,7 +24,7 @@ from immuno_core.errors import SetupError
 from immuno_core.retries import Backoff
 from tests.agents import word_world as world
 
-from .chat_server import ChatServer, Reply, chat_server, completion
+from .chat_server import ChatServer, Response, chat_server, completion
 
 DOT = "data:image/png;base64,iVBORw0KGgo="
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> Iterator[AntibodyStore]:
         yield opened
 
 
-def proposing(text: str) -> Reply:
+def proposing(text: str) -> Response:
     return completion(json.dumps({"antibodies": [{"text": text, "kind": "look_alike", "rationale": ""}]}))
 
 
@@ -84,7 +84,7 @@ def texts(replies: Any) -> list[str]:
 def test_answers_come_in_the_order_of_the_requests(server: ChatServer, store: AntibodyStore) -> None:
     turn = threading.Semaphore(0)
 
-    def last_first(asked: dict[str, Any]) -> Reply:
+    def last_first(asked: dict[str, Any]) -> Response:
         word = asked["messages"][0]["content"]
         if word == "thing 3":
             turn.release(3)
@@ -109,10 +109,10 @@ def test_what_was_answered_is_recorded_although_the_server_goes_away(server: Cha
     good = server.answer
     asked_of: list[str] = []
 
-    def twelve(asked: dict[str, Any]) -> Reply:
+    def twelve(asked: dict[str, Any]) -> Response:
         asked_of.append(asked["messages"][0]["content"])
         assert good is not None
-        return good(asked) if len(asked_of) <= 12 else Reply(503, b"{}")
+        return good(asked) if len(asked_of) <= 12 else Response(503, b"{}")
 
     server.answer = twelve
     asking = caller(server, store, concurrency=1)

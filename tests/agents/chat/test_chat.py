@@ -10,14 +10,14 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableLambda
 
 from agents.chat.failures import ModelUnavailable
-from agents.chat.models import Chat, Usage, make_chat_model
+from agents.chat.models import Chat, make_chat_model
 from agents.lexicon.model import LexiconChatModel
 from agents.replies import Reflection, proposals_of, wire_schema
 from evaluation.antibodies.vocabulary import load_vocabulary
 from immuno_core.errors import ImmunoError, SetupError
 from tests.agents.prompts.briefings import class_briefing, in_a_prompt
 
-from .chat_server import Reply, chat_server, completion
+from .chat_server import Response, chat_server, completion
 
 SHARK = {"text": "a photo of a shark.", "kind": "look_alike", "rationale": "it has fins"}
 GOOD = json.dumps({"antibodies": [SHARK]})
@@ -119,7 +119,7 @@ class TestWhatComesBack:
         assert answer.parsed.antibodies[0].text == "a photo of a shark."
         assert answer.raw_text == GOOD
         assert answer.problems == ()
-        assert answer.usage == Usage(prompt_tokens=11, completion_tokens=7)
+        assert (answer.prompt_tokens, answer.completion_tokens) == (11, 7)
 
     def test_a_good_reflection(self, server):
         said = {"guideline": "Write more contexts.", "focus": "contexts", "reasons": "they gained more"}
@@ -136,7 +136,7 @@ class TestWhatComesBack:
         answer = ask_server(server, completion(GOOD[:-2] + ', {"text": "a photo of a wh', finish="length"))
         assert [proposal.text for proposal in answer.parsed.antibodies] == ["a photo of a shark."]
         assert answer.problems[0] == "the reply was cut off at max_tokens; raise it, or ask for fewer"
-        assert answer.usage == Usage(11, 7)
+        assert (answer.prompt_tokens, answer.completion_tokens) == (11, 7)
 
     @pytest.mark.parametrize(
         ("reply", "problem"),
@@ -174,15 +174,15 @@ class TestNoReply:
     @pytest.mark.parametrize(
         ("reply", "message"),
         [
-            (Reply(429, b'{"error": {"message": "slow down"}}'), r"HTTP 429: the server's limit .*slow down"),
-            (Reply(401, b'{"error": {"message": "bad key"}}'), r"HTTP 401: set the server's key in the environment"),
-            (Reply(404, b'{"error": {"message": "no model"}}'), r"HTTP 404: check the model's name"),
-            (Reply(400, b'{"error": {"message": "no\\nschema"}}'), r"HTTP 400: .*no schema"),
-            (Reply(200, b"<h1>hello</h1>", "text/html"), r"no usable reply"),
-            (Reply(200, b'{"choices": ['), r"no usable reply"),
-            (Reply(200, b"{}"), r"no usable reply"),
-            (Reply(200, b'{"choices": []}'), r"no usable reply"),
-            (Reply(200, b"[1, 2]"), r"no usable reply"),
+            (Response(429, b'{"error": {"message": "slow down"}}'), r"HTTP 429: the server's limit .*slow down"),
+            (Response(401, b'{"error": {"message": "bad key"}}'), r"HTTP 401: set the server's key in the environment"),
+            (Response(404, b'{"error": {"message": "no model"}}'), r"HTTP 404: check the model's name"),
+            (Response(400, b'{"error": {"message": "no\\nschema"}}'), r"HTTP 400: .*no schema"),
+            (Response(200, b"<h1>hello</h1>", "text/html"), r"no usable reply"),
+            (Response(200, b'{"choices": ['), r"no usable reply"),
+            (Response(200, b"{}"), r"no usable reply"),
+            (Response(200, b'{"choices": []}'), r"no usable reply"),
+            (Response(200, b"[1, 2]"), r"no usable reply"),
         ],
         ids=["429", "401", "404", "400", "html", "truncated", "empty", "no choice", "a list"],
     )
@@ -194,7 +194,7 @@ class TestNoReply:
 
     def test_a_server_error_may_pass(self, server):
         with pytest.raises(ModelUnavailable, match="answered HTTP 500: the server failed; its log says why") as caught:
-            ask_server(server, Reply(500, b"<h1>oops</h1>", "text/html"))
+            ask_server(server, Response(500, b"<h1>oops</h1>", "text/html"))
         assert caught.value.try_again
 
     def test_a_time_out(self, server):
@@ -219,7 +219,7 @@ class TestOtherModels:
 
         answer = Chat(Plain(responses=[f"Here: {GOOD}"])).ask(MESSAGES, proposals_of(4))
         assert answer.parsed.antibodies[0].text == "a photo of a shark."
-        assert answer.usage == Usage(None, None)
+        assert (answer.prompt_tokens, answer.completion_tokens) == (None, None)
         assert json.dumps(wire_schema(proposals_of(4))) in prompts[0][-1].content
 
     def test_structured_output_by_tool_calls_is_read(self):

@@ -20,7 +20,7 @@ from tests.agents import word_world as world
 from tests.agents.test_session import new_session
 from tests.configs import make_config
 
-from .chat_server import Reply, chat_server
+from .chat_server import Response, chat_server
 from .stand_in import answers, config
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "llm.md").read_text(encoding="utf-8")
@@ -68,12 +68,12 @@ def test_no_key_lands_in_the_database_in_the_output_or_in_an_error(
     path = tmp_path / "immuno.db"
     with chat_server() as server, open_store(str(path)) as store:
         quoted = f'{{"error": {{"message": "Incorrect API key provided: {key}"}}}}'.encode()
-        server.answer = answers(lambda subject, _: Reply(422, quoted) if subject == "fish" else None)
-        new_session(store, world.feedback_data(), config=config(server)).run()
+        server.answer = answers(lambda subject, _: Response(422, quoted) if subject == "fish" else None)
+        new_session(store, world.space(), config=config(server)).run()
         told += store.generations(store.session("one").id)[-1].metrics["problems"]
-        server.answer = answers(lambda *_: Reply(401, quoted))
+        server.answer = answers(lambda *_: Response(401, quoted))
         with pytest.raises(ModelUnavailable) as caught:
-            new_session(store, world.feedback_data(), "two", config(server)).run()
+            new_session(store, world.space(), "two", config(server)).run()
         told.append(str(caught.value))
         assert {one["authorization"] for one in server.headers} == {f"Bearer {key}"}
     with sqlite3.connect(path) as database:
