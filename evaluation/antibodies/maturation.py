@@ -1,7 +1,7 @@
 """Affinity maturation: after feedback, an antibody moves toward the outliers that came nearest to it.
 
-Ours, after the immune system's; see DESIGN section 4. With g the pull and v_j the normalised mean of the feedback
-outliers whose nearest antibody (by cosine) is a_j:
+Ours, after the immune system's; see docs/method.md#affinity-maturation. With g the pull and v_j the normalised mean of
+the feedback outliers whose nearest antibody (by cosine) is a_j:
 
     a_j' = normalise((1 - g) a_j + g v_j)        where at least `least` outliers came nearest to a_j
 

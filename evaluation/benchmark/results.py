@@ -1,4 +1,4 @@
-"""The results folder: `results.json`, whose shape other programs rely on (DESIGN section 5), a CSV, and all scores.
+"""The results folder (docs/benchmark.md#what-is-written): `results.json` for other programs, a CSV, and all scores.
 
 `results.json` has the keys run_id, config_digest, encoder, versions, git_sha, rows (`immuno_core.records.ResultRow`)
 and verdict. Further keys are free, among them `skipped` (images that could not be read), `embedding` (what happened

@@ -8,8 +8,8 @@
 
 Closeness (p), distinctness (q) and typicality (m) err on different images, so their mean errs on fewer. On fit images
 p is taken with leave-one-out prototypes, and m with the image left out of its class: an image must not raise its own
-score. Up to a constant the fused base with v = 0 is DESIGN's w z(p) + (1 - w) z(q), times the standard deviation of p;
-with w = 1 and v = 0 it is the prototype base itself.
+score. With v = 0 the fused base is, up to a constant, w z(p) + (1 - w) z(q) times the standard deviation of p (z:
+standardised on fit images); with w = 1 and v = 0 it is the prototype base itself. See docs/method.md#the-base.
 
 Why m: contextual outliers look like their class to p and q (a fish is a fish), and lie elsewhere than its images. On
 development mini-worlds 1000 to 1002, without antibodies, p accepts 28 % of look-alikes and 80 % of contextual outliers,

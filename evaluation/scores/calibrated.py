@@ -1,14 +1,15 @@
-"""The calibrated score: antibodies with a radius of their own, set by known images. Ours; see DESIGN section 4.
+"""The calibrated score: antibodies with a radius of their own, set by known images. Ours.
 
     d_j(x) = c(x, a_j) - max_k c(x, t_k)
     r_j    = the (1 - eps) quantile of d_j over the ID fit images          (evaluation.scores.radii)
     e_j(x) = max(0, d_j(x) - r_j)                                          the exceedance; j fires where it is above 0
     S(x)   = b(x) - beta max_j e_j(x)                                      higher = more in-distribution
 
-b is the base (evaluation.scores.bases). Defaults: eps = 0.001, from the range 0.0005 to 0.002 that our trials found
-good; beta = 2.5, from 2 to 3; base = "fused" with w = 0.35, v = 0 and alpha = 0.9 (good from 0.85 to 0.92). Uses class
-names, and fit images and antibodies where there are any. Without fit images every radius is 0 and the base is the
-maximum cosine. Without antibodies the score is its base, and the base "max_cosine" is the score max_logit.
+Why: docs/method.md#self-calibrated-antibodies. b is the base (evaluation.scores.bases). Defaults: eps = 0.001, from the
+range 0.0005 to 0.002 that our trials found good; beta = 2.5, from 2 to 3; base = "fused" with w = 0.35, v = 0 and
+alpha = 0.9 (good from 0.85 to 0.92). Uses class names, and fit images and antibodies where there are any. Without fit
+images every radius is 0 and the base is the maximum cosine. Without antibodies the score is its base, and the base
+"max_cosine" is the score max_logit.
 
 Variants: `margin` = "top5" compares an antibody with the mean of the five nearest classes (of all, where there are
 fewer) in place of the nearest; `combine` = "sum" takes the sum of the exceedances in place of the largest; with

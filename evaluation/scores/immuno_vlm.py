@@ -1,4 +1,4 @@
-"""immuno_vlm: our pipeline whole, with its choices made on fit and feedback images by a rule. See DESIGN section 4.
+"""immuno_vlm: our pipeline whole, with its choices made on fit and feedback images by a rule.
 
     S(x) = b(x) - beta max_j max(0, d_j(x) - r_j)           higher = more in-distribution
 
@@ -15,7 +15,8 @@ Outliers that matured an antibody never judge it. A candidate is judged twice: b
 antibodies (the halves of each set judge one another), and by outliers *unlike* them (each set judges antibodies matured
 on the other sets), since both turn up. The candidate with the lowest mean of the two FPR95s, each a mean over the sets,
 is taken; of those with its base that are within one standard error of it, the first in the order above: no maturation,
-and the default beta. No sealed image is looked at. What was chosen, and the figures, are in `chosen`.
+and the default beta. No sealed image is looked at. What was chosen, and the figures, are in `chosen`. See also
+docs/method.md#what-is-chosen-and-on-what.
 
 Without feedback the defaults hold and nothing is matured; without fit images the base is the maximum cosine and every
 radius 0. Defaults: eps = 0.001, alpha = 0.9, as in evaluation.scores.calibrated. The paper's residual adapter is not

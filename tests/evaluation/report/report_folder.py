@@ -44,7 +44,7 @@ def make_scores() -> dict[str, NDArray[np.float64]]:
 
 
 def fpr95(kept: NDArray[np.float64], judged: NDArray[np.float64]) -> float:
-    """Share of `judged` at or above the threshold that keeps 95 % of `kept` (DESIGN, section 5)."""
+    """Share of `judged` at or above the threshold that keeps 95 % of `kept`."""
     threshold = np.sort(kept)[::-1][int(np.ceil(0.95 * kept.size)) - 1]
     return float(np.mean(judged >= threshold))
 
