@@ -4,11 +4,16 @@ import contextlib
 import os
 import sys
 
-from immuno.cli import STOPPED, main
+from immuno.obstacles import in_the_way
 
 
 def run() -> None:
-    """Run the command line as a program."""
+    """Run the command line as a program; first see that its own packages are the ones that it would import."""
+    if (obstacle := in_the_way()) is not None:
+        sys.stderr.write(f"error: {obstacle}\n")
+        raise SystemExit(2)
+    from immuno.cli import STOPPED, main
+
     try:
         main()
     except SystemExit as stopped:
