@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from immuno.api import evaluate as evaluate
     from immuno.api import make_space as make_space
     from immuno.api import open_store as open_store
-    from immuno.api import read_config as read_config
     from immuno.api import read_results as read_results
     from immuno_core import __version__ as __version__
+    from immuno_core.config.run import RunConfig as RunConfig
+    from immuno_core.config.run import read_config as read_config
     from immuno_core.errors import SetupError as SetupError
 
 _PLACES = {
-    **dict.fromkeys(
-        ("Evaluation", "Lab", "evaluate", "make_space", "open_store", "read_config", "read_results"), "immuno.api"
-    ),
+    **dict.fromkeys(("Evaluation", "Lab", "evaluate", "make_space", "open_store", "read_results"), "immuno.api"),
     **dict.fromkeys(("FittedScore", "Score", "make_score", "register_score"), "evaluation.scores"),
     **dict.fromkeys(("Bank", "Space"), "evaluation.space"),
+    **dict.fromkeys(("RunConfig", "read_config"), "immuno_core.config.run"),
     "SetupError": "immuno_core.errors",
     "__version__": "immuno_core",
 }

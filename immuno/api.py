@@ -16,10 +16,9 @@ from evaluation.bootstrap import REPLICATES, MethodScores, resample
 from evaluation.metrics import METRICS, Scored, checked, checked_right
 from evaluation.space import Bank, Space
 from immuno_core.arrays import check_unit_rows
-from immuno_core.config.run import RunConfig, SourceConfig
-from immuno_core.config.run import read_config as read_config_file
+from immuno_core.config.run import RunConfig, SourceConfig, read_config
 from immuno_core.features import FeatureSet, FloatArray, IntArray
-from immuno_core.paths import default_database, shipped_config
+from immuno_core.paths import default_database
 from immuno_core.records import Antibody
 
 if TYPE_CHECKING:
@@ -34,27 +33,27 @@ PathLike = str | os.PathLike[str]
 class Evaluation:
     """How well scores tell known images from outliers: every metric of evaluation.metrics, and 95 % intervals.
 
-    `values` has a share in [0, 1] for each metric, None where it is undefined: what looks at predicted classes is,
-    without them. `intervals` has those that the bootstrap gives.
+    `metrics` has a share in [0, 1] for each, None where it is undefined: without predicted classes, what looks at them
+    is. `intervals` has those that the bootstrap gives.
     """
 
     known: int
     """Images."""
     outliers: int
-    values: Mapping[str, float | None]
+    metrics: Mapping[str, float | None]
     intervals: Mapping[str, tuple[float, float]]
 
     def __getitem__(self, metric: str) -> float | None:
-        return self.values[metric]
+        return self.metrics[metric]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         intervals = {name: list(interval) for name, interval in self.intervals.items()}
-        return {"known": self.known, "outliers": self.outliers, **self.values, "intervals": intervals}
+        return {"known": self.known, "outliers": self.outliers, **self.metrics, "intervals": intervals}
 
     def __repr__(self) -> str:
         lines = [f"Evaluation of {self.known} known images and {self.outliers} outliers; per cent, 95 % interval"]
-        for name, value in self.values.items():
+        for name, value in self.metrics.items():
             if value is not None:
                 factor = 100 if METRICS[name].unit == "share" else 1
                 ends = ", ".join(f"{factor * end:.1f}" for end in self.intervals.get(name, ()))
@@ -125,14 +124,6 @@ def _feature_set(features: FloatArray, name: str) -> FeatureSet:
     return FeatureSet(name, "fit", features, ids, ("",) * len(ids), ids)
 
 
-def read_config(path: PathLike) -> RunConfig:
-    """Read and check a configuration file. Raises SetupError naming the file, the key and what to put right.
-
-    "configs/NAME", where there is no such file, is the one of that name that comes with immuno.
-    """
-    return read_config_file(shipped_config(Path(path)))
-
-
 def open_store(url: str | PathLike | None = None, *, read_only: bool = True) -> AntibodyStore:
     """Open a database, by URL or file; default: the one of the commands. It is a context manager.
 
@@ -141,6 +132,14 @@ def open_store(url: str | PathLike | None = None, *, read_only: bool = True) -> 
     from db.store import open_store as open_database
 
     return open_database(None if url is None else str(url), default=default_database(), read_only=read_only)
+
+
+def read_results(place: PathLike) -> Any:
+    """Read the results in a folder, or in a results.json. Raises SetupError where they are missing or are none."""
+    from evaluation.benchmark.results import read_results as read_file
+
+    path = Path(place)
+    return read_file(path if path.suffix == ".json" else path / "results.json")
 
 
 class Lab:

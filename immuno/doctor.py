@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
-import immuno
+from immuno.obstacles import HOME, ROOMS, obstacles
 from immuno_core.errors import ImmunoError
-
-ROOMS = ("immuno_core", "cluster", "agents", "evaluation", "db")
-_CHECKOUT = Path(immuno.__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +49,8 @@ def _python() -> Finding:
 
 def _room_check(room: str) -> Callable[[], Finding]:
     def check() -> Finding:
-        name = f"room {room}"
-        spec = importlib.util.find_spec(room)
-        if spec is None or spec.origin is None:
-            return Finding(name, "fail", f"the package '{room}' cannot be imported; install with: pip install -e .")
-        found = Path(spec.origin).resolve().parent
-        if found != _CHECKOUT / room:
-            return Finding(
-                name,
-                "fail",
-                f"'{room}' is taken from {found}, not from {_CHECKOUT}; another package has that name: "
-                "run 'python -m immuno' from the checkout, or uninstall the other package",
-            )
-        return Finding(name, "ok", str(found))
+        obstacle = next(obstacles(room), None)
+        return Finding(f"room {room}", "fail" if obstacle else "ok", obstacle or str(HOME / room))
 
     return check
 

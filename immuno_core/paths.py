@@ -7,7 +7,6 @@ job writes to a relative path would go with it, so there such paths are taken fr
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 _RAY_COPIES = "working_dir_files"
@@ -54,20 +53,11 @@ def default_database() -> Path:
     return DEMO_DATABASE if DEMO_DATABASE.exists() and not DEFAULT_DATABASE.exists() else DEFAULT_DATABASE
 
 
-def shipped_config(path: Path) -> Path:
-    """Return the configuration that a path means: itself, or, where there is no such file, the one that is shipped.
-
-    "configs/NAME" then is the file of that name in the checkout or in the installed package. Says on standard error
-    that it is another file.
-    """
-    if path.exists() or path.parent != Path("configs"):
-        return path
+def shipped_configs() -> Path:
+    """Return the folder of the configurations that come with immuno: in the installed package, else in the checkout."""
     home = Path(__file__).resolve().parent.parent
-    for folder in (home / "immuno" / "configs", home / "configs"):
-        if (folder / path.name).is_file():
-            sys.stderr.write(f"{path} is not here: taking {folder / path.name}\n")
-            return folder / path.name
-    return path
+    installed = home / "immuno" / "configs"
+    return installed if installed.is_dir() else home / "configs"
 
 
 def cache_root() -> Path:

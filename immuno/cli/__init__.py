@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-import immuno
+from immuno_core import __version__
 from immuno_core.errors import ImmunoError, SetupError, did_you_mean
 from immuno_core.paths import in_copy_of_a_job, runs_root
 
@@ -56,7 +56,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(immuno.__version__, prog_name="immuno")
+@click.version_option(__version__, prog_name="immuno")
 def cli() -> None:
     """Semantic antibodies for zero-shot vision-language classifiers: proposed, measured, recorded, deployed."""
     if in_copy_of_a_job():

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import click
 
-import immuno
 from immuno.cli.options import OUTPUT_FOLDER, json_option, print_json, progress_option, ray_option
-from immuno_core.paths import RUNS
-
-CONFIG = Path(immuno.__file__).resolve().parent.parent / "configs" / "miniworld.toml"
+from immuno_core.paths import RUNS, shipped_configs
 
 
 @click.command(name="demo")
@@ -38,7 +35,7 @@ def command(seed: int, out: Path, ray_address: str | None, progress: str | None,
     from immuno_core.config.run import read_config
 
     session = f"demo-seed{seed}"
-    config = with_overrides(read_config(CONFIG), seed=seed, session=session)
+    config = with_overrides(read_config(shipped_configs() / "miniworld.toml"), seed=seed, session=session)
     database = f"sqlite:///{out / 'immuno.db'}"
     with Workplace.open(config, database=database, ray_address=ray_address, progress=progress) as place:
         refined = refine(place, session=session, resume=None)

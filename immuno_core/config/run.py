@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -16,6 +18,7 @@ from immuno_core.config.methods import MethodConfig, MethodEntry, PresetConfig
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.files import read_text
+from immuno_core.paths import shipped_configs
 
 _LOCAL = "local-dir:"
 _REPLAY = "replay:"
@@ -212,11 +215,17 @@ class RunConfig(_Section):
         return self
 
 
-def read_config(path: Path) -> RunConfig:
+def read_config(path: str | PathLike[str]) -> RunConfig:
     """Read and check a configuration file; paths in it become absolute.
 
+    "configs/NAME", where there is no such file, is the one of that name that comes with immuno; standard error says so.
     Raises SetupError naming the file, the key and what to put right.
     """
+    path = Path(path)
+    shipped = shipped_configs() / path.name
+    if path.parent == Path("configs") and shipped.is_file() and not path.exists():
+        sys.stderr.write(f"no {path} here: taking {shipped}\n")
+        path = shipped
     try:
         raw = tomllib.loads(read_text(path, "configuration file", hint="configs/ holds examples"))
     except tomllib.TOMLDecodeError as error:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-import immuno
 from immuno.cli.db import exchange as db_exchange
 from immuno.cli.db import find as db_find
 from immuno.cli.db import lists as db_lists
@@ -18,6 +17,7 @@ from immuno.cli.db import sql as db_sql
 from immuno.cli.db.options import database_option
 from immuno.cli.options import open_database
 from immuno.terminal.output import print_json, printable
+from immuno_core import __version__
 from immuno_core.paths import default_database
 
 
@@ -117,8 +117,8 @@ def version(database: str | None, as_json: bool) -> None:
 
     found = versions(database, default_database())
     if as_json:
-        return print_json([{"immuno_vlm": immuno.__version__} | asdict(found)])
-    click.echo(f"immuno-vlm {immuno.__version__}, schema {found.schema}")
+        return print_json([{"immuno_vlm": __version__} | asdict(found)])
+    click.echo(f"immuno-vlm {__version__}, schema {found.schema}")
     return click.echo(
         f"{found.database}: " + (f"schema {found.database_schema}" if found.database_schema else "nothing")
     )
