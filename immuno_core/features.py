@@ -14,6 +14,8 @@ from immuno_core.errors import SetupError
 from immuno_core.records import EncoderInfo, FailedImage, ImageSet, Split, text_digest
 
 FloatArray = NDArray[np.float32]
+Floats = NDArray[np.float64]
+"""What is measured, as against embeddings."""
 IntArray = NDArray[np.int64]
 
 

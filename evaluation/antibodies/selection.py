@@ -33,10 +33,8 @@ from evaluation.antibodies.wording import ClassNames, proper_noun, words
 from evaluation.space import Bank
 from immuno_core.arrays import blocks, check_unit_rows
 from immuno_core.errors import SetupError
-from immuno_core.features import FloatArray, IntArray
+from immuno_core.features import FloatArray, Floats, IntArray
 from immuno_core.records import LONGEST_ANTIBODY, Antibody, AntibodyKind
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluation.metrics import threshold_at
 from evaluation.scores.base import FittedScore
 from evaluation.scores.calibrated import FittedCalibrated
-from immuno_core.features import FeatureSet, IntArray
+from immuno_core.features import FeatureSet, Floats, IntArray
 
-Floats = NDArray[np.float64]
 MOST_PER_SET = 12
 
 

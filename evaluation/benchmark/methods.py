@@ -21,13 +21,13 @@ from evaluation.benchmark.arms import Arms
 from evaluation.benchmark.presets import Planned
 from evaluation.bootstrap import MethodScores, Replicates, resample
 from evaluation.data.sealed import ID_SET
-from evaluation.scores.base import FittedScore, Floats, Score
+from evaluation.scores.base import FittedScore, Score
 from evaluation.scores.own import is_own
 from evaluation.scores.registry import configured_score, score_class
 from evaluation.space import Space
 from immuno_core.config.methods import MethodConfig
 from immuno_core.errors import SetupError
-from immuno_core.features import Embedder, FeatureSet, IntArray
+from immuno_core.features import Embedder, FeatureSet, Floats, IntArray
 from immuno_core.records import ResultRow
 
 REPLICATES = 1000

@@ -26,8 +26,8 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from evaluation.metrics import METRICS
-from evaluation.scores.base import Floats
 from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.features import Floats
 from immuno_core.files import write_atomically
 from immuno_core.records import ResultRow
 from immuno_core.text import safe_cell

@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluation.metrics import rank_of_share, threshold_at
-from immuno_core.features import IntArray
+from immuno_core.features import Floats, IntArray
 
-Floats = NDArray[np.float64]
 Rows = IntArray | slice
 """Some images by their rows, or all of them: ALL."""
 ALL = slice(None)

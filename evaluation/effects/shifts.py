@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from evaluation.effects.ranking import Change, ChangedScores, RankedPair, RankedScores, twice_won
 from evaluation.metrics import rank_of_share
-from evaluation.scores.base import Floats
-from immuno_core.features import IntArray
+from immuno_core.features import Floats, IntArray
 
 # Share of the images from which ranking all of them again is the faster way.
 _MANY = 1 / 16

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.effects.ranking import ALL, NO_CHANGE, Change, RankedScores, Rows
-from evaluation.scores.base import EVERY_CLASS, Floats, Form, RepelledImages, RepulsionForm, SoftmaxForm, SoftmaxImages
+from evaluation.scores.base import EVERY_CLASS, Form, RepelledImages, RepulsionForm, SoftmaxForm, SoftmaxImages
 from evaluation.scores.radii import ROUNDING
 from immuno_core.arrays import blocks
 from immuno_core.errors import SetupError
-from immuno_core.features import FeatureSet, FloatArray, IntArray
+from immuno_core.features import FeatureSet, FloatArray, Floats, IntArray
 
 # Adding and subtracting it leaves a float64 a multiple of 2^-44.
 _ROUNDER = 1.5 * 2.0**8

@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from evaluation.space import Space
 from immuno_core.arrays import blocks, check_unit_rows, in_blocks
 from immuno_core.config.methods import Arm
 from immuno_core.errors import SetupError
-from immuno_core.features import FeatureSet, FloatArray, IntArray, LocalRequest
+from immuno_core.features import FeatureSet, FloatArray, Floats, IntArray, LocalRequest
 
 EVERY_CLASS = -1
 """The guard of an antibody that acts whatever the nearest class."""
@@ -86,7 +85,6 @@ class HasForm(Protocol):
         ...
 
 
-Floats = NDArray[np.float64]
 PARAMETERS = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """For the pydantic dataclass of a score's parameters: no text where a number belongs, no unknown name, no NaN."""
 

@@ -26,12 +26,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from evaluation.scores.base import Floats, top_probability
+from evaluation.scores.base import top_probability
 from evaluation.scores.distances import ClassSpread
 from evaluation.scores.prototypes import leave_one_out
 from evaluation.scores.s_dis import prototype_vectors
 from evaluation.space import Space
 from immuno_core.arrays import in_blocks
+from immuno_core.features import Floats
 
 BaseName = Literal["max_cosine", "prototype", "fused"]
 _NO_SPREAD = 1e-9

@@ -35,37 +35,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.scores.base import (
-    EVERY_CLASS,
-    PARAMETERS,
-    Combine,
-    FittedScore,
-    Floats,
-    RepelledImages,
-    RepulsionForm,
-    Score,
-)
+from evaluation.scores.base import EVERY_CLASS, PARAMETERS, Combine, FittedScore, RepelledImages, RepulsionForm, Score
 from evaluation.scores.bases import Base, BaseName, fit_base
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI
 from evaluation.scores.radii import ROUNDING, Margin, class_radii, near_classes, self_radii
 from evaluation.space import Bank, Space
 from immuno_core.arrays import blocks, check_unit_rows
 from immuno_core.errors import SetupError, did_you_mean
-from immuno_core.features import FloatArray, IntArray
+from immuno_core.features import FloatArray, Floats, IntArray
 
 
 class Exceedance(NamedTuple):
-    """What the antibodies do to n images.
-
-    `largest` and `second` (n,) are the two largest exceedances e_j (0 where none fires); `antibody` (n,) the row of the
-    bank with the largest, -1 where none fires; `base` (n,) the base b. With `combine` = "max" the score is
-    base - beta largest.
-    """
+    """What the antibodies do to n images: `largest` (n,) of the exceedances e_j, 0 where none fires, and `antibody`
+    (n,) the row in the bank of the one that has it, the first of equals, -1 where none fires."""
 
     largest: Floats
     antibody: IntArray
-    second: Floats
-    base: Floats
 
 
 class Closest(NamedTuple):
@@ -155,12 +140,13 @@ class FittedCalibrated(FittedScore):
     def exceedance(self, features: FloatArray) -> Exceedance:
         """Return what the antibodies do to images (n, d). Raises SetupError as `score` does."""
         check_unit_rows(features, what="images to score", dim=self.dim)
-        found = Exceedance(*(np.empty(len(features), dtype) for dtype in (float, np.int64, float, float)))
-        for rows in blocks(len(features), self.width):
-            block = self._exceedance_block(features[rows].astype(np.float64))
-            for whole, part in zip(found, block, strict=True):
-                whole[rows] = part
-        return found
+        largest, antibody = np.zeros(len(features)), np.full(len(features), -1)
+        for rows in blocks(len(features), self.width) if len(self.antibodies) else ():
+            images = self._repelled(features[rows].astype(np.float64))
+            beyond = self._beyond(images)
+            largest[rows] = _fired(beyond.max(axis=1) - images.near)
+            antibody[rows] = np.where(largest[rows] > 0, beyond.argmax(axis=1), -1)
+        return Exceedance(largest, antibody)
 
     def fires(self, features: FloatArray) -> NDArray[np.bool_]:
         """Return on which of the images (n, d) any antibody fires. Raises SetupError as `score` does."""
@@ -202,18 +188,6 @@ class FittedCalibrated(FittedScore):
             elsewhere = (self.guards != EVERY_CLASS) & (self.guards != images.nearest[:, None])
             beyond[elsewhere] = -np.inf
         return beyond
-
-    def _exceedance_block(self, x: Floats) -> Exceedance:
-        images = self._repelled(x)
-        if not len(self.antibodies):
-            nothing = np.zeros(len(x))
-            return Exceedance(nothing, np.full(len(x), -1), nothing, images.base)
-        beyond = self._beyond(images)
-        antibody, everyone = beyond.argmax(axis=1), np.arange(len(x))
-        largest = _fired(beyond[everyone, antibody] - images.near)
-        beyond[everyone, antibody] = -np.inf
-        second = _fired(beyond.max(axis=1) - images.near)
-        return Exceedance(largest, np.where(largest > 0, antibody, -1), second, images.base)
 
     def _score_block(self, x: Floats) -> Floats:
         images = self._repelled(x)

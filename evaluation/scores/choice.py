@@ -10,10 +10,9 @@ import numpy as np
 
 from evaluation.antibodies.maturation import mature
 from evaluation.metrics import fpr95_id
-from evaluation.scores.base import Floats
 from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.space import Bank, Feedback, Space
-from immuno_core.features import FloatArray
+from immuno_core.features import FloatArray, Floats
 
 _ALL, _EVEN, _ODD = slice(None), slice(0, None, 2), slice(1, None, 2)
 

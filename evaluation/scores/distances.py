@@ -25,10 +25,10 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score, fit_images
+from evaluation.scores.base import PARAMETERS, FittedScore, Score, fit_images
 from evaluation.space import Space
 from immuno_core.arrays import blocks
-from immuno_core.features import FloatArray, IntArray
+from immuno_core.features import FloatArray, Floats, IntArray
 
 _FIT_ROWS = 2048
 """Fit images that a block of images is compared with at a time."""

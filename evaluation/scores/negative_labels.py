@@ -11,11 +11,11 @@ from pydantic.dataclasses import dataclass
 from scipy.special import expit
 
 from evaluation.antibodies.mining import CSP_TEMPLATES, NEGLABEL_TEMPLATE
-from evaluation.scores.base import PARAMETERS, FittedScore, Floats, Score, SoftmaxForm, SoftmaxImages, log_sum_exp
+from evaluation.scores.base import PARAMETERS, FittedScore, Score, SoftmaxForm, SoftmaxImages, log_sum_exp
 from evaluation.scores.s_dis import FittedDifference
 from evaluation.space import Bank, Space
 from immuno_core.config.methods import Arm
-from immuno_core.features import IntArray
+from immuno_core.features import Floats, IntArray
 
 
 @dataclass(frozen=True, config=PARAMETERS)

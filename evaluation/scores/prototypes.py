@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from immuno_core.arrays import blocks, check_labels, check_unit_rows
 from immuno_core.errors import SetupError
-from immuno_core.features import FloatArray, IntArray
+from immuno_core.features import FloatArray, Floats, IntArray
 
-Floats = NDArray[np.float64]
 DEFAULT_ALPHA = 0.9
 DEFAULT_XI = math.pi / 4
 """Radians. With CLIP, where images are some 75 degrees from their text, it binds only for alpha below about 0.4."""

@@ -25,9 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from immuno_core.arrays import blocks
-from immuno_core.features import FloatArray, IntArray
+from immuno_core.features import FloatArray, Floats, IntArray
 
-Floats = NDArray[np.float64]
 Margin = Literal["top1", "top5"]
 _MARGIN_CLASSES: dict[Margin, int] = {"top1": 1, "top5": 5}
 ROUNDING = 1e-12

@@ -18,9 +18,10 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.scores.base import EVERY_CLASS, PARAMETERS, FittedScore, Floats, RepelledImages, RepulsionForm, Score
+from evaluation.scores.base import EVERY_CLASS, PARAMETERS, FittedScore, RepelledImages, RepulsionForm, Score
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
 from evaluation.space import Bank, Space
+from immuno_core.features import Floats
 
 
 @dataclass(frozen=True, config=PARAMETERS)

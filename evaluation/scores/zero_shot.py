@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.scores.base import PARAMETERS, FittedFunction, FittedScore, Floats, Score, log_sum_exp, top_probability
+from evaluation.scores.base import PARAMETERS, FittedFunction, FittedScore, Score, log_sum_exp, top_probability
 from evaluation.space import Space
 from immuno_core.errors import SetupError
-from immuno_core.features import FeatureSet, FloatArray, LocalRequest
+from immuno_core.features import FeatureSet, FloatArray, Floats, LocalRequest
 
 
 def _on_texts(score: Score, space: Space, of_cosines: Callable[[Floats], Floats]) -> FittedScore:

@@ -35,14 +35,14 @@ from pydantic.dataclasses import dataclass
 
 from evaluation.antibodies.selection import SelectionRules, guarded_classes, in_band
 from evaluation.metrics import ACCEPTANCE
-from evaluation.scores.base import PARAMETERS, Floats, RepelledImages, Score
+from evaluation.scores.base import PARAMETERS, RepelledImages, Score
 from evaluation.scores.paper.thresholds import LEAST, ClassThresholds, class_thresholds
 from evaluation.scores.paper.vaccination import Adapter, AdapterSettings, Vaccination, vaccinate
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, leave_one_out
 from evaluation.scores.s_dis import FittedDifference, prototype_vectors
 from evaluation.space import Bank, Space
 from immuno_core.arrays import in_blocks
-from immuno_core.features import FloatArray, IntArray
+from immuno_core.features import FloatArray, Floats, IntArray
 
 _Pair = Annotated[tuple[float, float], Field(strict=False)]
 """A list in TOML and JSON."""

@@ -40,9 +40,8 @@ from numpy.typing import NDArray
 from evaluation.metrics import ACCEPTANCE, threshold_at
 from immuno_core.arrays import check_labels
 from immuno_core.errors import SetupError
-from immuno_core.features import IntArray
+from immuno_core.features import Floats, IntArray
 
-Floats = NDArray[np.float64]
 LEAST = 10
 """Scores from which a class has a tail of its own. With 5 its threshold is no better than a guess: see the tests."""
 _SHORT_TAIL = 50

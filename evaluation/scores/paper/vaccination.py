@@ -12,13 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
 from immuno_core.arrays import blocks, check_unit_rows, in_blocks
 from immuno_core.errors import SetupError
-from immuno_core.features import FloatArray, IntArray
+from immuno_core.features import FloatArray, Floats, IntArray
 
 if TYPE_CHECKING:
     import torch
 
 
-Floats = NDArray[np.float64]
 _NAMES = ("w1", "b1", "w2", "b2")
 # An embedding that its residual cancels has no direction left: it stays where it was.
 _NO_DIRECTION = 1e-9
