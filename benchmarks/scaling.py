@@ -51,7 +51,7 @@ def delayed_actor() -> type:
             self.model = threading.Lock()
 
         def prepare(self) -> ActorPlace:
-            return ActorPlace("here", os.getpid(), None)
+            return ActorPlace("here", os.getpid())
 
         def embed_shard(self, shard: Shard, encoder: EncoderInfo) -> ShardReceipt:  # noqa: ARG002
             with self.model:

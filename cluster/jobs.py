@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -186,15 +187,13 @@ class JobClient:
                 "http://HEAD:8265, through a tunnel if need be: ssh -L 8265:localhost:8265 HEAD"
             ) from error
 
-    def submit(self, command: Sequence[str], *, runtime_env: Mapping[str, Any], **options: Any) -> str:
-        """Upload the working folder and start a command; return the job's id. `options` as Ray's submit_job has them.
+    def submit(self, command: Sequence[str], *, runtime_env: Mapping[str, Any]) -> str:
+        """Upload the working folder and start a command; return the job's id.
 
         Raises SetupError where Ray refuses it.
         """
-        import shlex
-
         try:
-            job: str = self._client.submit_job(entrypoint=shlex.join(command), runtime_env=dict(runtime_env), **options)
+            job: str = self._client.submit_job(entrypoint=shlex.join(command), runtime_env=dict(runtime_env))
         except Exception as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise SetupError(f"the cluster at {self.address} does not take the job: {first}") from error
@@ -228,7 +227,7 @@ class JobClient:
                 if lost > _LOST:
                     raise ImmunoError(
                         f"the dashboard at {self.address} does not answer any more ({type(error).__name__}); the job "
-                        f"goes on: {self.commands(job)['follow']}"
+                        f"goes on: {self.follow_command(job)}"
                     ) from error
             time.sleep(_WAIT_SECONDS)
         status = str(info.status.value)
@@ -236,14 +235,9 @@ class JobClient:
         message = (info.message or "").split(", last available logs")[0]
         return JobOutcome(status, code if code is not None and 0 <= code <= 255 else 1, message.strip())
 
-    def commands(self, job: str) -> dict[str, str]:
-        """Return the command lines that follow a job, ask for its status, and stop it."""
-        at = f"--address {self.address} {job}"
-        return {
-            "follow": f"ray job logs --follow {at}",
-            "status": f"ray job status {at}",
-            "stop": f"ray job stop {at}",
-        }
+    def follow_command(self, job: str) -> str:
+        """Return the command line that shows a job's log."""
+        return f"ray job logs --follow --address {self.address} {job}"
 
 
 def _token_wanted(address: str) -> str:

@@ -19,6 +19,8 @@ for _name in ("RAY_ADDRESS", "IMMUNO_DB"):
     os.environ.pop(_name, None)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Ray starts a worker for each CPU of a machine before there is work, which most tests never need.
+os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112 - so Ray calls it
 
 # A shell that starts this in the background has it ignore Ctrl-C, and whatever it starts too: the tests of Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

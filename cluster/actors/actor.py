@@ -72,8 +72,6 @@ class ActorPlace(NamedTuple):
 
     host: str
     pid: int
-    visible_gpus: str | None
-    """$CUDA_VISIBLE_DEVICES, as Ray set it."""
 
 
 class ShardReceipt(NamedTuple):
@@ -97,7 +95,7 @@ class EmbeddingActor:
 
     def place(self) -> ActorPlace:
         """Return where this actor runs; needs no model."""
-        return ActorPlace(socket.gethostname(), os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return ActorPlace(socket.gethostname(), os.getpid())
 
     def prepare(self) -> ActorPlace:
         """Load the model. Raises SetupError as `load_encoder` does."""

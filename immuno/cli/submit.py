@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from cluster.jobs import WorkingDir
-from immuno.cli.options import json_option, print_json
 from immuno_core.config.run import RunConfig, read_config
 from immuno_core.errors import SetupError
 from immuno_core.versions import git_sha
@@ -32,7 +31,6 @@ class Submission:
     """Of `python -m immuno`."""
     working_dir: Path
     env_vars: dict[str, str] = field(default_factory=dict)
-    upload_bytes: int = 0
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -75,7 +73,8 @@ def prepare(
         variables["IMMUNO_RUNS"] = out
     if (sha := git_sha()) is not None:
         variables["IMMUNO_GIT_SHA"] = sha
-    return Submission(tuple(arguments), folder.root, variables, folder.check_size())
+    folder.check_size()
+    return Submission(tuple(arguments), folder.root, variables)
 
 
 def secrets(submission: Submission) -> tuple[str, ...]:
@@ -176,18 +175,14 @@ _STOPPED = 130
     metavar="NAME[=VALUE]",
     help="A variable of the job's environment; without a value the one it has here. May be repeated.",
 )
-@click.option("--no-wait", is_flag=True, help="Do not wait for the job, nor show its log.")
 @click.option("--dry-run", is_flag=True, help="Check everything here, and print the `ray job submit` instead.")
-@json_option
 def command(
     command_line: tuple[str, ...],
     address: str | None,
     working_dir: Path,
     out: str | None,
     env: tuple[str, ...],
-    no_wait: bool,
     dry_run: bool,
-    as_json: bool,
 ) -> int:
     """Run a command of immuno as a job: immuno submit --address http://HEAD:8265 -- bench configs/miniworld.toml
 
@@ -199,32 +194,20 @@ def command(
     submission = prepare(command_line, working_dir=working_dir, out=out, env=env)
     dashboard = dashboard_address(address)
     if dry_run:
-        line = submission.command_line(dashboard)
-        if as_json:
-            print_json({"command": line, "upload_bytes": submission.upload_bytes})
-        else:
-            click.echo(line)
+        click.echo(submission.command_line(dashboard))
         return 0
     for name in secrets(submission):
         click.echo(f"warning: whoever can open the cluster's dashboard can read {name} there", err=True)
     check_token()
     client = JobClient(dashboard)
     job = client.submit(submission.command, runtime_env=submission.runtime_env)
-    commands = client.commands(job)
-    if no_wait:
-        if as_json:
-            print_json({"job": job, "address": dashboard, "commands": commands})
-        else:
-            click.echo(job)
-        return 0
+    stop = f"ray job stop --address {dashboard} {job}"
     try:
-        click.echo(f"job {job} at {dashboard}; stop it with: {commands['stop']}", err=True)
-        outcome = client.follow(job, lambda text: click.echo(text, nl=False, err=as_json))
+        click.echo(f"job {job} at {dashboard}; stop it with: {stop}", err=True)
+        outcome = client.follow(job, lambda text: click.echo(text, nl=False))
     except KeyboardInterrupt:
-        click.echo(f"\nthe job goes on; follow it: {commands['follow']}\n  stop it:   {commands['stop']}", err=True)
+        click.echo(f"\nthe job goes on; follow it: {client.follow_command(job)}\n  stop it:   {stop}", err=True)
         return _STOPPED
-    if as_json:
-        print_json({"job": job, "address": dashboard, **outcome._asdict(), "commands": commands})
     if outcome.exit_status:
         click.echo(f"job {job}: {outcome.status}. {outcome.message}", err=True)
     return outcome.exit_status

@@ -19,8 +19,6 @@ from cluster.journal import Journal
 from immuno_core.config.run import ClusterConfig
 from immuno_core.errors import ImmunoError, SetupError
 
-from .scripts import run_script
-
 Pools = Callable[..., EmbeddingPool]
 
 
@@ -33,7 +31,7 @@ def pools(ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             self.folder = folder
 
         def place(self) -> ActorPlace:
-            return ActorPlace("here", os.getpid(), None)
+            return ActorPlace("here", os.getpid())
 
         def prepare(self) -> ActorPlace:
             if (self.folder / "no starts").exists():
@@ -243,32 +241,3 @@ def test_actors_that_fit_no_machine_are_refused() -> None:
         plan_actors(ClusterConfig(num_gpus=1), "auto", [CPU_NODE])
     with pytest.raises(SetupError, match="lower"):
         plan_actors(ClusterConfig(num_cpus=20), "auto", [CPU_NODE, CPU_NODE])
-
-
-@pytest.mark.ray
-def test_actors_with_a_gpu_each_see_another_one() -> None:
-    out = run_script(
-        """
-        import tempfile
-        import ray
-        from cluster import EncoderSpec
-        from cluster.actors.actor import ActorSettings, EmbeddingActor
-        from cluster.actors.pool import plan_actors
-        from cluster.actors.runtime import node_resources
-        from immuno_core.config.run import ClusterConfig
-
-        with tempfile.TemporaryDirectory(prefix="gpus-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-            ray.init(
-                address="local", num_cpus=1, num_gpus=2, include_dashboard=False, log_to_driver=False,
-                object_store_memory=2**27, _temp_dir=folder,
-            )
-            plan = plan_actors(ClusterConfig(num_cpus=0.5), "auto", node_resources())
-            settings = ActorSettings(EncoderSpec("miniworld"), 1, 1, plan.num_gpus > 0, folder, folder)
-            actor = ray.remote(EmbeddingActor).options(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus)
-            actors = [actor.remote(settings) for _ in range(plan.actors)]
-            places = ray.get([actor.place.remote() for actor in actors])
-            print(plan.actors, *sorted(place.visible_gpus for place in places))
-            ray.shutdown()
-        """
-    )
-    assert out.split() == ["2", "0", "1"]

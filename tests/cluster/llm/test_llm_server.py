@@ -361,19 +361,28 @@ def test_the_server_and_the_embedding_actors_share_out_the_gpus(tmp_path: Path) 
                 address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False,
                 object_store_memory=80 * 2**20, _temp_dir=folder,
             )
-            before = plan_actors(ClusterConfig(), "auto", node_resources())
+            def started(plan, count):
+                options = {"num_cpus": plan.num_cpus, "num_gpus": plan.num_gpus}
+                return [ray.remote(Seeing).options(**options).remote() for _ in range(count)]
+
+            def seen_by(actors):
+                return sorted(ray.get([actor.gpus.remote() for actor in actors]))
+
+            before = plan_actors(ClusterConfig(num_cpus=0.5), "auto", node_resources())
+            alone = seen_by(actors := started(before, before.actors))
+            for actor in actors:
+                ray.kill(actor)
             with LLMServer.started(LLMServerConfig.model_validate_json(sys.argv[1]), "tiny"):
                 plan = plan_actors(ClusterConfig(), "auto", node_resources())
-                actor = ray.remote(Seeing).options(num_gpus=plan.num_gpus).remote()
-                seen = ray.get(actor.gpus.remote())
+                seen = seen_by(started(plan, 1))
             after = plan_actors(ClusterConfig(), "auto", node_resources())
-            print(json.dumps([before.actors, plan.actors, after.actors, seen]))
+            print(json.dumps([before.actors, alone, plan.actors, after.actors, *seen]))
             ray.shutdown()
         """,
         stand_in(tmp_path, gpus=1, cpus=1).model_dump_json(exclude={"base_url", "port"}),
     )
-    before, beside, after, seen = json.loads(out.splitlines()[-1])
-    assert (before, beside, after) == (2, 1, 2)
+    before, alone, beside, after, seen = json.loads(out.splitlines()[-1])
+    assert (before, alone, beside, after) == (2, ["0", "1"], 1, 2)
     log = (tmp_path / "server.log").read_text()
     own = json.loads(log.split("environment: ")[1].splitlines()[0])["CUDA_VISIBLE_DEVICES"]
     assert {own, seen} == {"0", "1"}
