@@ -18,7 +18,7 @@ from immuno_core.errors import SetupError
 
 @dataclass(frozen=True, slots=True)
 class CallDraft:
-    """A call to be recorded, with its reply or its error; what the columns mean is said in db.records."""
+    """A call to be recorded, with its reply; what the columns mean is said in db.records."""
 
     generation: int
     step: str
@@ -26,7 +26,7 @@ class CallDraft:
     request_digest: str
     """Of all that could change the reply; it is the cache key too."""
     request_text: str
-    reply_text: str | None
+    reply_text: str
     model: str
     parameters: Mapping[str, Any]
     prompt_tokens: int | None
@@ -34,7 +34,6 @@ class CallDraft:
     reused: bool = False
     cost_usd: float | None = None
     seconds: float | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,17 @@ from db.schema.engine import is_sqlite, make_engine, plain_errors, reading, reso
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.files import written_whole
 
-_RULES = {
+_RULES: dict[str, tuple[str, str]] = {
     "embeddings": (
         "SELECT count(*) FROM embeddings WHERE length(vector) <> 4 * dim",
         "{} embedding(s) have another length than their dimension says",
     ),
     "banks": (
-        "SELECT count(*) FROM bank_members JOIN embeddings ON embeddings.id = bank_members.embedding_id"
-        " WHERE embeddings.antibody_id <> bank_members.antibody_id",
-        "{} bank member(s) have another antibody's embedding",
+        "SELECT count(*) FROM bank_members JOIN generations ON generations.id = bank_members.generation_id"
+        " JOIN sessions ON sessions.id = generations.session_id WHERE NOT EXISTS (SELECT 1 FROM embeddings"
+        " WHERE embeddings.antibody_id = bank_members.antibody_id"
+        " AND embeddings.encoder_digest = sessions.encoder_digest)",
+        "{} bank member(s) have no embedding of their session's encoder",
     ),
     "prompts": (
         "SELECT count(*) FROM generations WHERE NOT EXISTS (SELECT 1 FROM prompts"
@@ -32,12 +34,6 @@ _RULES = {
     ),
 }
 """What must hold beyond the schema's own constraints: a query that counts offenders, and what they are."""
-_SQLITE_RULES = {
-    "search stamps": (
-        "SELECT 3 - count(*) FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'immuno_stamp_%'",
-        "{} of the triggers are missing by which 'nearest' learns of new embeddings",
-    ),
-}
 _POSTGRES_RULES = {
     "search index": (
         "SELECT count(*) FROM embeddings WHERE NOT EXISTS"
@@ -78,7 +74,7 @@ def check_database(url: str | None, default: Path) -> tuple[Check, ...]:
                 broken = transaction.execute(text("PRAGMA foreign_key_check"))
                 rows = [f"{table} row {row} -> {other}" for table, row, other, _ in broken]
                 checks.append(_check("foreign keys", rows))
-            rules = _RULES | (_SQLITE_RULES if is_sqlite(engine.url) else _POSTGRES_RULES)
+            rules = _RULES | ({} if is_sqlite(engine.url) else _POSTGRES_RULES)
             for name, (query, words) in rules.items():
                 count = transaction.scalar(text(query))
                 checks.append(_check(name, [words.format(count)] if count else []))

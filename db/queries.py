@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from db.records import (
     TestReadRecord,
 )
 from db.schema import models as m
-from db.schema.types import join_number
 from db.schema.vectors import from_bytes
 from immuno_core.errors import SetupError
 from immuno_core.records import EncoderInfo, ResultRow, Verdict
@@ -30,12 +30,8 @@ if TYPE_CHECKING:
 
 
 def _columns(row: m.Base, *without: str) -> dict[str, Any]:
-    """The columns of an ORM row by name; a number that was split into value and kind is joined again."""
-    values = {name: getattr(row, name) for name in row.__mapper__.column_attrs.keys() if name not in without}  # noqa: SIM118
-    for name in [name for name in values if name.endswith("_kind")]:
-        number, kind = name.removesuffix("_kind"), values.pop(name)
-        values[number] = None if kind is None else join_number(values[number], kind)
-    return values
+    """The columns of an ORM row by name."""
+    return {name: getattr(row, name) for name in row.__mapper__.column_attrs.keys() if name not in without}  # noqa: SIM118
 
 
 def sessions(transaction: Transaction, name: str | None = None) -> tuple[SessionRecord, ...]:
@@ -222,26 +218,26 @@ def prompts(transaction: Transaction, session_id: str | None) -> tuple[PromptRec
 
 def bank(transaction: Transaction, generation_id: str) -> Bank:
     """Return the bank in force after a generation. Raises SetupError for an unknown generation."""
-    dim = transaction.scalar(
-        select(m.Encoder.dim)
+    encoder = transaction.execute(
+        select(m.Encoder.digest, m.Encoder.dim)
         .join(m.Session, m.Session.encoder_digest == m.Encoder.digest)
         .join(m.Generation, m.Generation.session_id == m.Session.id)
         .where(m.Generation.id == generation_id)
-    )
-    if dim is None:
+    ).first()
+    if encoder is None:
         raise SetupError(f"there is no generation with the id {generation_id!r}")
     query = (
         antibody_rows()
         .join(m.BankMember, m.BankMember.antibody_id == m.Antibody.id)
-        .join(m.Embedding, m.Embedding.id == m.BankMember.embedding_id)
-        .where(m.BankMember.generation_id == generation_id)
+        .join(m.Embedding, m.Embedding.antibody_id == m.Antibody.id)
+        .where(m.BankMember.generation_id == generation_id, m.Embedding.encoder_digest == encoder.digest)
         .add_columns(m.Embedding.vector)
     )
     from immuno_core.bank import Bank  # it loads NumPy
 
     rows = transaction.execute(query).all()
     antibodies = tuple(antibody_record(antibody, number, session) for antibody, number, session, _ in rows)
-    return Bank(antibodies, from_bytes([vector for *_, vector in rows], dim))
+    return Bank(antibodies, from_bytes([vector for *_, vector in rows], encoder.dim))
 
 
 def llm_calls(transaction: Transaction, session_id: str | None) -> tuple[LlmCallRecord, ...]:
@@ -261,12 +257,19 @@ def runs(transaction: Transaction) -> tuple[RunRecord, ...]:
 def results(transaction: Transaction, run_id: str) -> tuple[ResultRow, ...]:
     """Return a run's lines, in the order in which they were saved."""
     query = select(m.Result).where(m.Result.run_id == run_id).order_by(m.Result.id)
+    measured = select(m.ResultMetric).join(m.Result, m.Result.id == m.ResultMetric.result_id)
+    metrics: dict[str, dict[str, float | None]] = {}
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
+    for row in transaction.scalars(measured.where(m.Result.run_id == run_id).order_by(m.ResultMetric.metric)):
+        metrics.setdefault(row.result_id, {})[row.metric] = row.value
+        if (row.low, row.high) != (None, None):
+            low, high = (math.nan if end is None else end for end in (row.low, row.high))
+            intervals.setdefault(row.result_id, {})[row.metric] = low, high
     return tuple(
-        ResultRow.from_dict(
-            _columns(row, "id", "run_id", "intervals")
-            | {"intervals": {metric: (low, high) for metric, (low, high) in row.intervals.items()}}
+        ResultRow(
+            **_columns(line, "id", "run_id"), metrics=metrics.get(line.id, {}), intervals=intervals.get(line.id, {})
         )
-        for row in transaction.scalars(query)
+        for line in transaction.scalars(query)
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-SessionStatus = Literal["running", "paused", "finished", "failed"]
+SessionStatus = Literal["running", "paused", "finished"]
 RunStatus = Literal["running", "finished", "failed"]
 
 
@@ -121,7 +121,7 @@ class PromptRecord:
 
 @dataclass(frozen=True, slots=True)
 class LlmCallRecord:
-    """One call of the chat model: what was asked, and the reply or the error."""
+    """One call of the chat model: what was asked, and the reply."""
 
     id: str
     session_id: str
@@ -131,7 +131,7 @@ class LlmCallRecord:
     request_digest: str
     request_text: str
     reply_text: str | None
-    error: str | None
+    """None where none came, which was recorded before schema 0005 only."""
     model: str
     parameters: dict[str, Any]
     """What was asked for besides the messages: temperature, most tokens, seed, and the like."""
@@ -176,14 +176,6 @@ class TestReadRecord:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MaturedDraft:
-    """A matured embedding of an antibody of this session, old or new: it is in force from this generation on."""
-
-    antibody_id: str
-    vector: NDArray[np.float32]
-
-
 @dataclass(frozen=True, slots=True)
 class EffectDraft:
     """A measured effect of an antibody (scope solo or leave_one_out) or of a bank (scope bank, no antibody)."""
@@ -199,8 +191,7 @@ class GenerationDraft:
 
     A model repeats itself: of antibodies with one text for one class only the accepted one (else the first) is
     stored, and nothing may refer to the others. `bank` lists the ids of the antibodies in force after the generation,
-    its own or earlier ones, each with an embedding; the embedding in force is the one matured here, else the one it
-    had in the parent's bank, else the one it was proposed with.
+    its own or earlier ones, each with an embedding.
     """
 
     session_id: str
@@ -228,8 +219,7 @@ class GenerationDraft:
     antibodies: tuple[Antibody, ...] = ()
     """Each with an id, and with a relation where it has a parent: of this generation or stored, in any session."""
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Id -> (d,) text embedding, d the encoder's; without those that were turned down before they were embedded."""
-    matured: tuple[MaturedDraft, ...] = ()
+    """Id -> (d,) embedding, d the encoder's; without those that were turned down before they were embedded."""
     effects: tuple[EffectDraft, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     bank: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ from db.schema import models as m
 from db.schema import revision as schema
 from db.schema.engine import make_engine, reading, resolve_url, shown, writing
 from db.schema.types import from_json, to_json
-from db.writing import check_session_name, insert_new, is_id, new_id, now, result_rows, write_generation
+from db.writing import check_session_name, insert_new, is_id, new_id, now, write_generation, write_results
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, ResultRow, Verdict
 
@@ -85,7 +85,7 @@ class RunBook:
     def save_results(self, run_id: str, rows: Iterable[ResultRow]) -> int:
         """Record a run's lines; return how many were new."""
         with writing(self._engine) as transaction:
-            return insert_new(transaction, m.Result, result_rows(run_id, rows))
+            return write_results(transaction, run_id, rows)
 
     def results(self, run_id: str) -> tuple[ResultRow, ...]:
         """Return a run's lines. Raises SetupError for an unknown run."""
@@ -143,10 +143,10 @@ class AntibodyStore(RunBook):
     process by pickling: it opens the database anew there (with the URL as it was resolved here, password included). Do
     not use one across `os.fork`.
 
-    *Faithful.* What is read equals what was written: NaN and infinity, any text (NUL and lone surrogates too; where it
-    is part of a unique key, up to 2 kB on PostgreSQL), vectors to the last bit, times in UTC. What cannot be kept is
-    refused with a SetupError: vectors and cosines that are not finite, times without a time zone, values that JSON
-    would change.
+    *Faithful.* What is read equals what was written: numbers (NaN is undefined, in the database NULL), any text (NUL
+    and lone surrogates too; where it is part of a unique key, up to 2 kB on PostgreSQL), vectors to the last bit, times
+    in UTC. What cannot be kept is refused with a SetupError: vectors and cosines that are not finite, times without a
+    time zone, values that JSON would change.
 
     *Ordered.* Sessions, runs and reads come oldest first, generations by number, antibodies in the order of their
     creation.
@@ -258,7 +258,7 @@ class AntibodyStore(RunBook):
             return queries.sessions(transaction)
 
     def set_session_status(self, session_id: str, status: SessionStatus) -> None:
-        """Record that a session runs, pauses, has finished or has failed."""
+        """Record that a session runs, pauses or has finished."""
         with writing(self._engine) as transaction:
             session = transaction.get(m.Session, session_id)
             if session is None:

@@ -6,24 +6,30 @@ of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Select, UniqueConstraint, func, insert, select
+from sqlalchemy import UniqueConstraint, func, insert, select
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.orm import Session as Transaction
 from uuid_utils.compat import uuid7
 
 from db.records import GenerationDraft
 from db.schema import models as m
-from db.schema.types import split_number, to_json
+from db.schema.types import to_json
 from db.schema.vectors import DTYPE, to_bytes
 from immuno_core.errors import SetupError
-from immuno_core.records import Antibody, text_digest
+from immuno_core.records import Antibody, ResultRow, text_digest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 _LONGEST_NAME = 200
 _AT_ONCE = 10_000
@@ -51,16 +57,8 @@ def check_session_name(name: str) -> None:
         raise SetupError(f"{name!r} cannot name a session; use 1 to {_LONGEST_NAME} printable characters")
 
 
-def numbers(values: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return the columns of measured numbers: `x` and `x_kind` for each; None, not measured, is NULL in both."""
-    columns: dict[str, Any] = {}
-    for name, number in values.items():
-        columns[name], columns[f"{name}_kind"] = (None, None) if number is None else split_number(number)
-    return columns
-
-
-def insert_new(transaction: Transaction, model: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert the rows whose unique keys are not taken; of equal keys the first one wins. Return how many were new."""
+def insert_new(transaction: Transaction, model: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Insert the rows whose unique keys are not taken; of equal keys the first one wins. Return the new ones' keys."""
     table = model.metadata.tables[model.__tablename__]
     uniques = [one for one in table.constraints if isinstance(one, UniqueConstraint)]
     key = [column.name for column in min(uniques, key=lambda one: str(one.name), default=table.primary_key).columns]
@@ -68,7 +66,7 @@ def insert_new(transaction: Transaction, model: type[DeclarativeBase], rows: Seq
     ordered = sorted(rows, key=lambda row: [str(row[name]) for name in key])
     dialect = import_module(f"sqlalchemy.dialects.{transaction.connection().dialect.name}")  # sqlite or postgresql
     statement = dialect.insert(model).on_conflict_do_nothing().returning(*table.primary_key.columns)
-    return len(transaction.execute(statement, ordered).all()) if rows else 0
+    return [key for key, *_ in transaction.execute(statement, ordered)] if rows else []
 
 
 def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumber: bool = False) -> int:
@@ -86,13 +84,12 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     generation_id, time = new_id(), now()
     what = f"generation {draft.number} of session '{session.name}'"
     _write_prompts(transaction, draft, what, time)
-    parent_id = _parent_id(transaction, draft, what)
     transaction.execute(
         insert(m.Generation).values(
             id=generation_id,
             session_id=draft.session_id,
             number=draft.number,
-            parent_id=parent_id,
+            parent_id=_parent_id(transaction, draft, what),
             prompt_version=draft.prompt_version,
             accepted=draft.accepted,
             reason=draft.reason,
@@ -107,18 +104,17 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     _check_parents(transaction, antibodies, what)
     known = {antibody.id for antibody in antibodies} | _stored_antibodies(transaction, draft)
     insert_rows(transaction, m.Antibody, _antibody_rows(antibodies, generation_id, time))
-    in_force = _write_embeddings(transaction, draft, antibodies, generation_id, parent_id, session.encoder_digest, dim)
     _check_known({one.id for one in draft.antibodies}, draft.vectors, f"{what}: an embedding", "one of its antibodies")
+    rows = _embedding_rows(antibodies, draft.vectors, generation_id, session.encoder_digest, dim)
+    insert_rows(transaction, m.Embedding, rows)
     _check_known(known, (effect.antibody_id for effect in draft.effects), f"{what}: an effect")
     insert_rows(transaction, m.Effect, _effect_rows(draft, generation_id))
     _check_known(known, (verdict.nearest_antibody for verdict in draft.verdicts), f"{what}: a verdict")
     insert_rows(transaction, m.Verdict, _verdict_rows(draft, generation_id))
-    _check_known(set(in_force), draft.bank, f"{what}: its bank", "an antibody with an embedding")
-    insert_rows(
-        transaction,
-        m.BankMember,
-        [{"generation_id": generation_id, "antibody_id": key, "embedding_id": in_force[key]} for key in draft.bank],
-    )
+    embedded = _embedded(transaction, draft.session_id, session.encoder_digest, draft.bank)
+    _check_known(embedded, draft.bank, f"{what}: its bank", "an antibody with an embedding")
+    members = [{"generation_id": generation_id, "antibody_id": key} for key in draft.bank]
+    insert_rows(transaction, m.BankMember, members)
     return draft.number
 
 
@@ -173,7 +169,7 @@ def _write_prompts(transaction: Transaction, draft: GenerationDraft, what: str, 
 
 def _prompt_texts(transaction: Transaction, session_id: str, version: int) -> dict[str, str]:
     query = select(m.Prompt.step, m.Prompt.text).where(m.Prompt.session_id == session_id, m.Prompt.version == version)
-    return _pairs(transaction, query)
+    return dict(transaction.execute(query).all())
 
 
 def _parent_id(transaction: Transaction, draft: GenerationDraft, what: str) -> str | None:
@@ -235,7 +231,7 @@ def _antibody_rows(antibodies: Sequence[Antibody], generation_id: str, time: dat
     for position, antibody in enumerate(antibodies):
         if not antibody.id:
             raise SetupError(f"the antibody '{antibody.text}' has no id")
-        if antibody.cosine is not None and split_number(antibody.cosine)[1] != "finite":
+        if antibody.cosine is not None and not math.isfinite(antibody.cosine):
             raise SetupError(
                 f"the cosine of the antibody '{antibody.text}' is {antibody.cosine}; use None where it is unknown"
             )
@@ -261,94 +257,50 @@ def _antibody_rows(antibodies: Sequence[Antibody], generation_id: str, time: dat
     return rows
 
 
-def _write_embeddings(
+def _embedded(
     transaction: Transaction,
-    draft: GenerationDraft,
+    session_id: str,
+    encoder_digest: str,
+    wanted: Iterable[str],
+) -> set[str]:
+    """Of the wanted antibodies, those of the session that have an embedding by its encoder."""
+    query = (
+        select(m.Embedding.antibody_id)
+        .join(m.Generation, m.Generation.id == m.Embedding.generation_id)
+        .where(m.Generation.session_id == session_id, m.Embedding.encoder_digest == encoder_digest)
+    )
+    return {
+        key for some in batches(wanted) for key in transaction.scalars(query.where(m.Embedding.antibody_id.in_(some)))
+    }
+
+
+def _embedding_rows(
     antibodies: Sequence[Antibody],
+    vectors: Mapping[str, NDArray[np.float32]],
     generation_id: str,
-    parent_id: str | None,
     encoder_digest: str,
     dim: int,
-) -> dict[str, str]:
-    """Write the new embeddings; return antibody id -> the embedding in force where the antibody is in the bank."""
-    common: dict[str, Any] = {
-        "generation_id": generation_id,
-        "encoder_digest": encoder_digest,
-        "dim": dim,
-        "dtype": DTYPE,
-    }
-    proposed = [
-        common
-        | {
+) -> list[dict[str, Any]]:
+    return [
+        {
             "id": new_id(),
             "antibody_id": antibody.id,
-            "kind": "proposed",
-            "parent_id": None,
-            "vector": to_bytes(draft.vectors[antibody.id], dim, f"the antibody '{antibody.text}'"),
+            "generation_id": generation_id,
+            "encoder_digest": encoder_digest,
+            "dim": dim,
+            "dtype": DTYPE,
+            "vector": to_bytes(vectors[antibody.id], dim, f"the antibody '{antibody.text}'"),
         }
         for antibody in antibodies
-        if antibody.id in draft.vectors
+        if antibody.id in vectors
     ]
-    insert_rows(transaction, m.Embedding, proposed)
-    wanted = {*draft.bank, *(one.antibody_id for one in draft.matured)}
-    before = _embeddings_before(transaction, draft.session_id, parent_id, encoder_digest, wanted)
-    _check_known(set(before), (one.antibody_id for one in draft.matured), "a matured embedding", "an embedded antibody")
-    matured = [
-        common
-        | {
-            "id": new_id(),
-            "antibody_id": one.antibody_id,
-            "kind": "matured",
-            "parent_id": before[one.antibody_id],
-            "vector": to_bytes(one.vector, dim, f"the matured antibody {one.antibody_id}"),
-        }
-        for one in draft.matured
-    ]
-    insert_rows(transaction, m.Embedding, matured)
-    return before | {row["antibody_id"]: row["id"] for row in matured}
-
-
-def _embeddings_before(
-    transaction: Transaction, session_id: str, parent_id: str | None, encoder_digest: str, wanted: Set[str]
-) -> dict[str, str]:
-    """Id of a wanted antibody -> its proposed embedding, or the one that it has in the parent's bank."""
-    proposed = (
-        select(m.Embedding.antibody_id, m.Embedding.id)
-        .join(m.Generation, m.Generation.id == m.Embedding.generation_id)
-        .where(
-            m.Generation.session_id == session_id,
-            m.Embedding.kind == "proposed",
-            m.Embedding.encoder_digest == encoder_digest,
-        )
-    )
-    banked = select(m.BankMember.antibody_id, m.BankMember.embedding_id).where(m.BankMember.generation_id == parent_id)
-    found: dict[str, str] = {}
-    for some in batches(wanted):
-        found |= _pairs(transaction, proposed.where(m.Embedding.antibody_id.in_(some)))
-        found |= _pairs(transaction, banked.where(m.BankMember.antibody_id.in_(some)))
-    return found
-
-
-def _pairs(transaction: Transaction, query: Select[str, str]) -> dict[str, str]:
-    return dict(transaction.execute(query).all())
-
-
-_EFFECT_NUMBERS = ("gain", "harm", "d_fpr95", "d_auroc", "d_id_accuracy")
 
 
 def _effect_rows(draft: GenerationDraft, generation_id: str) -> list[dict[str, Any]]:
     return [
-        {
-            "id": new_id(),
-            "generation_id": generation_id,
-            "antibody_id": one.antibody_id,
-            "split": one.split,
-            "scope": one.effect.scope,
-            "outlier_set": one.effect.outlier_set,
-            "fired_id": int(one.effect.fired_id),
-            "fired_outliers": int(one.effect.fired_outliers),
-        }
-        | numbers({name: getattr(one.effect, name) for name in _EFFECT_NUMBERS})
+        {"id": new_id(), "generation_id": generation_id, "antibody_id": one.antibody_id, "split": one.split}
+        | asdict(one.effect)
+        | {"fired_id": int(one.effect.fired_id), "fired_outliers": int(one.effect.fired_outliers)}
         for one in draft.effects
     ]
 
@@ -359,26 +311,27 @@ def _verdict_rows(draft: GenerationDraft, generation_id: str) -> list[dict[str, 
             "generation_id": generation_id,
             "set_name": verdict.set_name,
             "sample_id": verdict.sample_id,
+            "score": verdict.score,
             "accepted": bool(verdict.accepted),
             "nearest_class": verdict.nearest_class,
             "nearest_antibody_id": verdict.nearest_antibody,
         }
-        | numbers({"score": verdict.score})
         for verdict in draft.verdicts
     ]
 
 
-RESULT_NUMBERS = (
-    *("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"),
-    *("h_score", "oscr", "threshold", "acceptance", "rejection", "accepted_accuracy"),
-)
-
-
-def result_rows(run_id: str, rows: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return the columns of a run's lines (immuno_core.records.ResultRow)."""
-    return [
-        {"id": new_id(), "run_id": run_id}
-        | {name: value for name, value in row.as_dict().items() if name not in row.metrics}
-        | numbers({name: row.metrics.get(name) for name in RESULT_NUMBERS})
-        for row in rows
-    ]
+def write_results(transaction: Transaction, run_id: str, rows: Iterable[ResultRow]) -> int:
+    """Write a run's lines, unless they are stored; return how many were new."""
+    by_id = {new_id(): row for row in rows}
+    own = [column.name for column in m.Result.metadata.tables["results"].columns if column.name not in ("id", "run_id")]
+    columns = [{"id": key, "run_id": run_id} | {name: getattr(row, name) for name in own} for key, row in by_id.items()]
+    new = insert_new(transaction, m.Result, columns)
+    metrics = []
+    for key in new:
+        row = by_id[key]
+        for name in dict.fromkeys((*row.metrics, *row.intervals)):
+            numbers = (row.metrics.get(name), *row.intervals.get(name, (None, None)))
+            value, low, high = (None if number is None or math.isnan(number) else float(number) for number in numbers)
+            metrics.append({"result_id": key, "metric": name, "value": value, "low": low, "high": high})
+    insert_rows(transaction, m.ResultMetric, metrics)
+    return len(new)

@@ -199,10 +199,9 @@ def _draft(session_id: str, version: int, antibodies: Sequence[Antibody], source
 
 
 def unembedded(store: AntibodyStore, session_id: str, encoder_digest: str) -> tuple[AntibodyRecord, ...]:
-    """Return the antibodies of a session that have no proposed embedding of an encoder, oldest first."""
+    """Return the antibodies of a session that have no embedding of an encoder, oldest first."""
     embedded = select(m.Embedding.id).where(
         m.Embedding.antibody_id == m.Antibody.id,
-        m.Embedding.kind == "proposed",
         m.Embedding.encoder_digest == encoder_digest,
     )
     with reading(store.engine) as transaction:
@@ -227,8 +226,6 @@ def add_embeddings(store: AntibodyStore, encoder: EncoderInfo, vectors: Mapping[
                 "antibody_id": key,
                 "generation_id": made_in[key],
                 "encoder_digest": encoder.digest,
-                "kind": "proposed",
-                "parent_id": None,
                 "dim": encoder.dim,
                 "dtype": DTYPE,
                 "vector": to_bytes(vector, encoder.dim, f"the antibody {key}"),
@@ -264,8 +261,6 @@ def _generations(transaction: Transaction, keys: list[str]) -> dict[str, str]:
 
 
 def _embedded(transaction: Transaction, keys: list[str], encoder_digest: str) -> set[str]:
-    proposed = select(m.Embedding.antibody_id).where(
-        m.Embedding.kind == "proposed", m.Embedding.encoder_digest == encoder_digest
-    )
-    found = (transaction.scalars(proposed.where(m.Embedding.antibody_id.in_(some))) for some in batches(keys))
+    embedded = select(m.Embedding.antibody_id).where(m.Embedding.encoder_digest == encoder_digest)
+    found = (transaction.scalars(embedded.where(m.Embedding.antibody_id.in_(some))) for some in batches(keys))
     return set(chain.from_iterable(found))

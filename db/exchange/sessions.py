@@ -47,6 +47,7 @@ def belongs(session_id: str) -> dict[str, ColumnElement[bool]]:
     rules |= {one: one.generation_id.in_(generations) for one in (m.Antibody, m.Embedding, m.BankMember)}
     rules |= {one: one.generation_id.in_(generations) for one in (m.Effect, m.Verdict)}
     rules |= {one: one.run_id.in_(runs) for one in (m.Result, m.TestRead)}
+    rules[m.ResultMetric] = m.ResultMetric.result_id.in_(select(m.Result.id).where(m.Result.run_id.in_(runs)))
     return {model.__tablename__: rule for model, rule in rules.items()}
 
 

@@ -8,7 +8,6 @@ from sqlalchemy import select
 
 from db.schema import models as m
 from db.schema.engine import reading
-from db.schema.types import join_number
 from db.store import AntibodyStore
 from immuno_core.errors import SetupError, did_you_mean
 
@@ -67,7 +66,7 @@ def judgements(
             set_name=verdict.set_name,
             sample_id=verdict.sample_id,
             accepted=verdict.accepted,
-            score=join_number(verdict.score, verdict.score_kind),
+            score=verdict.score,
             nearest_class=verdict.nearest_class,
             nearest_antibody_id=verdict.nearest_antibody_id,
             nearest_antibody=text,

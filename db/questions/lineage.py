@@ -27,13 +27,13 @@ class Relative:
 
     distance: int
     """Steps from what was asked for: below 0 its parents, 0 itself, above 0 its children."""
-    what: Literal["generation", "prompt", "antibody", "embedding"]
+    what: Literal["generation", "prompt", "antibody"]
     id: str
     session: str
     number: int
-    """Of a generation; of the version of a prompt; of the generation that proposed an antibody or made an embedding."""
+    """Of a generation; of the version of a prompt; of the generation that proposed an antibody."""
     text: str
-    """Of a prompt or an antibody; why a generation was accepted or not; how an embedding came about."""
+    """Of a prompt or an antibody; why a generation was accepted or not."""
 
 
 def lineage(store: AntibodyStore, name: str) -> tuple[Relative, ...]:
@@ -43,8 +43,7 @@ def lineage(store: AntibodyStore, name: str) -> tuple[Relative, ...]:
     sessions that branched from it.
     A prompt's id: the versions of its step before and after it, and the generations that used it.
     An antibody's id, or exactly its text: the generation that proposed it with its parents; the antibodies that it was
-    made from, and that were made from it; its embeddings, each matured from the one before; the generations in whose
-    bank it was.
+    made from, and that were made from it; the generations in whose bank it was.
 
     Raises SetupError for what is not stored, and for a text that several antibodies have.
     """
@@ -127,27 +126,14 @@ def _of_antibody(transaction: Transaction, own: AntibodyRecord) -> Iterator[Rela
         yield Relative(distance, "antibody", one.id, one.session, one.generation, one.text)
     yield Relative(0, "antibody", own.id, own.session, own.generation, own.text)
     yield from _children(transaction, own)
-    rows = transaction.execute(
-        select(m.Embedding.id, m.Embedding.parent_id, m.Embedding.kind, m.Generation.number)
-        .join(m.Generation, m.Generation.id == m.Embedding.generation_id)
-        .where(m.Embedding.antibody_id == own.id)
-        .order_by(m.Generation.number, m.Embedding.id)
-    ).all()
-    embeddings = {key: (kind, number) for key, _, kind, number in rows}
-    matured_from = {key: parent for key, parent, _, _ in rows}
-    for root in (key for key, parent in matured_from.items() if parent is None):
-        for distance, key in _family(root, matured_from):
-            kind, number = embeddings[key]
-            yield Relative(distance + 1, "embedding", key, own.session, number, kind)
     in_bank = transaction.execute(
-        select(m.BankMember.generation_id, m.Generation.number, m.Embedding.kind)
+        select(m.BankMember.generation_id, m.Generation.number)
         .join(m.Generation, m.Generation.id == m.BankMember.generation_id)
-        .join(m.Embedding, m.Embedding.id == m.BankMember.embedding_id)
         .where(m.BankMember.antibody_id == own.id)
         .order_by(m.Generation.number)
     )
-    for key, number, kind in in_bank:
-        yield Relative(1, "generation", key, own.session, number, f"in its bank, as {kind}")
+    for key, number in in_bank:
+        yield Relative(1, "generation", key, own.session, number, "in its bank")
 
 
 def _parents(transaction: Transaction, own: AntibodyRecord) -> list[AntibodyRecord]:

@@ -1,8 +1,8 @@
-"""Which stored antibodies mean nearly the same: by the cosine of the embeddings they were proposed with.
+"""Which stored antibodies mean nearly the same: by the cosine of their embeddings.
 
-First candidates are found, roughly: on SQLite among all embeddings of the encoder, in a mapped file
-(db.questions.vector_file) or, with a filter, as they are read; on PostgreSQL by an index (db.schema.pgvector). The
-cosines of the candidates are measured in float64, so that every way gives the same numbers.
+First candidates are found, roughly: on SQLite by reading all embeddings of the encoder that the filters leave; on
+PostgreSQL by an index (db.schema.pgvector). The cosines of the candidates are measured in float64, so that both ways
+give the same numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session as Transaction
 from db.questions.naming import antibodies_named, similar_texts
 from db.schema import models as m
 from db.schema.engine import is_sqlite, reading
-from db.schema.vectors import DTYPE, directions, from_bytes, to_half
+from db.schema.vectors import DTYPE, cosines_to, directions, from_bytes, to_half
 from db.store import AntibodyStore
 from db.writing import is_id
 from immuno_core.errors import SetupError
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_BLOCK = 256
-"""Embeddings compared at once: 512 kB of 512-d ones stay in the processor's cache, which halves the time."""
+_BLOCK = 1024
+"""Embeddings read and compared at once: 2 MB of 512-d ones."""
 _DECIMALS = 6
 """What stored float32 can tell apart."""
 _DOUBT = 2e-5
@@ -95,10 +95,10 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
 # Queries that are made once: to build them anew for each call would take a fifth of its time.
 @cache
 def _asked() -> Select[str, bytes, int, str]:
-    """The newest proposed embedding of some antibodies."""
+    """The newest embedding of some antibodies."""
     return (
         select(m.Embedding.antibody_id, m.Embedding.vector, m.Embedding.dim, m.Embedding.encoder_digest)
-        .where(m.Embedding.antibody_id.in_(bindparam("ids", expanding=True)), m.Embedding.kind == "proposed")
+        .where(m.Embedding.antibody_id.in_(bindparam("ids", expanding=True)))
         .order_by(m.Embedding.id.desc())
     )
 
@@ -180,7 +180,7 @@ def _candidates(
     """Return the antibodies that may be among the `most` nearest to a direction: on SQLite certainly all of these."""
     connection = transaction.connection()
     if is_sqlite(connection.engine.url):
-        ids = _roughly_nearest(transaction, asked, encoder_digest, among, most)
+        ids = _roughly_nearest(connection, asked, encoder_digest, among, most)
         return connection.execute(_these(), {"ids": ids, "encoder": encoder_digest}).all()
     from db.schema.pgvector import prepare_search
 
@@ -190,27 +190,18 @@ def _candidates(
 
 
 def _roughly_nearest(
-    transaction: Transaction, asked: NDArray[np.float32], encoder_digest: str, among: Among, most: int
+    connection: Connection, asked: NDArray[np.float32], encoder_digest: str, among: Among, most: int
 ) -> list[str]:
     """Return the ids of the `most` antibodies nearest to a direction, and of those that float32 may have put behind."""
     import numpy as np
 
-    connection = transaction.connection()
-    if among == Among():
-        from db.questions.vector_file import mapped
-
-        file = mapped(transaction, _path(connection), encoder_digest, len(asked))
-        if file is not None:
-            near = _nearly_best(file.directions @ asked, most)
-            if len(near) <= _MOST_MEASURED:
-                return [own.decode("ascii") for own in file.ids[near].tolist()]
     ids: list[str] = []
     roughly: list[NDArray[np.float32]] = []
     rows = connection.execute(_embeddings(encoder_digest, among), execution_options={"yield_per": _BLOCK})
     for block in rows.partitions():
         some, raw = zip(*block, strict=True)
         ids += some
-        roughly.append(directions(raw, len(asked)) @ asked)
+        roughly.append(cosines_to(asked, raw))
     if not ids:
         return []
     cosines = np.concatenate(roughly)
@@ -230,16 +221,9 @@ def _nearly_best(cosines: NDArray[np.float32], most: int) -> NDArray[np.intp]:
     return np.flatnonzero(cosines >= least - _DOUBT)
 
 
-def _path(connection: Connection) -> str:
-    path: str = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
-    return path
-
-
 def _embeddings(encoder_digest: str | BindParameter[str], among: Among) -> Select[str, bytes]:
-    """Proposed embeddings of an encoder, with the ids of their antibodies."""
-    query = select(m.Embedding.antibody_id, m.Embedding.vector).where(
-        m.Embedding.kind == "proposed", m.Embedding.encoder_digest == encoder_digest
-    )
+    """The embeddings of an encoder, with the ids of their antibodies."""
+    query = select(m.Embedding.antibody_id, m.Embedding.vector).where(m.Embedding.encoder_digest == encoder_digest)
     wanted = {m.Antibody.guards: among.guards, m.Antibody.kind: among.kind, m.Antibody.status: among.status}
     conditions = [column == value for column, value in wanted.items() if value is not None]
     if conditions:

@@ -53,7 +53,7 @@ def top(
     one is given. An undefined gain (NaN: no outlier was accepted without it) counts in no mean.
     """
     effects = select(m.Effect.antibody_id, m.Effect.gain, m.Effect.harm, m.Effect.d_fpr95).where(
-        m.Effect.scope == scope, m.Effect.gain_kind == "finite"
+        m.Effect.scope == scope, m.Effect.gain.is_not(None)
     )
     if outlier_set is not None:
         effects = effects.where(m.Effect.outlier_set == outlier_set)

@@ -50,12 +50,9 @@ def _queries(session_id: str | None) -> Iterator[tuple[str, Select[Any]]]:
     yield "contextual", of_generations(count, m.Antibody, m.Antibody.kind == "contextual")
     yield "classes guarded", of_generations(func.count(m.Antibody.guards.distinct()), m.Antibody)
     yield "embeddings", of_generations(count, m.Embedding)
-    yield "embeddings matured", of_generations(count, m.Embedding, m.Embedding.kind == "matured")
     yield "effects", of_generations(count, m.Effect)
     yield "verdicts", of_generations(count, m.Verdict)
-    calls = of_session(select(count).select_from(m.LlmCall), m.LlmCall.session_id)
-    yield "calls", calls
-    yield "calls failed", calls.where(m.LlmCall.error.is_not(None))
+    yield "calls", of_session(select(count).select_from(m.LlmCall), m.LlmCall.session_id)
     yield "prompt tokens", of_session(select(func.sum(m.LlmCall.prompt_tokens)), m.LlmCall.session_id)
     yield "completion tokens", of_session(select(func.sum(m.LlmCall.completion_tokens)), m.LlmCall.session_id)
     runs = of_session(select(m.Run.id), m.Run.session_id)

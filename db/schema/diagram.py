@@ -13,7 +13,7 @@ from inspect import getdoc
 from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Table, UniqueConstraint
 
 from db.schema.models import Base
-from db.schema.types import LosslessText, StrictJson, UtcDateTime
+from db.schema.types import LosslessText, Measured, StrictJson, UtcDateTime
 
 _INTRODUCTION = """\
 # The schema
@@ -23,15 +23,15 @@ How to ask the database: [queries.md](queries.md).
 
 - Keys (`id`) are UUIDs of version 7, as text: they sort by time, and are the same in every database.
 - Times are UTC. On SQLite they are text, `2026-05-01 12:00:00.000000`.
-- A number that may be NaN or infinite has two columns: `x`, NULL unless it is finite, and `x_kind`, one of `finite`,
-  `nan`, `inf`, `-inf`. Where both are NULL it was not measured. Within JSON: `{"value": null, "kind": "nan"}`.
+- A number that is undefined, or was not measured, is NULL. Within JSON: `{"value": null, "kind": "nan"}`.
+- Every metric of a line of results is a row of `result_metrics`, under the name that it has in `results.json`.
 - NUL and lone surrogates in a text are stored as U+241B and four hex digits; `immuno db sql` shows texts as stored.
 - `embeddings.vector` is little-endian float32, `dim` numbers.
 - Beside these tables a database has some that are no part of the record, and may change: `claims` (who is working on
-  what), what `nearest` needs (`halves` on PostgreSQL, `vector_stamps` on SQLite) and the revision of the schema.
+  what), what `nearest` needs on PostgreSQL (`halves`) and the revision of the schema.
 - `parent_generation_id` of a session and `parent_id` of an antibody may name what is in another database.
-- `generation_id` of an effect, a verdict, a bank member or an embedding says where it was measured, in force or made;
-  that of an antibody which generation proposed it.
+- `generation_id` of an effect, a verdict or a bank member says where it was measured or in force; that of an antibody
+  and its embedding which generation proposed it.
 
 **What a power cut costs.** On SQLite nothing that a command acknowledged: each commit is flushed to the disk
 (`synchronous=FULL` with a write-ahead log), as far as the disk tells the truth about flushing. The same holds for a
@@ -94,13 +94,13 @@ def _table(name: str, table: Table, words: str) -> str:
 
 
 def _words(check: CheckConstraint) -> str | None:
-    """What a check of the form "x IN ('a', 'b')" allows; the kinds of numbers are in the introduction."""
+    """What a check of the form "x IN ('a', 'b')" allows."""
     found = re.fullmatch(r"(\w+) IN \((.*)\)", str(check.sqltext))
-    return None if found is None or found[1].endswith("_kind") else f"{found[1]}: {found[2].replace(chr(39), '`')}."
+    return None if found is None else f"{found[1]}: {found[2].replace(chr(39), '`')}."
 
 
 def _type(column: Column[object]) -> str:
-    ours = {LosslessText: "text", UtcDateTime: "time", StrictJson: "json"}
+    ours = {LosslessText: "text", UtcDateTime: "time", StrictJson: "json", Measured: "number"}
     plain = {"string": "text", "double": "number", "big_integer": "integer", "large_binary": "bytes"}
     name = column.type.__visit_name__
     return ours.get(type(column.type)) or plain.get(name, name)

@@ -33,9 +33,9 @@ class Claim(Machinery):
 
 
 def metadata_of(dialect: str) -> list[MetaData]:
-    """Return all that the migrations make on an engine: the record, the machinery, what `nearest` needs."""
-    if dialect == "postgresql":
-        from db.schema.pgvector import halves as derived
-    else:
-        from db.schema.stamps import stamps as derived
-    return [Base.metadata, Machinery.metadata, derived.metadata]
+    """Return all that the migrations make on an engine: the record, the machinery, PostgreSQL's index."""
+    if dialect != "postgresql":
+        return [Base.metadata, Machinery.metadata]
+    from db.schema.pgvector import halves
+
+    return [Base.metadata, Machinery.metadata, halves.metadata]

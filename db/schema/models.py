@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.records import RunStatus, SessionStatus
-from db.schema.types import KINDS, LosslessText, StrictJson, UtcDateTime
+from db.schema.types import LosslessText, Measured, StrictJson, UtcDateTime
 from immuno_core.records import AntibodyKind, AntibodyRelation, AntibodyStatus, Split
 
 Key = Annotated[str, mapped_column(String(36))]
@@ -29,7 +29,8 @@ Digest = Annotated[str, mapped_column(String(64))]
 Word = Annotated[str, mapped_column(String(32))]
 """One of a few words fixed by the program."""
 Seed = Annotated[int, mapped_column(BigInteger)]
-NumberKind = Annotated[str, mapped_column(String(6))]
+Number = Annotated[float, mapped_column(Measured(), nullable=True)]
+"""NULL where it is undefined."""
 
 
 class Base(DeclarativeBase):
@@ -57,19 +58,6 @@ class Base(DeclarativeBase):
 def one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
     """The column holds one of the words."""
     return CheckConstraint(f"{column} IN ({', '.join(repr(word) for word in words)})", name=column)
-
-
-def numbers_of(*columns: str, optional: bool = False) -> tuple[CheckConstraint, ...]:
-    """Each column has a value exactly where its kind is finite. Without a kind (`optional`) nothing was measured."""
-    kind = "coalesce({}_kind, '')" if optional else "{}_kind"
-    return tuple(
-        constraint
-        for column in columns
-        for constraint in (
-            one_of(f"{column}_kind", KINDS),
-            CheckConstraint(f"({kind.format(column)} = 'finite') = ({column} IS NOT NULL)", name=f"{column}_finite"),
-        )
-    )
 
 
 class Encoder(Base):
@@ -205,33 +193,27 @@ class Antibody(Base):
 
 
 class Embedding(Base):
-    """A vector of an antibody: the proposed one, or one matured in a later generation from its parent."""
+    """The vector of an antibody by an encoder: of its text, or, of one made by maturation, what that made of it."""
 
     __tablename__ = "embeddings"
-    __table_args__ = (
-        UniqueConstraint("antibody_id", "generation_id", "kind", "encoder_digest"),
-        one_of("kind", ("proposed", "matured")),
-    )
+    __table_args__ = (UniqueConstraint("antibody_id", "encoder_digest"),)
 
     id: Mapped[PrimaryKey]
     antibody_id: Mapped[Key] = mapped_column(ForeignKey("antibodies.id"))
     generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), index=True)
     encoder_digest: Mapped[Digest] = mapped_column(ForeignKey("encoders.digest"))
-    kind: Mapped[Word]
-    parent_id: Mapped[Key | None] = mapped_column(ForeignKey("embeddings.id"))
     dim: Mapped[int]
     dtype: Mapped[Word]
     vector: Mapped[bytes]
 
 
 class BankMember(Base):
-    """An antibody in force after a generation, and with which embedding."""
+    """An antibody in force after a generation, with its embedding by the session's encoder."""
 
     __tablename__ = "bank_members"
 
     generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), primary_key=True)
     antibody_id: Mapped[Key] = mapped_column(ForeignKey("antibodies.id"), primary_key=True, index=True)
-    embedding_id: Mapped[Key] = mapped_column(ForeignKey("embeddings.id"))
 
 
 class Effect(Base):
@@ -253,7 +235,6 @@ class Effect(Base):
         one_of("scope", ("solo", "leave_one_out", "bank")),
         one_of("split", get_args(Split)),
         CheckConstraint("(scope = 'bank') = (antibody_id IS NULL)", name="bank_has_no_antibody"),
-        *numbers_of("gain", "harm", "d_fpr95", "d_auroc", "d_id_accuracy"),
     )
 
     id: Mapped[PrimaryKey]
@@ -262,16 +243,11 @@ class Effect(Base):
     scope: Mapped[Word]
     outlier_set: Mapped[str]
     split: Mapped[Word]
-    gain: Mapped[float | None]
-    gain_kind: Mapped[NumberKind]
-    harm: Mapped[float | None]
-    harm_kind: Mapped[NumberKind]
-    d_fpr95: Mapped[float | None]
-    d_fpr95_kind: Mapped[NumberKind]
-    d_auroc: Mapped[float | None]
-    d_auroc_kind: Mapped[NumberKind]
-    d_id_accuracy: Mapped[float | None]
-    d_id_accuracy_kind: Mapped[NumberKind]
+    gain: Mapped[Number]
+    harm: Mapped[Number]
+    d_fpr95: Mapped[Number]
+    d_auroc: Mapped[Number]
+    d_id_accuracy: Mapped[Number]
     fired_id: Mapped[int]
     fired_outliers: Mapped[int]
 
@@ -280,13 +256,11 @@ class Verdict(Base):
     """What a generation's boundary said of one feedback sample (immuno_core.records.Verdict)."""
 
     __tablename__ = "verdicts"
-    __table_args__ = numbers_of("score")
 
     generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), primary_key=True)
     set_name: Mapped[str] = mapped_column(primary_key=True)
     sample_id: Mapped[str] = mapped_column(primary_key=True, index=True)
-    score: Mapped[float | None]
-    score_kind: Mapped[NumberKind]
+    score: Mapped[Number]
     accepted: Mapped[bool]
     nearest_class: Mapped[str]
     nearest_antibody_id: Mapped[Key | None] = mapped_column(ForeignKey("antibodies.id"))
@@ -296,14 +270,12 @@ class LlmCall(Base):
     """A call of the chat model, written before the generation that it belongs to: hence a number and no foreign key.
 
     `cache_key` is equal where model, parameters and messages are; a call with `reused` took the reply of an earlier
-    one with its key, and cost nothing. `seconds` is how long the reply took.
+    one with its key, and cost nothing. `seconds` is how long the reply took. Only before schema 0005 a call without a
+    reply was recorded, with its `error` (now among the parameters).
     """
 
     __tablename__ = "llm_calls"
-    __table_args__ = (
-        UniqueConstraint("session_id", "generation", "step", "subject"),
-        CheckConstraint("reply_text IS NOT NULL OR error IS NOT NULL", name="replied_or_failed"),
-    )
+    __table_args__ = (UniqueConstraint("session_id", "generation", "step", "subject"),)
 
     id: Mapped[PrimaryKey]
     session_id: Mapped[Key] = mapped_column(ForeignKey("sessions.id"))
@@ -313,7 +285,6 @@ class LlmCall(Base):
     request_digest: Mapped[Digest]
     request_text: Mapped[str]
     reply_text: Mapped[str | None]
-    error: Mapped[str | None]
     model: Mapped[str]
     parameters: Mapped[dict[str, Any]]
     cache_key: Mapped[Digest | None] = mapped_column(index=True)
@@ -344,14 +315,10 @@ class Run(Base):
 
 
 class Result(Base):
-    """One line of results.json (immuno_core.records.ResultRow)."""
+    """One line of results.json (immuno_core.records.ResultRow), without its metrics."""
 
     __tablename__ = "results"
-    __table_args__ = (
-        UniqueConstraint("run_id", "method", "seed", "ood"),
-        *numbers_of("auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy"),
-        *numbers_of("h_score", "oscr", "threshold", "acceptance", "rejection", "accepted_accuracy", optional=True),
-    )
+    __table_args__ = (UniqueConstraint("run_id", "method", "seed", "ood"),)
 
     id: Mapped[PrimaryKey]
     run_id: Mapped[Key] = mapped_column(ForeignKey("runs.id"))
@@ -361,34 +328,21 @@ class Result(Base):
     ood: Mapped[str]
     n_id: Mapped[int]
     n_ood: Mapped[int]
-    auroc: Mapped[float | None]
-    auroc_kind: Mapped[NumberKind]
-    aupr_in: Mapped[float | None]
-    aupr_in_kind: Mapped[NumberKind]
-    aupr_out: Mapped[float | None]
-    aupr_out_kind: Mapped[NumberKind]
-    fpr95_id: Mapped[float | None]
-    fpr95_id_kind: Mapped[NumberKind]
-    fpr95_ood: Mapped[float | None]
-    fpr95_ood_kind: Mapped[NumberKind]
-    id_accuracy: Mapped[float | None]
-    id_accuracy_kind: Mapped[NumberKind]
     antibodies: Mapped[int]
     extra: Mapped[dict[str, Any]]
     arm: Mapped[str]
-    intervals: Mapped[dict[str, Any]]
-    h_score: Mapped[float | None]
-    h_score_kind: Mapped[NumberKind | None]
-    oscr: Mapped[float | None]
-    oscr_kind: Mapped[NumberKind | None]
-    threshold: Mapped[float | None]
-    threshold_kind: Mapped[NumberKind | None]
-    acceptance: Mapped[float | None]
-    acceptance_kind: Mapped[NumberKind | None]
-    rejection: Mapped[float | None]
-    rejection_kind: Mapped[NumberKind | None]
-    accepted_accuracy: Mapped[float | None]
-    accepted_accuracy_kind: Mapped[NumberKind | None]
+
+
+class ResultMetric(Base):
+    """A metric of a line of results, with its bootstrap interval where it has one; NULL where it is undefined."""
+
+    __tablename__ = "result_metrics"
+
+    result_id: Mapped[Key] = mapped_column(ForeignKey("results.id"), primary_key=True)
+    metric: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float | None]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
 
 
 class TestRead(Base):

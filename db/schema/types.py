@@ -10,26 +10,12 @@ from datetime import UTC, datetime
 from numbers import Integral, Real
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Text
+from sqlalchemy import JSON, DateTime, Dialect, Double, Text
 from sqlalchemy.types import TypeDecorator
 
 from immuno_core.errors import SetupError
 
-KINDS = ("finite", "nan", "inf", "-inf")
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-
-
-def split_number(number: float) -> tuple[float | None, str]:
-    """Return (value, kind): the value is None unless the number is finite."""
-    number = float(number)
-    if math.isfinite(number):
-        return number, "finite"
-    return None, "nan" if math.isnan(number) else ("inf" if number > 0 else "-inf")
-
-
-def join_number(value: float | None, kind: str) -> float:
-    """Return the number that was split into value and kind."""
-    return _NOT_FINITE[kind] if value is None else value
 
 
 def to_json(value: Any, where: str = "value") -> Any:
@@ -43,8 +29,8 @@ def to_json(value: Any, where: str = "value") -> Any:
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
-        number, kind = split_number(float(value))
-        return number if kind == "finite" else {"value": None, "kind": kind}
+        number = float(value)
+        return number if math.isfinite(number) else {"value": None, "kind": str(number)}
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
@@ -120,6 +106,19 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)  # SQLite drops the zone
+
+
+class Measured(TypeDecorator[float]):
+    """A measured number; undefined is NaN here, and NULL in the database, where averages pass it over."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
+        return None if value is None or math.isnan(value) else float(value)
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float:
+        return math.nan if value is None else value
 
 
 class StrictJson(TypeDecorator[Any]):

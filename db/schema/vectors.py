@@ -34,7 +34,8 @@ def from_bytes(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
     for row in rows:
         if len(row) != 4 * dim:
             raise ImmunoError(f"a stored embedding has {len(row)} bytes, not {4 * dim}; see 'immuno db check'")
-    return np.frombuffer(b"".join(rows), DTYPE).reshape(len(rows), dim).astype(np.float32)
+    joined = bytearray().join(rows)  # which may be written to
+    return np.frombuffer(joined, DTYPE).reshape(len(rows), dim).astype(np.float32, copy=False)
 
 
 def directions(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
@@ -45,6 +46,22 @@ def directions(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
     unit: NDArray[np.float32] = (vectors / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
     return unit
+
+
+def cosines_to(direction: NDArray[np.float32], rows: Sequence[bytes]) -> NDArray[np.float32]:
+    """Return the cosines of stored vectors to a (d,) direction of unit length, (len(rows),) float32, to about 1e-5."""
+    import numpy as np
+
+    vectors = from_bytes(rows, len(direction))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        squares = np.einsum("nd,nd->n", vectors, vectors)
+        cosines: NDArray[np.float32] = (vectors @ direction) / np.sqrt(squares)
+    odd = np.flatnonzero(
+        ~((squares > 1e-30) & (squares < 1e30))
+    ).tolist()  # zeros, and lengths that float32 cannot square
+    if odd:
+        cosines[odd] = directions([rows[i] for i in odd], len(direction)) @ direction
+    return cosines
 
 
 def to_half(row: bytes) -> NDArray[np.float16]:

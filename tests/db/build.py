@@ -79,7 +79,7 @@ def draft(session_id: str, number: int = 0, **changes: Any) -> GenerationDraft:
     return GenerationDraft(session_id=session_id, number=number, **({"vectors": vectors} | values))
 
 
-def call(generation: int = 0, subject: str = "dog", reply: str | None = "reply", **changes: Any) -> CallDraft:
+def call(generation: int = 0, subject: str = "dog", reply: str = "reply", **changes: Any) -> CallDraft:
     values: dict[str, Any] = {"step": "propose", "request_digest": "r" * 64, "request_text": "Propose.", "model": "m"}
     values |= {"parameters": {}, "prompt_tokens": None, "completion_tokens": None}
     return CallDraft(generation=generation, subject=subject, reply_text=reply, **(values | changes))

@@ -86,9 +86,7 @@ def test_a_changed_prompt_says_why(store: AntibodyStore, session: SessionRecord)
 
 
 def test_a_reply_is_found_again_from_any_session(store: AntibodyStore, session: SessionRecord) -> None:
-    """Not one without a reply, and not one that was itself taken from an earlier call."""
-    assert find_replies(store, [KEY]) == {}
-    record_calls(store, session.id, [call(subject="cat", reply=None, error="length", request_digest=KEY)])
+    """Not one that was itself taken from an earlier call."""
     assert find_replies(store, [KEY]) == {}
     other = make_session(store, "beta")
     record_calls(store, other.id, [call(reply="taken over", request_digest=KEY, reused=True)])
@@ -159,7 +157,7 @@ def test_a_branch_goes_to_another_database_without_what_it_came_from(
         assert (away.session("beta").parent_generation_id, away.session("beta").parent) == (start.id, None)
         assert away.antibodies()[0].parent_id == first.antibodies[0].id
         assert [one.distance for one in lineage(away, "beta:0")] == [0]
-        assert [one.distance for one in lineage(away, "robot")] == [-1, 0, 1, 1]
+        assert [one.distance for one in lineage(away, "robot")] == [-1, 0, 1]
         merge(away, store)
         assert away.session("beta").parent == "alpha:0"
         assert lineage(away, "robot") == lineage(store, "robot")

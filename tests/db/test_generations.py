@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from db.records import EffectDraft, GenerationDraft, MaturedDraft, SessionRecord
+from db.records import EffectDraft, GenerationDraft, SessionRecord
 from db.schema.engine import reading
 from db.store import AntibodyStore
 from immuno_core.errors import ImmunoError, SetupError
@@ -106,7 +106,6 @@ def _broken(session_id: str) -> dict[str, tuple[GenerationDraft, str]]:
             "an embedding names 'nobody', which is not one",
         ),
         "integers": (proposing(embedding=np.ones(4, np.int64)), r"floating-point numbers \(int64\)"),
-        "matured": (replace(whole, matured=(MaturedDraft(unembedded.id, vector(1)),)), "is not an embedded antibody"),
         "effect": (replace(whole, effects=(EffectDraft(effect("solo"), "nobody"),)), "an effect names 'nobody'"),
         "effect of nothing": (
             replace(whole, effects=(EffectDraft(effect("solo")),)),
@@ -238,30 +237,6 @@ def test_an_empty_bank_keeps_its_dimension(store: AntibodyStore, session: Sessio
     assert bank.vectors.shape == (0, 4)
     with pytest.raises(SetupError, match="no generation with the id 'nowhere'"):
         store.bank("nowhere")
-
-
-def test_a_matured_embedding_stays_in_force_down_its_line_only(store: AntibodyStore, session: SessionRecord) -> None:
-    first = draft(session.id, 0)
-    (key,) = first.bank
-    plain: dict[str, Any] = {"antibodies": (), "effects": (), "verdicts": (), "bank": (key,)}
-    saved = [
-        store.save_generation(first),
-        store.save_generation(draft(session.id, 1, matured=(MaturedDraft(key, vector(101)),), **plain)),
-        store.save_generation(draft(session.id, 2, **plain)),
-        store.save_generation(draft(session.id, 3, parent=0, **plain)),
-        store.save_generation(draft(session.id, 4, parent=2, matured=(MaturedDraft(key, vector(104)),), **plain)),
-    ]
-    expected = [vector(0), vector(101), vector(101), vector(0), vector(104)]
-    for generation, one in zip(saved, expected, strict=True):
-        np.testing.assert_array_equal(store.bank(generation.id).vectors, one[None])
-    with reading(store._engine) as transaction:
-        chain = transaction.execute(
-            text(
-                "SELECT child.kind, parent.kind FROM embeddings AS child JOIN embeddings AS parent"
-                " ON parent.id = child.parent_id ORDER BY child.id"
-            )
-        ).all()
-    assert [tuple(row) for row in chain] == [("matured", "proposed"), ("matured", "matured")]
 
 
 def test_vectors_are_little_endian_float32_bytes(store: AntibodyStore, session: SessionRecord) -> None:

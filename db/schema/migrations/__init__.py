@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # Alembic is loaded only to migrate: `immuno db` checks the r
     from alembic.config import Config
     from sqlalchemy import Connection
 
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005")
 """Every revision, oldest first."""
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "immuno_schema"

@@ -179,12 +179,12 @@ def calls(session: str | None, database: str | None, form: Form) -> None:
     with open_database(database) as store:
         records = store.llm_calls(session_id(store, session))
         names = {one.id: one.name for one in store.sessions()}
-    heads = ("session", "generation", "step", "subject", "model", "in", "out", "USD", "seconds", "reused", "error")
+    heads = ("session", "generation", "step", "subject", "model", "in", "out", "USD", "seconds", "reused")
 
     def cells(c: LlmCallRecord) -> tuple[Any, ...]:
         numbers = c.prompt_tokens, c.completion_tokens, decimals(c.cost_usd), decimals(c.seconds)
         reused = "yes" if c.reused else None
-        return names[c.session_id], c.generation, c.step, c.subject, c.model, *numbers, reused, c.error
+        return names[c.session_id], c.generation, c.step, c.subject, c.model, *numbers, reused
 
     return show(form, LlmCallRecord, records, heads, cells, "calls")
 

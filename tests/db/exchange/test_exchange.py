@@ -21,12 +21,12 @@ from db.exchange.joining import TABLES
 from db.exchange.session_files import MANIFEST, VECTORS, open_folder
 from db.exchange.sessions import belongs, export_session, import_session
 from db.maintenance import check_database
-from db.records import EffectDraft, MaturedDraft, SessionRecord
+from db.records import EffectDraft, SessionRecord
 from db.schema.engine import reading
 from db.store import AntibodyStore, open_store
 from immuno_core.errors import SetupError
 from immuno_core.records import ImageSet, Verdict
-from tests.db.build import antibody, call, draft, effect, make_session, result, vector
+from tests.db.build import antibody, call, draft, effect, make_session, result
 
 from .test_faithful import ANY_TEXT, UNFRIENDLY
 
@@ -42,7 +42,7 @@ def contents(store: AntibodyStore) -> Tables:
 
 
 def fill(store: AntibodyStore, session: SessionRecord) -> None:
-    """Rows in every table: matured vectors, undefined numbers, texts that no format likes, a run with its results."""
+    """Rows in every table: matured antibodies, undefined numbers, texts that no format likes, a run."""
     odd = [antibody(text, seed=i, guards=text, rationale=text) for i, text in enumerate(UNFRIENDLY)]
     effects = (EffectDraft(effect("solo", "odd", gain=math.nan, d_auroc=-math.inf), odd[0].id), EffectDraft(effect()))
     verdicts = tuple(Verdict("near", text, 0.5, True, text, odd[0].id) for text in UNFRIENDLY)
@@ -58,13 +58,12 @@ def fill(store: AntibodyStore, session: SessionRecord) -> None:
         )
     )
     for number in (1, 2, 3):
-        matured = (MaturedDraft(odd[0].id, vector(100 + number)),)
-        changed = {"prompts": {"propose": "newer"}, "prompt_parent": number - 1}
-        store.save_generation(
-            draft(session.id, number, matured=matured, bank=(odd[0].id,), prompt_version=number, **changed)
-        )
-    for reply, error in (("paid for \x00", None), (None, "refused")):
-        record_calls(store, session.id, [call(9, str(reply), reply, error=error)])
+        descent: Any = {"parent_id": odd[0].id, "relation": "matured", "origin": "maturation"}
+        matured = antibody(f"{odd[0].text} (matured)", seed=100 + number, **descent)
+        changed: Any = {"prompts": {"propose": "newer"}, "prompt_parent": number - 1, "prompt_version": number}
+        changed |= {"antibodies": (matured,), "effects": (EffectDraft(effect()),), "verdicts": ()}
+        store.save_generation(draft(session.id, number, bank=(odd[0].id, matured.id), **changed))
+    record_calls(store, session.id, [call(9, "dog", "paid for \x00")])
     store.ensure_dataset(ImageSet("near", "feedback", "outlier", (), "d1"))
     run = store.start_run(
         config={"x": math.inf}, config_digest="c", seed=2**62, git_sha=None, versions={}, session_id=session.id

@@ -70,7 +70,7 @@ def filled(path: Path, store: AntibodyStore, session: SessionRecord) -> Path:
             reason=EVIL,
         )
     )
-    asked = call(1, EVIL, None, request_text=EVIL, model=EVIL, error=EVIL, cost_usd=0.25)
+    asked = call(1, EVIL, EVIL, request_text=EVIL, model=EVIL, cost_usd=0.25)
     record_calls(store, session.id, [asked])
     store.start_run(config={}, config_digest="c", seed=0, git_sha=None, versions={}, session_id=session.id)
     claim(store.engine, EVIL, "me")

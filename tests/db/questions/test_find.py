@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from db.questions.lineage import lineage
 from db.questions.nearest import Among, nearest, nearest_to_vector
 from db.questions.ranking import top
 from db.questions.stats import stats
-from db.records import EffectDraft, MaturedDraft, SessionRecord
+from db.records import EffectDraft, SessionRecord
 from db.store import AntibodyStore
 from immuno_core.errors import SetupError
 from immuno_core.records import EncoderInfo, Verdict
@@ -23,7 +24,7 @@ from tests.db.build import DIM, ENCODER, antibody, call, draft, effect, make_ses
 
 
 class World(NamedTuple):
-    """Generation 0 proposes robot and statue; 1 proposes moon and matures robot; 2, refused, starts from 0."""
+    """Generation 0 proposes robot and statue; 1 proposes moon; 2, refused, starts from 0."""
 
     store: AntibodyStore
     session: SessionRecord
@@ -64,7 +65,6 @@ def world(store: AntibodyStore, session: SessionRecord) -> World:
         session.id,
         1,
         antibodies=(moon,),
-        matured=(MaturedDraft(robot.id, vector(5)),),
         prompt_version=1,
         prompt_parent=0,
         prompts={"propose": "Be bold."},
@@ -201,6 +201,29 @@ def test_a_vector_of_the_wrong_size_or_encoder_is_refused(world: World) -> None:
         nearest_to_vector(world.store, np.ones(DIM, np.float32), "x")
 
 
+def test_the_greatest_and_the_least_vectors_have_directions_too(store: AntibodyStore, session: SessionRecord) -> None:
+    vectors = toward(3e38, 0, 0, 0), toward(0, 1e-38, 0, 0), toward(0, 0, 0, 0), toward(1, 1, 0, 0)
+    odd = tuple(antibody(str(i), vector=one) for i, one in enumerate(vectors))
+    store.save_generation(draft(session.id, antibodies=odd, effects=(), verdicts=(), bank=()))
+    for limit in (4, 2):
+        found = nearest_to_vector(store, toward(1, 0, 0, 0), ENCODER.digest, limit=limit)
+        assert [(one.text, one.similarity) for one in found] == [
+            ("0", 1.0),
+            ("3", pytest.approx(0.5**0.5, abs=1e-6)),
+            ("1", 0.0),
+            ("2", 0.0),
+        ][:limit]
+
+
+def test_thousands_of_equal_embeddings_are_ranked_by_age(
+    store: AntibodyStore, session: SessionRecord, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.questions.nearest._MOST_MEASURED", 20)
+    own = tuple(antibody(f"{i:03}", seed=5) for i in range(100))
+    store.save_generation(draft(session.id, antibodies=own, effects=(), verdicts=(), bank=()))
+    assert [one.text for one in nearest(store, own[0].id, limit=5)] == ["001", "002", "003", "004", "005"]
+
+
 # lineage
 
 
@@ -228,16 +251,14 @@ def test_a_prompt_has_versions_and_the_generations_that_used_it(world: World) ->
     ]
 
 
-def test_an_antibody_has_its_generation_its_embeddings_and_the_banks_it_was_in(world: World) -> None:
+def test_an_antibody_has_its_generation_and_the_banks_it_was_in(world: World) -> None:
     found = lineage(world.store, "robot dog")
     assert found == lineage(world.store, world.robot)
     assert [(one.distance, one.what, one.number, one.text) for one in found[1:]] == [
         (0, "antibody", 0, "robot dog"),
-        (1, "embedding", 0, "proposed"),
-        (2, "embedding", 1, "matured"),
-        (1, "generation", 0, "in its bank, as proposed"),
-        (1, "generation", 1, "in its bank, as matured"),
-        (1, "generation", 2, "in its bank, as proposed"),
+        (1, "generation", 0, "in its bank"),
+        (1, "generation", 1, "in its bank"),
+        (1, "generation", 2, "in its bank"),
     ]
     assert [(one.distance, one.number) for one in lineage(world.store, world.moon)][:3] == [(-2, 0), (-1, 1), (0, 1)]
 
@@ -327,8 +348,8 @@ def test_everything_is_counted(world: World) -> None:
     make_session(world.store, "beta")
     counts = {one.name: one.number for one in stats(world.store)}
     expected = {"sessions": 2, "generations": 3, "generations accepted": 2, "prompts": 2, "antibodies": 4}
-    expected |= {"antibodies accepted": 3, "look-alikes": 3, "contextual": 1, "classes guarded": 2, "embeddings": 4}
-    expected |= {"embeddings matured": 1, "effects": 7, "verdicts": 3, "calls": 1, "calls failed": 0}
+    expected |= {"antibodies accepted": 3, "look-alikes": 3, "contextual": 1, "classes guarded": 2, "embeddings": 3}
+    expected |= {"effects": 7, "verdicts": 3, "calls": 1}
     expected |= {"prompt tokens": 10, "completion tokens": 4, "runs": 0, "results": 0, "test reads": 0}
     assert counts == expected
     assert {one.name: one.number for one in stats(world.store, world.session.id)} == expected | {"sessions": 1}

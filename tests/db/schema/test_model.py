@@ -22,7 +22,7 @@ from db.questions.judging import judgements
 from db.questions.nearest import nearest_to_vector
 from db.questions.ranking import top
 from db.questions.stats import stats
-from db.records import EffectDraft, MaturedDraft
+from db.records import EffectDraft
 from db.store import AntibodyStore, open_store
 from db.writing import new_id
 from immuno_core.errors import SetupError
@@ -89,7 +89,7 @@ class Machine(RuleBasedStateMachine):
         self.model.setdefault(name, Session())
 
     @precondition(lambda self: self.model)
-    @rule(data=st.data(), status=st.sampled_from(["paused", "finished", "failed", "running"]))
+    @rule(data=st.data(), status=st.sampled_from(["paused", "finished", "running"]))
     def set_status(self, data: st.DataObject, status: Any) -> None:
         name = data.draw(st.sampled_from(sorted(self.model)))
         for store in self.stores:
@@ -127,21 +127,11 @@ class Machine(RuleBasedStateMachine):
                 "effects": tuple(new.effects),
                 "verdicts": tuple(new.verdicts),
                 "bank": tuple(new.bank),
-                "matured": tuple(
-                    MaturedDraft(key, one) for key, one in new.bank.items() if one is not self._before(known, new, key)
-                ),
             }
             saved = store.save_generation(draft(self._id(store, name), new.number, **changed))
             assert saved.number == new.number
         if all(one.number != new.number for one in known.generations):
             known.generations.append(new)
-
-    def _before(self, known: Session, new: Generation, key: str) -> Any:
-        """The vector that an antibody would have in the bank if it were not matured."""
-        parent = next((one for one in known.generations if one.number == new.parent), None)
-        if parent is not None and key in parent.bank:
-            return parent.bank[key]
-        return embeddings[key]
 
     def _drawn(self, data: st.DataObject, known: Session) -> Generation:
         number = len(known.generations)
@@ -168,8 +158,7 @@ class Machine(RuleBasedStateMachine):
         for one in (
             data.draw(st.lists(st.sampled_from(embedded), unique_by=lambda a: a.id, max_size=4)) if embedded else ()
         ):
-            matured = data.draw(st.none() | st.integers(100, 110))
-            new.bank[one.id] = self._before(known, new, one.id) if matured is None else vector(matured)
+            new.bank[one.id] = one.vector
         for one in own:
             for name in data.draw(st.sets(st.sampled_from(SETS))):
                 measured = effect("solo", name, gain=data.draw(SHARES), harm=data.draw(SHARES))
@@ -232,7 +221,7 @@ class Machine(RuleBasedStateMachine):
         generations = [(name, g) for name, known in self.model.items() for g in known.generations]
         for _, one in generations:
             for each in one.effects:
-                if np.isfinite(each.effect.gain):
+                if not np.isnan(each.effect.gain):
                     gains[str(each.antibody_id)].append(each.effect.gain)
         judged = [(name, g.number, v.set_name, v.accepted) for name, g in generations for v in _sorted(g.verdicts)]
         embedded = {

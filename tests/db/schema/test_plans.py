@@ -55,10 +55,10 @@ SELECT 'call ' || n, session_id, n, step, subject, request_digest, request_text,
   'key ' || n, created_at FROM llm_calls, numbers
 """
 _EFFECTS = """
-INSERT INTO effects (id, generation_id, antibody_id, scope, outlier_set, split, gain, gain_kind, harm, harm_kind,
-  d_fpr95, d_fpr95_kind, d_auroc, d_auroc_kind, d_id_accuracy, d_id_accuracy_kind, fired_id, fired_outliers)
+INSERT INTO effects (id, generation_id, antibody_id, scope, outlier_set, split, gain, harm, d_fpr95, d_auroc,
+  d_id_accuracy, fired_id, fired_outliers)
 SELECT substr(id, 1, 35) || names.letter, generation_id, id, 'solo', 'set ' || names.letter, 'feedback',
-  0.5, 'finite', 0, 'finite', 0, 'finite', 0, 'finite', 0, 'finite', 0, 0
+  0.5, 0, 0, 0, 0, 0, 0
 FROM antibodies, (SELECT 'a' AS letter UNION SELECT 'b' UNION SELECT 'c' UNION SELECT 'd') AS names
 """
 
