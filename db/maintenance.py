@@ -126,9 +126,7 @@ def backup_database(url: str | None, default: Path, target: Path) -> Path:
             f"{shown(resolved)} is not a SQLite file; back it up with PostgreSQL's own: "
             f"pg_dump --format=custom --file={target} {resolved.database}"
         )
-    target = target.expanduser().absolute()
-    if target.exists() or target.is_symlink():
-        raise SetupError(f"{target} exists, and a backup overwrites nothing; name a new file")
+    target = new_file(target)
     engine = make_engine(resolved, read_only=True)
     try:
         with reading(engine) as transaction:
@@ -137,10 +135,18 @@ def backup_database(url: str | None, default: Path, target: Path) -> Path:
         with written_whole(target) as temporary:
             _copy(engine, temporary)
     except OSError as error:
-        raise SetupError(f"the backup {target} cannot be written: {error.strerror} ({error.filename})") from None
+        raise SetupError(f"{target} cannot be written: {error.strerror} ({error.filename})") from None
     finally:
         engine.dispose()
     return target
+
+
+def new_file(path: Path) -> Path:
+    """Return the absolute path. Raises SetupError where it exists."""
+    path = path.expanduser().absolute()
+    if path.exists() or path.is_symlink():
+        raise SetupError(f"{path} exists, and is not overwritten; name a new file")
+    return path
 
 
 def _copy(engine: Engine, path: Path) -> None:

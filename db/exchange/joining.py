@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,8 +10,15 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
     ColumnElement,
+    Double,
+    Integer,
+    LargeBinary,
     Select,
+    String,
     Table,
     UniqueConstraint,
     and_,
@@ -24,10 +32,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as Transaction
+from sqlalchemy.types import TypeEngine
 
-from db.exchange.rows import VECTOR, Row, encode
 from db.schema import models as m
 from db.schema.engine import reading, writing
+from db.schema.types import LosslessText, Measured, StrictJson, UtcDateTime, to_json
 from db.schema.vectors import DTYPE
 from db.store import AntibodyStore
 from db.writing import check_session_name
@@ -43,6 +52,12 @@ _LABELS = {"sessions": ("name",)}
 """What a database may call differently (a session that was given another name on import)."""
 _SHARED = {"encoders": (("digest",), ("dim",)), "datasets": (("digest", "name", "split", "role"), ("count",))}
 """Rows that every database makes itself: what they are known by, and what must agree."""
+Row = dict[str, Any]
+"""One row as the column types hand it out: column name -> value."""
+_PYTHON: dict[type, tuple[type, ...]] = {
+    **{LosslessText: (str,), UtcDateTime: (datetime,), StrictJson: (dict, list), Boolean: (bool,)},
+    **{Double: (float,), Measured: (float,), LargeBinary: (bytes,)},
+}
 T = TypeVar("T")
 
 
@@ -67,6 +82,7 @@ def join_rows(transaction: Transaction, table: Table, rows: Iterable[tuple[str, 
         known = _stored(transaction, table, [row for _, row in batch])
         new: list[tuple[str, Row]] = []
         for place, row in batch:
+            _check_types(table, row, place)
             if table.name == m.Embedding.__tablename__:
                 _check_vector(row, dims, place)
             key = _key(table, row)
@@ -132,10 +148,9 @@ def _agree(transaction: Transaction, table: Table, stored: Row, row: Row, place:
         compared = set(_SHARED[table.name][1])
     else:
         compared = set(row) - set(changing) - set(_LABELS.get(table.name, ()))
-    old, new = encode(table, stored), encode(table, row)
     for name in sorted(compared):
-        differs = stored[name] != row[name] if name == VECTOR else old[name] != new[name]
-        if differs:
+        kind = table.columns[name].type
+        if _comparable(kind, stored[name]) != _comparable(kind, row[name]):
             raise SetupError(
                 f"{place}: the database has this row ({', '.join(map(repr, _key(table, row)))}) with another "
                 f"'{name}'; one of the two was changed by hand: nothing was added"
@@ -144,6 +159,31 @@ def _agree(transaction: Transaction, table: Table, stored: Row, row: Row, place:
         values = {name: row[name] for name in changing}
         mine = and_(*(table.columns[name] == row[name] for name in _known_by(table)))
         transaction.execute(update(table).where(mine).values(values))
+
+
+def _comparable(kind: TypeEngine[Any], value: Any) -> Any:
+    if isinstance(kind, StrictJson):
+        return to_json(value)
+    return None if isinstance(kind, Measured) and math.isnan(value) else value
+
+
+def _check_types(table: Table, row: Row, place: str) -> None:
+    """SQLite takes any value for any column: what comes from a file is looked at here."""
+    for column in table.columns:
+        if not _fits(column, row[column.name]):
+            raise SetupError(f"{place}: '{column.name}' cannot be {row[column.name]!r}; nothing was added")
+
+
+def _fits(column: Column[Any], value: Any) -> bool:
+    kind = column.type
+    if value is None:
+        return column.nullable is True
+    if isinstance(kind, Integer) and type(value) is int:
+        most = 2 ** (63 if isinstance(kind, BigInteger) else 31)
+        return -most <= value < most
+    if isinstance(kind, String) and isinstance(value, str):
+        return len(value) <= int(kind.length or len(value))
+    return type(value) in _PYTHON.get(type(kind), ())
 
 
 def _insert(transaction: Transaction, table: Table, rows: Sequence[tuple[str, Row]]) -> None:
@@ -194,10 +234,10 @@ def _check_vector(row: Row, dims: Mapping[str, int], place: str) -> None:
     dim = dims.get(row["encoder_digest"])
     if dim is None:
         raise SetupError(f"{place}: its encoder {row['encoder_digest']} is not in the database; nothing was added")
-    if row["dim"] != dim or row["dtype"] != DTYPE or len(row[VECTOR]) != 4 * dim:
+    if row["dim"] != dim or row["dtype"] != DTYPE or len(row["vector"]) != 4 * dim:
         raise SetupError(
-            f"{place}: its vector has {len(row[VECTOR])} bytes ({row['dim']} numbers of type {row['dtype']}), but its "
-            f"encoder gives {dim} of type {DTYPE}; nothing was added"
+            f"{place}: its vector has {len(row['vector'])} bytes ({row['dim']} numbers of type {row['dtype']}), but "
+            f"its encoder gives {dim} of type {DTYPE}; nothing was added"
         )
 
 
@@ -219,15 +259,38 @@ def merge(store: AntibodyStore, other: AntibodyStore, *, rename: Mapping[str, st
         check_session_name(new)
         if name not in names:
             raise SetupError(f"no session '{name}' in {other.url}{did_you_mean(name, names)}")
+    return join(store, other, other.url, rename=renamed)
+
+
+def join(
+    store: AntibodyStore,
+    other: AntibodyStore,
+    place: str,
+    *,
+    rename: Mapping[str, str] | None = None,
+    only: Mapping[str, ColumnElement[bool]] | None = None,
+) -> tuple[Joined, ...]:
+    """Add the rows of `other` (of each table, `only` those) to `store` in one transaction; errors call it `place`."""
     with reading(other.engine) as source, writing(store.engine) as target:
-        return tuple(join_rows(target, table, _rows(source, table, other.url, renamed)) for table in TABLES)
+        return tuple(
+            join_rows(target, table, _rows(source, table, place, rename or {}, (only or {}).get(table.name)))
+            for table in TABLES
+        )
 
 
-def _rows(source: Transaction, table: Table, url: str, renamed: Mapping[str, str]) -> Iterator[tuple[str, Row]]:
-    found = source.execute(parents_first(table), execution_options={"yield_per": _AT_ONCE})
-    for one in found:
-        row = dict(one._mapping)
-        if table.name == "sessions":
-            row["name"] = renamed.get(row["name"], row["name"])
+def _rows(
+    source: Transaction, table: Table, place: str, rename: Mapping[str, str], only: ColumnElement[bool] | None
+) -> Iterator[tuple[str, Row]]:
+    found = iter(source.execute(parents_first(table, only), execution_options={"yield_per": _AT_ONCE}))
+    while True:
+        try:
+            row = dict(next(found)._mapping)
+        except StopIteration:
+            return
+        except (TypeError, ValueError) as error:  # of a value that a column of its type cannot hold
+            raise SetupError(f"{place}: a row of '{table.name}' cannot be read ({error}); nothing was added") from None
         key = ", ".join(str(row[column.name]) for column in table.primary_key.columns)
-        yield f"{url}: row {key} of '{table.name}'", row
+        if table.name == m.Session.__tablename__:
+            row["name"] = rename.get(row["name"], row["name"])
+            check_session_name(row["name"])
+        yield f"{place}: row {key} of '{table.name}'", row

@@ -1,26 +1,25 @@
-"""Whole sessions out of a database and into another one: export_session, import_session."""
+"""Whole sessions out of a database and into another one, as a SQLite file: export_session, import_session."""
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
-from sqlalchemy import ColumnElement, Table, select
-from sqlalchemy.orm import Session as Transaction
+from sqlalchemy import ColumnElement, select
 
-from db.exchange.joining import TABLES, Joined, join_rows, parents_first
-from db.exchange.rows import Row
-from db.exchange.session_files import Form, SessionFolder, write_manifest, write_table
+from db.exchange.joining import Joined, join
+from db.exchange.old_exports import restore
+from db.maintenance import backup_database, new_file, upgrade_database
 from db.schema import models as m
-from db.schema.engine import reading, writing
-from db.store import AntibodyStore
-from db.writing import check_session_name
+from db.store import AntibodyStore, open_store
 from immuno_core.errors import SetupError
-
-_AT_ONCE = 1000
 
 
 def belongs(session_id: str) -> dict[str, ColumnElement[bool]]:
@@ -51,58 +50,101 @@ def belongs(session_id: str) -> dict[str, ColumnElement[bool]]:
     return {model.__tablename__: rule for model, rule in rules.items()}
 
 
-def export_session(store: AntibodyStore, name: str, folder: Path, *, form: Form = "jsonl") -> dict[str, int]:
-    """Write everything that belongs to a session into a new folder (db.exchange.session_files); return rows by file.
+_SEAL = "immuno_export"
+"""Table of an exported file: the SHA-256 of all its other tables, as they were written."""
 
-    As JSONL with the vectors as safetensors, or as Parquet.
 
-    The folder appears whole or not at all, and holds what was committed at one moment. Raises SetupError for an unknown
-    session, and for a folder that exists or cannot be made.
+def export_session(store: AntibodyStore, name: str, file: Path) -> tuple[Joined, ...]:
+    """Write everything that belongs to a session into a new SQLite file of the present schema; return what, by table.
+
+    The file appears whole or not at all, and holds what was committed at one moment. Raises SetupError for an unknown
+    session, and for a file that exists or cannot be made.
     """
-    session = store.session(name)
-    folder = folder.expanduser().absolute()
-    if folder.exists() or folder.is_symlink():
-        raise SetupError(f"{folder} exists; name a new folder for the export")
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.mkdir(parents=True)
+    session, target = store.session(name), new_file(file)
+    with TemporaryDirectory(prefix="immuno-export-") as folder:
+        work = Path(folder) / "session.db"
+        with open_store(str(work)) as new:
+            joined = join(new, store, store.url, only=belongs(session.id))
+        with closing(sqlite3.connect(work)) as database:
+            database.execute(f"CREATE TABLE {_SEAL} (sha256 TEXT NOT NULL)")
+            database.execute(f"INSERT INTO {_SEAL} VALUES (?)", (_digest(database),))  # noqa: S608
+            database.commit()
+        backup_database(str(work), work, target)
+    return joined
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """An exported session, found whole."""
+
+    path: Path
+    session: str
+    """The session's name when it was exported."""
+    store: AntibodyStore
+    """It alone, in the present schema."""
+
+
+@contextmanager
+def open_export(path: Path) -> Iterator[Export]:
+    """Open a copy of what export_session wrote, or older versions into a folder (db.exchange.old_exports).
+
+    Raises SetupError for what is no export, and for one that was changed since.
+    """
+    with TemporaryDirectory(prefix="immuno-import-") as folder:
+        work = Path(folder) / "session.db"
+        if path.is_dir():
+            restore(path, work)
+        else:
+            _check_seal(path)
+            shutil.copyfile(path, work)
         try:
-            files = _write(store, session.id, name, temporary, form)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise SetupError(f"the folder {folder} cannot be written: {error.strerror} ({error.filename})") from None
-    return {name: entry["rows"] for name, entry in files.items()}
+            upgrade_database(str(work), work)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SetupError(f"{path} holds what no version of immuno-vlm exported ({error!r})") from None
+        with open_store(str(work), read_only=True) as opened:
+            names = [session.name for session in opened.sessions()]
+            if len(names) != 1:
+                raise SetupError(f"{path} holds {len(names)} sessions, not one; see: immuno db merge")
+            yield Export(path, names[0], opened)
 
 
-def _write(store: AntibodyStore, session_id: str, name: str, folder: Path, form: Form) -> dict[str, Any]:
-    rules, files = belongs(session_id), dict[str, Any]()
-    with reading(store.engine) as transaction:
-        for table in TABLES:
-            files |= write_table(folder, table, _rows(transaction, table, rules[table.name]), form)
-    write_manifest(folder, session_id, name, files)
-    return files
+def import_session(store: AntibodyStore, export: Export, *, name: str | None = None) -> tuple[Joined, ...]:
+    """Add an exported session in one transaction; return what was added.
 
-
-def _rows(transaction: Transaction, table: Table, where: ColumnElement[bool]) -> Iterator[Row]:
-    for row in transaction.execute(parents_first(table, where), execution_options={"yield_per": _AT_ONCE}):
-        yield dict(row._mapping)
-
-
-def import_session(store: AntibodyStore, folder: SessionFolder, *, name: str | None = None) -> tuple[Joined, ...]:
-    """Add an exported session (db.exchange.session_files.open_folder) in one transaction; return what was added.
-
-    `name` gives it another name here. Importing again adds nothing. Raises SetupError naming file and line for a row
-    that contradicts the database (db.exchange.joining), for instance a session of the same name that is another one.
+    `name` gives it another name here. Importing again adds nothing. Raises SetupError for a row that contradicts the
+    database (db.exchange.joining), naming it, for instance a session of the same name that is another one.
     """
-    with writing(store.engine) as transaction:
-        return tuple(join_rows(transaction, table, _named(folder, table, name)) for table in TABLES)
+    renamed = {} if name is None else {export.session: name}
+    return join(store, export.store, str(export.path), rename=renamed)
 
 
-def _named(folder: SessionFolder, table: Table, name: str | None) -> Iterator[tuple[str, Row]]:
-    for place, row in folder.rows(table):
-        if table.name == m.Session.__tablename__:
-            row["name"] = row["name"] if name is None else name
-            check_session_name(row["name"])
-        yield place, row
+def _check_seal(path: Path) -> None:
+    if not path.is_file():
+        raise SetupError(f"there is no exported session at {path}; make one with: immuno db export-session")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as database:
+            (sealed,) = database.execute(f"SELECT sha256 FROM {_SEAL}").fetchone()  # noqa: S608
+            same = sealed == _digest(database)
+    except (sqlite3.Error, TypeError) as error:
+        raise SetupError(
+            f"{path} is not an exported session ({error}); make one with: immuno db export-session, or add all of a "
+            "database with: immuno db merge"
+        ) from None
+    if not same:
+        raise SetupError(f"{path} has been changed since it was exported (its SHA-256 is another); export again")
+
+
+def _digest(database: sqlite3.Connection) -> str:
+    """The SHA-256 over every row of every table but the seal, whatever their schema."""
+    digest = hashlib.sha256()
+    database.text_factory = bytes
+    tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> ?", (_SEAL,)).fetchall()
+    for (raw,) in sorted(tables):
+        digest.update(raw)
+        name = '"' + raw.decode().replace('"', '""') + '"'
+        columns = len(database.execute(f"SELECT * FROM {name} LIMIT 0").description)  # noqa: S608
+        order = ", ".join(str(i + 1) for i in range(min(columns, 3)))  # no key has more columns
+        for row in database.execute(f"SELECT * FROM {name} ORDER BY {order}"):  # noqa: S608
+            digest.update(repr(row).encode())
+    database.text_factory = str
+    return digest.hexdigest()

@@ -10,8 +10,7 @@ import pytest
 
 from db.calls import StoredReply, find_replies, record_calls
 from db.exchange.joining import merge
-from db.exchange.session_files import open_folder
-from db.exchange.sessions import export_session, import_session
+from db.exchange.sessions import export_session, import_session, open_export
 from db.questions.lineage import lineage
 from db.records import SessionRecord
 from db.store import AntibodyStore, open_store
@@ -151,9 +150,9 @@ def test_a_branch_goes_to_another_database_without_what_it_came_from(
     branch = make_session(store, "beta", parent_generation_id=start.id)
     copied = antibody("robot", parent_id=first.antibodies[0].id, relation="copied")
     store.save_generation(draft(branch.id, antibodies=(copied,), effects=(), verdicts=(), bank=(copied.id,)))
-    export_session(store, "beta", tmp_path / "beta")
-    with open_store(str(tmp_path / "away.db")) as away:
-        import_session(away, open_folder(tmp_path / "beta"))
+    export_session(store, "beta", tmp_path / "beta.db")
+    with open_store(str(tmp_path / "away.db")) as away, open_export(tmp_path / "beta.db") as export:
+        import_session(away, export)
         assert (away.session("beta").parent_generation_id, away.session("beta").parent) == (start.id, None)
         assert away.antibodies()[0].parent_id == first.antibodies[0].id
         assert [one.distance for one in lineage(away, "beta:0")] == [0]

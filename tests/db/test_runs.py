@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from db.questions.sql import run_sql
 from db.records import RunRecord, SessionRecord
 from db.store import AntibodyStore
 from immuno_core.errors import ImmunoError, SetupError
@@ -61,10 +62,17 @@ def test_a_metric_that_is_not_a_number_stays_so(store: AntibodyStore) -> None:
     given = result(auroc=math.nan, fpr95_id=math.inf, fpr95_ood=-math.inf, extra={"tail": [math.nan]})
     store.save_results(run.id, [given])
     (stored,) = store.results(run.id)
-    assert math.isnan(stored.metrics["auroc"] or 0.0)
     assert math.isnan(stored.extra["tail"][0])
-    same: dict[str, Any] = {"auroc": 0.0, "extra": {}}
-    assert changed(stored, **same) == changed(given, **same)
+    assert changed(stored, extra={}) == changed(given, auroc=None, extra={})
+
+
+def test_a_metric_that_nobody_has_heard_of_is_kept_and_found_by_sql(store: AntibodyStore) -> None:
+    run = start(store)
+    row = result(brier=0.125, intervals={"brier": (0.0, 0.25)})
+    store.save_results(run.id, [row])
+    assert store.results(run.id) == (row,)
+    query = "SELECT r.method, x.value, x.low, x.high FROM results r JOIN result_metrics x ON x.result_id = r.id"
+    assert run_sql(store, f"{query} WHERE x.metric = 'brier'").rows == (("mcm", 0.125, 0.0, 0.25),)
 
 
 def test_what_was_not_measured_is_none_and_what_was_is_as_it_was(store: AntibodyStore) -> None:

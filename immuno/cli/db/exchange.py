@@ -21,42 +21,39 @@ if TYPE_CHECKING:
 
 @click.command(name="export-session")
 @click.argument("session")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--parquet", "form", flag_value="parquet", help="Write .parquet files, which pandas and DuckDB read.")
+@click.argument("file", type=click.Path(path_type=Path))
 @database_option
-def export_session(session: str, folder: Path, form: Any, database: str | None, as_json: bool) -> None:
-    """Write all of SESSION into the new FOLDER.
+def export_session(session: str, file: Path, database: str | None, as_json: bool) -> None:
+    """Write all of SESSION into the new FILE.
 
-    One .jsonl file per table, the embeddings as .safetensors, and a manifest with the digests of all of them.
-    `import-session` reads both forms.
+    FILE is a SQLite database of that session alone: `--db FILE` asks it, `import-session` adds it to another one.
     """
     from db.exchange.sessions import export_session as export
 
     with open_database(database) as store:
-        files = export(store, session, folder, form=form or "jsonl")
+        written = export(store, session, file)
     if as_json:
-        return print_json([{"folder": str(folder), "files": files}])
-    rows = sum(count for name, count in files.items() if not name.endswith(".safetensors"))
-    return click.echo(printable(f"session '{session}': {rows} rows written to {folder}"))
+        return print_json([{"file": str(file), "rows": {one.table: one.added for one in written}}])
+    rows = sum(one.added for one in written)
+    return click.echo(printable(f"session '{session}': {rows} rows written to {file}"))
 
 
 @click.command(name="import-session")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--as", "name", metavar="NAME", help="Give the session another name here.")
 @database_option
-def import_session(folder: Path, name: str | None, database: str | None, as_json: bool) -> None:
-    """Add a session that was exported into FOLDER.
+def import_session(file: Path, name: str | None, database: str | None, as_json: bool) -> None:
+    """Add a session that was exported into FILE.
 
-    All of it or, where anything is wrong, nothing; the digests are verified first. What is there already is left alone:
-    importing again adds nothing.
+    All of it or, where anything is wrong, nothing; that FILE is as it was exported is verified first. What is there
+    already is left alone: importing again adds nothing. Folders that older versions exported are read too.
     """
-    from db.exchange.session_files import open_folder
     from db.exchange.sessions import import_session as import_
+    from db.exchange.sessions import open_export
 
-    found = open_folder(folder)  # before the database, which may be made
-    with open_database(database, read_only=False) as store:
-        joined = import_(store, found, name=name)
-    _print_joined(f"session '{name or found.session}'", joined, as_json)
+    with open_export(file) as export, open_database(database, read_only=False) as store:  # which may be made: last
+        joined = import_(store, export, name=name)
+    _print_joined(f"session '{name or export.session}'", joined, as_json)
 
 
 @click.command(name="import-bank")

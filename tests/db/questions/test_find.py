@@ -203,7 +203,7 @@ def test_a_vector_of_the_wrong_size_or_encoder_is_refused(world: World) -> None:
 
 def test_the_greatest_and_the_least_vectors_have_directions_too(store: AntibodyStore, session: SessionRecord) -> None:
     vectors = toward(3e38, 0, 0, 0), toward(0, 1e-38, 0, 0), toward(0, 0, 0, 0), toward(1, 1, 0, 0)
-    odd = tuple(antibody(str(i), vector=one) for i, one in enumerate(vectors))
+    odd = tuple(antibody(str(i), embedding=one) for i, one in enumerate(vectors))
     store.save_generation(draft(session.id, antibodies=odd, effects=(), verdicts=(), bank=()))
     for limit in (4, 2):
         found = nearest_to_vector(store, toward(1, 0, 0, 0), ENCODER.digest, limit=limit)

@@ -23,10 +23,11 @@ from db.questions.lineage import lineage
 from db.schema import migrations
 from db.schema.engine import make_engine, migrating, resolve_url
 from db.store import open_store
+from evaluation.metrics import METRICS
 from immuno.cli.db import group
 from immuno_core.errors import SetupError
 from tests.db.build import result, vector
-from tests.rows import changed
+from tests.rows import SHARES, changed
 
 from .schema import schema_of
 
@@ -92,10 +93,8 @@ def test_an_upgrade_changes_nothing_but_what_it_says(old: Path) -> None:
 
 
 MEASURED = {"gain", "harm", "d_fpr95", "d_auroc", "d_id_accuracy", "score"}
-METRICS = {"auroc", "aupr_in", "aupr_out", "fpr95_id", "fpr95_ood", "id_accuracy", "intervals"}
-METRICS |= {"h_score", "oscr", "threshold", "acceptance", "rejection", "accepted_accuracy"}
 CHANGED: dict[str, set[str]] = {
-    "results": METRICS | {f"{name}_kind" for name in METRICS},
+    "results": {*METRICS, "intervals", *(f"{name}_kind" for name in METRICS)},
     "effects": MEASURED | {f"{name}_kind" for name in MEASURED},
     "verdicts": MEASURED | {"score_kind"},
     "llm_calls": {"error", "parameters"},
@@ -138,13 +137,12 @@ def test_the_store_reads_and_writes_an_upgraded_database(old: Path) -> None:
         assert (parent.text, parent.guards) == ("robot dog 0", bank.antibodies[1].guards)
         assert store.verdicts(generation.id)[0].sample_id == "odd \x00 name.png"
         assert math.isnan(store.effects(session_id=session.id, generation=1, scope="bank")[0].d_auroc)
+        nothing = dict.fromkeys(METRICS)  # what was not measured has no row
         run = next(one for one in store.runs() if one.config_digest == "c" * 64)
-        near, far, calibrated = store.results(run.id)
+        near, far, calibrated = (changed(row, **(nothing | row.metrics)) for row in store.results(run.id))
         assert near == result()
-        assert (near.arm, near.intervals, near.metrics["h_score"], near.metrics["threshold"]) == ("", {}, None, None)
-        assert math.isnan(far.metrics["auroc"] or 0.0)
-        same: dict[str, Any] = {"auroc": 0.0, "extra": {}}
-        assert changed(far, **same) == changed(result(ood="far", fpr95_id=0.125, fpr95_ood=math.inf), **same)
+        odd = {"auroc": None, "fpr95_id": 0.125, "fpr95_ood": math.inf}
+        assert changed(far, extra={}) == result(ood="far", **odd, extra={})
         assert calibrated == result(method="calibrated", params={"beta": 2.5}, antibodies=2, extra={})
         new = result(method="new", arm="bank", h_score=0.75, intervals={"auroc": (0.5, 0.75)})
         assert store.save_results(run.id, [new, near]) == 1
@@ -159,8 +157,8 @@ def test_what_schema_0004_had_beyond_the_earlier_ones_is_read(old: Path) -> None
         assert (alpha.status, beta.status, beta.parent) == ("finished", "paused", "alpha:1")
         run = next(one for one in store.runs() if one.config_digest == "e" * 64)
         (row,) = store.results(run.id)
-        assert (row.h_score, row.oscr, row.threshold, row.acceptance) == (0.625, 0.75, -math.inf, 0.9375)
-        assert (row.rejection, row.accepted_accuracy) == (None, None)
+        measured = {"h_score": 0.625, "oscr": 0.75, "threshold": -math.inf, "acceptance": 0.9375, "rejection": None}
+        assert row.metrics == dict.fromkeys(SHARES, 0.5) | measured
         assert row.intervals == {"auroc": (0.25, 0.75), "oscr": (0.5, 0.875)}
         (solo,) = store.effects(alpha.id, generation=1, scope="solo")
         assert (solo.gain, solo.harm, str(solo.d_fpr95), solo.d_auroc) == (math.inf, -math.inf, "nan", 0.0625)

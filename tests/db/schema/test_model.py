@@ -158,7 +158,7 @@ class Machine(RuleBasedStateMachine):
         for one in (
             data.draw(st.lists(st.sampled_from(embedded), unique_by=lambda a: a.id, max_size=4)) if embedded else ()
         ):
-            new.bank[one.id] = one.vector
+            new.bank[one.id] = embeddings[one.id]
         for one in own:
             for name in data.draw(st.sets(st.sampled_from(SETS))):
                 measured = effect("solo", name, gain=data.draw(SHARES), harm=data.draw(SHARES))
