@@ -180,7 +180,7 @@ def _fits(column: Column[Any], value: Any) -> bool:
         return column.nullable is True
     if isinstance(kind, Integer) and type(value) is int:
         most = 2 ** (63 if isinstance(kind, BigInteger) else 31)
-        return -most <= value < most
+        return bool(-most <= value < most)
     if isinstance(kind, String) and isinstance(value, str):
         return len(value) <= int(kind.length or len(value))
     return type(value) in _PYTHON.get(type(kind), ())

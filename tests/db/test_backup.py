@@ -74,14 +74,14 @@ def test_an_older_database_is_copied_as_it_is(path: Path, tmp_path: Path) -> Non
 def test_nothing_is_overwritten(path: Path, tmp_path: Path) -> None:
     taken = tmp_path / "taken.db"
     taken.write_text("precious")
-    with pytest.raises(SetupError, match=r"taken.db exists, and a backup overwrites nothing"):
+    with pytest.raises(SetupError, match=r"taken.db exists, and is not overwritten"):
         backup_database(str(path), path, taken)
     assert taken.read_text() == "precious"
 
 
 def test_what_cannot_be_written_is_told(path: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SetupError, match=r"the backup .* cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(SetupError, match=r"copy.db cannot be written: (Not a directory|File exists)"):
         backup_database(str(path), path, tmp_path / "file" / "copy.db")
 
 

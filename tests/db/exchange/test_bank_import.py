@@ -96,16 +96,16 @@ def test_a_malformed_bank_makes_nothing(tmp_path: Path, name: str, content: str,
 def test_the_commands_say_what_they_did(path: Path, new_database: Path, tmp_path: Path) -> None:
     with open_store(str(path)) as store:
         store.save_generation(draft(make_session(store).id))
-    folder, away, copy = tmp_path / "alpha", tmp_path / "new" / "away.db", tmp_path / "copy.db"
-    assert "session 'alpha': 11 rows written to" in run("export-session", "alpha", folder, database=path).stdout
-    assert "session 'alpha': added 1 encoders, 1 sessions" in run("import-session", folder, database=away).stdout
-    assert "added nothing new; 11 rows were there" in run("import-session", folder, database=away).stdout
+    file, away, copy = tmp_path / "alpha.db", tmp_path / "new" / "away.db", tmp_path / "copy.db"
+    assert "session 'alpha': 11 rows written to" in run("export-session", "alpha", file, database=path).stdout
+    assert "session 'alpha': added 1 encoders, 1 sessions" in run("import-session", file, database=away).stdout
+    assert "added nothing new; 11 rows were there" in run("import-session", file, database=away).stdout
     assert "away.db: added nothing new; 11 rows were there" in run("merge", away, database=path).stdout
     assert "backup written to" in run("backup", copy, database=path).stdout
     assert {one["added"] for one in rows("merge", copy, database=path)} == {0}
-    assert rows("import-session", folder, "--as", "beta", database=away)[0]["added"] == 0
+    assert rows("import-session", file, "--as", "beta", database=away)[0]["added"] == 0
     (found,) = rows("export-session", "alpha", tmp_path / "again", database=path)
-    assert found["files"]["antibodies.jsonl"] == 2
+    assert found["rows"]["antibodies"] == 2
     (made,) = rows("backup", tmp_path / "second.db", database=path)
     assert made["bytes"] == Path(made["file"]).stat().st_size
 

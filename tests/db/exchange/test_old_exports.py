@@ -51,7 +51,7 @@ def test_what_was_exported_is_there(folder: Path, store: AntibodyStore) -> None:
     assert [one.text for one in store.antibodies(generation=0)] == UNFRIENDLY
     assert [one.guards for one in store.antibodies(generation=0)] == UNFRIENDLY
     assert [one.rationale for one in store.antibodies(generation=0)] == UNFRIENDLY
-        np.testing.assert_array_equal(store.bank(first.id).vectors, [vector(0), vector(1)])
+    np.testing.assert_array_equal(store.bank(first.id).vectors, [vector(0), vector(1)])
     for number, generation in enumerate(later, start=1):
         (matured,) = store.bank(generation.id).antibodies
         assert (matured.text, matured.relation) == (f"{UNFRIENDLY[0]} (matured)", "matured")

@@ -51,7 +51,7 @@ def contents(path: Path, columns: dict[str, list[str]] | None = None) -> dict[st
         return {
             table: [
                 {name: row[name] for name in (columns[table] if columns else row.keys())}
-                for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3")  # noqa: S608
+                for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")  # noqa: S608
             ]
             for table in tables
             if table != migrations.VERSION_TABLE and (columns is None or table in columns)

@@ -1,8 +1,8 @@
 """One way to say undefined (NULL), one embedding of an antibody by an encoder, metrics of results in rows of their own.
 
 - `x_kind` goes: NULL is undefined, and infinity is a number that both engines store.
-- A matured embedding, which versions before 0003 hung on the antibody of its text, becomes that of an antibody of its
-  own, as maturation has made them since: the embedding's id is its id, its text ends with "(matured)".
+- A matured embedding, which earlier versions hung on the antibody of its text, becomes that of an antibody of its own,
+  as maturation makes them now: the embedding's id is its id, its text ends with "(matured)".
 - `results` loses its metrics and intervals to `result_metrics`: a new metric needs no migration.
 - The `error` of a call without a reply goes to its parameters; a session that had failed is paused, as all that can go
   on are.
