@@ -24,6 +24,7 @@ from immuno_core.records import Antibody
 if TYPE_CHECKING:
     from db.store import AntibodyStore
     from immuno.refine import RefineOutcome
+    from immuno.results import Results
     from immuno.workplace import Workplace
 
 PathLike = str | os.PathLike[str]
@@ -134,12 +135,11 @@ def open_store(url: str | PathLike | None = None, *, read_only: bool = True) -> 
     return open_database(None if url is None else str(url), default=default_database(), read_only=read_only)
 
 
-def read_results(place: PathLike) -> Any:
+def read_results(place: PathLike) -> Results:
     """Read the results in a folder, or in a results.json. Raises SetupError where they are missing or are none."""
-    from evaluation.benchmark.results import read_results as read_file
+    from immuno.results import Results
 
-    path = Path(place)
-    return read_file(path if path.suffix == ".json" else path / "results.json")
+    return Results.read(place)
 
 
 class Lab:
@@ -247,7 +247,7 @@ class Lab:
             on_generation=(lambda _: None) if self._quiet else tell_generation,
         )
 
-    def bench(self, out: PathLike, *, session: str | None = None, settle: bool = False) -> Any:
+    def bench(self, out: PathLike, *, session: str | None = None, settle: bool = False) -> Results:
         """Measure the configuration's methods on its sealed test, and write results and report into the folder `out`.
 
         The bank is that of `session`, else the one that the configuration names. With `settle` the controls are

@@ -22,27 +22,27 @@ from evaluation.benchmark.arms import Arms
 from evaluation.benchmark.gallery import GalleryItem, gallery
 from evaluation.benchmark.leakage import Leak, leaks, without
 from evaluation.benchmark.methods import BenchmarkResult, check_methods, fit_methods, measure_methods, run_methods
-from evaluation.benchmark.order import compared, unseen_sets
+from evaluation.benchmark.order import Measured, unseen_sets
 from evaluation.benchmark.presets import Planned, expand, main_by_arm
 from evaluation.benchmark.published import published
-from evaluation.benchmark.results import read_results, rows_of, write_csv, write_results, write_scores
-from evaluation.benchmark.seeds import summarise, write_summary
-from evaluation.benchmark.settle import settle
+from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, SealedRead, Session, write_scores
+from evaluation.benchmark.seeds import Summary, summarise
+from evaluation.benchmark.settle import Verdict, settle
 from evaluation.data.checks import check_sources
 from evaluation.data.labels import is_number
 from evaluation.data.overlap import Disjoint, without_overlap
 from evaluation.data.sealed import SealedTest
-from evaluation.report import render_report
 from evaluation.scores import score_class
 from evaluation.scores.own import source_digest
 from evaluation.space import Bank, Space
+from immuno.results import Results
 from immuno.terminal.progress import bar
 from immuno.workplace import Workplace, with_overrides
 from immuno_core.config.run import RunConfig, config_as_dict
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet
 from immuno_core.files import read_text
-from immuno_core.records import ResultRow
+from immuno_core.records import Antibody, ResultRow
 from immuno_core.text import fill_template
 from immuno_core.versions import digest_of, git_sha, versions
 
@@ -91,63 +91,61 @@ def _lines(path: Path) -> tuple[str, ...]:
     return words
 
 
-def session_history(place: Workplace, used: BankInUse) -> dict[str, Any] | None:
+def session_history(place: Workplace, used: BankInUse) -> Session | None:
     """The session behind the bank, generation by generation, as the report shows it; None where there is none."""
     if used.session is None:
         return None
     generations = place.store.generations(used.session.id)
-    return {
-        "name": used.session.name,
-        "llm": used.session.config.get("refine", {}).get("llm", ""),
-        "seed": used.session.seed,
-        "generations": [
-            {
-                "number": one.number,
-                "accepted": one.accepted,
-                "reason": one.reason,
-                "fpr95": one.metrics["fpr95"],
-                "mean_fpr95": one.metrics["mean_fpr95"],
-                "id_accuracy": one.metrics["id_accuracy"],
-                "proposed": one.proposed,
-                "kept": one.kept,
-                "bank": one.bank,
+    return Session(
+        name=used.session.name,
+        llm=used.session.config.get("refine", {}).get("llm", ""),
+        seed=used.session.seed,
+        generations=tuple(
+            Generation(
+                number=one.number,
+                accepted=one.accepted,
+                reason=one.reason,
+                fpr95=one.metrics["fpr95"],
+                mean_fpr95=one.metrics["mean_fpr95"],
+                id_accuracy=one.metrics["id_accuracy"],
+                proposed=one.proposed,
+                kept=one.kept,
+                bank=one.bank,
                 # The one it was written by: reflection writes the next generation's.
-                "guideline": before.guideline,
-            }
+                guideline=before.guideline,
+            )
             for before, one in zip((generations[0], *generations), generations, strict=False)
-        ],
-    }
+        ),
+    )
 
 
-def listed_antibodies(place: Workplace, used: BankInUse) -> list[dict[str, Any]]:
+def listed_antibodies(place: Workplace, used: BankInUse) -> tuple[ListedAntibody, ...]:
     """The bank with each antibody's solo effect on the feedback split, over all its outlier sets."""
+
+    def listed(antibody: Antibody, **measured: Any) -> ListedAntibody:
+        return ListedAntibody(
+            id=antibody.id, text=antibody.text, kind=antibody.kind, guards=antibody.guards, **measured
+        )
+
     if used.session is None or used.generation is None:
-        return [
-            {"id": antibody.id, "text": antibody.text, "kind": antibody.kind, "guards": antibody.guards}
-            for antibody in used.bank.antibodies
-        ]
+        return tuple(map(listed, used.bank.antibodies))
     effects: dict[str, list[EffectRecord]] = {}
     for effect in place.store.effects(used.session.id, generation=used.generation.number, scope="solo"):
         if effect.antibody_id is not None:
             effects.setdefault(effect.antibody_id, []).append(effect)
     made_in = {one.id: one.generation for one in place.store.antibodies(used.session.id)}
-    rows = []
-    for one in used.bank.antibodies:
-        found = effects.get(one.id, [])
-        rows.append(
-            {
-                "id": one.id,
-                "text": one.text,
-                "kind": one.kind,
-                "guards": one.guards,
-                "generation": made_in[one.id],
-                "gain": max((effect.gain for effect in found), default=None),
-                "harm": max((effect.harm for effect in found), default=None),
-                "fired_outliers": sum(effect.fired_outliers for effect in found),
-                "fired_id": max((effect.fired_id for effect in found), default=0),
-            }
+    return tuple(
+        listed(
+            antibody,
+            generation=made_in[antibody.id],
+            gain=max((effect.gain for effect in found), default=None),
+            harm=max((effect.harm for effect in found), default=None),
+            fired_outliers=sum(effect.fired_outliers for effect in found),
+            fired_id=max((effect.fired_id for effect in found), default=0),
         )
-    return rows
+        for antibody in used.bank.antibodies
+        for found in (effects.get(antibody.id, []),)
+    )
 
 
 def bank_in_use(place: Workplace) -> BankInUse:
@@ -171,10 +169,9 @@ def bank_in_use(place: Workplace) -> BankInUse:
 
 @dataclass(frozen=True, slots=True)
 class BenchOutcome:
-    """What a benchmark wrote: the rows, the whole of results.json, and where the report is."""
+    """What a benchmark wrote, and where the report is."""
 
-    rows: tuple[ResultRow, ...]
-    results: dict[str, Any]
+    results: Results
     report: Path
     fresh: bool
     """False where the same measurement was found in the folder and nothing had to be opened."""
@@ -266,13 +263,12 @@ class _Bench:
         leaked = leaks(self.used.bank, {images.name: images.label_names for images in test.outliers})
         rows = self._with_leak_free_figures(measured.rows, leaked, space, planned, test)
         self.place.store.save_results(self.run.id, rows)
-        verdict = self._verdict(measured) if self.to_settle else {}
+        verdict = self._verdict(measured) if self.to_settle else Verdict()
         results = self._results(rows, measured, space, test, leaked, verdict)
         write_scores(self.out / "scores.npz", measured.scores)
-        write_csv(self.out / "results.csv", rows)
         # Last, since it says that the folder is complete.
-        write_results(self.out / "results.json", results)
-        return BenchOutcome(rows, results, render_report(self.out), fresh=True)
+        results.save(self.out)
+        return BenchOutcome(results, results.report(), fresh=True)
 
     def _open(self, sealed: SealedTest, space: Space) -> Disjoint:
         """Open the seal, and leave out what is in other sets too, as the configuration says."""
@@ -325,14 +321,14 @@ class _Bench:
             found.append(row)
         return tuple(found)
 
-    def _verdict(self, measured: BenchmarkResult) -> dict[str, Any]:
+    def _verdict(self, measured: BenchmarkResult) -> Verdict:
         """Compare the main method in its arms."""
         labels = main_by_arm(self.place.config.methods)
         found = {arm: label for arm, label in labels.items() if label in measured.measured}
         if missing := [
             f"{labels[arm]}: {measured.left_out[labels[arm]]}" for arm in ("bank", "none") if arm not in found
         ]:
-            return {"status": "undecided", "method": labels["bank"], "reasons": missing}
+            return Verdict(status="undecided", method=labels["bank"], reasons=tuple(missing))
         return settle(
             labels["bank"],
             {arm: measured.measured[label] for arm, label in found.items()},
@@ -350,43 +346,43 @@ class _Bench:
         space: Space,
         test: Disjoint,
         leaked: Sequence[Leak],
-        verdict: dict[str, Any],
-    ) -> dict[str, Any]:
+        verdict: Verdict,
+    ) -> Results:
         place, run = self.place, self.run
-        before, after = compared(rows)
+        before, after = Measured(rows).compared(verdict.method)
         sets = [one for one in (space.fit, test.known, *test.outliers) if one is not None]
         encoder = place.embedder.encoder
         history = session_history(place, self.used)
-        return {
-            "run_id": run.id,
-            "title": self.used.session.name if self.used.session else "benchmark",
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seed": run.seed,
-            "config_digest": run.config_digest,
-            "config": run.config,
-            "encoder": {**asdict(encoder), "digest": encoder.digest},
-            "versions": run.versions,
-            "git_sha": run.git_sha,
-            "rows": [row.as_dict() for row in rows],
-            "verdict": verdict,
-            "left_out": dict(measured.left_out),
-            "unseen": _unseen(space, test.outliers, history),
-            "before": before,
-            "after": after,
-            "embedding": place.journal.summary().as_dict(),
-            "skipped": [asdict(one) for images in sets for one in images.skipped],
-            "overlap": [asdict(one) for one in test.dropped],
-            "leakage": [one.as_dict() for one in leaked],
-            "leakage_checked": len(self.used.bank),
-            "published": published(place.config),
-            "test_reads": [
-                {"when": read.at.isoformat(), "run_id": read.run_id, "sets": read.sets, "reason": read.reason}
+        return Results(
+            run_id=run.id,
+            title=self.used.session.name if self.used.session else "benchmark",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seed=run.seed,
+            config_digest=run.config_digest,
+            config=run.config,
+            encoder={**asdict(encoder), "digest": encoder.digest},
+            versions=run.versions,
+            git_sha=run.git_sha,
+            rows=rows,
+            verdict=verdict,
+            left_out=measured.left_out,
+            unseen=_unseen(space, test.outliers, history),
+            before=before,
+            after=after,
+            embedding=Embedding(**place.journal.summary().as_dict()),
+            skipped=tuple(image for images in sets for image in images.skipped),
+            overlap=test.dropped,
+            leakage=leaked,
+            leakage_checked=len(self.used.bank),
+            published=published(place.config),
+            test_reads=tuple(
+                SealedRead(when=read.at.isoformat(), run_id=read.run_id, sets=read.sets, reason=read.reason)
                 for read in place.store.test_reads()
-            ],
-            "session": history,
-            "antibodies": listed_antibodies(place, self.used),
-            "gallery": [asdict(item) for item in _gallery(measured, space, test.outliers, before, after)],
-        }
+            ),
+            session=history,
+            antibodies=listed_antibodies(place, self.used),
+            gallery=_gallery(measured, space, test.outliers, before, after),
+        )
 
 
 def _gallery(
@@ -396,7 +392,7 @@ def _gallery(
     return gallery(outliers, space.classes, scores[before], scores[after], measured.fitted[after])
 
 
-def _unseen(space: Space, outliers: Sequence[FeatureSet], history: dict[str, Any] | None) -> list[str]:
+def _unseen(space: Space, outliers: Sequence[FeatureSet], history: Session | None) -> tuple[str, ...]:
     """The test sets unlike the feedback of this run, and of the session that made the bank."""
 
     def classes(images: FeatureSet) -> set[str]:
@@ -404,10 +400,10 @@ def _unseen(space: Space, outliers: Sequence[FeatureSet], history: dict[str, Any
         return {"" if is_number(label) else label for label in images.label_names}
 
     # Of a session's feedback the results know names; its classes only where it is this run's feedback too.
-    feedback = {name: {""} for one in (history or {}).get("generations", ()) for name in one["fpr95"]}
+    feedback = {name: {""} for one in (history.generations if history else ()) for name in one.fpr95}
     if space.feedback:
         feedback |= {name: classes(images) for name, images in space.feedback.outliers.items()}
-    return list(unseen_sets({images.name: classes(images) for images in outliers}, feedback))
+    return unseen_sets({images.name: classes(images) for images in outliers}, feedback)
 
 
 def _writable(out: Path) -> None:
@@ -423,20 +419,20 @@ def _writable(out: Path) -> None:
 
 def _measured_before(out: Path, digest: str) -> BenchOutcome | None:
     try:
-        results = read_results(out / "results.json")
+        results = Results.read(out)
     except SetupError:
         return None
-    if results.get("config_digest") != digest or not (out / "scores.npz").exists():
+    if results.config_digest != digest or not (out / "scores.npz").exists():
         return None
-    return BenchOutcome(rows_of(results), results, render_report(out), fresh=False)
+    return BenchOutcome(results, results.report(), fresh=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SeveralOutcome:
-    """The summary as plain JSON values, each seed's verdict ({} where none was asked for), and the summary's file."""
+    """The summary, each seed's verdict (without a status where none was asked for), and the summary's file."""
 
-    summary: dict[str, Any]
-    verdicts: dict[int, dict[str, Any]]
+    summary: Summary
+    verdicts: dict[int, Verdict]
     path: Path
 
 
@@ -466,11 +462,11 @@ def bench_seeds(
             progress=progress,
         ) as place:
             outcomes.append(bench(place, out=out / f"seed-{seed}", to_settle=to_settle))
-    summary = summarise([one.rows for one in outcomes])
-    write_summary(out / "summary.json", summary)
-    for seed, one in zip(seeds, outcomes, strict=True):
-        folder = out / f"seed-{seed}"
-        write_results(folder / "results.json", {**one.results, "seeds_summary": summary.as_json()})
-        render_report(folder)
-    verdicts = {seed: one.results["verdict"] for seed, one in zip(seeds, outcomes, strict=True)}
-    return SeveralOutcome(summary.as_json(), verdicts, out / "summary.json")
+    summary = summarise([one.results.rows for one in outcomes])
+    summary.save(out / "summary.json")
+    for outcome in outcomes:
+        results = outcome.results.model_copy(update={"seeds_summary": summary})
+        results.save(outcome.results.folder)
+        results.report()
+    verdicts = {seed: one.results.verdict for seed, one in zip(seeds, outcomes, strict=True)}
+    return SeveralOutcome(summary, verdicts, out / "summary.json")

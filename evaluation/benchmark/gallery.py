@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.benchmark.fields import Number, Part, Text
 from evaluation.metrics import threshold_at
 from evaluation.scores.base import FittedScore
 from evaluation.scores.calibrated import FittedCalibrated
@@ -15,21 +15,20 @@ from immuno_core.features import FeatureSet, Floats, IntArray
 MOST_PER_SET = 12
 
 
-@dataclass(frozen=True, slots=True)
-class GalleryItem:
+class GalleryItem(Part):
     """One outlier that the method `before` accepts. Scores of the two methods are on scales of their own."""
 
-    set: str
+    set: Text = ""
     image: str
-    label: str
-    nearest_class: str
-    score_before: float
-    threshold_before: float
-    accepted_before: bool
-    score_after: float
-    threshold_after: float
-    accepted_after: bool
-    antibody: str | None
+    label: Text = ""
+    nearest_class: Text = ""
+    score_before: Number = None
+    threshold_before: Number = None
+    accepted_before: bool = False
+    score_after: Number = None
+    threshold_after: Number = None
+    accepted_after: bool = False
+    antibody: str | None = None
     """The antibody with the largest exceedance on it; None where none fires."""
 
 

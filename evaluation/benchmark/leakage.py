@@ -54,21 +54,12 @@ _NUMBER_OR_WORDNET_ID = re.compile(r"n\d{8}|\d+")
 class Leak:
     """An antibody, by its id and text, that names a class of an outlier set; `outlier_class` as the data spell it."""
 
-    outlier_set: str
+    set: str
     antibody: str
     text: str
     outlier_class: str
-    how: How
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the entry of `leakage` in results.json."""
-        return {
-            "set": self.outlier_set,
-            "antibody": self.antibody,
-            "text": self.text,
-            "outlier_class": self.outlier_class,
-            "how": self.how,
-        }
+    how: str
+    """One of `How`, or of a later version's."""
 
 
 def leaks(bank: Bank, outlier_labels: Mapping[str, Iterable[str]]) -> tuple[Leak, ...]:

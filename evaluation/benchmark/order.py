@@ -1,15 +1,18 @@
 """How results are arranged, in the terminal and in the report alike.
 
-Over which sets the mean is, in which groups methods stand, which two the headline compares, and which sets are unseen.
-Only names, counts and shares are looked at, so this needs neither arrays nor the benchmark.
+Over which sets the mean is, in which groups methods stand, which two the headline compares, and which sets are unseen:
+`Measured` says all of it of the rows of a benchmark, and terminal and report only draw it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from math import inf
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple
+
+from evaluation.metrics import METRICS
+from immuno_core.records import ResultRow
 
 HEADLINE_SETS = ("near", "contextual")
 """The sets of the headline where a benchmark has them: look-alikes and known things in impossible places."""
@@ -43,100 +46,181 @@ def group_of(arm: str, antibodies: int) -> Group:
     return _GROUP_OF_ARM.get(arm, "bank" if antibodies else "none")
 
 
-class MeasuredRow(Protocol):
-    """What a row of results says of a method on a set; see `immuno_core.records.ResultRow`."""
+class MethodGroup(NamedTuple):
+    """The methods of one group, in the order in which they are shown."""
+
+    name: Group
+    methods: tuple[str, ...]
 
     @property
-    def method(self) -> str:
-        """Its label."""
-        ...
+    def title(self) -> str:
+        """For people."""
+        return GROUP_TITLES[self.name]
 
-    @property
-    def score(self) -> str:
-        """The name of its score."""
-        ...
 
-    @property
-    def ood(self) -> str:
-        """The outlier set."""
-        ...
+def grouped(
+    methods: Iterable[str], group: Callable[[str], Group], mean: Callable[[str], float | None]
+) -> list[MethodGroup]:
+    """Return the methods by group, lowest mean first in each, those without one last; no empty groups."""
+    ranked = sorted(methods, key=lambda method: _rank(mean(method)))
+    groups = (MethodGroup(name, tuple(each for each in ranked if group(each) == name)) for name in GROUP_TITLES)
+    return [each for each in groups if each.methods]
 
-    @property
-    def arm(self) -> str:
-        """Which antibodies it was given; "" where that is not recorded or it uses none."""
-        ...
 
-    @property
-    def antibodies(self) -> int:
-        """How many it uses."""
-        ...
-
-    @property
-    def metrics(self) -> Mapping[str, float | None]:
-        """Shares, None where undefined; see `evaluation.metrics.METRICS`."""
-        ...
+def _rank(mean: float | None) -> tuple[bool, float]:
+    return mean is None, mean or 0.0
 
 
 OURS: Final = "immuno_vlm"
-"""The method that the headline is about where it runs."""
+"""The score that headline and verdict are about where it runs."""
 
 
-def best_without_antibodies(rows: Iterable[MeasuredRow], sets: Sequence[str]) -> str | None:
-    """The method without antibodies that has the lowest mean FPR95 over the sets; the first of equals.
+def ours(scores: Mapping[str, str]) -> str | None:
+    """The label of `OURS` among methods that use the bank (label: score); under labels of its own the first listed."""
+    found = [label for label, score in scores.items() if score == OURS]
+    return OURS if OURS in found else found[0] if found else None
 
-    That is a published baseline, or a method of ours in the arm "none", which counts as any other: to leave it out
-    would flatter the bank. Mined words and controls are antibodies. None where none was measured on all the sets.
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Mean FPR95 over some sets (shares; None where not measured) of the methods that the headline compares."""
+
+    sets: tuple[str, ...]
+    before: float | None
+    after: float | None
+    best: float | None
+    best_method: str | None
+    """The best method without antibodies, which need not be the one called "before"."""
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times fewer outliers `after` accepts than the best without antibodies; None where undefined."""
+        return self.best / self.after if self.best is not None and self.after else None
+
+
+class Measured:
+    """Rows by method and set, both in the order of the rows; several seeds of one are averaged.
+
+    `unseen` is that of results.json, `feedback` the names of the sets in the loop's feedback.
     """
-    methods = _by_method(rows)
-    found = {label: _mean(lines, sets) for label, lines in methods.items() if not _uses_antibodies(lines)}
-    return _lowest({label: mean for label, mean in found.items() if mean < inf})
+
+    def __init__(
+        self, rows: Sequence[ResultRow], unseen: Collection[str] | None = None, feedback: Collection[str] = ()
+    ) -> None:
+        by_key: dict[tuple[str, str], list[ResultRow]] = {}
+        for row in rows:
+            by_key.setdefault((row.method, row.ood), []).append(row)
+        self._cells = {key: _averaged(cell) for key, cell in by_key.items()}
+        self._last = {row.method: row for row in rows}
+        self._antibodies: dict[str, int] = {}
+        for row in rows:
+            self._antibodies[row.method] = max(row.antibodies, self._antibodies.get(row.method, 0))
+        self.methods = tuple(self._antibodies)
+        self.sets = tuple(dict.fromkeys(row.ood for row in rows))
+        self.headline_sets = headline_sets(self.sets)
+        self.unseen_sets = unseen_of(self.sets, unseen, feedback)
+        self.seeds = max(map(len, by_key.values()), default=0)
+        self.has_intervals = any("fpr95_id" in cell.intervals for cell in self._cells.values())
+
+    def cell(self, method: str, outlier_set: str) -> ResultRow | None:
+        """A method on a set; None where it was not measured. A mean over seeds has no intervals."""
+        return self._cells.get((method, outlier_set))
+
+    def antibodies(self, method: str) -> int:
+        """How many antibodies a method uses; 0 for a method without a bank."""
+        return self._antibodies[method]
+
+    def arm(self, method: str) -> str:
+        """Which antibodies a method was given; "" where that is not recorded or it uses none."""
+        return self._last[method].arm
+
+    def group(self, method: str) -> Group:
+        """The group of the tables in which a method stands."""
+        return group_of(self.arm(method), self.antibodies(method))
+
+    def over(
+        self,
+        method: str,
+        metric: str,
+        sets: Sequence[str] | None = None,
+        summary: Callable[[Iterable[float]], float] = fmean,
+    ) -> float | None:
+        """Mean (or another summary) of a metric over sets (default: the headline's); None unless measured on each.
+
+        What is of the known images alone is the same on every set, so any of them will do.
+        """
+        of_known = METRICS[metric].of == "known"
+        wanted = self.sets if of_known else self.headline_sets if sets is None else sets
+        cells = [self.cell(method, name) for name in wanted]
+        found = [value for cell in cells if cell is not None and (value := cell.metrics.get(metric)) is not None]
+        if of_known:
+            return next(iter(found), None)
+        return summary(found) if found and len(found) == len(cells) else None
+
+    def worst(self, method: str, metric: str) -> float | None:
+        """The worst of all sets on which it was measured."""
+        summary = min if METRICS[metric].better == "higher" else max
+        return self.over(method, metric, [name for name in self.sets if self.cell(method, name)], summary)
+
+    def ranked(self) -> list[str]:
+        """The methods, lowest mean FPR95 first; those without a mean last."""
+        return sorted(self.methods, key=lambda method: _rank(self.over(method, "fpr95_id")))
+
+    def groups(self) -> list[MethodGroup]:
+        """The methods by group, in each as `ranked`."""
+        return grouped(self.methods, self.group, lambda method: self.over(method, "fpr95_id"))
+
+    def best_without_antibodies(self, sets: Sequence[str]) -> str | None:
+        """The method without antibodies that has the lowest mean FPR95 over the sets; the first of equals.
+
+        That is a published baseline, or a method of ours in the arm "none", which counts as any other: to leave it out
+        would flatter the bank. Mined words and controls are antibodies. None where none was measured on all the sets.
+        """
+        best = self._lowest([method for method in self.methods if not self.antibodies(method)], sets)
+        return best if best and self.over(best, "fpr95_id", sets) is not None else None
+
+    def compared(self, settled: str = "") -> tuple[str, str]:
+        """The two methods that headline and pictures compare, before and after; the same one where there is no second.
+
+        Before: the best without antibodies over the headline sets. After: the method of the verdict (`settled`) where
+        there is one, else `ours` with the bank, else the best method that uses the bank.
+        """
+        before = self._lowest([method for method in self.methods if not self.antibodies(method)])
+        using = [method for method in self.methods if self.antibodies(method) and self.group(method) == "bank"]
+        own = settled if settled in using else ours({method: self._last[method].score for method in using})
+        after = own or self._lowest(using)
+        either = before or after or self._lowest(self.methods)
+        if either is None:
+            raise ValueError("there are no rows to compare")
+        return before or either, after or either
+
+    def contrast(self, sets: Sequence[str], before: str | None, after: str | None) -> Contrast:
+        """Two methods, and the best without antibodies, on some sets."""
+        best = self.best_without_antibodies(sets)
+
+        def mean(method: str | None) -> float | None:
+            return self.over(method, "fpr95_id", sets) if method else None
+
+        return Contrast(tuple(sets), mean(before), mean(after), mean(best), best)
+
+    def contrasts(self, before: str | None, after: str | None) -> tuple[Contrast, Contrast | None]:
+        """On the headline sets, and on the unseen ones, where there are such and they are others."""
+        unseen = self.unseen_sets if self.unseen_sets != self.headline_sets else ()
+        return (
+            self.contrast(self.headline_sets, before, after),
+            self.contrast(unseen, before, after) if unseen else None,
+        )
+
+    def _lowest(self, methods: Sequence[str], sets: Sequence[str] | None = None) -> str | None:
+        return min(methods, key=lambda method: _rank(self.over(method, "fpr95_id", sets)), default=None)
 
 
-def compared(rows: Iterable[MeasuredRow]) -> tuple[str, str]:
-    """The two methods that headline and pictures compare, before and after; the same one where there is no second.
-
-    Before: the best without antibodies over the headline sets. After: `OURS` with the bank where it runs (under a label
-    of its own the first listed), else the best method that uses the bank.
-    """
-    methods = _by_method(rows)
-    wanted = headline_sets(row.ood for lines in methods.values() for row in lines)
-    means = {label: _mean(lines, wanted) for label, lines in methods.items()}
-    before = _lowest({label: means[label] for label, lines in methods.items() if not _uses_antibodies(lines)})
-    using = [label for label, lines in methods.items() if _uses_antibodies(lines) and _group(lines) == "bank"]
-    ours = [label for label in using if methods[label][0].score == OURS]
-    after = OURS if OURS in ours else ours[0] if ours else _lowest({label: means[label] for label in using})
-    either = before or after or _lowest(means)
-    if either is None:
-        raise ValueError("there are no rows to compare")
-    return before or either, after or either
-
-
-def _by_method(rows: Iterable[MeasuredRow]) -> dict[str, list[MeasuredRow]]:
-    methods: dict[str, list[MeasuredRow]] = {}
-    for row in rows:
-        methods.setdefault(row.method, []).append(row)
-    return methods
-
-
-def _uses_antibodies(lines: Sequence[MeasuredRow]) -> bool:
-    return any(row.antibodies for row in lines)
-
-
-def _group(lines: Sequence[MeasuredRow]) -> Group:
-    return group_of(lines[0].arm, max(row.antibodies for row in lines))
-
-
-def _mean(lines: Sequence[MeasuredRow], sets: Sequence[str]) -> float:
-    """Mean FPR95 over sets, of each over its seeds; infinite unless it was measured on every one."""
-    found = [
-        [value for row in lines if row.ood == name and (value := row.metrics.get("fpr95_id")) is not None]
-        for name in sets
-    ]
-    return fmean(fmean(values) for values in found) if found and all(found) else inf
-
-
-def _lowest(means: Mapping[str, float]) -> str | None:
-    return min(means, key=means.__getitem__) if means else None
+def _averaged(rows: Sequence[ResultRow]) -> ResultRow:
+    """One row of several seeds': means of what is defined, without intervals."""
+    if len(rows) == 1:
+        return rows[0]
+    values = {name: [value for row in rows if (value := row.metrics.get(name)) is not None] for name in rows[0].metrics}
+    return replace(rows[0], metrics={name: fmean(v) if v else None for name, v in values.items()}, intervals={})
 
 
 def unseen_sets(tested: Mapping[str, Collection[str]], feedback: Mapping[str, Collection[str]]) -> tuple[str, ...]:

@@ -8,8 +8,10 @@ share of known images rejected where 95 % of outliers are (our `fpr95_ood`). A f
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Final, NamedTuple
 
+from evaluation.benchmark.fields import Part, Share, Text
 from immuno_core.config.run import RunConfig
 
 ENCODER: Final = ("ViT-B-16", "openai")
@@ -20,6 +22,17 @@ class Figure(NamedTuple):
 
     fpr95: float | None
     auroc: float | None
+
+
+class Published(Part):
+    """A figure that a paper gives for a set, as shares. Papers mean one of two FPR95s."""
+
+    method: str
+    set: str
+    fpr95_id: Share = None
+    fpr95_ood: Share = None
+    auroc: Share = None
+    source: Text = ""
 
 
 class Paper(NamedTuple):
@@ -117,28 +130,37 @@ PAPERS: Final = (
 _OTHER_NAMES: Final = {"dtd": "textures", "texture": "textures", "inat": "inaturalist", "places365": "places"}
 
 
-def published(config: RunConfig) -> list[dict[str, Any]]:
-    """Return the published figures for the outlier sets of a configuration, as shares; see "published" in results.json.
+def published(config: RunConfig) -> tuple[Published, ...]:
+    """Return the published figures for the outlier sets of a configuration, which are named as it names them.
 
-    Each has method, set (as the configuration names it), fpr95_id, fpr95_ood, auroc and source. Nothing where the
-    classes are not "imagenet1k" or the encoder is not CLIP ViT-B/16. Sets go by name, whatever its case and hyphens.
+    Nothing where the classes are not "imagenet1k" or the encoder is not CLIP ViT-B/16. Sets go by name, whatever its
+    case and hyphens.
     """
     if config.classes.names != "imagenet1k" or (config.encoder.model, config.encoder.pretrained) != ENCODER:
-        return []
+        return ()
     named = {_plain(source.name or ""): source.name for source in config.data.ood}
-    return [
-        {
-            "method": paper.method,
-            "set": named[name],
-            "fpr95_id": _share(figure.fpr95) if paper.convention == "fpr95_id" else None,
-            "fpr95_ood": _share(figure.fpr95) if paper.convention == "fpr95_ood" else None,
-            "auroc": _share(figure.auroc),
-            "source": paper.source,
-        }
+    return tuple(
+        Published(
+            method=paper.method,
+            set=named[name],
+            fpr95_id=_share(figure.fpr95) if paper.convention == "fpr95_id" else None,
+            fpr95_ood=_share(figure.fpr95) if paper.convention == "fpr95_ood" else None,
+            auroc=_share(figure.auroc),
+            source=paper.source,
+        )
         for paper in PAPERS
         for name, figure in paper.figures.items()
         if name in named
-    ]
+    )
+
+
+def by_source(figures: Iterable[Published], sets: Collection[str]) -> list[tuple[str, str, dict[str, Published]]]:
+    """Return for each method and source the figures by set; those without a set of `sets` are left out."""
+    found: dict[tuple[str, str], dict[str, Published]] = {}
+    for figure in figures:
+        if figure.set in sets:
+            found.setdefault((figure.method, figure.source), {}).setdefault(figure.set, figure)
+    return [(method, source, of_sets) for (method, source), of_sets in found.items()]
 
 
 def _plain(name: str) -> str:

@@ -1,10 +1,9 @@
-"""The results folder (docs/benchmark.md#what-is-written): `results.json` for other programs, a CSV, and all scores.
+# ruff: noqa: RUF012 (pydantic copies what is a default)
+"""The results of a benchmark as one typed record, written and read, and its files (docs/benchmark.md#what-is-written).
 
-`results.json` has the keys run_id, config_digest, encoder, versions, git_sha, rows (`immuno_core.records.ResultRow`)
-and verdict. Further keys are free, among them `skipped` (images that could not be read), `embedding` (what happened
-while images were embedded: `cluster.records.EmbeddingSummary`), `test_reads` (openings of the sealed test), `before`
-and `after` (the methods of the headline) and `unseen` (sets unlike the feedback; evaluation.benchmark.order). It is
-strict JSON: a number that is not finite is refused.
+`results.json` is a `Results`: strict JSON, whose rows (`immuno_core.records.ResultRow`) hold each metric of
+evaluation.metrics.METRICS under its own name. Other programs may rely on the keys run_id, config_digest, encoder,
+versions, git_sha, rows and verdict ({} where none was asked for).
 
 `results.csv` has the rows for a spreadsheet: a line each, a column per key, the interval of the metric m in m_low and
 m_high, `params` and `extra` as JSON, and nothing where nothing was measured.
@@ -15,74 +14,257 @@ m_high, `params` and `extra` as JSON, and nothing where nothing was measured.
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    GetPydanticSchema,
+    PlainSerializer,
+    PrivateAttr,
+    ValidationError,
+    field_serializer,
+)
 
+from evaluation.benchmark.fields import READ, Interval, Number, Part, Share, Text, explained, known_to
+from evaluation.benchmark.gallery import GalleryItem
+from evaluation.benchmark.leakage import Leak
+from evaluation.benchmark.published import Published
+from evaluation.benchmark.seeds import Summary
+from evaluation.benchmark.settle import Verdict
+from evaluation.data.overlap import Dropped
 from evaluation.metrics import METRICS
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import Floats
 from immuno_core.files import write_atomically
-from immuno_core.records import ResultRow
+from immuno_core.records import FailedImage, ResultRow
 from immuno_core.text import safe_cell
 
+RESULTS_FILE: Final = "results.json"
+_ROW_FIELDS: Final = tuple(one.name for one in fields(ResultRow))
 
-def _row(line: Any) -> Any:
-    """A line of results.json as the fields of its record: those of metrics that are not known here are ignored."""
+
+class _Line(Part):
+    """A row as it stands in the file, its metrics by their unit."""
+
+    method: str
+    ood: str
+    params: dict[str, Any] = {}
+    seed: int = 0
+    n_id: int = 0
+    """0 in the files of versions that did not say, as `n_ood`."""
+    n_ood: int = 0
+    antibodies: int = 0
+    arm: Text = ""
+    intervals: dict[str, Interval] = {}
+    extra: dict[str, Any] = {}
+    share: dict[str, Share]
+    score: dict[str, Number]
+
+    def row(self) -> ResultRow:
+        """The record; metrics in the order of their table."""
+        found = {**self.share, **self.score}
+        own = {name: getattr(self, name) for name in _ROW_FIELDS if name not in ("metrics", "intervals")}
+        intervals = {name: ends for name, ends in self.intervals.items() if ends is not None}
+        return ResultRow(**own, metrics={name: found[name] for name in METRICS}, intervals=intervals)
+
+
+def _by_unit(line: Any) -> Any:
+    """A line of the file as a `_Line`. Metrics that are not in the table (a later version's) are left out."""
+    if isinstance(line, ResultRow):
+        line = line.as_dict()
     if not isinstance(line, Mapping):
         return line
-    own = {one.name: line[one.name] for one in fields(ResultRow) if one.name in line}
-    return own | {"metrics": {name: line.get(name) for name in METRICS}}
+    units = {
+        unit: {name: line.get(name) for name, metric in METRICS.items() if metric.unit == unit}
+        for unit in ("share", "score")
+    }
+    return {name: line[name] for name in _ROW_FIELDS if name in line} | units
 
 
-class _Contract(BaseModel):
-    """The keys that are promised, with their types."""
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-    run_id: str
-    config_digest: str
-    encoder: dict[str, Any]
-    versions: dict[str, str]
-    git_sha: str | None
-    rows: tuple[Annotated[ResultRow, BeforeValidator(_row)], ...]
-    verdict: dict[str, Any]
+_Read = Annotated[_Line, BeforeValidator(_by_unit), AfterValidator(_Line.row), PlainSerializer(ResultRow.as_dict)]
+Row = Annotated[ResultRow, GetPydanticSchema(lambda _, handler: handler.generate_schema(_Read))]
 
 
-def write_results(path: Path, results: Mapping[str, Any]) -> None:
-    """Write `results.json`, whole or not at all.
+class Death(Part):
+    """An embedding actor that died."""
 
-    Raises ImmunoError, and writes nothing, for a missing or mistyped key of the contract, and for NaN or infinity.
-    """
-    try:
-        _Contract.model_validate(results)
-        content = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+    host: Text = ""
+    pid: int | None = None
+    over: Text = ""
+    reason: Text = ""
+    node_lost: bool = False
+
+
+class Embedding(Part):
+    """What embedding came to."""
+
+    embedded: int = 0
+    from_store: int = 0
+    quarantined: tuple[Annotated[FailedImage, known_to(FailedImage)], ...] = ()
+    retries: int = 0
+    deaths: tuple[Death, ...] = ()
+    nodes_lost: int = 0
+    batches_halved: int = 0
+    images_per_second: Number = None
+    limit: Text = ""
+
+
+class SealedRead(Part):
+    """One opening of the sealed test split."""
+
+    when: Text = ""
+    run_id: Text = ""
+    sets: tuple[str, ...] = ()
+    reason: Text = ""
+
+
+class Generation(Part):
+    """One round of the refinement loop. `fpr95` is by feedback set; `bank` counts antibodies after this round."""
+
+    number: int
+    accepted: bool = True
+    reason: Text = ""
+    fpr95: dict[str, Share] = {}
+    mean_fpr95: Share = None
+    id_accuracy: Share = None
+    proposed: int | None = None
+    kept: int | None = None
+    bank: int | None = None
+    guideline: Text = ""
+
+
+class Session(Part):
+    """The refinement session that made the bank."""
+
+    name: Text = ""
+    llm: Text = ""
+    seed: int | None = None
+    generations: tuple[Generation, ...] = ()
+
+
+class ListedAntibody(Part):
+    """An antibody of the bank with its measured boundary effect on the feedback; `gain` and `harm` are shares."""
+
+    id: Text = ""
+    text: str
+    kind: Text = ""
+    guards: Text = ""
+    generation: int | None = None
+    gain: Number = None
+    harm: Number = None
+    fired_outliers: int | None = None
+    fired_id: int | None = None
+
+
+class Results(Part):
+    """A whole `results.json`."""
+
+    run_id: Text = ""
+    config_digest: Text = ""
+    encoder: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    git_sha: Text = ""
+    rows: tuple[Row, ...]
+    verdict: Verdict = Verdict()
+    title: Text = ""
+    created: Text = ""
+    seed: int | None = None
+    config: dict[str, Any] = {}
+    before: Text = ""
+    after: Text = ""
+    """The methods that the headline compares (evaluation.benchmark.order)."""
+    left_out: dict[str, Text] = {}
+    """Why methods could not be measured, by label."""
+    unseen: tuple[str, ...] | None = None
+    """The sets unlike anything in the feedback; None in files of older versions, which did not say."""
+    embedding: Embedding | None = None
+    skipped: tuple[Annotated[FailedImage, known_to(FailedImage)], ...] = ()
+    """Images that could not be read."""
+    overlap: tuple[Annotated[Dropped, known_to(Dropped)], ...] = ()
+    leakage: tuple[Annotated[Leak, known_to(Leak)], ...] | None = None
+    """None where nobody looked."""
+    leakage_checked: int | None = None
+    """Antibodies that the audit looked at."""
+    published: tuple[Published, ...] = ()
+    test_reads: tuple[SealedRead, ...] = ()
+    session: Session | None = None
+    antibodies: tuple[ListedAntibody, ...] = ()
+    gallery: tuple[GalleryItem, ...] = ()
+    seeds_summary: Summary | None = None
+
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path:
+        """Where it was saved or read. Raises SetupError where it is neither."""
+        if self._folder is None:
+            raise SetupError("these results are in no folder yet; save them first")
+        return self._folder
+
+    @field_serializer("verdict")
+    def _said(self, verdict: Verdict) -> dict[str, Any]:
+        return verdict.model_dump() if verdict.status else {}
+
+    @classmethod
+    def read(cls, place: str | os.PathLike[str]) -> Self:
+        """Read the results of a folder, or of its `results.json`.
+
+        Raises SetupError naming the file, and the key where one is wrong.
+        """
+        path = Path(place) if Path(place).name == RESULTS_FILE else Path(place) / RESULTS_FILE
+        try:
+            raw = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise SetupError(f"no {path}; name a folder that `immuno bench CONFIG --out DIR` has written") from None
+        except OSError as error:
+            raise SetupError(f"cannot read {path}: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise SetupError(f"{path} is not JSON ({error}); run the benchmark again") from None
+        if not isinstance(raw, dict):
+            raise SetupError(
+                f"{path} holds a JSON {type(raw).__name__}, not an object with 'rows'; name a benchmark's folder"
+            )
+        try:
+            results = cls.model_validate(raw, context=READ)
+        except ValidationError as error:
+            raise SetupError(f"{path}: {explained(error, groups=('share', 'score'))}") from None
+        results._folder = path.parent
+        return results
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `results.json` and `results.csv` into a folder, each whole or not at all, and return the first's path.
+
+        Raises ImmunoError, and leaves `results.json` as it was, for what is not strict JSON, such as NaN.
+        """
+        path = Path(folder) / RESULTS_FILE
+        try:
+            content = json.dumps(self.model_dump(), indent=1, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ImmunoError(f"{path} was not written: {error}") from None
+        write_csv(path.with_name("results.csv"), self.rows)
         write_atomically(path, content + "\n")
-    except ValidationError as error:
-        raise ImmunoError(f"{path} was not written: {_first(error)}") from None
-    except ValueError as error:
-        raise ImmunoError(f"{path} was not written: {error}") from None
+        self._folder = path.parent
+        return path
 
+    def to_pandas(self) -> Any:
+        """Return the rows as a pandas.DataFrame with the columns of `results.csv`.
 
-def read_results(path: Path) -> dict[str, Any]:
-    """Read a `results.json` with all its keys. Raises SetupError for one that is missing or is not as promised."""
-    try:
-        raw: dict[str, Any] = json.loads(path.read_bytes())
-        _Contract.model_validate(raw)
-    except FileNotFoundError:
-        raise SetupError(f"no results at {path}; run: immuno bench CONFIG --out {path.parent}") from None
-    except OSError as error:
-        raise SetupError(f"cannot read {path}: {error.strerror}") from None
-    except ValidationError as error:
-        raise SetupError(f"{path} is no results file: {_first(error)}; run the benchmark again") from None
-    except (ValueError, RecursionError) as error:
-        raise SetupError(f"{path} is not JSON ({error}); run the benchmark again") from None
-    return raw
+        Raises SetupError where pandas, which is optional, is not installed.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError:
+            raise SetupError("a table needs pandas; install it with: pip install pandas") from None
+        return pandas.DataFrame([_line(row) for row in self.rows], columns=csv_columns())
 
 
 def csv_columns() -> tuple[str, ...]:
@@ -90,6 +272,15 @@ def csv_columns() -> tuple[str, ...]:
     bounds = (f"{name}_{end}" for name, metric in METRICS.items() if metric.resampled for end in ("low", "high"))
     own = ("method", "arm", "ood", "seed", "n_id", "n_ood", "antibodies")
     return (*own, *METRICS, *bounds, "params", "extra")
+
+
+def _line(row: ResultRow) -> dict[str, Any]:
+    ends = {
+        f"{metric}_{end}": value
+        for metric, bounds in row.intervals.items()
+        for end, value in zip(("low", "high"), bounds, strict=True)
+    }
+    return row.as_dict() | ends
 
 
 def write_csv(path: Path, rows: Iterable[ResultRow]) -> None:
@@ -104,25 +295,12 @@ def write_csv(path: Path, rows: Iterable[ResultRow]) -> None:
     writer.writeheader()
     try:
         for row in rows:
-            writer.writerow({name: safe_cell(value) for name, value in _line(row).items()})
+            line = _line(row)
+            texts = {key: json.dumps(line[key], ensure_ascii=False, allow_nan=False) for key in ("params", "extra")}
+            writer.writerow({key: safe_cell(value) for key, value in (line | texts).items()})
     except (TypeError, ValueError) as error:
         raise ImmunoError(f"{path} was not written: {error}") from None
     write_atomically(path, content.getvalue())
-
-
-def _line(row: ResultRow) -> dict[str, Any]:
-    bounds = {
-        f"{metric}_{end}": value
-        for metric, ends in row.intervals.items()
-        for end, value in zip(("low", "high"), ends, strict=True)
-    }
-    texts = {name: json.dumps(getattr(row, name), ensure_ascii=False, allow_nan=False) for name in ("params", "extra")}
-    return {**row.as_dict(), **bounds, **texts}
-
-
-def rows_of(results: Mapping[str, Any]) -> tuple[ResultRow, ...]:
-    """Return the rows of a results file that was read, as they were before they were written."""
-    return _Contract.model_validate(results).rows
 
 
 def write_scores(path: Path, scores: Mapping[str, Mapping[str, Floats]]) -> None:
@@ -133,9 +311,3 @@ def write_scores(path: Path, scores: Mapping[str, Mapping[str, Floats]]) -> None
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     write_atomically(path, content.getvalue())
-
-
-def _first(error: ValidationError) -> str:
-    found = error.errors()[0]
-    where = ".".join(str(part) for part in found["loc"])
-    return f"{where}: {found['msg']}" if where else found["msg"]

@@ -17,11 +17,14 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import model_serializer, model_validator
+
+from evaluation.benchmark.fields import Part, Text
+from evaluation.benchmark.order import MethodGroup, group_of, grouped, headline_sets
 from evaluation.metrics import METRICS
 from immuno_core.errors import SetupError
 from immuno_core.files import write_atomically
@@ -32,36 +35,73 @@ class Spread(NamedTuple):
     """A metric over seeds."""
 
     mean: float
-    sd: float | None
+    sd: float | None = None
     """Standard deviation of the sample (n - 1); None for a single seed."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeedRow:
-    """A method on one outlier set, or over all of them where `ood` is None."""
+class SeedRow(Part):
+    """A method on one outlier set, or over all of them where `ood` is ""."""
 
     method: str
-    arm: str
-    ood: str | None
+    arm: Text = ""
+    ood: Text = ""
     spreads: dict[str, Spread | None]
-    """By metric, all of METRICS; None where a run did not measure it."""
+    """By metric of evaluation.metrics.METRICS; None where a run did not measure it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_line(cls, line: Any) -> Any:
+        """Gather the metrics, which stand in the file as a row has them."""
+        if not isinstance(line, Mapping) or "spreads" in line:
+            return line
+        spreads = {name: line.get(name) for name in METRICS}
+        return {name: line[name] for name in ("method", "arm", "ood") if name in line} | {"spreads": spreads}
+
+    @model_serializer
+    def _line(self) -> dict[str, Any]:
+        own = {"method": self.method, "arm": self.arm} | ({"ood": self.ood} if self.ood else {})
+        return own | {name: spread and spread._asdict() for name, spread in self.spreads.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Part):
     """Several runs in one: `rows` per method and set, `means` per method over the sets, in the order of the runs."""
 
     seeds: tuple[int, ...]
-    rows: tuple[SeedRow, ...]
-    means: tuple[SeedRow, ...]
+    rows: tuple[SeedRow, ...] = ()
+    means: tuple[SeedRow, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the summary as plain JSON values, as it stands in `summary.json`."""
-        return {
-            "seeds": list(self.seeds),
-            "rows": [{"method": row.method, "arm": row.arm, "ood": row.ood} | _plain(row) for row in self.rows],
-            "means": [{"method": row.method, "arm": row.arm} | _plain(row) for row in self.means],
-        }
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The outlier sets."""
+        return tuple(dict.fromkeys(row.ood for row in self.rows))
+
+    @property
+    def headline_sets(self) -> tuple[str, ...]:
+        """The sets that `headline` is over."""
+        return headline_sets(self.sets)
+
+    def spread(self, method: str, metric: str, ood: str = "") -> Spread | None:
+        """A metric of a method on a set, or over all of them; None where it was not measured."""
+        rows = self.rows if ood else self.means
+        return next((row.spreads.get(metric) for row in rows if (row.method, row.ood) == (method, ood)), None)
+
+    def headline(self, method: str) -> float | None:
+        """The mean FPR95 over the headline sets; None where one is missing.
+
+        It has no deviation: that is known of each set, and of all of them together.
+        """
+        found = [self.spread(method, "fpr95_id", name) for name in self.headline_sets]
+        return statistics.fmean(spread.mean for spread in found if spread) if found and all(found) else None
+
+    def groups(self) -> list[MethodGroup]:
+        """The methods by group, lowest headline mean first in each."""
+        arms = {row.method: row.arm for row in self.rows}
+        return grouped(arms, lambda method: group_of(arms[method], 0), self.headline)
+
+    def save(self, path: Path) -> None:
+        """Write `summary.json`, whole or not at all."""
+        content = json.dumps(self.model_dump(), indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(path, content + "\n")
 
 
 def summarise(runs: Sequence[Sequence[ResultRow]]) -> Summary:
@@ -98,13 +138,8 @@ def summarise(runs: Sequence[Sequence[ResultRow]]) -> Summary:
     return Summary(
         seeds=seeds,
         rows=tuple(_over_seeds(row.method, row.arm, row.ood, cells, [row.ood]) for row in runs[0]),
-        means=tuple(_over_seeds(method, arms[method], None, cells, sets[method]) for method in methods),
+        means=tuple(_over_seeds(method, arms[method], "", cells, sets[method]) for method in methods),
     )
-
-
-def write_summary(path: Path, summary: Summary) -> None:
-    """Write `summary.json`, whole or not at all."""
-    write_atomically(path, json.dumps(summary.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _seed(run: Sequence[ResultRow]) -> int:
@@ -120,12 +155,12 @@ def _what(row: ResultRow) -> tuple[str, dict[str, Any]]:
 
 
 def _over_seeds(
-    method: str, arm: str, ood: str | None, runs: Sequence[dict[tuple[str, str], ResultRow]], sets: Sequence[str]
+    method: str, arm: str, ood: str, runs: Sequence[dict[tuple[str, str], ResultRow]], sets: Sequence[str]
 ) -> SeedRow:
     spreads = {
         name: _spread([[run[method, one].metrics.get(name) for one in sets] for run in runs]) for name in METRICS
     }
-    return SeedRow(method, arm, ood, spreads)
+    return SeedRow(method=method, arm=arm, ood=ood, spreads=spreads)
 
 
 def _spread(values: Sequence[Sequence[float | None]]) -> Spread | None:
@@ -137,10 +172,6 @@ def _spread(values: Sequence[Sequence[float | None]]) -> Spread | None:
             return None
         means.append(statistics.fmean(measured))
     return Spread(statistics.fmean(means), statistics.stdev(means) if len(means) > 1 else None)
-
-
-def _plain(row: SeedRow) -> dict[str, Any]:
-    return {name: None if spread is None else spread._asdict() for name, spread in row.spreads.items()}
 
 
 def _listed(seeds: Sequence[int]) -> str:

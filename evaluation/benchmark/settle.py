@@ -1,3 +1,4 @@
+# ruff: noqa: RUF012 (pydantic copies what is a default)
 """The falsification test of Immuno-VLM (arXiv 2605.30745), on scores: do antibodies keep sealed outliers out, and is it
 these antibodies that do it?
 
@@ -36,10 +37,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from evaluation.benchmark.fields import Interval, Number, Part, Share, Text
 from evaluation.bootstrap import REPLICATES, Estimate, MethodScores, Replicates, resample
 from immuno_core.errors import SetupError
 
@@ -66,25 +68,54 @@ class _Criterion:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Accuracy:
+class _Cost(NamedTuple):
     """A share of the known images that is not to suffer, and its paired difference, bank minus none."""
 
     bank: float
     none: float
     difference: Estimate
 
-    @property
-    def non_inferior(self) -> bool:
-        return self.difference.low > -MARGIN
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "bank": self.bank,
-            "none": self.none,
-            "difference": _as_json(self.difference),
-            "non_inferior": self.non_inferior,
-        }
+class Estimated(Part):
+    """A share, or a difference of shares, with its 95 % interval."""
+
+    value: Number = None
+    interval: Interval = None
+
+
+class Accuracy(Part):
+    """A share of the known images with the bank and without, and whether the bank costs no more than the margin."""
+
+    bank: Share = None
+    none: Share = None
+    difference: Estimated = Estimated()
+    """Paired: the bank minus none."""
+    non_inferior: bool | None = None
+
+
+class Verdict(Part):
+    """The verdict on the antibodies; `status` is None where it was not asked for.
+
+    Everything is by arm (`immuno_core.config.methods.Arm`). `bank_minus` is paired: negative = the bank accepts fewer
+    outliers.
+    """
+
+    status: Status | None = None
+    reasons: tuple[str, ...] = ()
+    method: Text = ""
+    margin: Number = None
+    sets: tuple[str, ...] = ()
+    acceptance: dict[str, Estimated] = {}
+    bank_minus: dict[str, Estimated] = {}
+    """The reference of the arm minus the arm."""
+    per_set: dict[str, dict[str, Share]] = {}
+    id_accuracy: Accuracy | None = None
+    accepted_and_right: Accuracy | None = None
+    """The same for the known images that the deployed threshold accepts and that are rightly classified."""
+    references: dict[str, Text] = {}
+    """What an arm was compared with, where that is not the bank itself."""
+    left_out: dict[str, Text] = {}
+    """Why an arm was not measured."""
 
 
 def settle(
@@ -95,15 +126,12 @@ def settle(
     thresholds: Mapping[str, float] | None = None,
     left_out: Mapping[str, str] | None = None,
     replicates: int = REPLICATES,
-) -> dict[str, Any]:
-    """Return the verdict on a method, as it stands in results.json: plain JSON values, shares in [0, 1].
+) -> Verdict:
+    """Return the verdict on a method, in shares in [0, 1].
 
     `arms` are the scores by arm, "bank" and "none" among them; every other one is a control, but for `bank_guarded`.
     `thresholds` are those deployed, by arm (those of bank and none are looked at); `left_out` says of an arm why it was
     not measured. The same arguments give the same verdict.
-
-    `bank_minus` is the reference of the arm minus the arm, `references` names the reference where it is not the bank,
-    and `accepted_and_right`, where there are thresholds, is made like `id_accuracy`.
 
     Raises SetupError where bank or none is missing, for arms that were not measured on the same images, for scores that
     evaluation.metrics refuses, and for thresholds that are NaN or of only one of the two.
@@ -135,22 +163,27 @@ def settle(
     ]
     too_few = _too_few(arms[BANK])
     status = _status(criteria) if not too_few else "undecided"
-    return {
-        "status": status,
-        "reasons": [*too_few, *_sentences(criteria, status)],
-        "method": method,
-        "margin": MARGIN,
-        "sets": list(found.sets),
-        "acceptance": {arm: _as_json(one) for arm, one in acceptance.items()},
-        "bank_minus": {arm: _as_json(one) for arm, one in minus.items()},
-        "per_set": {
+    return Verdict(
+        status=status,
+        reasons=(*too_few, *_sentences(criteria, status)),
+        method=method,
+        margin=MARGIN,
+        sets=found.sets,
+        acceptance={arm: _estimated(estimate) for arm, estimate in acceptance.items()},
+        bank_minus={arm: _estimated(estimate) for arm, estimate in minus.items()},
+        per_set={
             name: {arm: float(found.points["fpr95_id"][a, s]) for a, arm in enumerate(found.methods)}
             for s, name in enumerate(found.sets)
         },
-        **{what: accuracy.as_json() for what, accuracy in accuracies.items()},
-        "references": references,
-        "left_out": reasons_left_out,
-    }
+        **{
+            what: Accuracy(
+                bank=bank, none=none, difference=_estimated(difference), non_inferior=_is_not_inferior(difference)
+            )
+            for what, (bank, none, difference) in accuracies.items()
+        },
+        references=references,
+        left_out=reasons_left_out,
+    )
 
 
 def _same_scores(a: MethodScores, b: MethodScores) -> bool:
@@ -162,9 +195,9 @@ def _same_scores(a: MethodScores, b: MethodScores) -> bool:
     )
 
 
-def _accuracy(found: Replicates) -> _Accuracy:
+def _accuracy(found: Replicates) -> _Cost:
     bank, none = (_tidy(found.mean("id_accuracy", arm)) for arm in (BANK, NONE))
-    return _Accuracy(bank.value, none.value, _tidy(found.paired_difference("id_accuracy", BANK, NONE)))
+    return _Cost(bank.value, none.value, _tidy(found.paired_difference("id_accuracy", BANK, NONE)))
 
 
 def _only_accepted(scores: MethodScores, thresholds: Mapping[str, float], arm: str) -> MethodScores:
@@ -192,13 +225,17 @@ def _fewer(arm: str, minus: Estimate, bank: Estimate, other: Estimate) -> _Crite
     )
 
 
-def _not_inferior(what: str, accuracy: _Accuracy) -> _Criterion:
+def _is_not_inferior(difference: Estimate) -> bool:
+    return difference.low > -MARGIN
+
+
+def _not_inferior(what: str, accuracy: _Cost) -> _Criterion:
     """The bank costs no more than the margin."""
     share = {
         "id_accuracy": "ID accuracy",
         "accepted_and_right": "The share of known images accepted and rightly classified",
     }[what]
-    holds = True if accuracy.non_inferior else False if accuracy.difference.high < -MARGIN else None
+    holds = True if _is_not_inferior(accuracy.difference) else False if accuracy.difference.high < -MARGIN else None
     finding = {True: "is not inferior", False: "is inferior", None: "is not shown to be non-inferior"}[holds]
     return _Criterion(
         holds,
@@ -234,8 +271,8 @@ def _tidy(estimate: Estimate) -> Estimate:
     return Estimate(*(round(value, _DECIMALS) + 0.0 for value in estimate))
 
 
-def _as_json(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "interval": [estimate.low, estimate.high]}
+def _estimated(estimate: Estimate) -> Estimated:
+    return Estimated(value=estimate.value, interval=(estimate.low, estimate.high))
 
 
 def _percent(share: float) -> str:

@@ -40,7 +40,8 @@ class Dropped:
     count: int
     first: str
     of_set: str
-    how: How
+    how: str
+    """One of `How`, or of a later version's."""
 
 
 class Disjoint(NamedTuple):

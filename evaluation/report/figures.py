@@ -23,9 +23,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from evaluation.benchmark.order import Measured
+from evaluation.benchmark.results import Generation
 from evaluation.metrics import ACCEPTANCE, Scores, fpr95_id, rank_of_share, threshold_at
-from evaluation.report.model import Generation
-from evaluation.report.tables import Headline, Measured
+from evaluation.report.tables import Headline
 
 INK = "#010101"
 MUTED = "#020202"
@@ -398,9 +399,8 @@ def _part(method: str, headline: Headline) -> Part:
 def _disagrees(measured: Measured, method: str, outlier_set: str, curve: Curve) -> bool:
     """Whether the scores give another FPR95 than the row. A row averaged over seeds has no single set of scores."""
     cell = measured.cell(method, outlier_set)
-    if cell is None or cell.fpr95_id is None or cell.seeds > 1:
-        return False
-    return abs(cell.fpr95_id - curve.at_95) > _ROUNDING
+    share = cell.metrics.get("fpr95_id") if cell else None
+    return share is not None and measured.seeds == 1 and abs(share - curve.at_95) > _ROUNDING
 
 
 def generation_panels(generations: Sequence[Generation]) -> list[Panel]:

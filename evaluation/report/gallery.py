@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.report.model import GalleryItem
+from evaluation.benchmark.gallery import GalleryItem
 from immuno_core.images import open_on_white
 
 MOST_PER_GROUP = 24

@@ -14,13 +14,15 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from evaluation.benchmark.results import Generation, ListedAntibody, Results
+from evaluation.metrics import METRICS
 from evaluation.report.figures import generation_panels, mean_fpr95, read_scores, score_panels
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
-from evaluation.report.model import Antibody, Generation, Results, Skipped, read_results
-from evaluation.report.tables import Measured, build_table, chosen_by, leak_lines, method_table, seed_table, summarise
+from evaluation.report.tables import build_table, measured_of, method_table, summarise
 from evaluation.report.verdict import ARM_TITLES, verdict_view
 from immuno_core.errors import SetupError
 from immuno_core.files import write_atomically
+from immuno_core.records import FailedImage
 
 REPORT_FILE = "report.html"
 MOST_ANTIBODIES = 400
@@ -39,7 +41,7 @@ def render_report(folder: Path) -> Path:
     The file appears whole or not at all. Missing pictures or scores leave a note on the page. Raises SetupError where
     results.json is missing, is not JSON or has another shape, and where the page cannot be written.
     """
-    html = _render(read_results(folder), folder)
+    html = _render(Results.read(folder), folder)
     target = folder / REPORT_FILE
     try:
         # File names may hold bytes that are no text; what UTF-8 cannot carry becomes a question mark.
@@ -50,7 +52,7 @@ def render_report(folder: Path) -> Path:
 
 
 def _render(results: Results, folder: Path) -> str:
-    measured = Measured(results)
+    measured = measured_of(results)
     headline = summarise(results, measured)
     scores = read_scores(folder)
     generations = results.session.generations if results.session else ()
@@ -64,12 +66,13 @@ def _render(results: Results, folder: Path) -> str:
             headline=headline,
             table=build_table(measured, results.published),
             methods=method_table(measured),
-            seeds=seed_table(results.seeds_summary),
+            metrics=METRICS,
+            seeds=results.seeds_summary,
             verdict=verdict_view(results.verdict),
             arm_titles=ARM_TITLES,
-            leaks=leak_lines(results.rows),
+            leaks=[row for row in results.rows if row.extra.get("without_leaks")],
             most_leaks=MOST_LEAKS,
-            chosen=chosen_by(results.rows),
+            chosen={row.method: row.extra["chosen"] for row in results.rows if row.extra.get("chosen")},
             scores_problem=scores.problem,
             panels=score_panels(measured, headline, scores),
             generation_panels=generation_panels(generations),
@@ -116,13 +119,13 @@ def _generations(generations: Sequence[Generation]) -> list[GenerationView]:
     return [GenerationView(g, mean_fpr95(g), first.setdefault(g.guideline, g.number)) for g in generations]
 
 
-def _by_gain(antibodies: Sequence[Antibody]) -> list[Antibody]:
+def _by_gain(antibodies: Sequence[ListedAntibody]) -> list[ListedAntibody]:
     """The antibodies that gain most first; unmeasured ones last."""
     return sorted(antibodies, key=lambda a: (a.gain is None, -(a.gain or 0.0), a.text))
 
 
-def _by_set(skipped: Sequence[Skipped]) -> dict[str, list[Skipped]]:
-    groups: dict[str, list[Skipped]] = {}
+def _by_set(skipped: Sequence[FailedImage]) -> dict[str, list[FailedImage]]:
+    groups: dict[str, list[FailedImage]] = {}
     for image in skipped:
         groups.setdefault(image.set_name, []).append(image)
     return groups

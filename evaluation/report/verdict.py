@@ -13,7 +13,7 @@ from typing import Final, Literal
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.report.model import Estimate, IdAccuracy, Verdict
+from evaluation.benchmark.settle import MARGIN, Accuracy, Estimated, Verdict
 
 Finding = Literal["fewer", "more", "unclear"]
 ARM_TITLES: Final = {
@@ -26,7 +26,6 @@ ARM_TITLES: Final = {
     "neglabel": "words mined as NegLabel does",
     "csp": "words mined as CSP does",
 }
-_DEFAULT_MARGIN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,8 @@ class ForestLine:
     title: str
     reference: str | None
     """What stands in the bank's place in this comparison; None for the bank itself."""
-    acceptance: Estimate
-    difference: Estimate
+    acceptance: Estimated
+    difference: Estimated
     finding: Finding | None
     """None where the difference has no interval to judge it by."""
     strip: Markup
@@ -61,7 +60,7 @@ class AccuracyLine:
     """What the bank costs the known images."""
 
     title: str
-    accuracy: IdAccuracy
+    accuracy: Accuracy
     strip: Markup
 
 
@@ -70,7 +69,7 @@ class VerdictView:
     """Everything that the verdict's section shows."""
 
     verdict: Verdict
-    bank: Estimate
+    bank: Estimated
     lines: tuple[ForestLine, ...]
     axis: Markup
     margin: float
@@ -85,7 +84,7 @@ def verdict_view(verdict: Verdict) -> VerdictView | None:
     """Lay a verdict out; None where there is none."""
     if verdict.status is None:
         return None
-    margin = _DEFAULT_MARGIN if verdict.margin is None else verdict.margin
+    margin = MARGIN if verdict.margin is None else verdict.margin
     axis = _axis(list(verdict.bank_minus.values()), ())
     accuracies = {
         title: accuracy
@@ -93,17 +92,17 @@ def verdict_view(verdict: Verdict) -> VerdictView | None:
             ("ID accuracy", verdict.id_accuracy),
             ("accepted at the deployed threshold, and right", verdict.accepted_and_right),
         )
-        if accuracy.difference.value is not None
+        if accuracy is not None and accuracy.difference.value is not None
     }
     accuracy_axis = _axis([accuracy.difference for accuracy in accuracies.values()], (-2 * margin, margin))
     return VerdictView(
         verdict=verdict,
-        bank=verdict.acceptance.get("bank", Estimate()),
+        bank=verdict.acceptance.get("bank", Estimated()),
         lines=tuple(
             ForestLine(
                 title=ARM_TITLES.get(arm, arm),
                 reference=_reference(verdict, arm),
-                acceptance=verdict.acceptance.get(arm, Estimate()),
+                acceptance=verdict.acceptance.get(arm, Estimated()),
                 difference=estimate,
                 finding=_finding(estimate),
                 strip=_strip(axis, estimate, _finding(estimate)),
@@ -129,7 +128,7 @@ def _in_order(arms: Iterable[str]) -> tuple[str, ...]:
     return (*(arm for arm in ARM_TITLES if arm in found), *(arm for arm in found if arm not in ARM_TITLES))
 
 
-def _finding(estimate: Estimate) -> Finding | None:
+def _finding(estimate: Estimated) -> Finding | None:
     if estimate.interval is None:
         return None
     low, high = estimate.interval
@@ -141,14 +140,14 @@ def _reference(verdict: Verdict, arm: str) -> str | None:
     return None if reference is None else ARM_TITLES.get(reference, reference)
 
 
-def _accuracy_finding(accuracy: IdAccuracy) -> Finding:
+def _accuracy_finding(accuracy: Accuracy) -> Finding:
     """In the words of acceptance, whose colours it shares: "fewer" is good, "more" is bad."""
     if accuracy.non_inferior is None:
         return "unclear"
     return "fewer" if accuracy.non_inferior else "more"
 
 
-def _axis(estimates: Sequence[Estimate], also: Sequence[float]) -> Axis:
+def _axis(estimates: Sequence[Estimated], also: Sequence[float]) -> Axis:
     """A scale around zero, every value and interval, and whatever else has to be seen."""
     values = [0.0, *also]
     for estimate in estimates:
@@ -161,7 +160,7 @@ def _axis(estimates: Sequence[Estimate], also: Sequence[float]) -> Axis:
     return Axis(low, high, tuple(tick for tick in ticks if low <= tick <= high))
 
 
-def _strip(axis: Axis, estimate: Estimate, finding: Finding | None, *, margin: float | None = None) -> Markup:
+def _strip(axis: Axis, estimate: Estimated, finding: Finding | None, *, margin: float | None = None) -> Markup:
     """An estimate as a dot with its interval as a line, over the line of no difference (and the margin, dashed)."""
     parts = [_upright("zero", axis.place(0))]
     if margin is not None:

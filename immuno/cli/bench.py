@@ -64,21 +64,22 @@ def command(
             progress=progress,
         )
         if as_json:
-            print_json({**several.summary, "verdicts": several.verdicts})
+            verdicts = {seed: verdict.model_dump() for seed, verdict in several.verdicts.items()}
+            print_json({**several.summary.model_dump(), "verdicts": verdicts})
             return
         print_table(seeds_table(several.summary))
         for number, verdict in several.verdicts.items():
-            if verdict:
-                click.echo(f"verdict, seed {number}: {verdict['status']}")
+            if verdict.status:
+                click.echo(f"verdict, seed {number}: {verdict.status}")
         click.echo(f"summary: {several.path}", err=True)
         return
     chosen = with_overrides(chosen, seed=seed, session=session)
     with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
         outcome = bench(place, out=folder, to_settle=settle)
     if as_json:
-        print_json(outcome.results)
+        print_json(outcome.results.model_dump())
         return
-    print_bench(outcome.rows, outcome.results)
+    print_bench(outcome.results)
     click.echo(f"report: {outcome.report}", err=True)
 
 

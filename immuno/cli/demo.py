@@ -43,8 +43,8 @@ def command(seed: int, out: Path, ray_address: str | None, progress: str | None,
             print_table(generations_table(refined.generations))
         measured = bench(place, out=out)
     if as_json:
-        print_json(measured.results)
+        print_json(measured.results.model_dump())
         return
-    print_bench(measured.rows, measured.results)
+    print_bench(measured.results)
     click.echo(f"report:   {measured.report}")
     click.echo(f"database: immuno db antibodies {session} --db {out / 'immuno.db'}")

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from evaluation.benchmark.order import compared
-from evaluation.report.model import Results
-from evaluation.report.tables import Measured, summarise
+from evaluation.benchmark.order import Measured
+from evaluation.benchmark.published import Published
+from evaluation.benchmark.results import Results
+from evaluation.benchmark.seeds import Summary
+from evaluation.benchmark.settle import Verdict
+from evaluation.report.tables import measured_of, summarise
 from immuno.terminal.results import headline, print_table, results_table, seeds_table, verdict_lines
 from immuno_core.records import ResultRow
 from tests.rows import result_row
@@ -19,6 +22,11 @@ from tests.rows import result_row
 def row(method: str, ood: str, fpr95: float, **more: Any) -> ResultRow:
     shares = {"auroc": 0.9, "aupr_in": 0.9, "aupr_out": 0.9, "id_accuracy": 0.8}
     return result_row(method, ood, n_id=100, n_ood=100, fpr95_id=fpr95, **shares | more)
+
+
+def results_of(rows: list[ResultRow], **more: Any) -> Results:
+    before, after = Measured(rows).compared()
+    return Results(rows=tuple(rows), before=before, after=after, **more)
 
 
 def shown(table: RenderableType, width: int = 100) -> list[str]:
@@ -116,12 +124,14 @@ def test_the_deployed_threshold_is_shown_where_there_is_one() -> None:
 
 
 def test_published_figures_stand_under_ours_and_the_rest_at_the_end() -> None:
-    published = [
+    figures = [
         {"method": "MCM", "set": "sun", "fpr95_id": 0.3759, "fpr95_ood": None, "auroc": 0.9257, "source": "a"},
         {"method": "ANTS", "set": "sun", "fpr95_id": None, "fpr95_ood": 0.0543, "auroc": 0.9877, "source": "b"},
         {"method": "TANL", "set": "not measured", "fpr95_id": 0.1, "auroc": None, "source": "c"},
     ]
-    lines = shown(results_table([row("mcm", "sun", 0.4), row("max_logit", "sun", 0.5)], published))
+    lines = shown(
+        results_table([row("mcm", "sun", 0.4), row("max_logit", "sun", 0.5)], [Published(**f) for f in figures])
+    )
     detail = lines[lines.index("") :]
     kept = [line for line in detail if "/" in line and "FPR95" not in line]
     assert [line.split() for line in kept] == [
@@ -140,7 +150,7 @@ def test_nothing_to_show_is_no_error() -> None:
 
 def test_texts_are_never_markup(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = "[red]m[/red] [link=x]"
-    published = [{"method": hostile, "set": "[b]s", "fpr95_id": 0.1, "auroc": 0.5, "source": ""}]
+    published = [Published(method=hostile, set="[b]s", fpr95_id=0.1, auroc=0.5)]
     print_table(results_table([row("[bold]x[/bold]", "[b]s", 0.5), row(hostile + "y", "[b]s", 0.6)], published))
     out, err = capsys.readouterr()
     assert "[bold]x[/bold]" in out
@@ -160,7 +170,7 @@ def test_seeds_are_shown_as_mean_and_deviation_best_headline_mean_first() -> Non
     def of(method: str, ood: str, fpr95: float) -> dict[str, Any]:
         return {"method": method, "arm": "", "ood": ood, "fpr95_id": spread(fpr95, 0.01), "auroc": spread(0.9, 0.002)}
 
-    summary = {
+    summary: dict[str, Any] = {
         "seeds": [0, 1, 2],
         "rows": [
             *(of("worse", name, 0.5) for name in ("near", "contextual", "far")),
@@ -168,7 +178,7 @@ def test_seeds_are_shown_as_mean_and_deviation_best_headline_mean_first() -> Non
         ],
         "means": [of("worse", "", 0.5), of("better", "", 0.52)],
     }
-    lines = shown(seeds_table(summary))
+    lines = shown(seeds_table(Summary(**summary)))
     assert any("standard deviation over the seeds 0, 1, 2" in line for line in lines)
     assert lines.index(line_of(lines, "better")) < lines.index(line_of(lines, "worse"))
     cells = ["30.0", "52.0±1.0/90.0±0.2", "20.0±1.0/90.0±0.2", "40.0±1.0/90.0±0.2", "96.0±1.0/90.0±0.2"]
@@ -179,14 +189,14 @@ def test_seeds_are_shown_as_mean_and_deviation_best_headline_mean_first() -> Non
 
 def test_a_single_seed_and_what_was_not_measured_have_no_deviation() -> None:
     one = {"method": "m", "arm": "", "fpr95_id": spread(0.25, None), "auroc": None}
-    lines = shown(seeds_table({"seeds": [4], "rows": [{**one, "ood": "sun"}], "means": [one]}))
+    lines = shown(seeds_table(Summary.model_validate({"seeds": [4], "rows": [{**one, "ood": "sun"}], "means": [one]})))
     assert set(line_of(lines, "m ").split()[1:]) == {"25.0/–"}
 
 
 # The verdict
 
 
-def verdict(**changes: Any) -> dict[str, Any]:
+def verdict(**changes: Any) -> Verdict:
     whole: dict[str, Any] = {
         "status": "supported",
         "reasons": ["fewer outliers are accepted", "and [bold]more[/bold]"],
@@ -215,7 +225,7 @@ def verdict(**changes: Any) -> dict[str, Any]:
         "references": {"random_words": "bank_guarded"},
         "left_out": {"csp": "too few words"},
     }
-    return {**whole, **changes}
+    return Verdict(**{**whole, **changes})
 
 
 def test_the_verdict_says_what_why_and_by_how_much() -> None:
@@ -233,17 +243,17 @@ def test_the_verdict_says_what_why_and_by_how_much() -> None:
 
 
 def test_long_reasons_wrap_at_100_columns() -> None:
-    lines = verdict_lines({"status": "refuted", "reasons": ["word " * 60], "left_out": {"csp": "word " * 60}})
+    lines = verdict_lines(Verdict(status="refuted", reasons=("word " * 60,), left_out={"csp": "word " * 60}))
     assert max(map(len, lines)) <= 100
     assert " ".join(lines).split().count("word") == 119  # the last one is in brackets
 
 
 def test_without_a_verdict_there_are_no_lines() -> None:
-    assert verdict_lines({}) == []
+    assert verdict_lines(Verdict()) == []
 
 
 def test_a_verdict_with_only_a_status_is_one_line() -> None:
-    assert verdict_lines({"status": "undecided"}) == ["verdict: UNDECIDED"]
+    assert verdict_lines(Verdict(status="undecided")) == ["verdict: UNDECIDED"]
 
 
 def test_terminal_and_page_name_the_same_methods_and_sets() -> None:
@@ -259,16 +269,13 @@ def test_terminal_and_page_name_the_same_methods_and_sets() -> None:
         for method, by_set in shares.items()
         for name, share in by_set.items()
     ]
-    assert headline(rows, ["sun"]) == [
+    results = results_of(rows, unseen=("sun",))
+    assert headline(results) == [
         "FPR95, near: 58.1 % (mcm) -> 48.0 % (immuno_vlm), ratio 0.83",
         "FPR95, unseen: 60.0 % (knn) -> 30.0 % (immuno_vlm), ratio 0.50",
         "ID accuracy: 80.0 % -> 80.0 %",
     ]
-    before, after = compared(rows)
-    results = Results.model_validate(
-        {"rows": [each.as_dict() for each in rows], "before": before, "after": after, "unseen": ["sun"]}
-    )
-    page = summarise(results, Measured(results))
+    page = summarise(results, measured_of(results))
     assert (page.main.best_method, page.before, page.after) == ("mcm", "mcm", "immuno_vlm")
     assert page.unseen is not None
     assert (page.unseen.sets, page.unseen.best_method, page.unseen.best) == (("sun",), "knn", 0.6)
@@ -276,6 +283,6 @@ def test_terminal_and_page_name_the_same_methods_and_sets() -> None:
 
 def test_a_headline_is_not_said_twice_and_says_nothing_without_a_comparison() -> None:
     rows = [row("mcm", "sun", 0.5), row("ours", "sun", 0.2, antibodies=3)]
-    assert len(headline(rows, ["sun"])) == 2
-    assert headline(rows[:1], ["sun"]) == []
-    assert headline(rows[1:], None) == []
+    assert len(headline(results_of(rows, unseen=("sun",)))) == 2
+    assert headline(results_of(rows[:1], unseen=("sun",))) == []
+    assert headline(results_of(rows[1:])) == []

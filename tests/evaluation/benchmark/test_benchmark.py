@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from evaluation import metrics
 from evaluation.benchmark.arms import Arms
+from evaluation.benchmark.leakage import Leak
 from evaluation.benchmark.methods import (
     BenchmarkResult,
     check_methods,
@@ -21,8 +23,7 @@ from evaluation.benchmark.methods import (
     run_methods,
 )
 from evaluation.benchmark.presets import Planned
-from evaluation.benchmark.results import read_results, rows_of, write_results, write_scores
-from evaluation.report.model import Results as ReportedResults
+from evaluation.benchmark.results import Results, csv_columns, write_scores
 from evaluation.scores.registry import SCORES, make_score
 from evaluation.space import Feedback, Space
 from immuno_core.config.methods import Arm, MethodConfig
@@ -212,67 +213,75 @@ def test_what_cannot_be_measured_is_refused(changes: dict[str, Any], said: str) 
 # ---- the results folder
 
 
-def contents(**changes: Any) -> dict[str, Any]:
-    return {
-        "run_id": "r1",
-        "config_digest": "c1",
-        "encoder": {"model": "ViT-B-16"},
-        "versions": {"numpy": "2"},
-        "git_sha": None,
-        "rows": [row.as_dict() for row in measured().rows],
-        "verdict": {},
-        "skipped": [asdict(FailedImage("near", "é.png", "truncated"))],
-        "test_reads": [{"when": "2026-01-01T00:00:00+00:00", "run_id": "r1", "sets": ["id"], "reason": "benchmark"}],
-    } | changes
+def results(**changes: Any) -> Results:
+    return Results(
+        **{
+            "run_id": "r1",
+            "config_digest": "c1",
+            "encoder": {"model": "ViT-B-16"},
+            "versions": {"numpy": "2"},
+            "git_sha": None,
+            "rows": measured().rows,
+            "skipped": (FailedImage("near", "é.png", "truncated"),),
+            "leakage": (Leak("near", "a1", "a fox", "fox", "equal"),),
+            "test_reads": ({"when": "2026-01-01T00:00:00+00:00", "run_id": "r1", "sets": ["id"], "reason": "bench"},),
+            "a_key_of_a_later_version": {"kept": True},
+        }
+        | changes
+    )
 
 
 def test_results_are_written_as_promised_and_read_back(tmp_path: Path) -> None:
-    path = tmp_path / "out" / "results.json"
-    write_results(path, contents())
+    path = results().save(tmp_path / "out")
     raw = json.loads(path.read_text(encoding="utf-8"))
-    assert list(raw)[:7] == ["run_id", "config_digest", "encoder", "versions", "git_sha", "rows", "verdict"]
-    assert list(raw["rows"][0]) == list(measured().rows[0].as_dict())
-    assert read_results(path) == raw
-    assert json.loads(json.dumps([row.as_dict() for row in rows_of(raw)])) == raw["rows"]
-    assert all(isinstance(row.intervals["auroc"], tuple) for row in rows_of(raw))
+    assert set(raw) == {*Results.model_fields, "a_key_of_a_later_version"}
+    assert raw["rows"] == json.loads(json.dumps([row.as_dict() for row in measured().rows]))
+    assert raw["verdict"] == {}
     assert "é.png" in path.read_text(encoding="utf-8")
-    reported = ReportedResults.model_validate(raw)
-    assert len(reported.rows) == len(measured().rows)
-    assert reported.skipped[0].reason == "truncated"
+    read = Results.read(tmp_path / "out")
+    assert json.loads(json.dumps([row.as_dict() for row in read.rows])) == raw["rows"]
+    assert all(isinstance(row.intervals["auroc"], tuple) for row in read.rows)
+    assert read.skipped == (FailedImage("near", "é.png", "truncated"),)
+    assert read == Results.read(path)
+    again = Results.read(read.save(tmp_path / "again")).model_dump(mode="json")
+    assert again == read.model_dump(mode="json") == raw
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    "changes",
     [
-        ({"verdict": {"gain": float("nan")}}, "not JSON compliant"),
-        ({"extra": [float("inf")]}, "not JSON compliant"),
-        ({"git_sha": 7}, "git_sha"),
-        ({"rows": [{"method": "mcm"}]}, "rows.0.params"),
+        {"gallery": [{"image": "x.png", "score_before": float("nan")}]},
+        {"extra": [float("inf")]},
+        {"config": {"a": {1}}},
     ],
 )
-def test_results_that_break_the_promise_are_not_written(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    path = tmp_path / "results.json"
-    write_results(path, contents())
+def test_what_is_not_strict_json_is_not_written(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = results().save(tmp_path)
     before = path.read_bytes()
-    with pytest.raises(ImmunoError, match=f"was not written: .*{said}"):
-        write_results(path, contents(**changes))
+    with pytest.raises(ImmunoError, match=r"was not written: .*JSON"):
+        results(**changes).save(tmp_path)
     assert path.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 1
+    assert {file.name for file in tmp_path.iterdir()} == {"results.json", "results.csv"}
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [("{", "is not JSON"), ("[]", "is no results file"), ('{"run_id": "x"}', "no results file: config_digest")],
-)
-def test_a_file_that_is_no_results_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
-    path = tmp_path / "results.json"
-    with pytest.raises(SetupError, match=r"no results at .*immuno bench CONFIG --out"):
-        read_results(path)
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(SetupError, match=said):
-        read_results(path)
-    with pytest.raises(SetupError, match="cannot read"):
-        read_results(tmp_path)
+@pytest.mark.parametrize(("changes", "said"), [({"git_sha": 7}, "git_sha"), ({"rows": [{"ood": "near"}]}, "method")])
+def test_results_that_break_the_promise_cannot_be_made(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        results(**changes)
+
+
+def test_results_are_a_table_for_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = measured().rows
+    try:
+        table = results().to_pandas()
+        assert tuple(table.columns) == csv_columns()
+        assert list(table["auroc"]) == [row.metrics["auroc"] for row in rows]
+        assert list(table["fpr95_id_low"]) == [row.intervals["fpr95_id"][0] for row in rows]
+    except SetupError:
+        pass  # pandas is optional
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(SetupError, match="pip install pandas"):
+        results().to_pandas()
 
 
 def test_scores_are_stored_by_method_and_set(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_a_leak_says_which_antibody_names_which_class_of_which_set() -> None:
         Leak("far", "a1", "a whale", "whale", "equal"),
         Leak("far", "a2", "a big tent", "Tent", "nearly equal"),
     )
-    assert found[0].as_dict() == {
+    assert asdict(found[0]) == {
         "set": "near", "antibody": "a1", "text": "a whale", "outlier_class": "whale", "how": "equal",
     }  # fmt: skip
 
@@ -147,7 +148,7 @@ def test_on_the_mini_world_it_finds_who_names_look_alikes_fillers_and_classes_ou
         seen, unseen = LOOK_ALIKES[known]
         texts = [f"a photo of a {seen}.", f"a big {unseen}", f"a photo of a {known} on {UNSEEN_CONTEXTS[0]}."]
         found = leaks(bank(*texts, f"a toy {seen}", f"a {known} made of wood", guards=known), sets)
-        assert [(leak.outlier_set, leak.antibody, leak.outlier_class, leak.how) for leak in found] == [
+        assert [(leak.set, leak.antibody, leak.outlier_class, leak.how) for leak in found] == [
             ("near", "a0", seen, "equal"),
             ("near_unseen", "a1", unseen, "nearly equal"),
             *[

@@ -29,9 +29,12 @@ def test_every_score_is_in_the_preset_scores() -> None:
     assert {one.method.name for one in expand(ALL[:1])} == set(SCORES)
 
 
-def test_the_main_method_is_the_first_that_uses_the_bank() -> None:
+def test_the_main_method_is_ours_else_the_first_that_uses_the_bank() -> None:
     mcm, s_dis = MethodConfig(name="mcm"), MethodConfig(name="s_dis", label="S", lambda_inf=0.5)
     assert main_method([mcm, s_dis]) is s_dis
+    ours = MethodConfig(name="immuno_vlm", label="ours")
+    assert main_method([mcm, s_dis, ours]) is ours
+    assert main_method([s_dis, ours, MethodConfig(name="immuno_vlm")]).label is None
     assert main_method([mcm]).name == "immuno_vlm"
     assert main_method([MethodConfig(name="s_dis", arm="noise"), MethodConfig(name="neglabel")]).name == "immuno_vlm"
 

@@ -16,16 +16,16 @@ PRESETS = sorted(Path("configs").glob("imagenet1k-*.toml"))
 
 def test_the_figures_are_shares_under_the_fpr95_that_they_are() -> None:
     rows = published(read_config(Path("configs/imagenet1k-vitb16.toml")))
-    by_name = {(row["method"], row["set"]): row for row in rows}
+    by_name = {(row.method, row.set): row for row in rows}
     mcm = by_name["MCM", "inaturalist"]
-    assert (mcm["fpr95_id"], mcm["fpr95_ood"], mcm["auroc"]) == (0.3091, None, 0.9461)
+    assert (mcm.fpr95_id, mcm.fpr95_ood, mcm.auroc) == (0.3091, None, 0.9461)
     adaneg = by_name["AdaNeg", "textures"]
-    assert (adaneg["fpr95_id"], adaneg["fpr95_ood"], adaneg["auroc"]) == (None, 0.267, 0.9556)
-    assert by_name["CSP", "sun"]["auroc"] is None
-    assert by_name["NegLabel (near sets)", "ssb_hard"]["auroc"] == 0.686
-    assert by_name["Immuno-VLM", "imagenet_o"]["fpr95_id"] is None
-    assert all(row["source"] for row in rows)
-    assert all(value is None or 0 < value < 1 for row in rows for value in (row["fpr95_id"], row["auroc"]))
+    assert (adaneg.fpr95_id, adaneg.fpr95_ood, adaneg.auroc) == (None, 0.267, 0.9556)
+    assert by_name["CSP", "sun"].auroc is None
+    assert by_name["NegLabel (near sets)", "ssb_hard"].auroc == 0.686
+    assert by_name["Immuno-VLM", "imagenet_o"].fpr95_id is None
+    assert all(row.source for row in rows)
+    assert all(value is None or 0 < value < 1 for row in rows for value in (row.fpr95_id, row.auroc))
 
 
 def test_the_means_are_those_that_the_papers_print() -> None:
@@ -47,10 +47,10 @@ def changed(**changes: object) -> RunConfig:
 
 
 def test_sets_go_by_name_and_others_have_no_figures() -> None:
-    assert {row["set"] for row in published(changed())} == {"SSB-hard", "DTD"}
-    assert published(changed(encoder={"model": "ViT-B-32", "pretrained": "openai"})) == []
-    assert published(changed(classes={"names": "classes.txt"})) == []
-    assert published(changed(data={"id": {"path": "x"}, "ood": [{"name": "mine", "path": "x"}]})) == []
+    assert {row.set for row in published(changed())} == {"SSB-hard", "DTD"}
+    assert published(changed(encoder={"model": "ViT-B-32", "pretrained": "openai"})) == ()
+    assert published(changed(classes={"names": "classes.txt"})) == ()
+    assert published(changed(data={"id": {"path": "x"}, "ood": [{"name": "mine", "path": "x"}]})) == ()
 
 
 # ---- the configurations that they stand beside

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.benchmark.results import csv_columns, read_results, rows_of, write_csv, write_results
+from evaluation.benchmark.results import Results, csv_columns, write_csv
 from evaluation.metrics import METRICS
 from immuno_core.errors import ImmunoError
 from tests.rows import result_row
@@ -77,7 +77,7 @@ def test_what_is_not_json_leaves_the_old_file_alone(tmp_path: Path, value: objec
 
 
 def test_rows_of_a_results_file_are_as_they_were(tmp_path: Path) -> None:
-    empty = {"config_digest": "", "encoder": {}, "versions": {}, "git_sha": None, "verdict": {}}
-    path = tmp_path / "results.json"
-    write_results(path, {"run_id": "r", **empty, "rows": [ROW.as_dict(), replace(ROW, ood="far").as_dict()]})
-    assert rows_of(read_results(path)) == (ROW, replace(ROW, ood="far"))
+    rows = (ROW, replace(ROW, ood="far"))
+    Results(run_id="r", rows=rows).save(tmp_path)
+    assert Results.read(tmp_path).rows == rows
+    assert [line["ood"] for line in lines(tmp_path / "results.csv")] == ["near", "far"]

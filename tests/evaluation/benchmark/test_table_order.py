@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 
 from evaluation.benchmark.order import (
     GROUP_TITLES,
-    best_without_antibodies,
-    compared,
+    Measured,
     group_of,
     headline_sets,
     same_name,
     unseen_of,
     unseen_sets,
 )
+from immuno_core.records import ResultRow
+from tests.rows import changed, result_row
 
 
 def test_the_mean_is_over_near_and_contextual_where_they_are_else_over_all_sets() -> None:
@@ -51,23 +52,15 @@ def test_names_are_the_same_but_for_case_and_punctuation() -> None:
     assert not same_name("---", "///")
 
 
-class Row(NamedTuple):
-    """A row as these functions see it."""
-
-    method: str
-    fpr95_id: float | None
-    arm: str = ""
-    antibodies: int = 0
-    score: str = ""
-    ood: str = "near"
-
-    @property
-    def metrics(self) -> dict[str, float | None]:
-        return {"fpr95_id": self.fpr95_id}
+def row(
+    method: str, fpr95: float | None, arm: str = "", antibodies: int = 0, score: str = "", **more: Any
+) -> ResultRow:
+    own = {"extra": {"score": score}} if score else {}
+    return result_row(method, fpr95_id=fpr95, arm=arm, antibodies=antibodies, **own | more)
 
 
-MCM, EOE = Row("mcm", 0.581), Row("eoe", 0.565, "bank", 9)
-OURS = Row("immuno_vlm", 0.48, "bank", 9, "immuno_vlm")
+MCM, EOE = row("mcm", 0.581), row("eoe", 0.565, "bank", 9)
+OURS = row("immuno_vlm", 0.48, "bank", 9, "immuno_vlm")
 
 
 @pytest.mark.parametrize(
@@ -75,42 +68,52 @@ OURS = Row("immuno_vlm", 0.48, "bank", 9, "immuno_vlm")
     [
         ([MCM, EOE, OURS], ("mcm", "immuno_vlm")),
         # Where ours runs, it is shown, also when it is not the best.
-        ([MCM, EOE, OURS._replace(fpr95_id=0.9)], ("mcm", "immuno_vlm")),
+        ([MCM, EOE, changed(OURS, fpr95_id=0.9)], ("mcm", "immuno_vlm")),
         # Under a label of its own; ablations of it follow.
-        ([EOE, MCM, OURS._replace(method="ours"), OURS._replace(method="less", fpr95_id=0.4)], ("mcm", "ours")),
-        ([OURS._replace(method="first"), MCM, OURS], ("mcm", "immuno_vlm")),
+        ([EOE, MCM, changed(OURS, method="ours"), changed(OURS, method="less", fpr95_id=0.4)], ("mcm", "ours")),
+        ([changed(OURS, method="first"), MCM, OURS], ("mcm", "immuno_vlm")),
         # Else the best that uses the bank, not the first; the first of equals.
-        ([MCM, EOE, Row("paper", 0.5, "bank", 9), Row("later", 0.5, "bank", 9)], ("mcm", "paper")),
+        ([MCM, EOE, row("paper", 0.5, "bank", 9), row("later", 0.5, "bank", 9)], ("mcm", "paper")),
         # Ours without antibodies is a method without; with other antibodies it is neither.
-        ([MCM, OURS, OURS._replace(method="ours, none", arm="none", antibodies=0)], ("ours, none", "immuno_vlm")),
-        ([MCM, EOE, OURS._replace(method="noise", arm="noise", fpr95_id=0.1)], ("mcm", "eoe")),
-        ([Row("csp", 0.1, "csp", 40), MCM, Row("knn", 0.581), OURS], ("mcm", "immuno_vlm")),
+        ([MCM, OURS, changed(OURS, method="ours, none", arm="none", antibodies=0)], ("ours, none", "immuno_vlm")),
+        ([MCM, EOE, changed(OURS, method="noise", arm="noise", fpr95_id=0.1)], ("mcm", "eoe")),
+        ([row("csp", 0.1, "csp", 40), MCM, row("knn", 0.581), OURS], ("mcm", "immuno_vlm")),
         # Nothing to compare with.
-        ([MCM, OURS._replace(antibodies=0, fpr95_id=0.7)], ("mcm", "mcm")),
+        ([MCM, changed(OURS, antibodies=0, fpr95_id=0.7)], ("mcm", "mcm")),
         ([OURS, EOE], ("immuno_vlm", "immuno_vlm")),
-        ([Row("csp", 0.2, "csp", 40), Row("neglabel", 0.1, "neglabel", 40)], ("neglabel", "neglabel")),
+        ([row("csp", 0.2, "csp", 40), row("neglabel", 0.1, "neglabel", 40)], ("neglabel", "neglabel")),
     ],
 )
-def test_the_headline_compares_the_best_without_antibodies_with_ours(rows: list[Row], found: tuple[str, str]) -> None:
-    assert compared(rows) == found
+def test_the_headline_compares_the_best_without_antibodies_with_ours(
+    rows: list[ResultRow], found: tuple[str, str]
+) -> None:
+    assert Measured(rows).compared() == found
+
+
+def test_the_headline_is_about_the_method_of_the_verdict_where_there_is_one() -> None:
+    measured = Measured([MCM, EOE, row("paper", 0.5, "bank", 9)])
+    assert measured.compared() == ("mcm", "paper")
+    assert measured.compared("eoe") == ("mcm", "eoe")
+    assert measured.compared("left out") == ("mcm", "paper")
 
 
 def test_the_best_is_by_the_mean_over_the_headline_sets_and_was_measured_on_all() -> None:
-    def on(method: str, **shares: float) -> list[Row]:
-        return [Row(method, share, ood=name) for name, share in shares.items()]
+    def on(method: str, **shares: float) -> list[ResultRow]:
+        return [row(method, share, ood=name) for name, share in shares.items()]
 
     rows = [
         *on("far only", near=0.5, contextual=0.5, far=0.0),
         *on("best", near=0.1, contextual=0.7, far=0.9),
         *on("half measured", near=0.1),
-        Row("undefined", None),
+        row("undefined", None),
     ]
-    assert compared(rows) == ("best", "best")
-    assert best_without_antibodies(rows, ("far",)) == "far only"
-    assert best_without_antibodies(rows, ("near",)) == "best"
-    assert best_without_antibodies([EOE], ("near",)) is None
+    measured = Measured(rows)
+    assert measured.compared() == ("best", "best")
+    assert measured.best_without_antibodies(("far",)) == "far only"
+    assert measured.best_without_antibodies(("near",)) == "best"
+    assert Measured([EOE]).best_without_antibodies(("near",)) is None
     # Several seeds count as one.
-    assert best_without_antibodies([Row("a", 0.1), Row("a", 0.9), Row("b", 0.4)], ("near",)) == "b"
+    assert Measured([row("a", 0.1), row("a", 0.9), row("b", 0.4)]).best_without_antibodies(("near",)) == "b"
 
 
 def test_sets_are_unseen_that_share_no_class_and_no_name_with_the_feedback() -> None:

@@ -6,11 +6,11 @@ import io
 from pathlib import Path
 
 import pytest
+from evaluation.report.model import GalleryItem
 from PIL import Image
 
 from evaluation.data.sources import read_images
 from evaluation.report.gallery import build_gallery
-from evaluation.report.model import GalleryItem
 from immuno_core.config.run import SourceConfig
 from immuno_core.errors import SetupError
 from immuno_core.images import containing_file, open_image, tar_member

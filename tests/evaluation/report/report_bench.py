@@ -88,7 +88,7 @@ def make_seeds(seeds: int = 3) -> dict[str, Any]:
         runs.append(
             [changed(row, fpr95_id=min(1.0, row.metrics["fpr95_id"] + by)) for row, by in zip(rows, shift, strict=True)]
         )
-    return summarise(runs).as_json()
+    return summarise(runs).model_dump(mode="json")
 
 
 def _row(label: str, arm: str, antibodies: int, fpr95: float, name: str, size: int) -> dict[str, Any]:

@@ -291,7 +291,7 @@ def make_hostile(value: Any) -> Any:
 
     def spoil(node: Any, key: str) -> Any:
         if isinstance(node, dict):
-            return {k + HOSTILE if key in free else k: spoil(v, k) for k, v in node.items()}
+            return {k + HOSTILE if key in free and k not in {"mean", "sd"} else k: spoil(v, k) for k, v in node.items()}
         if isinstance(node, list):
             return [spoil(item, key) for item in node]
         return node + HOSTILE if isinstance(node, str) and key not in keep else node

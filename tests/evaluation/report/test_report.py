@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 from cluster.records import EmbeddingSummary
+from evaluation.benchmark.gallery import GalleryItem
+from evaluation.benchmark.order import Measured
+from evaluation.benchmark.results import Results
 from evaluation.report import render_report
 from evaluation.report.figures import histogram, roc_curve
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
-from evaluation.report.model import GalleryItem, Results
-from evaluation.report.tables import Measured, build_table
+from evaluation.report.tables import build_table, measured_of
 
 from .report_folder import AFTER, BEFORE, METHODS, SETS, make_results, make_scores
 from .report_folder import write_folder as write
@@ -29,7 +31,7 @@ def row(method: str, ood: str, fpr95: float, *, antibodies: int = 0, **more: Any
 
 
 def measured(*results_rows: dict[str, Any], **keys: Any) -> Measured:
-    return Measured(Results.model_validate({"rows": list(results_rows), **keys}))
+    return measured_of(Results.model_validate({"rows": list(results_rows), **keys}))
 
 
 # The header
@@ -140,7 +142,7 @@ def test_best_of_a_column_is_marked_and_equal_printed_values_are_equally_best() 
             row("c", "near", 0.3, auroc=0.95, antibodies=2, id_accuracy=0.95),
         )
     )
-    lines = {line.method: line for group in table.groups for line in group.lines}
+    lines = table.lines
     assert [name for name, line in lines.items() if line.entries[0].best_fpr95] == ["b", "a"]
     assert [name for name, line in lines.items() if line.entries[0].best_auroc] == ["c", "b"]
     assert [name for name, line in lines.items() if line.best_id_accuracy] == ["c"]
@@ -148,7 +150,7 @@ def test_best_of_a_column_is_marked_and_equal_printed_values_are_equally_best() 
 
 def test_worst_is_the_highest_fpr95_and_the_lowest_auroc() -> None:
     table = build_table(measured(row("a", "near", 0.2, auroc=0.7), row("a", "far", 0.6, auroc=0.8)))
-    worst = table.groups[0].lines[0].entries[-1]
+    worst = table.lines["a"].entries[-1]
     assert table.columns[-1].kind == "worst"
     assert (worst.fpr95, worst.auroc) == (0.6, 0.7)
 

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from evaluation.benchmark.order import Measured
+from evaluation.benchmark.results import Results
+from evaluation.benchmark.seeds import Summary
+from evaluation.benchmark.settle import Verdict
+from evaluation.metrics import METRICS
 from evaluation.report import render_report
-from evaluation.report.model import Results, Verdict
-from evaluation.report.tables import Measured, build_table, method_table, seed_table
+from evaluation.report.tables import build_table, measured_of, method_table
 from evaluation.report.verdict import verdict_view
 from immuno_core.errors import SetupError
 
@@ -44,7 +48,7 @@ def render(results: dict[str, Any], tmp_path: Path) -> Callable[..., Page]:
 
 
 def measured(results: dict[str, Any]) -> Measured:
-    return Measured(Results.model_validate(results))
+    return measured_of(Results.model_validate(results))
 
 
 def row(results: dict[str, Any], method: str, ood: str) -> dict[str, Any]:
@@ -142,9 +146,9 @@ def test_cost_in_accuracy_is_drawn_against_its_margin() -> None:
 
 def test_methods_are_grouped_by_arm_and_sorted_by_mean_fpr95(results: dict[str, Any]) -> None:
     numbers = measured(results)
-    groups = build_table(numbers).groups
+    groups, lines = numbers.groups(), build_table(numbers).lines
     assert [group.title for group in groups] == ["With the bank", "Without antibodies", "With mined words", "Controls"]
-    arms = {group.name: {line.arm for line in group.lines} for group in groups}
+    arms = {group.name: {lines[method].arm for method in group.methods} for group in groups}
     assert arms == {
         "bank": {"bank"},
         "none": {"", "none"},
@@ -152,21 +156,20 @@ def test_methods_are_grouped_by_arm_and_sorted_by_mean_fpr95(results: dict[str, 
         "controls": {"noise", "random_words", "shuffled"},
     }
     for group in groups:
-        means = [numbers.fpr95(line.method, numbers.headline_sets) for line in group.lines]
+        means = [numbers.over(method, "fpr95_id") or 0.0 for method in group.methods]
         assert means == sorted(means)
-    assert sum(len(group.lines) for group in groups) == 40
+    assert len(lines) == 40
 
 
 def test_methods_without_a_mean_stand_last(results: dict[str, Any]) -> None:
     rows = [r for r in results["rows"] if (r["method"], r["ood"]) != (CLAIMANT, "near")]
-    groups = build_table(measured({**results, "rows": rows})).groups
-    assert groups[0].lines[-1].method == CLAIMANT
+    assert measured({**results, "rows": rows}).groups()[0].methods[-1] == CLAIMANT
 
 
 def test_intervals_stand_with_their_values_and_not_with_means(page: Page, results: dict[str, Any]) -> None:
     low, high = row(results, CLAIMANT, "near")["intervals"]["fpr95_id"]
     assert f"[{100 * low:.1f}, {100 * high:.1f}]" in page.words("results")
-    entries = build_table(measured(results)).groups[0].lines[0].entries
+    entries = build_table(measured(results)).lines[CLAIMANT].entries
     # mean, near, contextual, far, mean of unseen, near_unseen, contextual_unseen, worst
     assert [entry.interval is not None for entry in entries] == [False, True, True, True, False, True, True, False]
 
@@ -179,34 +182,19 @@ def test_rows_of_several_seeds_have_no_interval(results: dict[str, Any]) -> None
 
 def test_by_method_shows_both_fpr95s_oscr_h_score_and_the_deployed_threshold(results: dict[str, Any]) -> None:
     table = method_table(measured(results))
-    assert [c.title for c in table.columns] == [
-        "FPR95",
-        "FPR95, OOD",
-        "AUROC",
-        "AUPR in",
-        "AUPR out",
-        "OSCR",
-        "H-score",
-    ]
-    first = table.lines[0]
-    assert first.method == CLAIMANT
+    assert list(table.columns) == list(METRICS)
+    assert table.has_thresholds
+    assert next(iter(table.lines)) == CLAIMANT
     both = [row(results, CLAIMANT, name) for name in ("near", "contextual")]
-    for value, key in zip(
-        first.means, ("fpr95_id", "fpr95_ood", "auroc", "aupr_in", "aupr_out", "oscr", "h_score"), strict=True
-    ):
-        assert value == pytest.approx(sum(r[key] for r in both) / 2)
-    assert first.deployed is not None
-    assert first.deployed.threshold == 0.2377
-    assert first.deployed.acceptance == 0.944
-    assert first.deployed.accepted_accuracy == 0.971
-    assert first.deployed.rejection == pytest.approx(sum(r["rejection"] for r in both) / 2)
+    means = {name: pytest.approx(sum(r[name] for r in both) / 2) for name in METRICS}
+    assert table.lines[CLAIMANT] == means | {"threshold": 0.2377, "acceptance": 0.944, "accepted_accuracy": 0.971}
 
 
 def test_metrics_that_nothing_has_take_no_column(results: dict[str, Any]) -> None:
     gone = ("oscr", "h_score", "threshold", "acceptance", "rejection", "accepted_accuracy")
     rows = [{k: v for k, v in r.items() if k not in gone} for r in results["rows"]]
     table = method_table(measured({**results, "rows": rows}))
-    assert [c.title for c in table.columns][-1] == "AUPR out"
+    assert list(table.columns) == [name for name in METRICS if name not in gone]
     assert not table.has_thresholds
 
 
@@ -215,8 +203,8 @@ def test_metrics_that_nothing_has_take_no_column(results: dict[str, Any]) -> Non
 
 def test_published_figures_stand_under_the_method_of_their_name_with_their_source(results: dict[str, Any]) -> None:
     parsed = Results.model_validate(results)
-    table = build_table(Measured(parsed), parsed.published)
-    lines = {line.method: line for group in table.groups for line in group.lines}
+    table = build_table(measured_of(parsed), parsed.published)
+    lines = table.lines
     (quoted,) = lines["mcm"].published
     assert quoted.source == "Ming et al., NeurIPS 2022"
     assert [entry.fpr95 for entry in quoted.entries] == [None, 0.8943, None, 0.3091, None, None, None, None]
@@ -235,9 +223,9 @@ def test_published_figures_are_marked_and_never_change_what_is_best(page: Page, 
     assert "except where OOD stands before it" in words
     numbers = measured(results)
     plain, beside = build_table(numbers), build_table(numbers, Results.model_validate(results).published)
-    assert [line.entries for group in plain.groups for line in group.lines] == [
-        line.entries for group in beside.groups for line in group.lines
-    ]
+    assert {name: line.entries for name, line in plain.lines.items()} == {
+        name: line.entries for name, line in beside.lines.items()
+    }
 
 
 # Leakage, choices
@@ -288,15 +276,14 @@ def test_seeds_are_shown_as_mean_and_deviation_sorted_by_the_headline_mean(rende
     near = cells[CLAIMANT, "near"]["fpr95_id"]
     assert f"{100 * near['mean']:.1f} ±{100 * near['sd']:.1f}" in words
 
-    table = seed_table(Results.model_validate({"rows": [], "seeds_summary": summary}).seeds_summary)
-    assert table is not None
-    assert table.headline_sets == ("near", "contextual")
-    for _, lines in table.groups:
-        means = [line.headline for line in lines]
+    read = Summary.model_validate(summary)
+    assert read.headline_sets == ("near", "contextual")
+    for group in read.groups():
+        means = [read.headline(method) or 0.0 for method in group.methods]
         assert means == sorted(means)
-        for line in lines:
-            both = [cells[line.method, name]["fpr95_id"]["mean"] for name in ("near", "contextual")]
-            assert line.headline == pytest.approx(sum(both) / 2)
+        for method, mean in zip(group.methods, means, strict=True):
+            both = [cells[method, name]["fpr95_id"]["mean"] for name in ("near", "contextual")]
+            assert mean == pytest.approx(sum(both) / 2)
 
 
 def test_without_seeds_there_is_no_such_table(page: Page) -> None:
