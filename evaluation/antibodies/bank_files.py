@@ -23,25 +23,25 @@ def read_bank_file(path: Path) -> list[Antibody]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise SetupError(f"{path}: a bank is a .jsonl, an EOE .json or a .txt file, not '{path.suffix}'")
-    found = reader(path, read_text(path, "bank of antibodies", hint="put [antibodies] file right"))
-    if not found:
+    antibodies = reader(path, read_text(path, "bank of antibodies", hint="put [antibodies] file right"))
+    if not antibodies:
         raise SetupError(f"{path} holds no antibody; leave out [antibodies] to measure without a bank")
-    return found
+    return antibodies
 
 
 def write_bank_jsonl(path: Path, antibodies: Iterable[Antibody]) -> None:
     """Write antibodies as .jsonl; the file appears whole or not at all, with its folder where that is missing."""
     lines = []
-    for one in antibodies:
-        entry = {"text": one.text, "kind": one.kind, "guards": one.guards}
-        if one.rationale:
-            entry["rationale"] = one.rationale
+    for antibody in antibodies:
+        entry = {"text": antibody.text, "kind": antibody.kind, "guards": antibody.guards}
+        if antibody.rationale:
+            entry["rationale"] = antibody.rationale
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
     write_atomically(path, "".join(lines))
 
 
 def _read_jsonl(path: Path, content: str) -> list[Antibody]:
-    found = []
+    antibodies = []
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
@@ -52,8 +52,8 @@ def _read_jsonl(path: Path, content: str) -> list[Antibody]:
             raise SetupError(f"{where}: not JSON ({error})") from None
         if not isinstance(entry, dict):
             raise SetupError(f"{where}: not an object with text, kind and guards")
-        found.append(_from_entry(entry, where))
-    return found
+        antibodies.append(_from_entry(entry, where))
+    return antibodies
 
 
 def _from_entry(entry: dict[str, Any], where: str) -> Antibody:
@@ -82,13 +82,13 @@ def _read_eoe(path: Path, content: str) -> list[Antibody]:
         raise SetupError(f"{path}: not JSON ({error})") from None
     if not isinstance(classes, dict):
         raise SetupError(f"{path}: not an object {{class: [text, ...]}}, as EOE writes it")
-    found = []
+    antibodies = []
     for name, texts in classes.items():
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise SetupError(f"{path}: the value of '{name}' is not a list of texts")
         where = f"{path}, class '{name}'"
-        found += [Antibody(_checked(text, where), "look_alike", guards=name) for text in texts]
-    return found
+        antibodies += [Antibody(_checked(text, where), "look_alike", guards=name) for text in texts]
+    return antibodies
 
 
 def _read_lines(path: Path, content: str) -> list[Antibody]:

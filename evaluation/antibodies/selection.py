@@ -86,14 +86,16 @@ def screen(
             f"{len(proposals)} proposals with {len(vectors)} vectors, {len(classes)} classes with {len(mu)} prototypes"
         )
     names = ClassNames(classes, synonyms)
-    guarded = guarded_classes([one.guards for one in proposals], classes)
+    guarded = guarded_classes([proposal.guards for proposal in proposals], classes)
     cosines = _cosines(vectors, mu, guarded)
-    reasons = [_invalid(one, guards, names) for one, guards in zip(proposals, guarded, strict=True)]
+    reasons = [_invalid(proposal, guards, names) for proposal, guards in zip(proposals, guarded, strict=True)]
     _mark_same_words(proposals, reasons, bank)
     _mark_same_embedding(proposals, vectors, reasons, bank, rules.near_duplicate)
     _mark_outside_band(proposals, cosines, guarded, reasons, rules)
-    measured = (replace(one, cosine=float(cosine)) for one, cosine in zip(proposals, cosines, strict=True))
-    return [one.turned_down(reason) if reason else one for one, reason in zip(measured, reasons, strict=True)]
+    measured = (replace(proposal, cosine=float(cosine)) for proposal, cosine in zip(proposals, cosines, strict=True))
+    return [
+        proposal.turned_down(reason) if reason else proposal for proposal, reason in zip(measured, reasons, strict=True)
+    ]
 
 
 _NO_CLASS, _UNKNOWN = -1, -2
@@ -103,7 +105,7 @@ _DUPLICATE_BLOCK = 1024
 def guarded_classes(guards: Sequence[str], classes: Sequence[str]) -> IntArray:
     """Return (P,) the row in `classes` of each class guarded: -1 for "", none in particular, -2 for an unknown one."""
     index = {name: k for k, name in enumerate(classes)} | {"": _NO_CLASS}
-    return np.array([index.get(one, _UNKNOWN) for one in guards], dtype=np.int64)
+    return np.array([index.get(name, _UNKNOWN) for name in guards], dtype=np.int64)
 
 
 def in_band(
@@ -135,8 +137,8 @@ def _cosines(vectors: FloatArray, mu: NDArray[np.floating], guarded: IntArray) -
 def _invalid(proposal: Antibody, guarded: int, names: ClassNames) -> str:
     """The first of the reasons 1 to 5, or ""."""
     text = proposal.text
-    said = words(text)
-    if not any(character.isalpha() for word in said for character in word):
+    text_words = words(text)
+    if not any(character.isalpha() for word in text_words for character in word):
         return "not text: it has no words"
     if len(text) > LONGEST_ANTIBODY:
         return f"too long: {len(text)} characters, at most {LONGEST_ANTIBODY}"
@@ -144,9 +146,9 @@ def _invalid(proposal: Antibody, guarded: int, names: ClassNames) -> str:
         return "not text: it has control or invisible characters"
     if guarded == _UNKNOWN:
         return f"unknown class: it guards '{proposal.guards}'"
-    if (known := names.named_only(said)) is not None:
+    if (known := names.named_only(text_words)) is not None:
         return f"names a known class: '{known}'"
-    if proposal.kind == "look_alike" and (known := names.kind_of(said)) is not None:
+    if proposal.kind == "look_alike" and (known := names.kind_of(text_words)) is not None:
         return f"sub-category: a kind of '{known}'"
     if (noun := proper_noun(text, names)) is not None:
         return f"proper noun: '{noun}'"
@@ -158,26 +160,26 @@ def _mark_same_words(proposals: Sequence[Antibody], reasons: list[str], bank: Ba
     for i, proposal in enumerate(proposals):
         if reasons[i]:
             continue
-        said = words(proposal.text)
-        if said in seen:
-            reasons[i] = f"duplicate: the words of '{seen[said]}'"
+        proposal_words = words(proposal.text)
+        if proposal_words in seen:
+            reasons[i] = f"duplicate: the words of '{seen[proposal_words]}'"
         else:
-            seen[said] = proposal.text
+            seen[proposal_words] = proposal.text
 
 
 def _mark_same_embedding(
     proposals: Sequence[Antibody], vectors: FloatArray, reasons: list[str], bank: Bank, limit: float
 ) -> None:
     """Compare each proposal that passed so far with the bank and with the earlier ones that were kept here."""
-    roles = np.array([_role(one.kind, one.guards) for one in proposals], dtype=object)
-    of_bank = np.array([_role(*one) for one in zip(bank.kinds, bank.guards, strict=True)], dtype=object)
+    roles = np.array([_role(proposal.kind, proposal.guards) for proposal in proposals], dtype=object)
+    of_bank = np.array([_role(*role) for role in zip(bank.kinds, bank.guards, strict=True)], dtype=object)
     for role in dict.fromkeys(roles):
         alike = np.flatnonzero(of_bank == role)
         candidates = np.array([i for i in np.flatnonzero(roles == role) if not reasons[i]], dtype=np.int64)
         kept = bank.vectors[alike].astype(np.float64)
         texts = [bank.texts[j] for j in alike]
-        for some in blocks(len(candidates), 1, most=_DUPLICATE_BLOCK):
-            rows = candidates[some]
+        for part in blocks(len(candidates), 1, most=_DUPLICATE_BLOCK):
+            rows = candidates[part]
             block = vectors[rows].astype(np.float64)
             before, within = block @ kept.T, block @ block.T
             kept_here: list[int] = []

@@ -89,22 +89,22 @@ _IRREGULAR = {
 def words(text: str) -> tuple[str, ...]:
     """Return the words of a text as the module describes; empty where it has none."""
     folded = unicodedata.normalize("NFKC", text).casefold().replace("'", "").replace("’", "")
-    found = " ".join(word for word in re.findall(r"[^\W_]+", folded) if word not in _ARTICLES)
-    return tuple(_PICTURE_AFTER.sub("", _PICTURE_BEFORE.sub("", found)).split())
+    plain = " ".join(word for word in re.findall(r"[^\W_]+", folded) if word not in _ARTICLES)
+    return tuple(_PICTURE_AFTER.sub("", _PICTURE_BEFORE.sub("", plain)).split())
 
 
 def singulars(word: str) -> frozenset[str]:
     """Return what a word may be the plural of, and the word itself."""
-    found = {word, _IRREGULAR.get(word, word)}
+    forms = {word, _IRREGULAR.get(word, word)}
     if word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        found.add(word[:-1])
+        forms.add(word[:-1])
         if word.endswith("ies"):
-            found.add(word[:-3] + "y")
+            forms.add(word[:-3] + "y")
         if word.endswith("ves"):
-            found.update((word[:-3] + "f", word[:-3] + "fe"))
+            forms.update((word[:-3] + "f", word[:-3] + "fe"))
         if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
-            found.add(word[:-2])
-    return frozenset(form for form in found if len(form) > 1 or form == word)
+            forms.add(word[:-2])
+    return frozenset(form for form in forms if len(form) > 1 or form == word)
 
 
 class ClassNames:

@@ -45,8 +45,8 @@ def check_sources(config: RunConfig) -> list[str]:
         except SetupError as error:
             problems.append(str(error))
     listed: list[tuple[_Named, ImageSet]] = []
-    for one in _sources(config.data):
-        problems += _check(one, config, classes, dim, listed)
+    for named in _sources(config.data):
+        problems += _check(named, config, classes, dim, listed)
     if config.data.overlap == "error":
         problems += _shared_files(listed)
     return list(dict.fromkeys(problems))
@@ -82,49 +82,51 @@ def _sources(data: DataConfig) -> Iterator[_Named]:
 
 
 def _check(
-    one: _Named,
+    named: _Named,
     config: RunConfig,
     classes: Sequence[str],
     dim: int | None,
     listed: list[tuple[_Named, ImageSet]],
 ) -> Iterator[str]:
     """Yield the problems of one source, and add what it lists to `listed`."""
-    source = one.source
+    source = named.source
     if source.builtin is not None:
         return
     try:
-        images = read_source(source, name=one.name, role=one.role, split=one.split, seed=config.seed, classes=classes)
+        images = read_source(
+            source, name=named.name, role=named.role, split=named.split, seed=config.seed, classes=classes
+        )
     except SetupError as error:
         yield str(error)
         return
-    listed.append((one, images))
-    found = len(images.samples)
-    if source.expected is not None and found != source.expected:
+    listed.append((named, images))
+    count = len(images.samples)
+    if source.expected is not None and count != source.expected:
         yield (
-            f"set '{one.name}': {found} images in {source.path or source.features}, expected {source.expected}; "
+            f"set '{named.name}': {count} images in {source.path or source.features}, expected {source.expected}; "
             "complete it, or correct `expected`"
         )
-    if one.role == "id" and classes:
+    if named.role == "id" and classes:
         labels = {sample.label for sample in images.samples}
         unknown = sorted(labels - set(classes))
         if unknown:
             yield (
-                f"set '{one.name}': {len(unknown)} of its {len(labels)} labels are not in the class list, "
+                f"set '{named.name}': {len(unknown)} of its {len(labels)} labels are not in the class list, "
                 f"'{unknown[0]}' among them{did_you_mean(unknown[0], classes)}"
             )
     if is_feature_set(images):
-        yield from _check_features(one, dim)
+        yield from _check_features(named, dim)
     elif config.encoder.kind == "precomputed":
-        yield f"set '{one.name}' has images, which an encoder of kind precomputed cannot embed; give features"
+        yield f"set '{named.name}' has images, which an encoder of kind precomputed cannot embed; give features"
 
 
-def _check_features(one: _Named, dim: int | None) -> Iterator[str]:
-    if one.source.features is None:
+def _check_features(named: _Named, dim: int | None) -> Iterator[str]:
+    if named.source.features is None:
         return
     try:
-        found = read_features(one.source.features).shape[1]
+        width = read_features(named.source.features).shape[1]
     except SetupError as error:
         yield str(error)
         return
-    if dim is not None and found != dim:
-        yield f"set '{one.name}': {one.source.features} has vectors of {found} dimensions, the texts have {dim}"
+    if dim is not None and width != dim:
+        yield f"set '{named.name}': {named.source.features} has vectors of {width} dimensions, the texts have {dim}"

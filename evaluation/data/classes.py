@@ -55,7 +55,7 @@ def read_synonyms(path: Path | None, classes: Sequence[str]) -> dict[str, tuple[
     """
     if path is None:
         return {}
-    found: dict[str, tuple[str, ...]] = {}
+    synonyms_of: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(read_text(path, "list of synonyms").split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -65,8 +65,8 @@ def read_synonyms(path: Path | None, classes: Sequence[str]) -> dict[str, tuple[
             raise SetupError(f"{path}, line {number}: write 'CLASS: NAME, NAME', as in 'sofa: couch, settee'")
         if name not in classes:
             raise SetupError(f"{path}, line {number}: '{name}' is no known class{did_you_mean(name, classes)}")
-        found[name] = (*found.get(name, ()), *synonyms)
-    return found
+        synonyms_of[name] = (*synonyms_of.get(name, ()), *synonyms)
+    return synonyms_of
 
 
 def _numbers(lines: Sequence[int]) -> str:

@@ -112,10 +112,10 @@ def read_features(path: Path) -> FloatArray:
 
 def read_names(path: Path, name: str, count: int) -> tuple[str, ...]:
     """Return an array of `count` strings of a file. Raises SetupError where it is missing or of another form."""
-    found = _names(path, name, count)
-    if found is None:
+    names = _names(path, name, count)
+    if names is None:
         raise SetupError(f"{path} has no array `{name}`{_where_names_stand(path)}")
-    return found
+    return names
 
 
 def _names(path: Path, name: str, count: int) -> tuple[str, ...] | None:

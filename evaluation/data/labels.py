@@ -34,10 +34,10 @@ def imagenet_synsets() -> dict[str, int]:
 
 
 def _folder_of(package: str, distribution: str) -> Path:
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
         raise SetupError(f'the class list "imagenet1k" needs {package}; install {distribution}')
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 OUTLIER = "-1"
@@ -65,7 +65,7 @@ def resolve_labels(
     if role == "outlier":
         if OUTLIER not in written:
             return samples
-        return tuple(replace(one, label="") if one.label == OUTLIER else one for one in samples)
+        return tuple(replace(sample, label="") if sample.label == OUTLIER else sample for sample in samples)
     names = set(classes)
     if not classes or written <= names or "" in written:
         return samples

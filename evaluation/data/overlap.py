@@ -66,15 +66,15 @@ def without_overlap(
     test set of which nothing would be left. Outlier sets may share images with one another: each is measured alone.
     """
     seen = _Index(open_sets)
-    found = [(images, tuple(seen.twins(images))) for images in (known, *outliers)]
+    twins_of_sets = [(images, tuple(seen.twins(images))) for images in (known, *outliers)]
     both = _Index([known])
-    for i, (images, twins) in enumerate(found[1:], start=1):
+    for i, (images, twins) in enumerate(twins_of_sets[1:], start=1):
         taken = {twin.row for twin in twins}
-        found[i] = (images, (*twins, *(twin for twin in both.twins(images) if twin.row not in taken)))
-    dropped = tuple(one for images, twins in found for one in _summary(images, twins))
+        twins_of_sets[i] = (images, (*twins, *(twin for twin in both.twins(images) if twin.row not in taken)))
+    dropped = tuple(summary for images, twins in twins_of_sets for summary in _summary(images, twins))
     if dropped and overlap == "error":
-        raise SetupError(_explain(found, dropped))
-    kept = [_kept(images, twins) for images, twins in found]
+        raise SetupError(_explain(twins_of_sets, dropped))
+    kept = [_kept(images, twins) for images, twins in twins_of_sets]
     return Disjoint(kept[0], tuple(kept[1:]), dropped)
 
 
@@ -155,9 +155,9 @@ def _summary(images: FeatureSet, twins: Sequence[Twin]) -> Iterator[Dropped]:
         yield Dropped(images.name, len(members), images.ids[members[0].row], of_set, how)
 
 
-def _explain(found: Sequence[tuple[FeatureSet, Sequence[Twin]]], dropped: Sequence[Dropped]) -> str:
-    images, twin = next((images, twins[0]) for images, twins in found if twins)
-    counts = ", ".join(f"{one.count} of test set '{one.set}' in {one.of_set} ({one.how})" for one in dropped)
+def _explain(twins_of_sets: Sequence[tuple[FeatureSet, Sequence[Twin]]], dropped: Sequence[Dropped]) -> str:
+    images, twin = next((images, twins[0]) for images, twins in twins_of_sets if twins)
+    counts = ", ".join(f"{part.count} of test set '{part.set}' in {part.of_set} ({part.how})" for part in dropped)
     return (
         f"the sealed test overlaps what it must be apart from: '{images.ids[twin.row]}' of test set '{images.name}' is "
         f"'{twin.of_id}' of {twin.of_set} ({twin.how}); in all {counts}; separate the sets, or write "

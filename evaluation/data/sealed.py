@@ -51,7 +51,7 @@ class SealedTest:
         Opens no image and hands none out, so it breaks no seal. Raises SetupError for a bad source.
         """
         sets = self._listed()
-        return text_digest(*(part for one in (sets.id, *sets.ood) for part in (one.name, one.digest)))
+        return text_digest(*(part for images in (sets.id, *sets.ood) for part in (images.name, images.digest)))
 
     def files(self) -> dict[str, tuple[str, ...]]:
         """Return where the images of each set are, so that what is stored of them can be checked and kept.
@@ -59,7 +59,7 @@ class SealedTest:
         Opens no image and hands out no label, so it breaks no seal. Raises SetupError for a bad source.
         """
         sets = self._listed()
-        return {one.name: tuple(sample.path for sample in one.samples) for one in (sets.id, *sets.ood)}
+        return {images.name: tuple(sample.path for sample in images.samples) for images in (sets.id, *sets.ood)}
 
     def open(self, reason: str, *, on_open: OnOpen) -> OpenedTest:
         """Record the reading with its reason, then hand out the image sets.

@@ -52,12 +52,12 @@ def expand(pattern: Path) -> tuple[Path, ...]:
     and for files that do not end in .tar.
     """
     written = _ranges(str(pattern), pattern)
-    found: list[str] = []
+    paths: list[str] = []
     for name in written:
-        found += sorted(glob.glob(name)) if glob.has_magic(name) else [name]  # noqa: PTH207 - an absolute pattern
-    if not found:
+        paths += sorted(glob.glob(name)) if glob.has_magic(name) else [name]  # noqa: PTH207 - an absolute pattern
+    if not paths:
         raise SetupError(f"no file matches {pattern}; put the pattern right")
-    tars = tuple(Path(name) for name in dict.fromkeys(found))
+    tars = tuple(Path(name) for name in dict.fromkeys(paths))
     missing = [tar for tar in tars if not tar.is_file()]
     if missing:
         raise SetupError(f"{len(missing)} of the {len(tars)} tars of {pattern} are missing (first: {missing[0]})")
@@ -68,16 +68,16 @@ def expand(pattern: Path) -> tuple[Path, ...]:
 
 
 def _ranges(name: str, pattern: Path) -> list[str]:
-    found = _RANGE.search(name)
-    if found is None:
+    span = _RANGE.search(name)
+    if span is None:
         return [name]
-    first, last = int(found[1]), int(found[2])
+    first, last = int(span[1]), int(span[2])
     if not 0 <= last - first < _MOST_TARS:
-        raise SetupError(f"the range {found[0]} of {pattern} names no tar, or too many; write e.g. {{000..009}}")
-    before, after = name[: found.start()], name[found.end() :]
+        raise SetupError(f"the range {span[0]} of {pattern} names no tar, or too many; write e.g. {{000..009}}")
+    before, after = name[: span.start()], name[span.end() :]
     # As in a shell, the longer of the two numbers says how many digits each has.
-    digits = max(len(found[1]), len(found[2])) if found[1].startswith("0") else 1
-    return [one for number in range(first, last + 1) for one in _ranges(f"{before}{number:0{digits}}{after}", pattern)]
+    digits = max(len(span[1]), len(span[2])) if span[1].startswith("0") else 1
+    return [tar for number in range(first, last + 1) for tar in _ranges(f"{before}{number:0{digits}}{after}", pattern)]
 
 
 def read_tars(tars: Sequence[Path]) -> tuple[Sample, ...]:
@@ -95,8 +95,8 @@ def read_tars(tars: Sequence[Path]) -> tuple[Sample, ...]:
             raise SetupError(f"cannot read the tar {tar}: {error.strerror}") from None
         name = tar.relative_to(common).as_posix()
         samples += (
-            Sample(f"{name}/{one.member}", str(TarMember(str(tar), one.member, one.offset, one.size)), one.label)
-            for one in _entries(tar, status.st_size, status.st_mtime_ns)
+            Sample(f"{name}/{member}", str(TarMember(str(tar), member, offset, size)), label)
+            for member, offset, size, label in _entries(tar, status.st_size, status.st_mtime_ns)
         )
     if not samples:
         raise SetupError(

@@ -83,17 +83,17 @@ def antibody_effects(
         meeting = _Meeting(states, len(form.ids), pool)
         solo = _solo(meeting, right, acceptance)
         left_out = _leave_one_out(meeting, right, acceptance)
-    found = []
+    effects = []
     for j, antibody_id in enumerate(form.ids):
         for i, name in enumerate(outliers):
             fired = {"fired_id": int(states[0].fired[j]), "fired_outliers": int(states[1 + i].fired[j])}
-            found += [
+            effects += [
                 AntibodyEffect(antibody_id, Effect(scope="solo", outlier_set=name, **solo[j][i]._asdict(), **fired)),
                 AntibodyEffect(
                     antibody_id, Effect(scope="leave_one_out", outlier_set=name, **left_out[j][i]._asdict(), **fired)
                 ),
             ]
-    return tuple(found)
+    return tuple(effects)
 
 
 def bank_effects(
@@ -148,53 +148,57 @@ class _Meeting:
 
     def first(self, measure: Callable[[range, list[_Terms]], list[T]]) -> list[T]:
         """Return `measure` of every antibody, and count each in."""
-        found: list[T] = []
-        for some in self._blocks():
-            terms = self._terms(some)
-            found += self._measured(some, terms, measure)
+        measured: list[T] = []
+        for block in self._blocks():
+            terms = self._terms(block)
+            measured += self._measured(block, terms, measure)
             list(
-                self._pool.map(lambda i, some=some, terms=terms: self._absorb(i, some, terms), range(len(self.states)))
+                self._pool.map(
+                    lambda i, block=block, terms=terms: self._absorb(i, block, terms), range(len(self.states))
+                )
             )
             if self._keeps:
                 self._kept.append(terms)
         for state in self.states:
             state.finish()
-        return found
+        return measured
 
     def again(self, measure: Callable[[range, list[_Terms]], list[T]]) -> list[T]:
         """Return `measure` of every antibody once more."""
-        found: list[T] = []
-        for i, some in enumerate(self._blocks()):
-            found += self._measured(some, self._kept[i] if self._keeps else self._terms(some), measure)
-        return found
+        measured: list[T] = []
+        for i, block in enumerate(self._blocks()):
+            measured += self._measured(block, self._kept[i] if self._keeps else self._terms(block), measure)
+        return measured
 
     def each(self, measure: Callable[[range], list[T]]) -> list[T]:
         """Return what `measure` says of a few antibodies at a time, without their terms."""
-        return [one for part in self._pool.map(measure, _parts(0, self.count)) for one in part]
+        return [value for part in self._pool.map(measure, _parts(0, self.count)) for value in part]
 
     def _blocks(self) -> Iterator[slice]:
         return blocks(self.count, self._images)
 
-    def _terms(self, some: slice) -> list[_Terms]:
+    def _terms(self, block: slice) -> list[_Terms]:
         """By antibody and image set."""
-        cosines = [state.cosines(some) for state in self.states]
+        cosines = [state.cosines(block) for state in self.states]
 
         def of_part(part: range) -> list[_Terms]:
             return [
-                [state.term(j, of_set[j - some.start]) for state, of_set in zip(self.states, cosines, strict=True)]
+                [state.term(j, of_set[j - block.start]) for state, of_set in zip(self.states, cosines, strict=True)]
                 for j in part
             ]
 
-        return [of_one for part in self._pool.map(of_part, _parts(some.start, some.stop)) for of_one in part]
+        return [terms for part in self._pool.map(of_part, _parts(block.start, block.stop)) for terms in part]
 
-    def _measured(self, some: slice, terms: list[_Terms], measure: Callable[[range, list[_Terms]], list[T]]) -> list[T]:
-        parts = _parts(some.start, some.stop)
-        of_parts = (terms[part.start - some.start : part.stop - some.start] for part in parts)
-        return [one for part in self._pool.map(measure, parts, of_parts) for one in part]
+    def _measured(
+        self, block: slice, terms: list[_Terms], measure: Callable[[range, list[_Terms]], list[T]]
+    ) -> list[T]:
+        parts = _parts(block.start, block.stop)
+        of_parts = (terms[part.start - block.start : part.stop - block.start] for part in parts)
+        return [value for part in self._pool.map(measure, parts, of_parts) for value in part]
 
-    def _absorb(self, i: int, some: slice, terms: list[_Terms]) -> None:
-        for j, of_one in enumerate(terms, some.start):
-            self.states[i].absorb(j, of_one[i])
+    def _absorb(self, i: int, block: slice, terms: list[_Terms]) -> None:
+        for j, of_antibody in enumerate(terms, block.start):
+            self.states[i].absorb(j, of_antibody[i])
 
 
 def _solo(meeting: _Meeting, right: NDArray[np.bool_], acceptance: float) -> list[list[Shift]]:
@@ -203,7 +207,7 @@ def _solo(meeting: _Meeting, right: NDArray[np.bool_], acceptance: float) -> lis
     boundary = Boundary([state.bare for state in states], right, acceptance, sign=1)
     return meeting.first(
         lambda _, terms: boundary.shifts(
-            [[state.alone(term) for state, term in zip(states, of_one, strict=True)] for of_one in terms]
+            [[state.alone(term) for state, term in zip(states, of_antibody, strict=True)] for of_antibody in terms]
         )
     )
 
@@ -213,19 +217,19 @@ def _leave_one_out(meeting: _Meeting, right: NDArray[np.bool_], acceptance: floa
     states = meeting.states
     boundary = Boundary([state.full for state in states], right, acceptance, sign=-1)
     if not states[0].meets_twice:
-        return meeting.each(lambda some: boundary.shifts([[state.left_out(j, None) for state in states] for j in some]))
+        return meeting.each(lambda rows: boundary.shifts([[state.left_out(j, None) for state in states] for j in rows]))
     return meeting.again(
-        lambda some, terms: boundary.shifts(
+        lambda rows, terms: boundary.shifts(
             [
-                [state.left_out(j, term) for state, term in zip(states, of_one, strict=True)]
-                for j, of_one in zip(some, terms, strict=True)
+                [state.left_out(j, term) for state, term in zip(states, of_antibody, strict=True)]
+                for j, of_antibody in zip(rows, terms, strict=True)
             ]
         )
     )
 
 
 def _parts(start: int, stop: int) -> list[range]:
-    return [range(one, min(one + _AT_ONCE, stop)) for one in range(start, stop, _AT_ONCE)]
+    return [range(first, min(first + _AT_ONCE, stop)) for first in range(start, stop, _AT_ONCE)]
 
 
 def _processors() -> int:

@@ -87,7 +87,7 @@ class RankedPair:
         what is new and old there.
         """
         of_known, of_outliers = np.concatenate([known.new, known.old]), np.concatenate([outliers.new, outliers.old])
-        signs, others = (np.repeat([1, -1], len(one.new)) for one in (known, outliers))
+        signs, others = (np.repeat([1, -1], len(changed.new)) for changed in (known, outliers))
         order = of_outliers.argsort()
         signed = np.concatenate([[0], others[order].cumsum()])
         won = self.won

@@ -42,17 +42,17 @@ class Boundary:
     ) -> None:
         self._known, *self._outliers = scores
         self._right, self._acceptance, self._sign = right, acceptance, sign
-        self._pairs = [RankedPair(self._known, one) for one in self._outliers]
+        self._pairs = [RankedPair(self._known, ranked) for ranked in self._outliers]
         self._threshold = self._known.threshold(acceptance)
-        self._accepted = [one.accepted(self._threshold) for one in self._outliers]
-        self._images = sum(one.size for one in scores)
+        self._accepted = [ranked.accepted(self._threshold) for ranked in self._outliers]
+        self._images = sum(ranked.size for ranked in scores)
 
     def shifts(self, changes: Sequence[Sequence[Change]]) -> list[list[Shift]]:
         """Return what each antibody changes, by outlier set; `changes` are by antibody and image set."""
-        changed = sum(change.scores.size for of_one in changes for change in of_one)
+        changed = sum(change.scores.size for of_antibody in changes for change in of_antibody)
         if changed > _MANY * len(changes) * self._images:
             return self._of_many(changes)
-        return [self._of_few(of_one) for of_one in changes]
+        return [self._of_few(of_antibody) for of_antibody in changes]
 
     def _of_few(self, changes: Sequence[Change]) -> list[Shift]:
         every = zip((self._known, *self._outliers), changes, strict=True)
@@ -97,9 +97,9 @@ class Boundary:
             if pair.outliers.ordered[0] == pair.outliers.ordered[-1]:
                 # Their order says nothing (NegLabel's score is 1 without antibodies), and the search wants one.
                 after.sort(axis=1)
-            for i, of_one in enumerate(shifts):
+            for i, of_antibody in enumerate(shifts):
                 won = twice_won(ordered[i], after[i])
-                of_one.append(
+                of_antibody.append(
                     Shift(
                         gain=float(gain[i]),
                         harm=float(harm[i]),

@@ -49,16 +49,16 @@ def fired(fitted: FittedCalibrated, known: FeatureSet, outliers: Mapping[str, Fe
     return Fired(fitted.fires(known.features), np.concatenate(of_sets))
 
 
-def alikeness(one: Bank, other: Bank, fired_one: Fired, fired_other: Fired) -> Alikeness:
+def alikeness(first: Bank, second: Bank, fired_first: Fired, fired_second: Fired) -> Alikeness:
     """Compare two banks of one encoder, given on which of the same images each fires."""
-    said = [{(words(t), g) for t, g in zip(bank.texts, bank.guards, strict=True)} for bank in (one, other)]
-    nearest = np.concatenate([_nearest(one.vectors, other.vectors), _nearest(other.vectors, one.vectors)])
+    texts = [{(words(t), g) for t, g in zip(bank.texts, bank.guards, strict=True)} for bank in (first, second)]
+    nearest = np.concatenate([_nearest(first.vectors, second.vectors), _nearest(second.vectors, first.vectors)])
     return Alikeness(
-        text=_jaccard(len(said[0] & said[1]), len(said[0] | said[1])),
+        text=_jaccard(len(texts[0] & texts[1]), len(texts[0] | texts[1])),
         embedding=float(np.mean(nearest >= SAME)) if nearest.size else None,
         nearest=float(nearest.mean()) if nearest.size else None,
-        firing_outliers=_overlap(fired_one.outliers, fired_other.outliers),
-        firing_known=_overlap(fired_one.known, fired_other.known),
+        firing_outliers=_overlap(fired_first.outliers, fired_second.outliers),
+        firing_known=_overlap(fired_first.known, fired_second.known),
     )
 
 
@@ -71,13 +71,13 @@ def _nearest(rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
     """(n,) the largest cosine of each row to the others; -1 where there are none, nothing for no rows."""
     best = np.full(len(rows), -1.0)
     if len(others):
-        for some in blocks(len(rows), len(others)):
-            best[some] = (rows[some].astype(np.float64) @ others.astype(np.float64).T).max(axis=1)
+        for block in blocks(len(rows), len(others)):
+            best[block] = (rows[block].astype(np.float64) @ others.astype(np.float64).T).max(axis=1)
     return best
 
 
-def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float | None:
-    return _jaccard(int(np.count_nonzero(one & other)), int(np.count_nonzero(one | other)))
+def _overlap(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
+    return _jaccard(int(np.count_nonzero(first & second)), int(np.count_nonzero(first | second)))
 
 
 def _jaccard(both: int, either: int) -> float | None:

@@ -56,9 +56,9 @@ class State(ABC):
     def __len__(self) -> int:
         return len(self._points)
 
-    def cosines(self, some: slice) -> Floats:
+    def cosines(self, rows: slice) -> Floats:
         """Return (a, n) the cosines of a slice of the antibodies with all images."""
-        return self._antibodies[some] @ self._points.T
+        return self._antibodies[rows] @ self._points.T
 
     @property
     @abstractmethod

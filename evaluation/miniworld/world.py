@@ -371,16 +371,16 @@ def _check_root(root: Path, manifest: dict[str, Any]) -> None:
 def _differences(file: Path, manifest: dict[str, Any]) -> str:
     """In what a written manifest differs, in words; nothing where it does not."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        written = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         return f"its {file.name} is unreadable"
-    if not isinstance(found, dict):
+    if not isinstance(written, dict):
         return f"its {file.name} is unreadable"
-    names = [name for name, value in manifest.items() if found.get(name) != value]
+    names = [name for name, value in manifest.items() if written.get(name) != value]
     if "generator_version" in names or "seed" in names:
         # What is meant by these two fits on a line; sizes and classes do not.
         names = [name for name in names if name in ("generator_version", "seed")]
-        return ", ".join(f"{name} {found.get(name)} and not {manifest[name]}" for name in names)
+        return ", ".join(f"{name} {written.get(name)} and not {manifest[name]}" for name in names)
     return f"other {' and '.join(names)}" if names else ""
 
 

@@ -69,14 +69,14 @@ class Base:
     def values(self, x: Floats, text_cosines: Floats) -> Floats:
         """Return b (b,) of a block of images (b, d) with their cosines to the class texts (b, K)."""
         cosines = text_cosines if self.prototypes is None else x @ self.prototypes.T
-        found: Floats = cosines.max(axis=1)
+        base: Floats = cosines.max(axis=1)
         if self.closeness != 1:
-            found = self.closeness * found
+            base = self.closeness * base
         if self.mcm != _NOTHING:
-            found = found + self.mcm.scale * top_probability(text_cosines, 1.0) + self.mcm.shift
+            base = base + self.mcm.scale * top_probability(text_cosines, 1.0) + self.mcm.shift
         if self.spread is not None:
-            found = found - self.typicality.scale * np.sqrt(self.spread.squared(x)) + self.typicality.shift
-        return found
+            base = base - self.typicality.scale * np.sqrt(self.spread.squared(x)) + self.typicality.shift
+        return base
 
 
 def fit_base(space: Space, name: BaseName, *, alpha: float, xi: float, w: float, v: float) -> Base:

@@ -84,7 +84,7 @@ class Trial:
         g: float,
     ) -> Trial:
         """Measure what is needed, once. `fit(space, fusion, beta)` gives the calibrated score."""
-        known, sets = feedback.known.features, {name: one.features for name, one in feedback.outliers.items()}
+        known, sets = feedback.known.features, {name: images.features for name, images in feedback.outliers.items()}
         bare = replace(space, bank=Bank.empty(space.dim))
         bases = {}
         for fusion in fusions:
@@ -93,14 +93,14 @@ class Trial:
 
         def firing(bank: Bank, judged: Mapping[str, FloatArray], beside: Firing | None, rows: slice) -> Firing:
             fitted = fit(replace(space, bank=bank), Fusion(1.0, 0.0), 1.0)
-            found = Firing(
+            own = Firing(
                 fitted.exceedance(known).largest, {name: fitted.exceedance(x).largest for name, x in judged.items()}
             )
             if beside is None:
-                return found
+                return own
             return Firing(
-                np.maximum(found.known, beside.known),
-                {name: np.maximum(e, beside.outliers[name][rows]) for name, e in found.outliers.items()},
+                np.maximum(own.known, beside.known),
+                {name: np.maximum(e, beside.outliers[name][rows]) for name, e in own.outliers.items()},
             )
 
         plain = firing(space.bank, sets, None, _ALL)
@@ -154,13 +154,14 @@ def choose(trial: Trial, candidates: Sequence[Candidate]) -> tuple[Candidate, di
     rule of Breiman et al., 1984): a beta far from the default, or a maturation, that cannot be told from it here is
     likely to be worse on outliers unlike any of these. The first candidate is the default.
     """
-    found = {one: trial.fpr95(one) for one in candidates}
-    lowest = min(candidates, key=lambda one: found[one].mean)
-    within = found[lowest].mean + trial.error(found[lowest])
-    best = next(one for one in candidates if one.fusion == lowest.fusion and found[one].mean <= within)
+    judgements = {candidate: trial.fpr95(candidate) for candidate in candidates}
+    lowest = min(candidates, key=lambda candidate: judgements[candidate].mean)
+    within = judgements[lowest].mean + trial.error(judgements[lowest])
+    same_base = (candidate for candidate in candidates if candidate.fusion == lowest.fusion)
+    best = next(candidate for candidate in same_base if judgements[candidate].mean <= within)
     return best, {
-        "feedback_fpr95": found[best].like,
-        "feedback_fpr95_unlike": found[best].unlike,
-        "feedback_fpr95_of_defaults": found[candidates[0]].like,
+        "feedback_fpr95": judgements[best].like,
+        "feedback_fpr95_unlike": judgements[best].unlike,
+        "feedback_fpr95_of_defaults": judgements[candidates[0]].like,
         "candidates": len(candidates),
     }

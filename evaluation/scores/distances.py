@@ -168,15 +168,15 @@ class ClassSpread:
         # With n images of the class, x - (mean without x) = more (x - mean), and x adds more (x - mean)(x - mean)' / N
         # to C_fit.
         more = np.divide(n, n - 1, out=np.zeros(len(n)), where=n > 1)
-        found = np.empty(len(features))
+        least = np.empty(len(features))
         for rows in blocks(len(features), self.width):
             squared, mine = self._to_each(features[rows].astype(np.float64)), own[rows]
             each = np.arange(len(mine))
             q, up = squared[each, mine], more[rows]
             left = np.maximum(1 - (1 - self.shrinkage) * up * q / len(features), _NOTHING_LEFT)
             squared[each, mine] = np.where(up > 0, up**2 * q / left, np.inf)
-            found[rows] = squared.min(axis=1)
-        return found
+            least[rows] = squared.min(axis=1)
+        return least
 
     def _to_each(self, x: Floats) -> Floats:
         """Squared distances (b, classes with fit images) of a block of images (b, d)."""

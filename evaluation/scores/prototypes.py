@@ -99,7 +99,7 @@ def leave_one_out(
     sums = _class_sums(features, labels, len(texts))
     counts = np.bincount(labels, minlength=len(texts))
     mu, _ = _place(sums, texts64, alpha, xi)
-    found = LeftOut(np.empty(len(features)), np.empty(len(features), dtype=np.int64))
+    left_out = LeftOut(np.empty(len(features)), np.empty(len(features), dtype=np.int64))
     for rows in blocks(len(features), len(texts) + 3 * texts.shape[1]):
         x, own = features[rows].astype(np.float64), labels[rows]
         # x - x is exactly 0 only by luck after summing in another order, so a class's only image is left out by hand.
@@ -108,9 +108,9 @@ def leave_one_out(
         z = compared[rows].astype(np.float64)
         cosines = z @ mu.T
         cosines[np.arange(len(z)), own] = np.einsum("ij,ij->i", z, own_mu)
-        found.nearest[rows] = cosines.argmax(axis=1)
-        found.cosine[rows] = cosines.max(axis=1)
-    return found
+        left_out.nearest[rows] = cosines.argmax(axis=1)
+        left_out.cosine[rows] = cosines.max(axis=1)
+    return left_out
 
 
 def _class_sums(features: FloatArray, labels: IntArray, classes: int) -> Floats:

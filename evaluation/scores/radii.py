@@ -74,16 +74,16 @@ def class_radii(
     `classes` (A,) is the row in `texts` (K, d) of that class, negative for none. A class that is the nearest of fewer
     than 1 / eps fit images calibrates nothing: their largest margin bounds no share as small as eps.
     """
-    found, calibrated = radii.copy(), np.zeros(len(vectors), dtype=bool)
+    own, calibrated = radii.copy(), np.zeros(len(vectors), dtype=bool)
     if not len(fit):
-        return ClassRadii(found, calibrated)
+        return ClassRadii(own, calibrated)
     near, nearest = _near_and_nearest(fit, texts, margin)
     for k in np.unique(classes[classes >= 0]):
         images, rows = np.flatnonzero(nearest == k), np.flatnonzero(classes == k)
         if eps * len(images) >= 1 - 1e-9:
-            found[rows] = _quantiles(fit[images], near[images], vectors[rows], eps)
+            own[rows] = _quantiles(fit[images], near[images], vectors[rows], eps)
             calibrated[rows] = True
-    return ClassRadii(found, calibrated)
+    return ClassRadii(own, calibrated)
 
 
 def _near_and_nearest(fit: FloatArray, texts: Floats, margin: Margin) -> tuple[Floats, IntArray]:
@@ -99,9 +99,9 @@ def _quantiles(fit: FloatArray, near: Floats, vectors: Floats, eps: float) -> Fl
     """(A,) the order statistic that floor(eps n) of an antibody's n margins lie above."""
     rank = len(fit) - 1 - math.floor(eps * len(fit) + 1e-9)
     radii = np.empty(len(vectors))
-    for some in blocks(len(vectors), len(fit)):
-        margins = _margins_to(fit, near, vectors[some])
-        radii[some] = np.partition(margins, rank, axis=1)[:, rank]
+    for block in blocks(len(vectors), len(fit)):
+        margins = _margins_to(fit, near, vectors[block])
+        radii[block] = np.partition(margins, rank, axis=1)[:, rank]
     return radii
 
 

@@ -82,7 +82,7 @@ def measure(model: LoadedModel, world: MiniWorld) -> dict[str, Any]:
 
     return {
         "world_seed": world.seed,
-        "images_per_set": {name: len(found) for name, found in labels.items()},
+        "images_per_set": {name: len(names) for name, names in labels.items()},
         "template": TEMPLATE,
         "logit_scale": _rounded(scale),
         "id_accuracy": accuracy("id"),

@@ -162,17 +162,17 @@ class FittedPaper(FittedDifference):
     @property
     def chosen(self) -> dict[str, Any]:
         """Antibodies kept; the adapter's epoch and its validation loss; how many classes have a tail of their own."""
-        found: dict[str, Any] = {"antibodies": len(self.bank)}
+        chosen: dict[str, Any] = {"antibodies": len(self.bank)}
         if self.vaccination is not None:
-            validation = [one.total for one in self.vaccination.validation]
-            found["epoch"] = self.vaccination.epoch
-            found["margin"] = self.vaccination.margin
+            validation = [losses.total for losses in self.vaccination.validation]
+            chosen["epoch"] = self.vaccination.epoch
+            chosen["margin"] = self.vaccination.margin
             if validation:
-                found |= {"validation_before": validation[0], "validation_after": validation[self.vaccination.epoch]}
+                chosen |= {"validation_before": validation[0], "validation_after": validation[self.vaccination.epoch]}
         if self.thresholds is not None:
-            found["own_tails"] = int(self.thresholds.own.sum())
-            found["shared_tails"] = len(self.thresholds.fell_back)
-        return found
+            chosen["own_tails"] = int(self.thresholds.own.sum())
+            chosen["shared_tails"] = len(self.thresholds.fell_back)
+        return chosen
 
     def _predict_block(self, x: Floats) -> IntArray:
         return self._repelled(x).nearest

@@ -180,8 +180,8 @@ def _held_out(labels: IntArray, share: float, rng: np.random.Generator) -> IntAr
 def _margin(features: FloatArray, antibodies: FloatArray, settings: AdapterSettings) -> float:
     if settings.margin_quantile is None or not len(antibodies):
         return settings.margin
-    some = features[:: -(-len(features) * len(antibodies) // _MOST_PAIRS)]
-    return float(np.quantile(some @ antibodies.T, settings.margin_quantile))
+    sample = features[:: -(-len(features) * len(antibodies) // _MOST_PAIRS)]
+    return float(np.quantile(sample @ antibodies.T, settings.margin_quantile))
 
 
 class _Objective:
@@ -266,7 +266,7 @@ def _train(
             optimiser.step()
             sums += len(batch) / len(order) * np.array([pull.item(), push.item(), loss.item()])
         now = Adapter(*(weight.detach().numpy().copy() for weight in weights))
-        training.append(Losses(*(float(one) for one in sums)))
+        training.append(Losses(*(float(mean) for mean in sums)))
         validation.append(objective.over(now.apply(checked), checked_labels))
         if validation[-1].total < (1 - _WORTH_WHILE) * validation[epoch].total:
             best, epoch = now, number
