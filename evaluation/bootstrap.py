@@ -19,7 +19,7 @@ from immuno_core.errors import SetupError, did_you_mean
 
 REPLICATES = 1000
 COVERAGE = 0.95
-_MOST_COUNTS = 2**16
+MOST_COUNTS = 2**16
 """Of one block of replicates: its arrays stay in the processor's cache, and memory does not grow with replicates."""
 
 
@@ -105,7 +105,7 @@ def resample(
                 points[name][i, s] = as_they_are[name][0]
         known_draws = _draws(n, count, seed, "known")
         outlier_draws = _draws(m, count, seed, "outliers", outlier_set)
-        step = max(1, _MOST_COUNTS // max(n, m))
+        step = max(1, MOST_COUNTS // max(n, m))
         for start in range(0, count, step):
             block = slice(start, min(start + step, count))
             rows = block.stop - block.start

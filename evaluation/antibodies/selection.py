@@ -99,7 +99,7 @@ def screen(
 
 
 _NO_CLASS, _UNKNOWN = -1, -2
-_DUPLICATE_BLOCK = 1024
+DUPLICATE_BLOCK = 1024
 
 
 def guarded_classes(guards: Sequence[str], classes: Sequence[str]) -> IntArray:
@@ -178,7 +178,7 @@ def _mark_same_embedding(
         candidates = np.array([i for i in np.flatnonzero(roles == role) if not reasons[i]], dtype=np.int64)
         kept = bank.vectors[alike].astype(np.float64)
         texts = [bank.texts[j] for j in alike]
-        for part in blocks(len(candidates), 1, most=_DUPLICATE_BLOCK):
+        for part in blocks(len(candidates), 1, most=DUPLICATE_BLOCK):
             rows = candidates[part]
             block = vectors[rows].astype(np.float64)
             before, within = block @ kept.T, block @ block.T

@@ -43,9 +43,9 @@ T = TypeVar("T")
 _Terms = list[Term]
 """Of one antibody, by image set."""
 # Antibodies that one thread takes at a time: enough to keep it busy, few enough for its caches.
-_AT_ONCE = 8
+AT_ONCE = 8
 # Numbers kept from the first meeting for the second: 512 MiB.
-_MOST_KEPT = 2**26
+MOST_KEPT = 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class _Meeting:
     def __init__(self, states: Sequence[State], count: int, pool: ThreadPoolExecutor) -> None:
         self.states, self.count, self._pool = states, count, pool
         self._images = sum(len(state) for state in states)
-        self._keeps = states[0].meets_twice and count * self._images <= _MOST_KEPT
+        self._keeps = states[0].meets_twice and count * self._images <= MOST_KEPT
         self._kept: list[list[_Terms]] = []
 
     def first(self, measure: Callable[[range, list[_Terms]], list[T]]) -> list[T]:
@@ -229,7 +229,7 @@ def _leave_one_out(meeting: _Meeting, right: NDArray[np.bool_], acceptance: floa
 
 
 def _parts(start: int, stop: int) -> list[range]:
-    return [range(first, min(first + _AT_ONCE, stop)) for first in range(start, stop, _AT_ONCE)]
+    return [range(first, min(first + AT_ONCE, stop)) for first in range(start, stop, AT_ONCE)]
 
 
 def _processors() -> int:

@@ -17,7 +17,7 @@ from evaluation.metrics import rank_of_share
 from immuno_core.features import Floats, IntArray
 
 # Share of the images from which ranking all of them again is the faster way.
-_MANY = 1 / 16
+MANY = 1 / 16
 
 
 class Shift(NamedTuple):
@@ -50,7 +50,7 @@ class Boundary:
     def shifts(self, changes: Sequence[Sequence[Change]]) -> list[list[Shift]]:
         """Return what each antibody changes, by outlier set; `changes` are by antibody and image set."""
         changed = sum(change.scores.size for of_antibody in changes for change in of_antibody)
-        if changed > _MANY * len(changes) * self._images:
+        if changed > MANY * len(changes) * self._images:
             return self._of_many(changes)
         return [self._of_few(of_antibody) for of_antibody in changes]
 

@@ -30,7 +30,7 @@ from evaluation.space import Space
 from immuno_core.arrays import blocks
 from immuno_core.features import FloatArray, Floats, IntArray
 
-_FIT_ROWS = 2048
+FIT_ROWS = 2048
 """Fit images that a block of images is compared with at a time."""
 
 
@@ -60,7 +60,7 @@ class _FittedKnn(FittedScore):
 
     @property
     def width(self) -> int:
-        return self.dim + 3 * (self.k + min(_FIT_ROWS, len(self.fit)))
+        return self.dim + 3 * (self.k + min(FIT_ROWS, len(self.fit)))
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class _FittedKnn(FittedScore):
     def _score_block(self, x: Floats) -> Floats:
         own = np.einsum("ij,ij->i", x, x)
         nearest = np.empty((len(x), 0))
-        for rows in blocks(len(self.fit), 1, most=_FIT_ROWS):
+        for rows in blocks(len(self.fit), 1, most=FIT_ROWS):
             fit = self.fit[rows].astype(np.float64)
             squared = -2 * (x @ fit.T)
             squared += np.einsum("ij,ij->i", fit, fit)

@@ -97,7 +97,7 @@ def test_what_is_measured_beside_it_changes_nothing(monkeypatch: pytest.MonkeyPa
     crowd = resample({"b": method(noise=1, near=50, far=80), "a": both}, seed=1, count=50, names=("auroc", "oscr"))
     np.testing.assert_array_equal(crowd.values["auroc"][1, 0], alone.values["auroc"][0, 0])
     np.testing.assert_array_equal(crowd.values["oscr"][1, 0], alone.values["oscr"][0, 0])
-    monkeypatch.setattr("evaluation.bootstrap._MOST_COUNTS", 1)  # one replicate at a time
+    monkeypatch.setattr("evaluation.bootstrap.MOST_COUNTS", 1)  # one replicate at a time
     np.testing.assert_array_equal(resample({"a": both}, seed=1, count=50).values["auroc"], crowd.values["auroc"][1:])
 
 

@@ -78,7 +78,7 @@ class Adapter:
 
 _MOST_PAIRS = 2**22
 """Of an image and an antibody, over which the margin's quantile is taken: more would tell no more."""
-_MOST_ANTIBODIES = 256
+MOST_ANTIBODIES = 256
 """Per training step; of more, each step draws its own, which leaves the mean of the push loss as it is."""
 _WORTH_WHILE = 0.01
 """Share by which the validation loss has to fall for a later epoch to be better."""
@@ -287,6 +287,6 @@ def _drawn(objective: _Objective, rng: np.random.Generator) -> torch.Tensor | No
     """The antibodies of one step; None for all."""
     import torch
 
-    if len(objective.antibodies) <= _MOST_ANTIBODIES:
+    if len(objective.antibodies) <= MOST_ANTIBODIES:
         return None
-    return torch.from_numpy(rng.choice(len(objective.antibodies), _MOST_ANTIBODIES, replace=False))
+    return torch.from_numpy(rng.choice(len(objective.antibodies), MOST_ANTIBODIES, replace=False))

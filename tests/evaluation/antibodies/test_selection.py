@@ -206,7 +206,7 @@ def test_the_same_words_count_once_and_the_bank_counts_as_earlier() -> None:
 def test_near_duplicates_by_embedding_are_those_of_the_bank_or_of_an_earlier_proposal_that_was_kept(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "_DUPLICATE_BLOCK", block)
+    monkeypatch.setattr(selection, "DUPLICATE_BLOCK", block)
     base = np.zeros(MU.shape[1])
     base[100] = 1
 

@@ -6,9 +6,9 @@ import io
 from pathlib import Path
 
 import pytest
-from evaluation.report.model import GalleryItem
 from PIL import Image
 
+from evaluation.benchmark.gallery import GalleryItem
 from evaluation.data.sources import read_images
 from evaluation.report.gallery import build_gallery
 from immuno_core.config.run import SourceConfig

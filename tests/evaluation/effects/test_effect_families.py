@@ -167,10 +167,10 @@ def test_neither_the_parts_nor_what_is_kept_change_anything(monkeypatch: pytest.
         fitted = make_score(**params).fit(space)
         runs = []
         for kept, at_once, most, many in ((2**26, 8, 2**23, 1 / 16), (0, 3, 64 * 7, 0.0), (2**26, 1, 64 * 5, 2.0)):
-            monkeypatch.setattr(effects, "_MOST_KEPT", kept)
-            monkeypatch.setattr(effects, "_AT_ONCE", at_once)
+            monkeypatch.setattr(effects, "MOST_KEPT", kept)
+            monkeypatch.setattr(effects, "AT_ONCE", at_once)
             monkeypatch.setattr(blocks, "MOST_ELEMENTS", most)
-            monkeypatch.setattr(shifts, "_MANY", many)
+            monkeypatch.setattr(shifts, "MANY", many)
             runs.append(antibody_effects(fitted, known, labels, sets))
         for run in runs[1:]:
             for a, b in zip(runs[0], run, strict=True):

@@ -101,7 +101,7 @@ def test_knn_is_the_same_however_the_fit_images_are_cut(monkeypatch: pytest.Monk
     x = outliers(space, 0, 40).features
     whole = make_score("knn", k=7).fit(space).score(x)
     for rows in (1, 6, 7, 64):
-        monkeypatch.setattr(knn, "_FIT_ROWS", rows)
+        monkeypatch.setattr(knn, "FIT_ROWS", rows)
         np.testing.assert_allclose(make_score("knn", k=7).fit(space).score(x), whole, atol=1e-14)
 
 

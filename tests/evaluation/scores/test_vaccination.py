@@ -187,7 +187,7 @@ def test_a_large_bank_is_pushed_from_a_part_at_a_time(monkeypatch: pytest.Monkey
     rng = np.random.default_rng(1)
     many = unit(texts[rng.integers(0, 6, 300)] + 0.1 * rng.standard_normal((300, 24)))
     in_parts = trained(texts, x, labels, many, lambda_push=20.0)
-    monkeypatch.setattr("evaluation.scores.paper.vaccination._MOST_ANTIBODIES", 300)
+    monkeypatch.setattr("evaluation.scores.paper.vaccination.MOST_ANTIBODIES", 300)
     at_once = trained(texts, x, labels, many, lambda_push=20.0)
     # Validation is over all of them in both.
     assert in_parts.validation[0] == at_once.validation[0]
