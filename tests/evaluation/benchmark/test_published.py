@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evaluation.benchmark.published import PAPERS, published
 from evaluation.scores.registry import SCORES, make_score
 from immuno_core.config.methods import MethodConfig
-from immuno_core.config.run import RunConfig, parse_config, read_config
+from immuno_core.config.run import RunConfig, read_config
+from tests.configs import make_config
 
 PRESETS = sorted(Path("configs").glob("imagenet1k-*.toml"))
 
@@ -36,14 +38,13 @@ def test_the_means_are_those_that_the_papers_print() -> None:
             assert sum(values) / 4 == pytest.approx(printed[paper.method], abs=0.11), paper.method
 
 
-def changed(**changes: object) -> RunConfig:
-    raw = {
+def changed(**changes: Any) -> RunConfig:
+    sections = {
         "encoder": {"model": "ViT-B-16", "pretrained": "openai"},
         "classes": {"names": "imagenet1k"},
-        "data": {"id": {"path": "x"}, "ood": [{"name": "SSB-hard", "path": "x"}, {"name": "DTD", "path": "x"}]},
-        "methods": [{"name": "mcm"}],
+        "data": {"id": "x", "ood": {"SSB-hard": "x", "DTD": "x"}},
     }
-    return parse_config(raw | changes, origin="t", folder=Path())
+    return make_config(**sections | changes)
 
 
 def test_sets_go_by_name_and_others_have_no_figures() -> None:

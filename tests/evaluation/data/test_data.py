@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,11 @@ from evaluation.data import sources as data
 from evaluation.data.classes import read_classes
 from evaluation.data.sources import hold_out, read_images
 from evaluation.miniworld.world import Sizes, build
-from immuno_core.config.run import ClassesConfig, DataConfig, SourceConfig, parse_config
+from immuno_core.config.run import SourceConfig
 from immuno_core.errors import SetupError
 from immuno_core.records import ImageSet
 from immuno_core.text import fill_template
+from tests.configs import make_config
 
 Touch = Callable[..., Path]
 
@@ -263,8 +265,7 @@ def test_the_mini_world_is_drawn_where_it_is_missing(small_world: Path) -> None:
         sources.read_source(source, name="nera", role="outlier", split="test", seed=3)
     with pytest.raises(SetupError, match=r"split 'feedback' .* has no set 'near_unseen'"):
         read_images(source, name="near_unseen", role="outlier", split="feedback", seed=3)
-    known = DataConfig(fit=source, id=source, ood=(SourceConfig(name="near", builtin="miniworld"),))
-    assert read_classes(ClassesConfig(names="dataset"), known, seed=3) == data.miniworld(3).classes
+    assert classes_of("dataset", fit="miniworld", id="miniworld", seed=3) == data.miniworld(3).classes
 
 
 # ---- halves
@@ -294,9 +295,9 @@ def test_one_image_per_class_leaves_nothing_to_hold_out(touch: Touch) -> None:
 # ---- classes
 
 
-def classes_of(path: Path) -> tuple[str, ...]:
-    nowhere = SourceConfig(name="x", path=Path("nowhere"))
-    return read_classes(ClassesConfig(names=path), DataConfig(id=nowhere, ood=(nowhere,)), seed=0)
+def classes_of(names: str | Path, *, seed: int = 0, **sources: Any) -> tuple[str, ...]:
+    config = make_config(classes={"names": names}, data={"id": "nowhere", "ood": {"near": "nowhere"}} | sources)
+    return read_classes(config.classes, config.data, seed=seed)
 
 
 def test_a_class_list_is_one_name_per_line_in_its_order(tmp_path: Path) -> None:
@@ -336,35 +337,22 @@ def test_dataset_means_the_folders_of_the_fit_images_else_of_the_known_test_imag
     touch: Touch, tmp_path: Path
 ) -> None:
     root = touch("fit/dog/1.png", "fit/cat/1.png", "fit/.cache/1.png", "fit/read.me", "test/owl/1.png", "flat/1.png")
-    ood = (SourceConfig(name="x", path=root),)
-    config = ClassesConfig(names="dataset")
-    both = DataConfig(fit=SourceConfig(path=root / "fit"), id=SourceConfig(path=root / "test"), ood=ood)
-    assert read_classes(config, both, seed=0) == ("cat", "dog")
-    only_test = DataConfig(id=SourceConfig(path=root / "test"), ood=ood)
-    assert read_classes(config, only_test, seed=0) == ("owl",)
-    path = listed(root, "fit/dog/1.png wolf\nfit/cat/1.png lynx")
-    assert read_classes(config, DataConfig(id=SourceConfig(path=path), ood=ood), seed=0) == ("lynx", "wolf")
+    assert classes_of("dataset", fit=root / "fit", id=root / "test") == ("cat", "dog")
+    assert classes_of("dataset", id=root / "test") == ("owl",)
+    assert classes_of("dataset", id=listed(root, "fit/dog/1.png wolf\nfit/cat/1.png lynx")) == ("lynx", "wolf")
     with pytest.raises(SetupError, match="no class folders"):
-        read_classes(config, DataConfig(id=SourceConfig(path=root / "flat"), ood=ood), seed=0)
+        classes_of("dataset", id=root / "flat")
 
 
 def test_the_imagenet_list_has_a_thousand_different_names() -> None:
-    nowhere = SourceConfig(name="x", path=Path("nowhere"))
-    names = read_classes(ClassesConfig(names="imagenet1k"), DataConfig(id=nowhere, ood=(nowhere,)), seed=0)
+    names = classes_of("imagenet1k")
     assert len(set(names)) == len(names) == 1000
     assert (names[0], names[657], names[744]) == ("tench", "missile", "projectile")
 
 
 def test_a_class_list_is_found_relative_to_the_configuration(tmp_path: Path) -> None:
-    raw = {
-        "encoder": {"model": "miniworld"},
-        "classes": {"names": "lists/classes.txt"},
-        "data": {"id": {"path": "id"}, "ood": [{"name": "x", "path": "x"}]},
-        "methods": [{"name": "mcm"}],
-    }
-    assert parse_config(raw, origin="t", folder=tmp_path).classes.names == tmp_path / "lists/classes.txt"
-    raw["classes"] = {"names": "dataset"}
-    assert parse_config(raw, origin="t", folder=tmp_path).classes.names == "dataset"
+    assert make_config(tmp_path, classes={"names": "lists/classes.txt"}).classes.names == tmp_path / "lists/classes.txt"
+    assert make_config(tmp_path, classes={"names": "dataset"}).classes.names == "dataset"
 
 
 def test_a_template_takes_every_name_as_it_is() -> None:

@@ -11,15 +11,14 @@ from evaluation.data.sealed import SealedTest
 from evaluation.data.sources import read_images
 from immuno_core.config.run import DataConfig, SourceConfig
 from immuno_core.errors import ImmunoError, SetupError
+from tests.configs import make_config
 
 
 def sources(root: Path, *names: str) -> DataConfig:
     for name in ("known/cat", *names):
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name / "1.png").write_bytes(b"1")
-    return DataConfig(
-        id=SourceConfig(path=root / "known"), ood=tuple(SourceConfig(name=name, path=root / name) for name in names)
-    )
+    return make_config(root, data={"id": "known", "ood": {name: name for name in names}}).data
 
 
 def test_opening_records_the_sets_and_the_reason_and_gives_sets_of_the_test_split(tmp_path: Path) -> None:
@@ -38,9 +37,7 @@ def test_opening_records_the_sets_and_the_reason_and_gives_sets_of_the_test_spli
 
 
 def test_nothing_is_read_before_and_the_record_comes_first(tmp_path: Path) -> None:
-    missing = DataConfig(
-        id=SourceConfig(path=tmp_path / "none"), ood=(SourceConfig(name="near", path=tmp_path / "none"),)
-    )
+    missing = make_config(tmp_path, data={"id": "none", "ood": {"near": "none"}}).data
     record: list[str] = []
     sealed = SealedTest(missing, seed=0)
     with pytest.raises(SetupError, match="there is no folder"):
@@ -77,9 +74,8 @@ def test_no_outlier_set_may_be_called_like_the_known_one(tmp_path: Path) -> None
 
 
 def test_labels_that_are_indices_become_names(tmp_path: Path) -> None:
-    data = sources(tmp_path, "near")
     (tmp_path / "list.txt").write_text("known/cat/1.png 1\n")
-    data = DataConfig(id=SourceConfig(path=tmp_path / "list.txt"), ood=data.ood)
+    data = sources(tmp_path, "near").model_copy(update={"id": SourceConfig(path=tmp_path / "list.txt")})
     opened = SealedTest(data, seed=0, classes=("dog", "cat")).open("benchmark", on_open=lambda _, __: None)
     assert [sample.label for sample in opened.id.samples] == ["cat"]
 

@@ -8,20 +8,14 @@ from typing import Any
 import numpy as np
 
 from evaluation.data.checks import check_sources
-from immuno_core.config.run import parse_config
+from tests.configs import make_config
 
 from .archives import directions, write_tar
 
 
 def problems(folder: Path, data: dict[str, Any], **sections: Any) -> list[str]:
-    raw = {
-        "encoder": {"model": "miniworld"},
-        "classes": {"names": "classes.txt"},
-        "methods": [{"name": "mcm"}],
-        "data": data,
-    }
     (folder / "classes.txt").write_text("cat\ndog\n")
-    return check_sources(parse_config(raw | sections, origin="t", folder=folder))
+    return check_sources(make_config(folder, **{"classes": {"names": "classes.txt"}, "data": data} | sections))
 
 
 def images(folder: Path, *names: str) -> None:
