@@ -1,1 +1,49 @@
-"""LangChain: chat models, prompts, proposal, and the refinement loop with its sessions. Never sees the test split."""
+"""The refinement loop, and the chat models that it asks. What others use is re-exported here, and loaded on demand."""
+
+from typing import TYPE_CHECKING
+
+from immuno_core.doors import door
+
+if TYPE_CHECKING:
+    from agents.chat.recordings import RecordedCall as RecordedCall
+    from agents.chat.recordings import write_recording as write_recording
+    from agents.chat.review import PERSON as PERSON
+    from agents.chat.review import REVIEW_STEP as REVIEW_STEP
+    from agents.chat.review import Review as Review
+    from agents.chat.review import Ruling as Ruling
+    from agents.chat.review import edited as edited
+    from agents.drafting import draft_branch as draft_branch
+    from agents.feedback import check_space as check_space
+    from agents.feedback import feedback_of as feedback_of
+    from agents.feedback import measure as measure
+    from agents.guidelines import PromptVersion as PromptVersion
+    from agents.guidelines import prompt_tree as prompt_tree
+    from agents.replies import LONGEST_GUIDELINE as LONGEST_GUIDELINE
+    from agents.replies import Proposal as Proposal
+    from agents.session import OnGeneration as OnGeneration
+    from agents.session import RefinementSession as RefinementSession
+    from agents.session import check_settings as check_settings
+
+__getattr__ = door(
+    __name__,
+    {
+        "RecordedCall": "chat.recordings",
+        "write_recording": "chat.recordings",
+        "PERSON": "chat.review",
+        "REVIEW_STEP": "chat.review",
+        "Review": "chat.review",
+        "Ruling": "chat.review",
+        "edited": "chat.review",
+        "draft_branch": "drafting",
+        "check_space": "feedback",
+        "feedback_of": "feedback",
+        "measure": "feedback",
+        "PromptVersion": "guidelines",
+        "prompt_tree": "guidelines",
+        "LONGEST_GUIDELINE": "replies",
+        "Proposal": "replies",
+        "OnGeneration": "session",
+        "RefinementSession": "session",
+        "check_settings": "session",
+    },
+)

@@ -69,7 +69,8 @@ class GenerationState(TypedDict, total=False):
 
 
 _EFFECTS_SHOWN = 12
-_STEPS = ("inspect", "propose", "embed", "screen", "measure", "decide", "mature", "weigh", "prune", "reflect")
+STEPS = ("inspect", "propose", "embed", "screen", "measure", "decide", "mature", "weigh", "prune", "reflect")
+"""The nodes of a generation, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,9 @@ class Loop:
     def compile(self) -> CompiledStateGraph[Any, Any, Any, Any]:
         """Return the runnable graph of one generation."""
         graph = StateGraph(GenerationState)
-        for step in _STEPS:
+        for step in STEPS:
             graph.add_node(step, getattr(self, step))
-        for here, there in zip((START, *_STEPS), (*_STEPS, END), strict=True):
+        for here, there in zip((START, *STEPS), (*STEPS, END), strict=True):
             graph.add_edge(here, there)
         return graph.compile()
 

@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from agents import RefinementSession
 from agents.feedback import fit_of
 from agents.lexicon.combine import propose, with_article
 from agents.prompts.briefing import ClassBriefing
 from agents.prompts.templates import prompt_template
-from agents.session import RefinementSession
 from cluster import EncoderSpec, LocalEmbedder
 from db.store import AntibodyStore, open_store
 from evaluation.antibodies.selection import SelectionRules, screen

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from agents.feedback import feedback_of, measure
+from agents import feedback_of, measure
 from db.records import SessionRecord
 from db.store import chosen_generation
 from evaluation.effects.similarity import Alikeness, alikeness, fired, spread

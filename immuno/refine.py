@@ -10,11 +10,15 @@ from typing import Any
 
 import click
 
-from agents.chat.review import Review
-from agents.drafting import draft_branch
-from agents.feedback import check_space
-from agents.replies import LONGEST_GUIDELINE
-from agents.session import OnGeneration, RefinementSession, check_settings
+from agents import (
+    LONGEST_GUIDELINE,
+    OnGeneration,
+    RefinementSession,
+    Review,
+    check_settings,
+    check_space,
+    draft_branch,
+)
 from cluster.llm.server import serve_llm
 from db.records import GenerationRecord, SessionRecord
 from db.stopping import asked_to_stop, withdraw_stop

@@ -36,6 +36,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database made once by the migrations: the tests copy it, which is faster than to make it anew."""
+    from db.store import open_store
+
+    path = tmp_path_factory.mktemp("template") / "immuno.db"
+    open_store(str(path)).close()
+    return path
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """The address of the one Ray cluster of the tests: private, 2 CPUs, its own folder, shut down at the end.
 

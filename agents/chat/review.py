@@ -18,7 +18,7 @@ from db.calls import CallDraft, find_calls, record_calls
 from db.store import AntibodyStore
 from immuno_core.records import Antibody, text_digest
 
-STEP = "review"
+REVIEW_STEP = "review"
 PERSON = "a person"
 
 
@@ -95,14 +95,14 @@ class ReviewedCaller:
 
     def _rulings(self, generation: int, subject: str, proposals: Sequence[Proposal]) -> Sequence[Ruling]:
         shown = "\n".join(f"{one.kind}: {one.text}" for one in proposals)
-        digest = text_digest(STEP, subject, shown)
-        known = find_calls(self.store, self.session_id, generation, STEP, [digest])
+        digest = text_digest(REVIEW_STEP, subject, shown)
+        known = find_calls(self.store, self.session_id, generation, REVIEW_STEP, [digest])
         if digest in known:
             return _RULINGS.validate_json(known[digest].reply_text)
         rulings = tuple(self.review(subject, proposals))
         draft = CallDraft(
             generation=generation,
-            step=STEP,
+            step=REVIEW_STEP,
             subject=subject,
             request_digest=digest,
             request_text=shown,

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agents.chat.review import Review, Ruling, edited
-from agents.replies import Proposal
+from agents import Proposal, Review, Ruling, edited
 from immuno.terminal.output import printable
 from immuno_core.errors import SetupError
 

@@ -14,7 +14,7 @@ from immuno.cli import sessions as refine_look
 from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option
 
 if TYPE_CHECKING:
-    from agents.chat.review import Review
+    from agents import Review
     from immuno.refine import RefineOutcome
     from immuno.workplace import Workplace
     from immuno_core.config.run import RunConfig

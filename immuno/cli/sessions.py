@@ -110,8 +110,7 @@ def record(session: str, file: Path, database: str | None, as_json: bool) -> Non
     A session with that model, the same configuration, seed and data repeats SESSION without any server. The file holds
     prompts and replies, no key and no address.
     """
-    from agents.chat.recordings import RecordedCall, write_recording
-    from agents.chat.review import STEP as REVIEW
+    from agents import REVIEW_STEP, RecordedCall, write_recording
     from immuno_core.errors import SetupError
 
     with open_database(database) as store:
@@ -127,7 +126,7 @@ def record(session: str, file: Path, database: str | None, as_json: bool) -> Non
             completion_tokens=one.completion_tokens,
         )
         for one in calls
-        if one.reply_text is not None and one.step != REVIEW
+        if one.reply_text is not None and one.step != REVIEW_STEP
     ]
     if not recorded:
         raise SetupError(f"session '{session}' has made no call yet")
@@ -148,7 +147,7 @@ def prompts(session: str, database: str | None, as_json: bool) -> None:
     `change` is that of the mean FPR95 on the half of the feedback that confirms, over the generations that tried the
     version: below 0 is better.
     """
-    from agents.guidelines import prompt_tree
+    from agents import prompt_tree
     from immuno.terminal.sessions import print_prompts, prompt_rows
 
     with open_database(database) as store:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from agents.guidelines import PromptVersion
+from agents import PromptVersion
 from db.records import EffectRecord, GenerationRecord, SessionRecord
 from db.store import AntibodyStore
 from immuno.terminal.results import print_table

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agents.chat import pacing
 from db.store import AntibodyStore, open_store
 from evaluation.space import Space
+from immuno_core.retries import Backoff
 
 from . import word_world as world
 
@@ -19,6 +22,14 @@ def space() -> Space:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[AntibodyStore]:
-    with open_store(str(tmp_path / "immuno.db")) as opened:
+def store(new_database: Path, tmp_path: Path) -> Iterator[AntibodyStore]:
+    with open_store(str(shutil.copy(new_database, tmp_path / "immuno.db"))) as opened:
         yield opened
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries again after a moment, and asks no server but those of the tests."""
+    monkeypatch.setattr(pacing, "_BACKOFF", Backoff(first=0.01, longest=0.1))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -38,14 +38,6 @@ def _no_database_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database made once by the migrations: the tests copy it, which is faster than to make it anew."""
-    path = tmp_path_factory.mktemp("template") / "immuno.db"
-    open_store(str(path)).close()
-    return path
-
-
-@pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """The PostgreSQL server of the test session."""
     pytest.importorskip("psycopg", reason="needs PostgreSQL's driver: pip install 'immuno-vlm[postgres]'")

@@ -12,16 +12,14 @@ from typing import Any
 
 import pytest
 
-from agents.chat import pacing
 from agents.chat.calls import RecordedCaller, Request
 from agents.chat.failures import ModelUnavailable
 from agents.chat.models import Chat, make_chat_model
 from agents.replies import Proposals, proposals_of
-from db.store import AntibodyStore, open_store
+from db.store import AntibodyStore
 from evaluation.antibodies.vocabulary import load_vocabulary
 from immuno_core.config.refine import PriceConfig, RefineConfig
 from immuno_core.errors import SetupError
-from immuno_core.retries import Backoff
 from tests.agents import word_world as world
 
 from .chat_server import ChatServer, Response, chat_server, completion
@@ -30,11 +28,7 @@ DOT = "data:image/png;base64,iVBORw0KGgo="
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing, "_BACKOFF", Backoff(first=0.01, longest=0.1))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.fixture
@@ -42,12 +36,6 @@ def server() -> Iterator[ChatServer]:
     with chat_server() as running:
         running.answer = lambda asked: proposing(f"a photo of {asked['messages'][0]['content']}.")
         yield running
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[AntibodyStore]:
-    with open_store(str(tmp_path / "immuno.db")) as opened:
-        yield opened
 
 
 def proposing(text: str) -> Response:

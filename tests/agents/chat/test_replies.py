@@ -10,24 +10,17 @@ from typing import Any
 
 import pytest
 
-from agents.chat import pacing
 from agents.chat.failures import ModelUnavailable
 from db.records import GenerationRecord
 from db.store import AntibodyStore
 from evaluation.space import Space
-from immuno_core.retries import Backoff
 from tests.agents import word_world as world
 from tests.agents.test_session import content, new_session
 
 from .chat_server import ChatServer, Response, chat_server, completion
 from .stand_in import answers, config, lexicon_says, proposing, to_fish
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing, "_BACKOFF", Backoff(first=0.01, longest=0.1))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.fixture
