@@ -68,8 +68,8 @@ class Decision:
 
 def change(before: MethodScores, after: MethodScores, *, seed: int) -> Change:
     """Return what replacing one boundary by another does on the same images."""
-    found = resample({"before": before, "after": after}, seed=seed, count=_REPLICATES, names=("auroc", "fpr95_id"))
-    auroc, fpr95 = (found.paired_difference(metric, "after", "before") for metric in ("auroc", "fpr95_id"))
+    resampled = resample({"before": before, "after": after}, seed=seed, count=_REPLICATES, names=("auroc", "fpr95_id"))
+    auroc, fpr95 = (resampled.paired_difference(metric, "after", "before") for metric in ("auroc", "fpr95_id"))
     return Change(auroc.value, _error(auroc), fpr95.value, _error(fpr95))
 
 
@@ -129,9 +129,9 @@ def suspects(effects: Sequence[AntibodyEffect]) -> tuple[str, ...]:
     `effects` are those on the first half.
     """
     raised: dict[str, list[float]] = defaultdict(list)
-    for one in effects:
-        if one.effect.scope == "leave_one_out":
-            raised[one.antibody_id].append(one.effect.d_auroc)
+    for measured in effects:
+        if measured.effect.scope == "leave_one_out":
+            raised[measured.antibody_id].append(measured.effect.d_auroc)
     return tuple(key for key, values in raised.items() if np.mean(values) < -_NO_HARM)
 
 

@@ -80,7 +80,7 @@ def draft_generation(
         antibodies=(*_judged(state), *state["turned_down"], *_matured(space, state, mu)),
         vectors=vectors,
         effects=(
-            *(EffectDraft(effect=one.effect, antibody_id=one.antibody_id) for one in state["effects"]),
+            *(EffectDraft(measured.effect, measured.antibody_id) for measured in state["effects"]),
             *(
                 EffectDraft(effect=effect)
                 for effect in bank_effects(
@@ -182,7 +182,7 @@ def draft_branch(
         if (antibody.text, antibody.guards) not in in_bank
     ]
     guideline = source.guideline if guideline is None else guideline
-    prompts = {one.step: one.text for one in store.prompts(source.session_id) if one.version == source.prompt_version}
+    prompts = {p.step: p.text for p in store.prompts(source.session_id) if p.version == source.prompt_version}
     time = datetime.now(UTC)
     return GenerationDraft(
         session_id=session_id,
@@ -202,7 +202,8 @@ def draft_branch(
         vectors=dict(zip(copies.values(), bank.vectors, strict=True)),
         effects=tuple(_effects(store, source, copies)),
         verdicts=tuple(
-            replace(one, nearest_antibody=copies.get(one.nearest_antibody or "")) for one in store.verdicts(source.id)
+            replace(verdict, nearest_antibody=copies.get(verdict.nearest_antibody or ""))
+            for verdict in store.verdicts(source.id)
         ),
         bank=tuple(copies.values()),
     )
@@ -215,14 +216,13 @@ def _copy(antibody: Antibody) -> Antibody:
 
 def _latest(antibodies: Sequence[AntibodyRecord], *, upto: int) -> Iterator[AntibodyRecord]:
     """Of each text and class the last that was turned down in the generations 0 to `upto`, in their order."""
-    found = {(one.text, one.guards): one for one in antibodies if one.generation <= upto}
-    yield from found.values()
+    yield from {(a.text, a.guards): a for a in antibodies if a.generation <= upto}.values()
 
 
 def _effects(store: AntibodyStore, source: GenerationRecord, copies: dict[str, str]) -> Iterator[EffectDraft]:
     """The effects that `source` measured, of the bank and of what is still in it."""
     names = Effect.__dataclass_fields__
-    for one in store.effects(source.session_id, generation=source.number):
-        if one.antibody_id is None or one.antibody_id in copies:
-            effect = Effect(**{name: getattr(one, name) for name in names})
-            yield EffectDraft(effect, None if one.antibody_id is None else copies[one.antibody_id], one.split)
+    for stored in store.effects(source.session_id, generation=source.number):
+        if stored.antibody_id is None or stored.antibody_id in copies:
+            effect = Effect(**{name: getattr(stored, name) for name in names})
+            yield EffectDraft(effect, copies.get(stored.antibody_id or ""), stored.split)

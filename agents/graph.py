@@ -22,7 +22,7 @@ from agents.chat.calls import Caller, Request
 from agents.feedback import Boundary, Halves, Scores, feedback_of, measure
 from agents.maturing import Maturation, Matured
 from agents.memory import Memory
-from agents.policies import WorstFirst
+from agents.policies import worst_first
 from agents.prompts.briefing import ReflectionBriefing, render
 from agents.prompts.inspection import Inspector, ShownMistakes, mis_accepted_by_class
 from agents.prompts.templates import fill, prompt_template
@@ -103,11 +103,15 @@ class Loop:
         memory = state["memory"]
         before = self._measure(memory.bank)
         mistakes = mis_accepted_by_class(self.space, before, self.halves.first)
-        chosen = WorstFirst(self.config.classes_per_generation).choose(
-            {name: len(found.samples) for name, found in mistakes.items()}, memory.last_worked_on, self.space.classes
+        chosen = worst_first(
+            self.config.classes_per_generation,
+            {name: len(samples) for name, samples in mistakes.items()},
+            memory.last_worked_on,
+            self.space.classes,
         )
         shown = {
             name: self.inspector.brief(
+                name,
                 mistakes[name],
                 before,
                 memory,
@@ -128,21 +132,17 @@ class Loop:
         problems: list[str] = []
         for name, reply in zip(names, replies, strict=True):
             problems.extend(f"{name}: {problem}" for problem in reply.problems)
-            refused = [replace(one, id=new_id(), guards=name, origin=self.config.llm) for one in reply.refused]
-            turned_down.extend(refused)
+            made = [
+                Antibody(p.text, p.kind, name, p.rationale, id=new_id(), origin=self.config.llm)
+                for p in (reply.parsed.antibodies if reply.parsed is not None else ())
+            ]
+            refused = [replace(a, id=new_id(), guards=name, origin=self.config.llm) for a in reply.refused]
             # Of equal texts the first one is stored.
-            ids = {antibody.text: antibody.id for antibody in reversed(refused)}
-            for proposal in reply.parsed.antibodies if reply.parsed is not None else ():
-                parent = ids.get(reply.originals.get(proposal.text, ""))
-                proposals.append(
-                    Antibody(
-                        *(proposal.text, proposal.kind, name, proposal.rationale),
-                        id=new_id(),
-                        origin=self.config.llm,
-                        parent_id=parent,
-                        relation=None if parent is None else "edited",
-                    )
-                )
+            ids = {antibody.text: antibody.id for antibody in reversed((*made, *refused))}
+            for antibody in made:
+                parent = ids.get(reply.originals.get(antibody.text, ""))
+                proposals.append(antibody if parent is None else replace(antibody, parent_id=parent, relation="edited"))
+            turned_down.extend(refused)
         return {"proposals": tuple(proposals), "turned_down": tuple(turned_down), "problems": tuple(problems)}
 
     def _request(self, name: str, state: GenerationState) -> Request[Proposals]:
@@ -294,14 +294,14 @@ class Loop:
             worth={kind: self._worth(state, kind) for kind in sorted(set(bank.kinds))},
             helped=gain[:_EFFECTS_SHOWN],
             harmed=harm[:_EFFECTS_SHOWN],
-            rejected=Counter(one.reason.partition(":")[0] for one in state["screened"] if not one.accepted),
+            rejected=Counter(a.reason.partition(":")[0] for a in state["screened"] if not a.accepted),
             guideline=guideline,
             dropped=() if state["decision"].accepted else tuple(dict.fromkeys((*memory.prompt.dropped, *failed))),
         )
 
     def _worth(self, state: GenerationState, kind: AntibodyKind) -> float:
         """By how much the mean FPR95 would rise without the antibodies of a kind."""
-        others = [i for i, one in enumerate(state["grown"].kinds) if one != kind]
+        others = [i for i, other in enumerate(state["grown"].kinds) if other != kind]
         without = state["grown"].take(np.array(others, dtype=np.int64))
         return self._measure(without).mean_fpr95 - state["weighed"].mean_fpr95
 

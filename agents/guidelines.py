@@ -73,17 +73,17 @@ class PromptVersion:
 
 def prompt_tree(generations: Sequence[GenerationRecord], prompts: Sequence[PromptRecord]) -> tuple[PromptVersion, ...]:
     """Return a session's versions of the guideline by number; each names its parent."""
-    guidelines = {one.version: one for one in prompts if one.step == GUIDELINE}
+    guidelines = {prompt.version: prompt for prompt in prompts if prompt.step == GUIDELINE}
     return tuple(
         PromptVersion(
             version=version,
-            parent=one.parent_version,
-            guideline=one.text,
-            diff="" if one.parent_version is None else _diff(guidelines[one.parent_version].text, one.text),
-            reason=one.reason,
+            parent=prompt.parent_version,
+            guideline=prompt.text,
+            diff="" if prompt.parent_version is None else _diff(guidelines[prompt.parent_version].text, prompt.text),
+            reason=prompt.reason,
             trials=tuple(_trial(generation) for generation in generations if generation.prompt_version == version),
         )
-        for version, one in sorted(guidelines.items())
+        for version, prompt in sorted(guidelines.items())
     )
 
 
@@ -95,21 +95,21 @@ def continue_prompt(
     A guideline that is word for word one that was tried keeps its number.
     """
     source = next(
-        one
-        for one in reversed(generations)
-        if one.number == parent.number or (one.parent == parent.number and not one.accepted)
+        generation
+        for generation in reversed(generations)
+        if generation.number == parent.number or (generation.parent == parent.number and not generation.accepted)
     )
-    texts = {one.version: one for one in prompts if one.step == GUIDELINE}
-    kept = texts[parent.prompt_version]
-    made_from_it = [one for one in texts.values() if one.parent_version == kept.version]
-    known = next((one.version for one in (kept, *made_from_it) if one.text == source.guideline), None)
-    tried_well = {one.prompt_version for one in generations if one.accepted}
+    guidelines = {prompt.version: prompt for prompt in prompts if prompt.step == GUIDELINE}
+    kept = guidelines[parent.prompt_version]
+    made_from_it = [prompt for prompt in guidelines.values() if prompt.parent_version == kept.version]
+    known = next((prompt.version for prompt in (kept, *made_from_it) if prompt.text == source.guideline), None)
+    tried_well = {generation.prompt_version for generation in generations if generation.accepted}
     return Continued(
-        version=max(texts) + 1 if known is None else known,
+        version=max(guidelines) + 1 if known is None else known,
         guideline=source.guideline,
         kept_version=kept.version,
         kept_guideline=kept.text,
-        dropped=tuple(one.text for one in made_from_it if one.version not in tried_well),
+        dropped=tuple(prompt.text for prompt in made_from_it if prompt.version not in tried_well),
         written_after=source.number,
     )
 

@@ -84,7 +84,7 @@ class Maturation:
             antibodies = self._mature(texts, [other for other in names if other != name])
             matured = self.measure(texts.concat(antibodies)) if len(antibodies) else plain
             # The second half of the known images; all images of the set, none of which matured anything here.
-            judged = Half(self.halves.second.known, {one: np.arange(len(self.outliers[one])) for one in names})
+            judged = Half(self.halves.second.known, {other: np.arange(len(self.outliers[other])) for other in names})
             before[name], after[name] = _only(name, plain.on(judged)), _only(name, matured.on(judged))
         changes = [change(before[name], after[name], seed=self.seed) for name in names]
         return _mean(changes)
@@ -107,10 +107,10 @@ def _mean(changes: Sequence[Change]) -> Change:
         return float(np.sqrt(np.sum(np.square(values)))) / len(values)
 
     return Change(
-        float(np.mean([one.auroc for one in changes])),
-        error([one.auroc_error for one in changes]),
-        float(np.mean([one.fpr95 for one in changes])),
-        error([one.fpr95_error for one in changes]),
+        float(np.mean([change.auroc for change in changes])),
+        error([change.auroc_error for change in changes]),
+        float(np.mean([change.fpr95 for change in changes])),
+        error([change.fpr95_error for change in changes]),
     )
 
 

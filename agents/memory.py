@@ -76,7 +76,7 @@ def choose_origin(
     last = generations[-1]
     # A session of an older version stored no state: it begins one here.
     generator = generator_of(last.random_state) if last.random_state else new_generator(seed)
-    best = next(one for one in reversed(generations) if one.accepted)  # the baseline always is
+    best = next(generation for generation in reversed(generations) if generation.accepted)  # the baseline always is
     number = policy.choose(handled, best=best.number, generator=generator)
     return Origin(generations[number], state_of(generator))
 
@@ -103,11 +103,11 @@ def recall(
             harms[effect.antibody_id] = max(effect.harm, harms.get(effect.antibody_id, 0.0))
 
     def ranked(values: Mapping[str, float]) -> dict[str, list[tuple[str, float]]]:
-        found: dict[str, list[tuple[str, float]]] = {}
+        pairs: dict[str, list[tuple[str, float]]] = {}
         for key, value in sorted(values.items(), key=lambda item: (-item[1], by_id[item[0]].text)):
             if value > 0:
-                found.setdefault(by_id[key].guards, []).append((by_id[key].text, round(value, 4)))
-        return {name: pairs[:_EFFECTS_SHOWN] for name, pairs in found.items()}
+                pairs.setdefault(by_id[key].guards, []).append((by_id[key].text, round(value, 4)))
+        return {name: ranking[:_EFFECTS_SHOWN] for name, ranking in pairs.items()}
 
     accepted = [generation for generation in generations if generation.accepted]
     # In a generation that was not accepted a text may have been turned down for its company. It may come back, but not
@@ -134,7 +134,7 @@ def recall(
         helped=ranked(gains),
         harmed=ranked(harms),
         last_worked_on=last_worked_on,
-        best_mean_auroc=max(float(np.mean(list(one.metrics["auroc"].values()))) for one in accepted),
+        best_mean_auroc=max(float(np.mean(list(generation.metrics["auroc"].values()))) for generation in accepted),
         history=[generation.metrics for generation in generations],
         random_state=origin.random_state,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from db.records import GenerationRecord
+from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import ImmunoError
 from immuno_core.records import Verdict
 
@@ -98,77 +98,57 @@ def handled_alone(handled: Mapping[int, Handled]) -> dict[int, int]:
     if not handled:
         return {}
     by = np.sum(list(handled.values()), axis=0)
-    counts = {number: int(np.count_nonzero(one & (by == 1))) for number, one in handled.items()}
+    counts = {number: int(np.count_nonzero(own & (by == 1))) for number, own in handled.items()}
     return {number: count for number, count in counts.items() if count}
 
 
 def handled_by(verdicts: Sequence[Verdict], *, known_set: str) -> Handled:
     """Return (images,) whether each outlier was rejected, in the order of set and image."""
-    outliers = sorted(
-        (one for one in verdicts if one.set_name != known_set), key=lambda one: (one.set_name, one.sample_id)
-    )
-    return np.array([not one.accepted for one in outliers], dtype=bool)
+    outliers = sorted((v for v in verdicts if v.set_name != known_set), key=lambda v: (v.set_name, v.sample_id))
+    return np.array([not verdict.accepted for verdict in outliers], dtype=bool)
 
 
 PARENT_POLICIES: Mapping[str, ParentPolicy] = {"pareto": ParetoFront(), "best": Best()}
 """By the name that refine.parents has for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorstFirst:
-    """Half of the classes of a generation are those that accept most outliers, the rest have waited longest."""
+def worst_first(
+    budget: int, mis_accepted: Mapping[str, int], last_worked_on: Mapping[str, int], classes: Sequence[str]
+) -> tuple[str, ...]:
+    """Return at most `budget` classes: half those that accept most outliers, the rest those that have waited longest.
 
-    budget: int
-
-    def choose(
-        self, mis_accepted: Mapping[str, int], last_worked_on: Mapping[str, int], classes: Sequence[str]
-    ) -> tuple[str, ...]:
-        """Return at most `budget` classes.
-
-        `mis_accepted` counts, per class, the outliers that it wrongly accepts; `last_worked_on` is the generation that
-        last proposed for a class (absent: never). Every class gets its turn however few outliers it accepts, because a
-        bank that only answers today's mistakes is narrow. Ties go by the order of `classes`.
-        """
-        order = {name: k for k, name in enumerate(classes)}
-        by_mistakes = sorted(classes, key=lambda name: (-mis_accepted.get(name, 0), order[name]))
-        worst = by_mistakes[: (self.budget + 1) // 2]
-        chosen = set(worst)
-        by_waiting = sorted(
-            (name for name in classes if name not in chosen),
-            key=lambda name: (last_worked_on.get(name, -1), -mis_accepted.get(name, 0), order[name]),
-        )
-        return (*worst, *by_waiting[: self.budget - len(worst)])
-
-
-@dataclass(frozen=True, slots=True)
-class StopRule:
-    """When a session is over. `generations` counts without the baseline; None: no such limit.
-
-    `minutes` counts the time that generations took, so that a pause costs nothing; `plateau` is how many generations in
-    a row may bring nothing that is kept.
+    `mis_accepted` counts, per class, the outliers that it wrongly accepts; `last_worked_on` is the generation that last
+    proposed for a class (absent: never). Every class gets its turn however few outliers it accepts, because a bank that
+    only answers today's mistakes is narrow. Ties go by the order of `classes`.
     """
+    order = {name: k for k, name in enumerate(classes)}
+    by_mistakes = sorted(classes, key=lambda name: (-mis_accepted.get(name, 0), order[name]))
+    worst = by_mistakes[: (budget + 1) // 2]
+    by_waiting = sorted(
+        (name for name in classes if name not in worst),
+        key=lambda name: (last_worked_on.get(name, -1), -mis_accepted.get(name, 0), order[name]),
+    )
+    return (*worst, *by_waiting[: budget - len(worst)])
 
-    generations: int
-    tokens: int | None = None
-    cost: float | None = None
-    minutes: float | None = None
-    plateau: int | None = None
 
-    def reason(self, done: Sequence[GenerationRecord]) -> str | None:
-        """Return why no further generation runs after these, the baseline first; None where one does."""
-        run = done[1:]
-        if len(run) >= self.generations:
-            return f"all {self.generations} generations are done"
-        spent = sum(one.prompt_tokens + one.completion_tokens for one in done)
-        if self.tokens is not None and spent >= self.tokens:
-            return f"the limit of {self.tokens:,} tokens is reached ({spent:,})"
-        paid = sum(one.cost_usd for one in done)
-        if self.cost is not None and paid >= self.cost:
-            return f"the limit of {self.cost:g} USD is reached ({paid:.2f})"
-        minutes = sum((one.finished_at - one.started_at).total_seconds() for one in done) / 60
-        if self.minutes is not None and minutes >= self.minutes:
-            return f"the limit of {self.minutes:g} minutes is reached ({minutes:.1f})"
-        plateau = self.plateau
-        if plateau is not None and len(run) >= plateau and not any(one.accepted for one in run[-plateau:]):
-            return f"a plateau: {plateau} generation(s) in a row brought nothing that was kept"
-        return None
+def stop_reason(config: RefineConfig, done: Sequence[GenerationRecord]) -> str | None:
+    """Return why no further generation runs after these, the baseline first; None where one does.
+
+    Minutes are those that generations took, so that a pause costs nothing; the baseline is part of no plateau.
+    """
+    run = done[1:]
+    if len(run) >= config.generations:
+        return f"all {config.generations} generations are done"
+    spent = sum(generation.prompt_tokens + generation.completion_tokens for generation in done)
+    if config.stop_after_tokens is not None and spent >= config.stop_after_tokens:
+        return f"the limit of {config.stop_after_tokens:,} tokens is reached ({spent:,})"
+    paid = sum(generation.cost_usd for generation in done)
+    if config.stop_after_cost is not None and paid >= config.stop_after_cost:
+        return f"the limit of {config.stop_after_cost:g} USD is reached ({paid:.2f})"
+    minutes = sum((generation.finished_at - generation.started_at).total_seconds() for generation in done) / 60
+    if config.stop_after_minutes is not None and minutes >= config.stop_after_minutes:
+        return f"the limit of {config.stop_after_minutes:g} minutes is reached ({minutes:.1f})"
+    plateau = config.stop_after_plateau
+    if plateau is not None and len(run) >= plateau and not any(generation.accepted for generation in run[-plateau:]):
+        return f"a plateau: {plateau} generation(s) in a row brought nothing that was kept"
+    return None

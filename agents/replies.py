@@ -184,8 +184,8 @@ def parse_reply(raw_text: str, schema: type[Schema]) -> Reply[Schema]:
         what = "is empty" if not raw_text.strip() else "holds no JSON"
         return Reply(None, (*problems, f"the reply {what}"))
     field = _list_field(schema)
-    found = _one_value(values, schema) if field is None else _items(values, schema, field)
-    return replace(found, problems=_bounded((*problems, *found.problems)))
+    reply = _last_value(values, schema) if field is None else _items(values, schema, field)
+    return replace(reply, problems=_bounded((*problems, *reply.problems)))
 
 
 def _json_values(text: str) -> Iterator[Any]:
@@ -215,7 +215,7 @@ def _list_field(schema: type[BaseModel]) -> tuple[str, type[BaseModel], int] | N
     return None
 
 
-def _one_value(values: list[Any], schema: type[Schema]) -> Reply[Schema]:
+def _last_value(values: list[Any], schema: type[Schema]) -> Reply[Schema]:
     problems: list[str] = []
     for value in reversed(values):
         for candidate in _wrapped(value, next(iter(schema.model_fields))):

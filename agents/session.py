@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import cast
 
-from langchain_core.language_models import BaseChatModel
-
 from agents.chat.calls import Caller, RecordedCaller
 from agents.chat.models import Chat, make_chat_model
 from agents.chat.review import Review, ReviewedCaller
@@ -20,13 +18,13 @@ from agents.drafting import draft_first_generation, draft_generation
 from agents.feedback import check_space, feedback_of, fit_of, halve, measure
 from agents.graph import GenerationState, Loop
 from agents.memory import Memory, choose_origin, recall
-from agents.policies import PARENT_POLICIES, StopRule, handled_by, new_generator, state_of
+from agents.policies import PARENT_POLICIES, handled_by, new_generator, state_of, stop_reason
 from agents.prompts.inspection import Inspector
 from agents.prompts.templates import prompt_template
 from db.claims import ClaimLostError, HeldClaim
 from db.records import GenerationRecord, SessionRecord
 from db.store import AntibodyStore
-from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
+from evaluation.antibodies.vocabulary import load_vocabulary
 from evaluation.scores import configured_score
 from evaluation.scores.prototypes import prototypes
 from evaluation.space import Bank, Space
@@ -39,19 +37,7 @@ OnGeneration = Callable[[GenerationRecord], None]
 def check_settings(config: RefineConfig, *, seed: int) -> None:
     """Raise SetupError for a score or a chat model that cannot be made. Asks the model nothing."""
     configured_score(config.score)
-    _chat_model(config, load_vocabulary(), seed=seed)
-
-
-def _chat_model(config: RefineConfig, vocabulary: Vocabulary, *, seed: int) -> BaseChatModel:
-    return make_chat_model(
-        config.llm,
-        base_url=config.base_url,
-        temperature=config.temperature,
-        max_tokens=config.max_tokens,
-        seed=seed,
-        vocabulary=vocabulary,
-        timeout=config.timeout,
-    )
+    make_chat_model(config, seed=seed, vocabulary=load_vocabulary())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +71,7 @@ class RefinementSession:
 
     def _run(self, on_generation: OnGeneration, claim: HeldClaim) -> tuple[GenerationRecord, ...]:
         done = self.store.generations(self.record.id)
-        if done and self._stop.reason(done) is not None:
+        if done and stop_reason(self.config, done) is not None:
             self.store.set_session_status(self.record.id, "finished")
             return tuple(done)
         self.store.set_session_status(self.record.id, "running")
@@ -106,18 +92,7 @@ class RefinementSession:
     def stopped_because(self) -> str | None:
         """Why no further generation runs; None while there is one to run."""
         done = self.store.generations(self.record.id)
-        return self._stop.reason(done) if done else None
-
-    @property
-    def _stop(self) -> StopRule:
-        config = self.config
-        return StopRule(
-            generations=config.generations,
-            tokens=config.stop_after_tokens,
-            cost=config.stop_after_cost,
-            minutes=config.stop_after_minutes,
-            plateau=config.stop_after_plateau,
-        )
+        return stop_reason(self.config, done) if done else None
 
     def _first_generation(self) -> GenerationRecord:
         """Measure the classifier without antibodies: what every later generation is compared with."""
@@ -137,7 +112,7 @@ class RefinementSession:
     def _run_missing(self, on_generation: OnGeneration, claim: HeldClaim) -> None:
         loop = self._loop()
         graph = loop.compile()
-        while self._stop.reason(generations := self.store.generations(self.record.id)) is None:
+        while stop_reason(self.config, generations := self.store.generations(self.record.id)) is None:
             claim.check()
             started = datetime.now(UTC)
             memory = self._recall(generations)
@@ -153,7 +128,7 @@ class RefinementSession:
 
     def _loop(self) -> Loop:
         vocabulary = load_vocabulary()
-        model = _chat_model(self.config, vocabulary, seed=self.record.seed)
+        model = make_chat_model(self.config, seed=self.record.seed, vocabulary=vocabulary)
         caller: Caller = RecordedCaller(
             Chat(model, self.config.structured), self.config, self.record.seed, self.store, self.record.id
         )
@@ -174,9 +149,9 @@ class RefinementSession:
         generations = generations or self.store.generations(self.record.id)
         policy = PARENT_POLICIES[self.config.parents]
         handled = {
-            one.number: handled_by(self.store.verdicts(one.id), known_set=feedback_of(self.space).known.name)
-            for one in generations
-            if one.accepted and policy.looks
+            kept.number: handled_by(self.store.verdicts(kept.id), known_set=feedback_of(self.space).known.name)
+            for kept in generations
+            if kept.accepted and policy.looks
         }
         origin = choose_origin(generations, handled, policy, seed=self.record.seed)
         return recall(

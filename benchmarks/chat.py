@@ -117,9 +117,7 @@ def _requests(classes: int, proposals: int) -> Iterator[Request[Proposals]]:
 def measure(address: str, concurrency: int, options: argparse.Namespace) -> dict[str, Any]:
     """Ask all rounds at one concurrency; return what is printed."""
     config = RefineConfig(llm="openai:tiny", base_url=address, concurrency=concurrency)
-    model = make_chat_model(
-        config.llm, base_url=address, temperature=0.7, max_tokens=2048, seed=0, vocabulary=load_vocabulary()
-    )
+    model = make_chat_model(config, seed=0, vocabulary=load_vocabulary())
     encoder = EncoderInfo("none", None, 1, 1.0, 0, "fp32", "w", "p")
     process = psutil.Process()
     sizes, seconds = [], []

@@ -93,7 +93,7 @@ class RecordedCaller:
         limit = max(_FEWEST_FAILURES, self.config.concurrency)
         pacer = Pacer(retries=self.config.retries)
         groups = side_by_side(
-            lambda found: found[1] or self._ask(found[0], pacer),
+            lambda looked_up: looked_up[1] or self._ask(looked_up[0], pacer),
             self._looked_up(generation, requests),
             workers=self.config.concurrency,
         )
@@ -129,13 +129,13 @@ class RecordedCaller:
     ) -> Iterator[tuple[Request[Schema], Reply[Schema] | None]]:
         """Yield each request with its reply where one is stored."""
         source = iter(requests)
-        while some := list(islice(source, _LOOKED_UP_AT_ONCE)):
-            digests = {request.subject: self.digest(request) for request in some}
-            known = find_calls(self.store, self.session_id, generation, some[0].step, list(digests.values()))
+        while batch := list(islice(source, _LOOKED_UP_AT_ONCE)):
+            digests = {request.subject: self.digest(request) for request in batch}
+            known = find_calls(self.store, self.session_id, generation, batch[0].step, list(digests.values()))
             elsewhere = (
                 find_replies(self.store, [d for d in digests.values() if d not in known]) if self._reuses else {}
             )
-            for request in some:
+            for request in batch:
                 digest = digests[request.subject]
                 if digest in known:
                     yield request, _read_again(known[digest], request.schema, "recording")

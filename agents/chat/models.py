@@ -23,6 +23,7 @@ from agents.chat.recordings import REPLAY, ReplayChatModel
 from agents.lexicon.model import LexiconChatModel
 from agents.replies import MOST_CHARACTERS, Reply, Schema, parse_reply, wire_schema
 from evaluation.antibodies.vocabulary import Vocabulary
+from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.text import clean_text, storable_text
 
@@ -33,28 +34,20 @@ Structured = Literal["json_schema", "tool", "words"]
 _METHODS: dict[str, str] = {"json_schema": "json_schema", "tool": "function_calling"}
 
 
-def make_chat_model(
-    spec: str,
-    *,
-    base_url: str | None,
-    temperature: float,
-    max_tokens: int,
-    seed: int,
-    vocabulary: Vocabulary,
-    timeout: float = 600.0,
-) -> BaseChatModel:
-    """Return the chat model that `spec` names: "lexicon", or anything that LangChain's init_chat_model takes.
+def make_chat_model(config: RefineConfig, *, seed: int, vocabulary: Vocabulary) -> BaseChatModel:
+    """Return the chat model that `config.llm` names: "lexicon", a recording, or what LangChain's init_chat_model takes.
 
-    `base_url` is an OpenAI-compatible server (vLLM, Ollama, ...); without OPENAI_API_KEY a placeholder is sent to it.
-    `timeout` is in seconds and holds for each try of a call. `seed` reaches the models that take one.
-    Raises SetupError for an unknown provider, a missing provider package, a missing key or a bad address.
+    For a server of one's own (`config.base_url`) a placeholder is sent where OPENAI_API_KEY is not set. `seed` reaches
+    the models that take one. Raises SetupError for an unknown provider, a missing provider package, a missing key or a
+    bad address.
     """
+    spec, base_url = config.llm, config.base_url
     if spec == LEXICON:
         return LexiconChatModel(seed=seed, vocabulary=vocabulary)
     provider, colon, name = spec.partition(":")
     if provider == REPLAY and colon:
         return ReplayChatModel.read(name)
-    options: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens, "timeout": timeout}
+    options: dict[str, Any] = {name: getattr(config, name) for name in ("temperature", "max_tokens", "timeout")}
     if base_url is not None:
         options["base_url"] = _checked_address(base_url)
     if colon and not name:
@@ -150,12 +143,12 @@ class Chat:
             form = {"name": schema.__name__, "schema": wire_schema(schema), "strict": True}
             return self.model.bind(extra_body={"response_format": {"type": "json_schema", "json_schema": form}})
         try:
-            found = self.model.with_structured_output(
+            structured = self.model.with_structured_output(
                 wire_schema(schema), method=_METHODS[self.structured], strict=True, include_raw=True
             )
         except (NotImplementedError, ValueError, TypeError):
             return None
-        return _without_parser(found)
+        return _without_parser(structured)
 
 
 def _without_parser(structured: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -80,21 +80,19 @@ class ReviewedCaller:
         refused: list[Antibody] = []
         originals: dict[str, str] = {}
         for proposal, ruling in zip(proposals, self._rulings(generation, subject, proposals), strict=True):
-            if ruling.action == "keep":
-                kept.append(proposal)
-            elif ruling.action == "drop":
-                refused.append(Antibody(proposal.text, proposal.kind).turned_down("dropped: by the reviewer"))
-            else:
-                new = edited(proposal, ruling.text)
-                kept.append(new)
-                originals[new.text] = proposal.text
-                why = f"edited: by the reviewer, to '{new.text}'"
-                refused.append(Antibody(proposal.text, proposal.kind).turned_down(why))
+            original = Antibody(proposal.text, proposal.kind)
+            if ruling.action == "drop":
+                refused.append(original.turned_down("dropped: by the reviewer"))
+                continue
+            kept.append(edited(proposal, ruling.text) if ruling.action == "edit" else proposal)
+            if (text := kept[-1].text) != proposal.text:
+                originals[text] = proposal.text
+                refused.append(original.turned_down(f"edited: by the reviewer, to '{text}'"))
         parsed = reply.parsed.model_copy(update={"antibodies": tuple(kept)}) if kept else None
         return replace(reply, parsed=parsed, refused=(*reply.refused, *refused), originals=originals)
 
     def _rulings(self, generation: int, subject: str, proposals: Sequence[Proposal]) -> Sequence[Ruling]:
-        shown = "\n".join(f"{one.kind}: {one.text}" for one in proposals)
+        shown = "\n".join(f"{proposal.kind}: {proposal.text}" for proposal in proposals)
         digest = text_digest(REVIEW_STEP, subject, shown)
         known = find_calls(self.store, self.session_id, generation, REVIEW_STEP, [digest])
         if digest in known:

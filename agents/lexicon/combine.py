@@ -83,20 +83,20 @@ class Mentions:
 
 def mentions(texts: Iterable[str], vocabulary: Vocabulary) -> Mentions:
     """Return the vocabulary's words in the texts. Longer entries win: "in the desert" does not mention "desert"."""
-    found: tuple[dict[str, None], dict[str, None], dict[str, None]] = ({}, {}, {})
+    said: tuple[dict[str, None], dict[str, None], dict[str, None]] = ({}, {}, {})
     lists = (vocabulary.places, vocabulary.nouns, vocabulary.attributes)
     longest_first = [sorted(words, key=len, reverse=True) for words in lists]
     for text in texts:
         plain = _PUNCTUATION.sub(" ", text.casefold())
         line = f" {' '.join(plain.split())} "
-        for words, seen in zip(longest_first, found, strict=True):
+        for words, seen in zip(longest_first, said, strict=True):
             here: list[tuple[int, str]] = []
             for word in words:
                 if (at := line.find(f" {word} ")) >= 0:
                     here.append((at, word))
                     line = f"{line[: at + 1]}{'#' * len(word)}{line[at + 1 + len(word) :]}"
             seen.update(dict.fromkeys(word for _, word in sorted(here)))
-    return Mentions(places=tuple(found[0]), nouns=tuple(found[1]), attributes=tuple(found[2]))
+    return Mentions(places=tuple(said[0]), nouns=tuple(said[1]), attributes=tuple(said[2]))
 
 
 def propose(briefing: ClassBriefing, vocabulary: Vocabulary, key: str, *, most: int) -> tuple[Proposal, ...]:
@@ -240,8 +240,8 @@ def _names_class(noun: str, class_name: str) -> bool:
 
     What ends with the class may be a kind of it ("farm horse") or not ("rocking horse"): that is left to be measured.
     """
-    one, other = (_spoken(name).casefold().removesuffix("s") for name in (noun, class_name))
-    return one == other or other.endswith(f" {one}")
+    thing, known = (_spoken(name).casefold().removesuffix("s") for name in (noun, class_name))
+    return thing == known or known.endswith(f" {thing}")
 
 
 def _spoken(class_name: str) -> str:

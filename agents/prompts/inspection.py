@@ -6,7 +6,6 @@ import base64
 import io
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -46,16 +45,12 @@ _PLACES_SHOWN = 8
 _OTHERS_SHOWN = 300
 
 
-@dataclass(frozen=True, slots=True)
-class MisAccepted:
-    """The outliers that one class wrongly accepts: (set name, row) pairs, highest score first."""
-
-    class_name: str
-    samples: tuple[tuple[str, int], ...]
+Sample = tuple[str, int]
+"""An outlier: the name of its set, and its row there."""
 
 
-def mis_accepted_by_class(space: Space, boundary: Boundary, half: Half) -> dict[str, MisAccepted]:
-    """Group the mis-accepted outliers of a half by the class that accepts them."""
+def mis_accepted_by_class(space: Space, boundary: Boundary, half: Half) -> dict[str, tuple[Sample, ...]]:
+    """Return the mis-accepted outliers of a half by the class that accepts them, each class's highest score first."""
     grouped: dict[str, list[tuple[float, str, int]]] = {name: [] for name in space.classes}
     for set_name, images in feedback_of(space).outliers.items():
         rows = boundary.mis_accepted(set_name, half)
@@ -63,10 +58,8 @@ def mis_accepted_by_class(space: Space, boundary: Boundary, half: Half) -> dict[
             predicted = boundary.fitted.predict(images.features[rows])
             for row, k in zip(rows, predicted, strict=True):
                 grouped[space.classes[k]].append((boundary.outlier_scores[set_name][row], set_name, int(row)))
-    return {
-        name: MisAccepted(name, tuple((s, row) for _, s, row in sorted(found, key=lambda f: (-f[0], f[1], f[2]))))
-        for name, found in grouped.items()
-    }
+    ranked = {name: sorted(scored, key=lambda sample: (-sample[0], *sample[1:])) for name, scored in grouped.items()}
+    return {name: tuple((set_name, row) for _, set_name, row in scored) for name, scored in ranked.items()}
 
 
 class ShownMistakes(NamedTuple):
@@ -96,11 +89,13 @@ class Inspector:
         self._usual = {kind: usual @ vectors.T for kind, vectors in self._vectors.items()}
 
     def brief(
-        self, found: MisAccepted, boundary: Boundary, memory: Memory, *, wanted: int, pictures: int
+        self, name: str, mistakes: Sequence[Sample], boundary: Boundary, memory: Memory, *, wanted: int, pictures: int
     ) -> ShownMistakes:
-        """Return what the model is shown when it is asked for antibodies of one class; at most `pictures` images."""
-        name = found.class_name
-        shown = _spread(found.samples)
+        """Return what the model is shown when it is asked for antibodies of a class with these mis-accepted outliers.
+
+        At most `pictures` of them go along as images.
+        """
+        shown = _spread(mistakes)
         images: list[str] = []
         samples = []
         for set_name, row in shown:
@@ -110,15 +105,15 @@ class Inspector:
             samples.append(self._sample(set_name, row, boundary, image=None if picture is None else len(images)))
         briefing = ClassBriefing(
             class_name=name,
-            accepted_outliers=len(found.samples),
+            accepted_outliers=len(mistakes),
             threshold=boundary.threshold,
             samples=samples,
             bank=_texts_to_avoid(memory.bank.unmatured, name),
             rejected=list(memory.turned_down(name)),
             helped=list(memory.helped.get(name, ())),
             harmed=list(memory.harmed.get(name, ())),
-            things=self._most_near(found.samples, "noun", of_each=5, most=_THINGS_SHOWN),
-            places=self._most_near(found.samples, "place", of_each=2, most=_PLACES_SHOWN),
+            things=self._most_near(mistakes, "noun", of_each=5, most=_THINGS_SHOWN),
+            places=self._most_near(mistakes, "place", of_each=2, most=_PLACES_SHOWN),
             guideline=memory.guideline,
             focus=memory.focus,
             wanted=wanted,
@@ -146,7 +141,7 @@ class Inspector:
         best = np.argsort(-(similarity - self._usual[kind]), kind="stable")[:most]
         return [WordHit(word=self._words[kind][i], kind=kind, similarity=round(float(similarity[i]), 3)) for i in best]
 
-    def _most_near(self, samples: Sequence[tuple[str, int]], kind: str, *, of_each: int, most: int) -> list[str]:
+    def _most_near(self, samples: Sequence[Sample], kind: str, *, of_each: int, most: int) -> list[str]:
         """The words most often among the nearest of all the mis-accepted images; the nearest counts 1, a second 1/2."""
         votes: defaultdict[str, float] = defaultdict(float)
         for set_name, row in samples:
@@ -167,7 +162,7 @@ def _texts_to_avoid(bank: Bank, class_name: str) -> list[str]:
     return of_class + others[-_OTHERS_SHOWN:]
 
 
-def _spread(samples: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+def _spread(samples: Sequence[Sample]) -> list[Sample]:
     """Return a bounded number of samples spread evenly over the ranking, so that not only the worst few are shown."""
     if len(samples) <= _SAMPLES_SHOWN:
         return list(samples)

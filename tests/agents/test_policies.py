@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from agents.policies import StopRule, WorstFirst
+from agents.policies import stop_reason, worst_first
+from immuno_core.config.refine import RefineConfig
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox")
 
 
 def test_half_of_the_budget_goes_to_the_worst_classes() -> None:
-    chosen = WorstFirst(4).choose({"dog": 9, "eel": 7, "bee": 1}, {}, CLASSES)
+    chosen = worst_first(4, {"dog": 9, "eel": 7, "bee": 1}, {}, CLASSES)
     assert chosen[:2] == ("dog", "eel")
 
 
@@ -23,19 +24,19 @@ def test_every_class_gets_its_turn_however_few_outliers_it_accepts() -> None:
     mistakes, last = {"dog": 9}, {}
     worked_on = set()
     for generation in range(1, 6):
-        chosen = WorstFirst(2).choose(mistakes, last, CLASSES)
+        chosen = worst_first(2, mistakes, last, CLASSES)
         last.update(dict.fromkeys(chosen, generation))
         worked_on.update(chosen)
     assert worked_on == set(CLASSES)
 
 
 def test_a_budget_above_the_number_of_classes_takes_all_once() -> None:
-    chosen = WorstFirst(50).choose({"fox": 3}, {}, CLASSES)
+    chosen = worst_first(50, {"fox": 3}, {}, CLASSES)
     assert sorted(chosen) == sorted(CLASSES)
 
 
 def test_ties_go_by_the_order_of_the_classes() -> None:
-    assert WorstFirst(3).choose({}, {}, CLASSES) == ("ant", "bee", "cat")
+    assert worst_first(3, {}, {}, CLASSES) == ("ant", "bee", "cat")
 
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,34 +56,43 @@ def generation(accepted: bool = True, *, tokens: int = 0, cost: float = 0.0, min
 
 
 def test_generations_are_counted_without_the_baseline() -> None:
-    rule = StopRule(generations=2)
-    assert rule.reason([generation()]) is None
-    assert rule.reason([generation()] * 2) is None
-    assert rule.reason([generation()] * 3) == "all 2 generations are done"
+    config = RefineConfig(generations=2)
+    assert stop_reason(config, [generation()]) is None
+    assert stop_reason(config, [generation()] * 2) is None
+    assert stop_reason(config, [generation()] * 3) == "all 2 generations are done"
 
 
 @pytest.mark.parametrize(
-    ("rule", "spent", "reason"),
+    ("limit", "spent", "reason"),
     [
-        (StopRule(9, tokens=1_000), {"tokens": 300}, r"limit of 1,000 tokens is reached \(1,200\)"),
-        (StopRule(9, cost=0.25), {"cost": 0.15}, r"limit of 0.25 USD is reached \(0.30\)"),
-        (StopRule(9, minutes=5.0), {"minutes": 3.0}, r"limit of 5 minutes is reached \(6.0\)"),
+        (
+            {"stop_after_tokens": 1_000},
+            {"tokens": 300},
+            r"limit of 1,000 tokens is reached \(1,200\)",
+        ),
+        ({"stop_after_cost": 0.25}, {"cost": 0.15}, r"limit of 0.25 USD is reached \(0.30\)"),
+        (
+            {"stop_after_minutes": 5.0},
+            {"minutes": 3.0},
+            r"limit of 5 minutes is reached \(6.0\)",
+        ),
     ],
 )
-def test_what_is_spent_ends_a_session_before_the_next_generation(rule: StopRule, spent: Any, reason: str) -> None:
-    assert rule.reason([generation(**spent)]) is None
-    said = rule.reason([generation(**spent)] * 2)
+def test_what_is_spent_ends_a_session_before_the_next_generation(limit: Any, spent: Any, reason: str) -> None:
+    config = RefineConfig(generations=9, **limit)
+    assert stop_reason(config, [generation(**spent)]) is None
+    said = stop_reason(config, [generation(**spent)] * 2)
     assert said is not None
     assert re.search(reason, said)
 
 
 def test_a_plateau_is_generations_in_a_row_of_which_none_was_kept() -> None:
-    rule = StopRule(9, plateau=2)
+    config = RefineConfig(generations=9, stop_after_plateau=2)
     kept, lost = generation(True), generation(False)
-    assert rule.reason([kept, lost]) is None
-    assert rule.reason([kept, lost, kept, lost]) is None
-    assert "plateau" in str(rule.reason([kept, kept, lost, lost]))
+    assert stop_reason(config, [kept, lost]) is None
+    assert stop_reason(config, [kept, lost, kept, lost]) is None
+    assert "plateau" in str(stop_reason(config, [kept, kept, lost, lost]))
 
 
 def test_the_baseline_is_no_part_of_a_plateau() -> None:
-    assert StopRule(9, plateau=1).reason([generation(False)]) is None
+    assert stop_reason(RefineConfig(generations=9, stop_after_plateau=1), [generation(False)]) is None

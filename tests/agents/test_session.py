@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 
+from agents import Proposal, Ruling
 from agents import session as sessions
 from agents.acceptance import Acceptance, Decision
 from agents.chat import pacing
@@ -271,6 +272,28 @@ def test_a_finished_session_runs_nothing_again(finished: Finished, space: Space)
     store, session, before = finished
     again = RefinementSession(session.record, CONFIG, store, space, world.WordEmbedder())
     assert again.run() == before
+
+
+def test_an_edited_antibody_has_the_text_that_was_written_for_its_parent(store: AntibodyStore, space: Space) -> None:
+    """Also where a person writes what the model wrote elsewhere, or the same again."""
+    written: dict[str, tuple[str, ...]] = {}
+
+    def review(subject: str, proposals: Sequence[Proposal]) -> list[Ruling]:
+        first, second, third, *rest = (proposal.text for proposal in proposals)
+        written[subject] = first, second, third
+        texts = (second, f"a photo of a {subject} made of tin.", third)
+        return [*(Ruling(action="edit", text=text) for text in texts), *(Ruling(action="keep") for _ in rest)]
+
+    config = CONFIG.model_copy(update={"generations": 1, "maturation": False})
+    session = replace(new_session(store, space, config=config), review=review)
+    session.run()
+    stored = store.antibodies(session.record.id)
+    parents = {(a.guards, a.text): next((p.text for p in stored if p.id == a.parent_id), None) for a in stored}
+    for subject, (first, second, third) in written.items():
+        assert parents[subject, second] == first
+        assert parents[subject, f"a photo of a {subject} made of tin."] == second
+        assert parents[subject, third] is None
+    assert {a.relation for a in stored if a.parent_id} == {"edited"}
 
 
 class Replies(BaseChatModel):

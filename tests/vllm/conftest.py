@@ -1,7 +1,7 @@
 """A real vLLM server for the tests of this folder: `make test-vllm` builds its environment and runs them.
 
     def test_something(vllm: LLMServer) -> None:
-        make_chat_model("openai:tiny", base_url=vllm.base_url, ...)
+        make_chat_model(RefineConfig(llm="openai:tiny", base_url=vllm.base_url), ...)
         os.kill(vllm.status().pid, signal.SIGKILL)      # it comes back at the same address
 
 For a configuration file there is `vllm_section`, the text of [llm_server] that starts a server of its own.

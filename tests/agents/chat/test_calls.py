@@ -46,15 +46,7 @@ def caller(server: ChatServer, store: AntibodyStore, name: str = "one", **change
     """A caller with a session of its own."""
     own = {"llm": "openai:tiny", "base_url": server.address, "retries": 0, "concurrency": 4, "timeout": 30.0}
     config = RefineConfig().model_copy(update=own | changes)
-    model = make_chat_model(
-        config.llm,
-        base_url=config.base_url,
-        temperature=config.temperature,
-        max_tokens=config.max_tokens,
-        seed=0,
-        vocabulary=load_vocabulary(),
-        timeout=config.timeout,
-    )
+    model = make_chat_model(config, seed=0, vocabulary=load_vocabulary())
     session = store.find_session(name) or store.create_session(
         name, config={}, seed=0, git_sha=None, versions={}, encoder=world.WordEmbedder().encoder
     )

@@ -14,6 +14,7 @@ from agents.chat.models import Chat, make_chat_model
 from agents.lexicon.model import LexiconChatModel
 from agents.replies import Reflection, proposals_of, wire_schema
 from evaluation.antibodies.vocabulary import load_vocabulary
+from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import ImmunoError, SetupError
 from tests.agents.prompts.briefings import class_briefing, in_a_prompt
 
@@ -38,9 +39,8 @@ def server():
 
 
 def make(spec, *, base_url=None, timeout=10.0):
-    return make_chat_model(
-        spec, base_url=base_url, temperature=0.5, max_tokens=300, seed=3, vocabulary=load_vocabulary(), timeout=timeout
-    )
+    config = RefineConfig(llm=spec, base_url=base_url, temperature=0.5, max_tokens=300, timeout=timeout)
+    return make_chat_model(config, seed=3, vocabulary=load_vocabulary())
 
 
 def ask_server(server, reply, schema=None, **options):

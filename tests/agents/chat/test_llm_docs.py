@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from agents.chat.failures import ModelUnavailable
-from agents.chat.models import make_chat_model
 from agents.session import check_settings
 from db.store import open_store
-from evaluation.antibodies.vocabulary import load_vocabulary
+from immuno_core.config.refine import RefineConfig
 from immuno_core.config.run import RunConfig
 from immuno_core.errors import SetupError
 from tests.agents import word_world as world
@@ -86,7 +85,5 @@ def test_no_key_lands_in_the_database_in_the_output_or_in_an_error(
 def test_an_address_with_a_password_is_refused() -> None:
     for address in ("http://me:secret@127.0.0.1:8000/v1", "http://127.0.0.1/v1?api_key=secret"):
         with pytest.raises(SetupError, match="keys come from the environment") as caught:
-            make_chat_model(
-                "openai:tiny", base_url=address, temperature=0, max_tokens=99, seed=0, vocabulary=load_vocabulary()
-            )
+            check_settings(RefineConfig(llm="openai:tiny", base_url=address), seed=0)
         assert "secret" not in str(caught.value)

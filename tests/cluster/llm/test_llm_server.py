@@ -323,14 +323,7 @@ def test_a_refinement_has_the_server_for_as_long_as_it_runs(ray_cluster: str, tm
     with chat_server(place) as settings:
         assert settings.base_url is not None
         assert served_models(settings.base_url) == [NAME]
-        model = make_chat_model(
-            settings.llm,
-            base_url=settings.base_url,
-            temperature=0.5,
-            max_tokens=100,
-            seed=0,
-            vocabulary=load_vocabulary(),
-        )
+        model = make_chat_model(settings, seed=0, vocabulary=load_vocabulary())
         assert model.invoke("Hello?").text == "{}"
     assert served_models(settings.base_url) is None
     assert config.refine.base_url is None
