@@ -20,27 +20,14 @@ from typing import Any
 import pytest
 
 from db.store import open_store
-from evaluation.miniworld import MiniWorld, Sizes, build
+from evaluation.miniworld import MiniWorld, build
 from immuno.cli import main
 from tests.configs import write_config
+from tests.e2e.small_world import SMALL
 
 pytestmark = pytest.mark.ray
 
 SCORE = {"name": "calibrated", "base": "prototype", "eps": 0.02}
-
-SMALL = Sizes(
-    fit_per_class=4,
-    feedback_id=48,
-    feedback_near=32,
-    feedback_contextual=32,
-    feedback_far=8,
-    test_id=48,
-    test_near=32,
-    test_contextual=32,
-    test_far=8,
-    test_near_unseen=8,
-    test_contextual_unseen=8,
-)
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -1,0 +1,38 @@
+"""The mini-world with so few images that a test can draw, embed and measure it; in this process or in another."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+
+from evaluation.miniworld import Sizes
+from evaluation.miniworld import world as drawn
+
+SMALL = Sizes(
+    fit_per_class=4,
+    feedback_id=48,
+    feedback_near=32,
+    feedback_contextual=32,
+    feedback_far=8,
+    test_id=48,
+    test_near=32,
+    test_contextual=32,
+    test_far=8,
+    test_near_unseen=8,
+    test_contextual_unseen=8,
+)
+
+SMALLER = f"""
+from evaluation.miniworld import world
+sizes = world.Sizes(**{asdict(SMALL)!r})
+world.build.__kwdefaults__["sizes"] = sizes
+world.default_root.__defaults__ = (0, sizes)
+"""
+"""What a program begins with whose mini-world is to be small."""
+
+
+def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the built-in mini-world be small."""
+    monkeypatch.setitem(drawn.build.__kwdefaults__, "sizes", SMALL)
+    monkeypatch.setattr(drawn.default_root, "__defaults__", (0, SMALL))
