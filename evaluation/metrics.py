@@ -428,13 +428,14 @@ METRICS: dict[str, Metric] = {
         short="H score",
     ),
     "id_accuracy": Metric(
-        "ID acc.",
+        "ID accuracy",
         "higher",
         "the share of known test images whose nearest class is the right one",
         _accuracy,
         lambda resamples: resamples.id_accuracy,
         interval=True,
         of="known",
+        short="ID acc.",
     ),
     "threshold": Metric(
         "Threshold",

@@ -20,7 +20,7 @@ from evaluation.report.verdict import verdict_view
 from immuno_core.errors import SetupError
 
 from .report_bench import CLAIMANT, SETS, make_bench, make_seeds, make_verdict
-from .report_folder import HOSTILE, make_hostile, write_folder
+from .report_folder import HOSTILE, make_hostile, make_results, write_folder
 from .report_page import Page, read
 
 NEW_KEYS = ("verdict", "leakage", "leakage_checked", "published", "seeds_summary")
@@ -324,3 +324,19 @@ def test_every_table_has_a_caption_and_every_scrolling_box_a_name(render: Callab
 def test_every_set_is_named_in_the_verdict(page: Page) -> None:
     for name in SETS:
         assert name in page.words("verdict-sets")
+
+
+def test_nothing_of_the_results_is_lost_on_the_way_to_the_page(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    """Each key of results.json by itself changes the page; only the configuration is not shown."""
+    whole = {**make_results(rows), **{key: make_bench()[key] for key in NEW_KEYS if key != "seeds_summary"}}
+    whole |= {"seeds_summary": make_seeds(), "unseen": ["far"], "config": {"seed": 0}}
+    del whole["a_key_of_a_later_version"]
+    assert set(whole) == set(Results.model_fields)
+    page = render_report(write_folder(tmp_path / "whole", whole, None)).read_text()
+    lost = set()
+    for key in set(whole) - {"rows"}:
+        less = write_folder(tmp_path / key, {name: value for name, value in whole.items() if name != key}, None)
+        (less / "images").mkdir(exist_ok=True)
+        if render_report(less).read_text() == page:
+            lost.add(key)
+    assert lost == {"config"}
