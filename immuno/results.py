@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluation.benchmark import results
-from evaluation.report import render_report
+from evaluation import benchmark, report
 
 
-class Results(results.Results):
+class Results(benchmark.Results):
     """Results that can draw their own report: `Results.read("runs/x").report()`."""
 
     def report(self) -> Path:
         """Draw `report.html` in their folder, and return its path. Raises SetupError where it cannot be written."""
-        return render_report(self.folder)
+        return report.render_report(self.folder)

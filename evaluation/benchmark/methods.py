@@ -19,7 +19,7 @@ import numpy as np
 from evaluation import metrics
 from evaluation.benchmark.arms import Arms
 from evaluation.benchmark.presets import Planned
-from evaluation.bootstrap import MethodScores, Replicates, resample
+from evaluation.bootstrap import REPLICATES, MethodScores, Replicates, resample
 from evaluation.data.sealed import ID_SET
 from evaluation.scores.base import FittedScore, Score
 from evaluation.scores.own import is_own
@@ -30,21 +30,18 @@ from immuno_core.errors import SetupError
 from immuno_core.features import Embedder, FeatureSet, Floats, IntArray
 from immuno_core.records import ResultRow
 
-REPLICATES = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkResult:
     """One row per method and outlier set, in the order given, and what is behind them.
 
     `measured` maps a method's label to what it says of the test images, in the order of the feature sets; `fitted` to
-    the score as it was fitted, `thresholds` to the one to deploy. `replicates` are the bootstrap's. `left_out` says of
+    the score as it was fitted, `thresholds` to the one to deploy. `left_out` says of
     methods of a preset, and of users' own scores, why they cannot be measured here.
     """
 
     rows: tuple[ResultRow, ...]
     measured: Mapping[str, MethodScores]
-    replicates: Replicates
     fitted: Mapping[str, FittedScore]
     thresholds: Mapping[str, float | None]
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -164,7 +161,6 @@ def measure_methods(
     return BenchmarkResult(
         rows=rows,
         measured=found,
-        replicates=resampled,
         fitted={method.label: method.fitted for method in measured},
         thresholds={method.label: method.threshold for method in measured},
         left_out=left_out,

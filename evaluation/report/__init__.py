@@ -1,5 +1,10 @@
 """The report: one self-contained HTML page, a pure function of a results folder."""
 
-from evaluation.report.page import render_report
+from typing import TYPE_CHECKING
 
-__all__ = ["render_report"]
+from immuno_core.doors import door
+
+if TYPE_CHECKING:
+    from evaluation.report.page import render_report as render_report
+
+__getattr__ = door(__name__, {"render_report": "page"})

@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.text import Text
 
 from immuno.cli.options import database_option, json_option, open_database, print_json, ray_option
+from immuno.terminal.output import percentage
 from immuno.terminal.results import print_table
-from immuno.terminal.sessions import percentage, session_table
+from immuno.terminal.sessions import session_table
 
 if TYPE_CHECKING:
     from immuno.compare import Comparison

@@ -129,3 +129,8 @@ def is_number(value: Any) -> bool:
 def decimals(value: float | None, sign: str = "") -> str:
     """Return three decimals; with sign "+", of a change."""
     return "" if value is None else f"{value:{sign}.3f}"
+
+
+def percentage(share: float | None) -> str:
+    """Return a share in per cent, a dash for None."""
+    return "–" if share is None else f"{100 * share:.1f}"

@@ -22,6 +22,7 @@ from evaluation.benchmark.results import Results
 from evaluation.benchmark.seeds import Spread, Summary
 from evaluation.benchmark.settle import Estimated, Verdict
 from evaluation.metrics import METRICS
+from immuno.terminal.output import percentage
 from immuno_core.records import ResultRow
 
 
@@ -35,9 +36,10 @@ def headline(results: Results) -> list[str]:
     main, unseen = measured.contrasts(before, after)
     for title, contrast in ((" + ".join(main.sets), main), ("unseen", unseen)):
         if contrast is not None and contrast.best is not None:
-            shares = f"{_percent(contrast.best)} % ({contrast.best_method}) -> {_percent(contrast.after)} % ({after})"
+            old, new = percentage(contrast.best), percentage(contrast.after)
+            shares = f"{old} % ({contrast.best_method}) -> {new} % ({after})"
             lines.append(f"FPR95, {title}: {shares}, {_ratio(contrast)}")
-    old, new = (_percent(measured.over(method, "id_accuracy")) for method in (before, after))
+    old, new = (percentage(measured.over(method, "id_accuracy")) for method in (before, after))
     lines.append(f"ID accuracy: {old} % -> {new} %")
     return lines
 
@@ -139,7 +141,7 @@ def seeds_table(summary: Summary) -> Group:
             title: "/".join(_spread(summary.spread(method, metric, name)) for metric in ("fpr95_id", "auroc"))
             for title, name in ((every, ""), *((name, name) for name in summary.sets))
         }
-        cells[method] = {headline: _percent(summary.headline(method)), **spreads}
+        cells[method] = {headline: percentage(summary.headline(method)), **spreads}
     title = f"FPR95 / AUROC, per cent: mean ± standard deviation over the seeds {', '.join(map(str, summary.seeds))}"
     return Group(*_columns(title, groups, list(dict.fromkeys((headline, every, *summary.sets))), cells, ()))
 
@@ -163,7 +165,7 @@ def _overview(measured: Measured, groups: Sequence[MethodGroup]) -> list[Rendera
         for title in part:
             table.add_column(escape(title), justify="right")
         for method in _in_groups(table, groups):
-            table.add_row(escape(method), *(_percent(columns[title](method)) for title in part))
+            table.add_row(escape(method), *(percentage(columns[title](method)) for title in part))
         shown.append(table)
     caption = (
         "FPR95: outliers accepted where 95 % of known images are; worst: the highest of all sets. FPR95 OOD: known "
@@ -268,8 +270,8 @@ def _add_title(table: Table, title: str) -> None:
 
 
 def _quoted_cell(figure: Published) -> str:
-    ours, other = _percent(figure.fpr95_id), figure.fpr95_ood
-    return f"{ours if other is None else _OTHER_FPR95 + _percent(other)}/{_percent(figure.auroc)}"
+    ours, other = percentage(figure.fpr95_id), figure.fpr95_ood
+    return f"{ours if other is None else _OTHER_FPR95 + percentage(other)}/{percentage(figure.auroc)}"
 
 
 _OTHER_FPR95: Final = "*"
@@ -283,14 +285,14 @@ def _published_label(quoted: _Quoted) -> str:
 def _cell(row: ResultRow) -> str:
     interval = row.intervals.get("fpr95_id")
     spread = f"±{100 * (interval[1] - interval[0]) / 2:.1f}" if interval else ""
-    return f"{_percent(row.metrics.get('fpr95_id'))}{spread}/{_percent(row.metrics.get('auroc'))}"
+    return f"{percentage(row.metrics.get('fpr95_id'))}{spread}/{percentage(row.metrics.get('auroc'))}"
 
 
 def _spread(spread: Spread | None) -> str:
     """A metric over seeds, in per cent."""
     if spread is None:
         return "–"
-    return _percent(spread.mean) + ("" if spread.sd is None else f"±{_percent(spread.sd)}")
+    return percentage(spread.mean) + ("" if spread.sd is None else f"±{percentage(spread.sd)}")
 
 
 def _evenly(names: Sequence[str], most: int) -> list[Sequence[str]]:
@@ -305,10 +307,6 @@ def _table(label: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("method", width=label, overflow="fold")
     return table
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def verdict_lines(verdict: Verdict) -> list[str]:
@@ -334,9 +332,9 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     for title, accuracy in (("ID accuracy", verdict.id_accuracy), ("accepted and right", verdict.accepted_and_right)):
         if accuracy is not None:
             finding = "not inferior" if accuracy.non_inferior else "not shown to be as good"
-            margin = f" at a margin of {_percent(verdict.margin)} points" if verdict.margin is not None else ""
+            margin = f" at a margin of {percentage(verdict.margin)} points" if verdict.margin is not None else ""
             lines.append(
-                f"  {title} {_percent(accuracy.none)} -> {_percent(accuracy.bank)}: "
+                f"  {title} {percentage(accuracy.none)} -> {percentage(accuracy.bank)}: "
                 f"{_estimate(accuracy.difference, signed=True)}, {finding}{margin}"
             )
     for arm, why in verdict.left_out.items():

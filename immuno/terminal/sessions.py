@@ -16,6 +16,7 @@ from rich.tree import Tree
 from agents import PromptVersion
 from db.records import EffectRecord, GenerationRecord, SessionRecord
 from db.store import AntibodyStore
+from immuno.terminal.output import percentage
 from immuno.terminal.results import print_table
 
 
@@ -293,11 +294,6 @@ def session_table(*columns: str, title: str | None = None) -> Table:
     for name in columns:
         table.add_column(name, overflow="fold")
     return table
-
-
-def percentage(share: float | None) -> str:
-    """Return a share in per cent, a dash for None."""
-    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def _count(number: int) -> str:
