@@ -1,4 +1,8 @@
-"""Turns what a generation measured into rows of the database, and one of a session into the first of another."""
+"""Turns what a generation measured into rows of the database, and one of a session into the first of another.
+
+Generation 0 of a branch is a copy of another session's, made from the database alone: nothing is embedded, measured or
+asked again. From there on the session is like any other.
+"""
 
 from __future__ import annotations
 

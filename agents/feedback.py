@@ -1,4 +1,8 @@
-"""What the loop may measure on (fit and feedback, never the sealed test), and the boundary that a bank gives there."""
+"""What the loop may measure on (fit and feedback, never the sealed test), and the boundary that a bank gives there.
+
+Which half an image belongs to is drawn once per session, by the session's seed, the name of its set and its id: it does
+not depend on the order of the images, and a resumed session draws the same.
+"""
 
 from __future__ import annotations
 

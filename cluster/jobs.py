@@ -1,4 +1,8 @@
-"""Jobs of a Ray cluster, through its dashboard: what goes with one, submit, follow, and what came of it."""
+"""Jobs of a Ray cluster, through its dashboard: what goes with one, submit, follow, and what came of it.
+
+Ray's dashboard takes at most 100 MiB, not compressed, and what .gitignore and .rayignore name is left out: a
+configuration that git ignores is silently missing on the cluster.
+"""
 
 from __future__ import annotations
 

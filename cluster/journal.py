@@ -1,4 +1,8 @@
-"""What happens while images are embedded, written down once: for the summary, for the metrics, for who is watching."""
+"""What happens while images are embedded, written down once: for the summary, for the metrics, for who is watching.
+
+The embedder and its actor pool tell the journal; it tells the progress report and, where Ray runs, Ray's metrics
+(docs/faults.md): all from the driver, with Ray's own tags (job, session, node).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""The embedder that a configuration asks for."""
+"""The embedder that a configuration asks for.
+
+It looks into the store first (`cluster.embedder`). What is there is read back; only what is missing is embedded, and
+for that alone a model is loaded and Ray started.
+
+    with RayEmbedder(config.encoder, config.cluster) as embedder:
+        texts = embedder.embed_texts(["a photo of a cat."])
+        features = embedder.embed_images(images)
+"""
 
 from __future__ import annotations
 

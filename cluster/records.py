@@ -1,4 +1,8 @@
-"""What embedding hands over: rows and failures of a shard, what they took, and what a run came to."""
+"""What embedding hands over: rows and failures of a shard, what they took, and what a run came to.
+
+Free of torch and Ray, so that whoever prints it need not load them. File names and reasons come from disks and
+machines: whoever shows them escapes them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the store hands out and is handed: plain frozen records. Times are UTC; undefined numbers are NaN."""
+"""What the store hands out and is handed: plain frozen records. Times are UTC; undefined numbers are NaN.
+
+Ids are made by the caller (`db.store.new_id`), so that effects, verdicts and banks can name antibodies not yet written.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,21 @@
 """Paired, stratified bootstrap of the metrics (Efron & Tibshirani 1993): 95 % percentile intervals.
 
 The metrics of many resamples are computed at once (evaluation.metrics.Resamples), from how often each was drawn.
+
+A replicate draws as many known images as there are, with replacement, and as many outliers of each set: the strata are
+resampled apart, and each is one draw for all methods, so that differences between methods are paired; the known images
+are one draw for all sets, so that means over sets are too. What is drawn depends only on the seed, the name of a set
+and how many images there are: not on which methods and which other sets are measured. The intervals say how much the
+figures would move with other test images of the same kind; not how much with another fit, bank or encoder.
+
+    found = resample({label: MethodScores(known, right, {set: outliers, ...}), ...}, seed=0)
+    found.values["fpr95_id"]                                   (M, S, R): methods and sets in the order given
+    found.intervals("mcm", "textures")                         of every metric: ResultRow.intervals
+    found.mean("fpr95_id", "mcm")                              the mean over sets, with its interval
+    found.paired_difference("fpr95_id", "bank", "none")        of the means over sets; or sets=["textures"]
+
+For speed scores are sorted once. A replicate is then a count per image (how often it was drawn), and every metric comes
+from cumulative counts in the sorted order: no replicate is sorted. All definitions are those of evaluation.metrics.
 """
 
 from __future__ import annotations

@@ -1,4 +1,11 @@
-"""The benchmark over several seeds: each into a folder of its own, then mean and standard deviation of everything.
+"""The benchmark: open the sealed test, measure every method on it, and write the results folder.
+
+results.json  the contract of the tool, and what the report needs beyond it
+results.csv   its rows, for a spreadsheet
+scores.npz    every method's score of every sealed image
+report.html   drawn from results.json and scores.npz alone
+
+The benchmark over several seeds: each into a folder of its own, then mean and standard deviation of everything.
 
 OUT/seed-0/...      what a benchmark of seed 0 writes; its report shows the summary too
 OUT/summary.json    evaluation.benchmark.seeds.Summary

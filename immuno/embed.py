@@ -1,4 +1,7 @@
-"""Embeds the stored texts of a session that have no embedding of an encoder, and stores what comes out."""
+"""What `immuno embed` does: fill the embedding store for a configuration, check it, prune it; and embed stored texts.
+
+A damaged manifest or record costs nothing but a little time, a damaged shard the embedding of its images.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Where an image is, as `Sample.path` says it (a file, a tar's member, a row of a feature file), and a look at it."""
+"""Where an image is, as `Sample.path` says it (a file, a tar's member, a row of a feature file), and a look at it.
+
+/data/sun/1.jpg                         a file
+/data/000.tar::cat/1.jpg@1536+20480     20,480 bytes of a tar from byte 1,536 on: read by seeking, not extracted
+/data/sun.npz::17                       no image at all but its embedding, row 17 (evaluation.data.feature_files)
+"""
 
 from __future__ import annotations
 

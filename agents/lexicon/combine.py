@@ -1,4 +1,18 @@
-"""How the lexicon combines words: its proposals for a class, and its reflection on what was measured."""
+"""How the lexicon combines words: its proposals for a class, and its reflection on what was measured.
+
+Proposals. Of the antibodies wanted, a third explore: nouns and places that the lexicon was not shown, drawn from the
+vocabulary, so that the breadth of a bank does not depend on what the feedback happens to hold. The others answer the
+feedback: look-alikes name the nouns nearest to the mis-accepted samples ("a photo of a shark."); contextual ones put
+the class into the places nearest to them ("a photo of a fish in the desert."), and into places that helped or that the
+guideline names. Both parts are shared between the kinds by the focus of the reflection in force. A text that is in the
+bank or was rejected is never said again. Attributes are left out of proposals: "a photo of a striped shark." is near
+every striped thing, known ones among them, and costs more than it gains.
+
+Reflection. The kind without which the mean FPR95 would rise more becomes the focus, and the guideline names the words
+of the texts that helped most, and of those that only harmed.
+
+Everything is ordered by counts, then by name; what is drawn is ordered by a digest. There is no random state.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""What the model is shown of the mistakes: mis-accepted feedback images, told in words, and as small pictures."""
+"""What the model is shown of the mistakes: mis-accepted feedback images, told in words, and as small pictures.
+
+Per image: the class that accepted it, its score, and the words of a vocabulary nearest to it in the image-text space. A
+word counts as near by how much nearer it is to this image than to known images on average: raw cosines favour the same
+few words for every image. File names and outlier categories are never shown. Only images of the first half of the
+feedback are: what the second half confirms must not have been looked at. A picture, for models that see, is drawn anew,
+small and without metadata.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""What is to be done, by whom next, and what happens to a piece of work whose actor died. Knows nothing of Ray."""
+"""What is to be done, by whom next, and what happens to a piece of work whose actor died. Knows nothing of Ray.
+
+A piece goes out with others, until an actor dies over it. From then on it is given to an actor that has nothing else,
+so that a second death is surely its own: actors decode the next piece while they embed the first, and either may be to
+blame. A piece that kills again is searched for the images that do it (`PoisonHunt`), and done without them.
+
+A decoder that crashes takes no exception with it, so all that is known of a shard that kills its actors is that one of
+its images does it. Both halves are tried, then the halves of the half that killed again, down to single images; one
+that has killed twice by itself is guilty. With one such image among n that takes about log2(n) + 3 actors.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Runs a model on one batch after another, in a thread of its own; finds and halves its size on a GPU."""
+"""Runs a model on one batch after another, in a thread of its own; finds and halves its size on a GPU.
+
+- Out of memory: the batch size is halved, for this batch and all later ones, and the same images are tried again.
+- An image over which the model raises is found by halving its batch again and again; it is refused, the others are not.
+- On a GPU a batch is launched, not waited for: whoever asked waits for its rows, and the next is launched behind it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Builds an open_clip model from an EncoderSpec, or says in one line what is wrong; digests what fixes an embedding."""
+"""Builds an open_clip model from an EncoderSpec, or says in one line what is wrong; digests what fixes an embedding.
+
+open_clip would use random weights where none are found, and the wrong activation for tags trained with QuickGELU; both
+change every result without a word, so weights are required here and the tag's activation is forced.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Reads and preprocesses images ahead of the model, in a few threads, and says why one cannot be read."""
+"""Reads and preprocesses images ahead of the model, in a few threads, and says why one cannot be read.
+
+Threads, because Pillow and torch let go of Python's lock while they decode and resize, and threads need neither a copy
+between processes nor a second import of torch (benchmarks/decoding.py compares them). They run ahead by a few batches
+only, so memory does not grow with the list.
+"""
 
 from __future__ import annotations
 

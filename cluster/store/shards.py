@@ -1,4 +1,13 @@
-"""Shards: an image set cut into pieces of work, each with a key that says whether it is already done."""
+"""Shards: an image set cut into pieces of work, each with a key that says whether it is already done.
+
+A key covers the encoder and what every file is. By default that is its path, size and modification time: a file that
+changes takes its own shard out of the store and no other. For a tar's member the file is the tar, and the path says
+where in it the image is. Paths count whole, because two folders may hold different images of one name, size and time.
+With `identity="content"` it is a digest of the image's bytes, which must be read for it.
+
+What was asked of the patches of a shard's images is stored, too, one number per image, by a key that covers the shard
+and the request (texts and temperature); the patches themselves never are.
+"""
 
 from __future__ import annotations
 

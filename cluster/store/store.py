@@ -1,4 +1,18 @@
-"""The embedding store: a place in which nothing once computed is lost, and nothing damaged is believed."""
+"""The embedding store: a place in which nothing once computed is lost, and nothing damaged is believed.
+
+    STORE/encoders/FINGERPRINT.json                what an encoder is, so that it need not be loaded to know it
+    STORE/ENCODER/sets/DATASET.json                a set: its shards, quarantined images (`cluster.store.manifest`)
+    STORE/ENCODER/images/ab/abcd....safetensors    a shard of images (`cluster.store.shards`)
+    STORE/ENCODER/local/ab/abcd....safetensors     what was asked of the patches of a shard
+    STORE/ENCODER/texts/ab/abcd....safetensors     the texts of one call, or of many (`cluster.store.texts`)
+
+ENCODER is the first 16 digits of the encoder's digest. Images stored in half precision are in `images-float16`, their
+sets in `sets-float16`. Several programs, on several machines, can share a store: see `cluster.store.files` for where it
+may lie, docs/store.md for the whole.
+
+A file is one array in safetensors. Its checksum, XXH3 (128 bits: against damage, not against forgery), is over the
+array's name, type and shape, the metadata, and the array's bytes; it stands in the metadata too, under `checksum`.
+"""
 
 from __future__ import annotations
 

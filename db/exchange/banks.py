@@ -1,4 +1,13 @@
-"""Banks as files: exported with their embeddings, imported as generations of their own, embedded afterwards."""
+"""Banks as files: exported with their embeddings, imported as generations of their own, embedded afterwards.
+
+A Parquet file holds text, kind, guards, rationale and vector of each antibody. The encoder stands in its metadata
+(`immuno_encoder`, JSON), so that who takes the bank in need not embed it again. Texts alone go into a .jsonl
+(evaluation.antibodies.bank_files). PyArrow is imported when a file is written or read.
+
+Imported texts, and what was turned down before it was embedded, have no embedding. This room knows no encoder: the
+front door (`immuno db embed`) embeds what `unembedded` lists, and `add_embeddings` stores it, so that `nearest` finds
+it.
+"""
 
 from __future__ import annotations
 

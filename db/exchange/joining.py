@@ -1,4 +1,9 @@
-"""Adding rows that were made in another database, or all of them: new ones are inserted, known ones must be equal."""
+"""Adding rows that were made in another database, or all of them: new ones are inserted, known ones must be equal.
+
+Keys are UUIDs, so two rows with one key are one row. What the program itself changes in a row (whether a session still
+runs) is taken from the newer one. Encoders and data sets are known by their digests, and each database made its own
+row for them: there the one that is stored stays, as everywhere (db.store).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The tables. One schema for SQLite and PostgreSQL: portable types, named constraints, text keys that sort by time."""
+"""The tables. One schema for SQLite and PostgreSQL: portable types, named constraints, text keys that sort by time.
+
+Keys are UUIDs of version 7 in their usual 36 characters, the same in every database and on the screen, so that
+databases can be merged and ids pasted. Unique keys say what a repeated write would repeat. NULL is a number that
+is undefined, or was not measured.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""The files in which people keep and share the texts of a bank: our own JSONL, EOE's JSON, plain lists."""
+"""The files in which people keep and share the texts of a bank: our own JSONL, EOE's JSON, plain lists.
+
+They are told apart by their ending:
+
+- `.jsonl`, our own: one object per line with `text`, `kind` ("look_alike" or "contextual") and `guards` (a known class,
+  or "" for all of them), and optionally `rationale`. Other keys are ignored, so an export with measurements can be read
+  back.
+- `.json`, as EOE (Cao et al., ICML 2024) publishes them: `{class: [text, ...]}`. Every text is a look-alike of
+  its class.
+- `.txt`: one text per line, a look-alike that guards no class in particular. Blank lines are skipped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""From labels as people write them to the names of the known classes: indices, WordNet ids, -1 for an outlier."""
+"""From labels as people write them to the names of the known classes: indices, WordNet ids, -1 for an outlier.
+
+ImageNet's class names and WordNet ids are lists that installed packages carry as data. They are read without importing
+those packages, which would bring torch along: seconds, for some words.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,32 @@
-"""Where images come from, as `[data]` names it: folders, image lists, tars, feature files, the mini-world.
+"""Where images come from, as a configuration's `[data]` names it.
 
-The sealed test is not to be had here: `read_images` gives fit and feedback, `sealed` opens the rest.
+- Class folders, `root/label/**/image.png`: the label is the folder directly below the root. An ID set needs labels.
+- A flat folder, `root/**/image.png`: for outliers only; an image directly in the root has the label "".
+- An image list, see below; WebDataset tars, see evaluation.data.tars.
+- `features = "x.npz"`: embeddings instead of images, see evaluation.data.feature_files.
+- `builtin = "miniworld"`: the generated world of this seed, drawn into the cache where it is missing.
+
+Labels that are class indices or WordNet ids become class names, see evaluation.data.labels.
+
+An image is a file that ends in .png, .jpg, .jpeg, .webp, .bmp, .gif, .tif or .tiff, in any case. Whatever begins with a
+dot or a double underscore (`.DS_Store`, `__MACOSX`) is passed over. Links are followed; those that lead nowhere, or
+back to a folder that contains them, are passed over. Images are in the order of their paths, so that it is the same
+everywhere.
+
+An image list is a UTF-8 text file that names images, one per line, each with an optional label.
+
+    # comment; blank lines are skipped
+    cats/0001.jpg  cat
+    "holiday pictures/dog 1.jpg"  golden retriever
+
+OpenOOD's lists are of this form, with an index into the class list as label, or -1 for an outlier, and with paths
+relative to a data folder: name it as the source's `root`. A path is relative to the root, by default the list's folder,
+or absolute. It ends at the first blank, so one that contains blanks stands in double quotes, or is followed by a tab.
+The rest of the line is the label; quotes around it are dropped. `#` begins a comment only at the start of a line, and a
+backslash is a backslash. A path may stand in the list once.
+
+`read_images` gives the splits fit and feedback; the sealed test is not to be had here (evaluation.data.sealed opens
+it). The agents' room may not import this module.
 """
 
 from __future__ import annotations

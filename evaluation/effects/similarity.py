@@ -1,4 +1,8 @@
-"""How alike two banks are: in words, in the embedding space, and in the images on which they fire."""
+"""How alike two banks are: in words, in the embedding space, and in the images on which they fire.
+
+Banks from different chat models (or seeds) may share few words and still repel the same images; that is what counts.
+All measures are shares in [0, 1], 1 for equal banks.
+"""
 
 from __future__ import annotations
 

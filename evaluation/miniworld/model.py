@@ -1,4 +1,10 @@
-"""The model of the mini-world: a very small open_clip CLIP, its tokenizer, and the shipped checkpoint."""
+"""The model of the mini-world: a very small open_clip CLIP, its tokenizer, and the shipped checkpoint.
+
+The tokenizer is open_clip's own with most merges of its byte-pair vocabulary left out: words of the world are cut as
+the full tokenizer cuts them, other words into smaller pieces. That keeps the embedding table, and so the checkpoint,
+small.
+open_clip is imported only where it is needed, so that naming the checkpoint costs nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,20 @@
-"""Which images a mini-world consists of, how their random numbers are drawn, and how they get into a folder."""
+"""Which images a mini-world consists of, how their random numbers are drawn, and how they get into a folder.
+
+A world is ordinary PNG files, `ROOT/{split}/{set}/{label}/{index:05d}.png`. The rest of the system sees nothing else.
+
+- split `fit`: set `id`, known classes where they belong.
+- split `feedback`: `id`; `near`, the first look-alike of each known class where that class belongs, so that only the
+  shape tells; `contextual`, known classes where they cannot be; `far`, things and scenes like no known class.
+- split `test`: the same four again, and two that resemble nothing in the other splits: `near_unseen`, the second
+  look-alikes, and `contextual_unseen`, known classes in the contexts that appear nowhere else.
+
+The label of an `id` image is its class, that of an outlier says what it shows (`whale`, `fish_in_lava`).
+
+Every image is a pure function of (seed, split, set, index). So images can be drawn in any order and by any number of
+processes (spawned, not forked: the caller may hold threads that do not survive a fork), and a build that was
+interrupted goes on where it stopped. Training images draw from another domain, the first word of the seed: none can
+ever equal an image of any world, whatever the seeds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The figures of the page, as inline SVG: ROC curves, score histograms, and FPR95 by generation."""
+"""The figures of the page, as inline SVG: ROC curves, score histograms, and FPR95 by generation.
+
+Colours are drawn as stand-ins and replaced by CSS variables, so one figure serves light, dark and print. Nothing that
+a user or a model wrote is ever drawn: names stand in HTML, where they are escaped and can wrap.
+"""
 
 from __future__ import annotations
 

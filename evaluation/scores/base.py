@@ -1,7 +1,29 @@
 """What every score is: parameters that are fitted on a Space, and a fitted score that ranks images.
 
-A fitted score declares how antibodies enter it (its form), so that evaluation.effects.antibody_effects can take each
-out again.
+    score = make_score("mcm", temperature=1.0)     # evaluation.scores.registry
+    fitted = score.fit(space)
+    fitted.score(features)                         # (n,) float64, higher = more in-distribution
+
+A score is one frozen dataclass of parameters (pydantic checks their values) and one `FittedScore`. It works on float32
+embeddings in float64, block by block: memory does not grow with the number of images.
+
+A fitted score with antibodies declares how they enter it, so that evaluation.effects.antibody_effects can take each out
+again: its property `form` is one of two. c is the cosine between the image as the score sees it (`points`) and an
+antibody a_j.
+
+RepulsionForm, max-type and sum-type:
+
+    S(x) = base(x) - weight max_j g_j(x)      or   base(x) - weight sum_j g_j(x)
+    g_j(x) = c(x, a_j) - near(x) - radius_j
+
+If `silent`, g_j is 0 where that is not above 0, and where j guards another class than x's nearest. A sum is for those.
+
+SoftmaxForm, sum-type in the exponent, over groups of antibodies:
+
+    S(x) = mean over groups g of (e^peak(x) - beta max_{j in g} e^{l_j(x)}) / (e^known(x) + sum_{j in g} e^{l_j(x)})
+    l_j(x) = c(x, a_j) / temperature
+
+Without any antibody the scores are base(x) and e^(peak(x) - known(x)).
 """
 
 from __future__ import annotations

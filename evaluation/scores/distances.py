@@ -36,7 +36,17 @@ FIT_ROWS = 2048
 
 @dataclass(frozen=True, config=PARAMETERS)
 class Knn(Score):
-    """Distance to the K-th nearest fit image. `k` >= 1."""
+    """KNN, deep nearest neighbours (Sun et al., ICML 2022, arXiv 2204.06507), on unit embeddings.
+
+        S(x) = -|x - f_(K)|,   f_(K) the K-th nearest fit image   higher = more in-distribution
+
+    The distance is Euclidean. K = 50, the authors' choice for CIFAR-10 (they take 200 for CIFAR-100 and 1,000 for all
+    of ImageNet's training set, and 10 for 1 % of it): it should be smaller than the number of fit images of a class.
+    With fewer than K fit images the farthest of them counts; `chosen` says which K was in force. Uses fit images; class
+    names only to classify.
+
+    `k` >= 1.
+    """
 
     name: ClassVar[str] = "knn"
     k: Annotated[int, Field(ge=1)] = 50
@@ -84,7 +94,13 @@ class _FittedKnn(FittedScore):
 
 @dataclass(frozen=True, config=PARAMETERS)
 class Mahalanobis(Score):
-    """Distance under the shared covariance. `shrinkage` s in [0, 1]; None: by the rule of Ledoit & Wolf."""
+    """Mahalanobis distance to the nearest class mean (Lee et al., NeurIPS 2018, arXiv 1807.03888), on unit embeddings.
+
+        S(x) = max_k -(x - m_k)' C^-1 (x - m_k)                   higher = more in-distribution
+
+    with the means and the shared, shrunk covariance of `ClassSpread`. `shrinkage` sets s, in [0, 1]; None: by the rule
+    of Ledoit & Wolf; `chosen` says which s was in force. Uses fit images; class names only to classify.
+    """
 
     name: ClassVar[str] = "mahalanobis"
     shrinkage: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -20,7 +20,18 @@ from immuno_core.features import Floats, IntArray
 
 @dataclass(frozen=True, config=PARAMETERS)
 class Eoe(Score):
-    """Envisioned outliers in the softmax. `temperature` T > 0, `beta` >= 0."""
+    """EOE, envisioning outlier exposure (Cao et al., ICML 2024, arXiv 2406.00806), and its max-logit ablation.
+
+        p = softmax([c(x, t_1..K), c(x, a_1..A)] / T)
+        eoe:            S(x) = max_k p_k - beta max_j p_{K+j}                   higher = more in-distribution
+        eoe_max_logit:  S(x) = max_k c(x, t_k) - max_j c(x, a_j)
+
+    T = 1 on raw cosines and beta = 0.25, as in the authors' code. Uses class names and antibodies. Without antibodies
+    the terms in a_j are absent: eoe is then MCM, and its ablation the maximum cosine. The ablation is S_DIS with lambda
+    = 1 and alpha = 1.
+
+    `temperature` T > 0, `beta` >= 0.
+    """
 
     name: ClassVar[str] = "eoe"
     uses_bank: ClassVar[bool] = True
@@ -104,7 +115,26 @@ Templates = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 @dataclass(frozen=True, config=PARAMETERS)
 class NegLabel(Score):
-    """Known classes against groups of negative labels. `tau` > 0, `groups` >= 1."""
+    """NegLabel (Jiang et al., ICLR 2024, arXiv 2403.20078): known classes against groups of negative labels.
+
+        L(x)   = LSE_k c(x, t_k) / tau                    LSE = log sum exp
+        N_g(x) = LSE_{j in group g} c(x, a_j) / tau
+        S(x)   = 1/G sum_g sigmoid(L(x) - N_g(x))         higher = more in-distribution
+
+    That is the softmax mass of the known classes among themselves and one group, averaged over the groups. Defaults, as
+    in the authors' code: tau = 0.01, G = 100, groups of equal size after a permutation that is always the same (here it
+    is drawn by NumPy, seed 0, from the number of antibodies alone), what is left over at the end of the bank dropped,
+    and the template "The nice {}" for classes and mined nouns. Antibodies are by default mined from a word list
+    (evaluation.antibodies.mining), which puts the farthest first, so that what is dropped is among the nearest; the arm
+    "bank" gives it the configured ones.
+
+    With fewer antibodies than groups each is a group of its own: nothing is dropped. Without antibodies there is
+    nothing to compare with, and the score is 1 for every image. In float64 the score is exactly 1 where L exceeds every
+    N_g by about 37, a difference in cosine of 0.37 at tau = 0.01: an encoder whose cosines spread that far needs a
+    larger tau.
+
+    `tau` > 0, `groups` >= 1.
+    """
 
     name: ClassVar[str] = "neglabel"
     uses_bank: ClassVar[bool] = True
@@ -127,7 +157,15 @@ class NegLabel(Score):
 
 @dataclass(frozen=True, config=PARAMETERS)
 class Csp(NegLabel):
-    """Known classes against groups of ensembled labels: NegLabel in the words of CSP."""
+    """CSP, the conjugated semantic pool (Chen et al., NeurIPS 2024, arXiv 2410.08611): NegLabel with better labels.
+
+        S(x) = 1/G sum_g sigmoid(L(x) - N_g(x))                   higher = more in-distribution
+
+    The score is that of evaluation.scores.negative_labels, with its defaults (tau = 0.01, G = 100) and its behaviour
+    for few or no antibodies. What differs is what is embedded: every class and noun is the mean of eight templates, and
+    adjectives come with one of fourteen superclasses ("striped creature"), see evaluation.antibodies.mining. Antibodies
+    are by default mined so from a word list; the arm "bank" gives it the configured ones.
+    """
 
     name: ClassVar[str] = "csp"
     default_arm: ClassVar[Arm] = "csp"

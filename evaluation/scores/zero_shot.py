@@ -24,7 +24,13 @@ def _on_texts(score: Score, space: Space, of_cosines: Callable[[Floats], Floats]
 
 @dataclass(frozen=True, config=PARAMETERS)
 class MaxLogit(Score):
-    """Maximum cosine."""
+    """Maximum cosine to a class text: the plain baseline, which often beats MCM. Also known as the max-logit score
+    (Hendrycks et al., ICML 2022, arXiv 1911.11132) up to the logit scale, which changes no ranking.
+
+        S(x) = max_k c(x, t_k)                                    higher = more in-distribution
+
+    No parameters. Uses class names only.
+    """
 
     name: ClassVar[str] = "max_logit"
 
@@ -35,7 +41,13 @@ class MaxLogit(Score):
 
 @dataclass(frozen=True, config=PARAMETERS)
 class Msp(Score):
-    """Maximum softmax probability at the encoder's logit scale."""
+    """MSP, the maximum softmax probability (Hendrycks & Gimpel, ICLR 2017, arXiv 1610.02136), on CLIP's logits.
+
+        S(x) = max_k softmax_k(s c(x, t))                         higher = more in-distribution
+
+    s is the logit scale the encoder was trained to (about 100 for CLIP): the probability that zero-shot classification
+    gives its answer. It is the MCM score with T = 1 / s. No parameters. Uses class names only.
+    """
 
     name: ClassVar[str] = "msp"
 
@@ -46,7 +58,14 @@ class Msp(Score):
 
 @dataclass(frozen=True, config=PARAMETERS)
 class Mcm(Score):
-    """Maximum concept matching. `temperature` T > 0."""
+    """MCM, the maximum concept matching score (Ming et al., NeurIPS 2022, arXiv 2211.13445).
+
+        S(x) = max_k softmax_k(c(x, t) / T)                       higher = more in-distribution
+
+    T = 1 on raw cosines (no logit scale), as in the authors' code. Uses class names only.
+
+    `temperature` T > 0.
+    """
 
     name: ClassVar[str] = "mcm"
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -58,7 +77,15 @@ class Mcm(Score):
 
 @dataclass(frozen=True, config=PARAMETERS)
 class Energy(Score):
-    """Negative free energy. `temperature` T > 0."""
+    """The energy score (Liu et al., NeurIPS 2020, arXiv 2010.03759), negated, on cosines.
+
+        S(x) = T log sum_k exp(c(x, t_k) / T)                     higher = more in-distribution
+
+    T = 1 on raw cosines as in the comparisons of the MCM line of papers; some use 0.01, the inverse of CLIP's logit
+    scale. As T goes to 0 it becomes the maximum cosine. Uses class names only.
+
+    `temperature` T > 0.
+    """
 
     name: ClassVar[str] = "energy"
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -70,7 +97,20 @@ class Energy(Score):
 
 @dataclass(frozen=True, config=PARAMETERS)
 class GlMcm(Score):
-    """Global and local maximum concept matching. `temperature` T > 0, `lambda_local` >= 0."""
+    """GL-MCM (Miyai et al., arXiv 2304.04521, IJCV 2025): MCM of the whole image plus MCM of its best patch.
+
+        S(x) = max_k softmax_k(c(x, t) / T) + lambda max_{i, k} softmax_k(c(x_i, t) / T)
+
+    Higher = more in-distribution. x_i are the patches of the image, embedded in the space of the texts
+    (cluster.encoder.patches). T = 1 on raw cosines and lambda = 1, the paper's; the authors' script for ImageNet takes
+    lambda = 0.5. Uses class names only.
+
+    The second term needs the images themselves, so it is computed where they are embedded: `local_request` says what,
+    `Embedder.local_matching` does it, and `score_set` finds the answer in `FeatureSet.local`. Only a CLIP ViT or ResNet
+    has such patches.
+
+    `temperature` T > 0, `lambda_local` >= 0.
+    """
 
     name: ClassVar[str] = "gl_mcm"
     temperature: Annotated[float, Field(gt=0)] = 1.0

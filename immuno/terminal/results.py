@@ -1,4 +1,7 @@
-"""Results for the terminal: readable at 100 columns, with every text from outside escaped."""
+"""Results for the terminal: readable at 100 columns, with every text from outside escaped.
+
+Methods stand in the order of the report (evaluation.benchmark.order): by group, lowest mean FPR95 first in each.
+"""
 
 from __future__ import annotations
 

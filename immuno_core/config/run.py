@@ -1,4 +1,7 @@
-"""What a reproducible run records of its surroundings: versions, git sha, digests."""
+"""The configuration of a benchmark or refinement, read from TOML and checked by pydantic before anything is computed.
+
+Paths are relative to the folder of the configuration file. A misspelt key is an error that names the nearest valid one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,36 @@
-"""Vaccination: a residual adapter pulls images to the prototype of their class and pushes them off the antibodies."""
+"""Vaccination: a residual adapter pulls images to the prototype of their class and pushes them off the antibodies.
+
+Immuno-VLM (Fang, Fang & Ji, ICML 2026, arXiv 2605.30745), phase 3, for a unit image embedding z:
+
+    f(z)   = normalise(z + MLP(z)),  MLP(z) = relu(z W1 + b1) W2 + b2
+    L      = L_pull + lambda_push L_push + eta |theta|^2
+    L_pull = mean over (x, y) of the cross entropy of softmax_k(kappa_k mu_k . f(x)) with y
+    L_push = mean over (x, a) of max(0, c(f(x), a) - m)^2
+
+mu_k and kappa_k are the prototypes and concentrations (evaluation.scores.prototypes) of the images that train the
+adapter; the antibodies a and the mu_k stay where they are. The paper leaves these open; ours:
+
+- *kappa.* The closed form gives hundreds to thousands in 512 dimensions: softmax of that is an argmax, and since
+  kappa_k differs from class to class while mu_k . f(x) is about the same for all of them, the most concentrated class
+  would win every image. So kappa_k is capped at `most_kappa` (the score uses the encoder's own logit scale, the
+  sharpness its embeddings were trained at); with CLIP that makes all of them equal. A class of which nothing is known
+  has the cap. `most_kappa=1e9` is the formula as written.
+- *m.* 0.2 is a cosine, and encoders differ: half of the mini-world's pairs of an image and an antibody exceed it, while
+  with CLIP an image and the text of its own class are near 0.26. `margin_quantile` sets m to that quantile of c(x, a)
+  over training images and antibodies instead: at 0.99 the push acts on the nearest percent of the pairs at the outset,
+  whatever the encoder.
+- *Early stopping.* A share of every class is held out (seeded; of one image none), and makes neither mu_k nor kappa_k.
+  After each epoch L_pull + lambda_push L_push is measured on it; the best epoch is restored, and training ends
+  `patience` epochs after it. Epoch 0 is the identity (W2 and b2 begin at zero): where nothing improves on it, the
+  adapter *is* the identity and changes no bit. So it is where no class has a second image to hold out.
+
+Adam in float32 on the CPU. One seed gives one adapter, to the bit: random numbers come from NumPy's generator, so that
+nothing depends on the global state of torch. We found the same bits with 1 and 2 threads; what torch does not promise
+is that another CPU, or another build of it, adds up in the same order.
+
+1,000 classes x 16 images x 512 d with 1,000 antibodies took 0.5 s per epoch on 2 CPU cores, 10 s for all 20 epochs (on
+random data of which 83 % are rightly classified at the outset, and on which all epochs improve).
+"""
 
 from __future__ import annotations
 
