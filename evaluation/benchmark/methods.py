@@ -218,8 +218,8 @@ def _fit(one: Planned, arms: Arms, local: _LocalAnswers) -> FittedMethod:
         if is_own(type(score)):
             space = _read_only(space)
         fitted = score.fit(space)
-        threshold = fitted.own_threshold
-        if threshold is None and space.feedback is not None:
+        threshold = None
+        if space.feedback is not None:
             threshold = metrics.threshold_at(_ranked(fitted, local.asked(space.feedback.known, score, space)))
         if is_own(type(score)):
             _check_own(score, fitted, threshold, space)

@@ -67,7 +67,7 @@ def read_images(
     return read_source(source, name=name, role=role, split=split, seed=seed, classes=classes)
 
 
-class Halves(NamedTuple):
+class HeldOut(NamedTuple):
     """A fit set in two."""
 
     fit: ImageSet
@@ -75,7 +75,7 @@ class Halves(NamedTuple):
     """Of the split `feedback`."""
 
 
-def hold_out(images: ImageSet, *, seed: int) -> Halves:
+def hold_out(images: ImageSet, *, seed: int) -> HeldOut:
     """Set half of each label's images aside for feedback; the same ones for the same seed, whatever their order.
 
     Of an odd number, fit keeps one more. Raises SetupError where nothing is left to set aside (one image per label).
@@ -95,7 +95,7 @@ def hold_out(images: ImageSet, *, seed: int) -> Halves:
             "add images, or give [data.feedback_id]"
         )
     fit = tuple(sample for sample in images.samples if sample.id in kept)
-    return Halves(
+    return HeldOut(
         ImageSet(images.name, images.split, images.role, fit, _half_digest(images, seed, "fit")),
         ImageSet(images.name, "feedback", images.role, held_out, _half_digest(images, seed, "held out")),
     )

@@ -150,11 +150,6 @@ class FittedScore(ABC):
         """What fitting chose by a rule, as plain JSON values; shown with the results."""
         return {}
 
-    @property
-    def own_threshold(self) -> float | None:
-        """The threshold that the score itself brings, accept iff score >= it; None for one taken from feedback."""
-        return None
-
     def score_set(self, images: FeatureSet) -> Floats:
         """Return the scores (n,) of an embedded set; a score that needs more than the embeddings finds it there."""
         return self.score(images.features)

@@ -38,14 +38,14 @@ BaseName = Literal["max_cosine", "prototype", "fused"]
 _NO_SPREAD = 1e-9
 
 
-class Part(NamedTuple):
+class Linear(NamedTuple):
     """A measure's share of the base: `scale` times it, plus `shift`."""
 
     scale: float
     shift: float
 
 
-_NOTHING = Part(0.0, 0.0)
+_NOTHING = Linear(0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +57,8 @@ class Base:
 
     prototypes: Floats | None
     closeness: float = 1.0
-    mcm: Part = _NOTHING
-    typicality: Part = _NOTHING
+    mcm: Linear = _NOTHING
+    typicality: Linear = _NOTHING
     spread: ClassSpread | None = None
 
     @property
@@ -100,13 +100,13 @@ def fit_base(space: Space, name: BaseName, *, alpha: float, xi: float, w: float,
     return Base(prototypes=mu, closeness=(1 - v) * w, mcm=mcm, typicality=typicality, spread=spread)
 
 
-def _mapped(values: Floats, onto: Floats, share: float) -> Part:
+def _mapped(values: Floats, onto: Floats, share: float) -> Linear:
     """`share` of a measure that has `values` on the fit images, when mapped to the mean and spread of `onto` there.
 
     What has no spread there (the MCM score with one class) adds nothing but that mean; infinite values are no images'.
     """
     finite = values[np.isfinite(values)]
     if not len(finite) or finite.std() < _NO_SPREAD * onto.std():
-        return Part(0.0, share * float(onto.mean()))
+        return Linear(0.0, share * float(onto.mean()))
     scale = share * float(onto.std() / finite.std())
-    return Part(scale, share * float(onto.mean()) - scale * float(finite.mean()))
+    return Linear(scale, share * float(onto.mean()) - scale * float(finite.mean()))
