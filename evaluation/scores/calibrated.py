@@ -20,8 +20,7 @@ and without it, so it only takes firings away and the bound on harm stands.
 pass for a fish, yet houses stand in meadows, and one radius for all known images makes it deaf. So a contextual
 antibody that guards class k is calibrated on, and fires on, images nearest to the text of k alone. At most a share
 `class_eps` of those exceeds its radius; with fewer than 1 / class_eps of them that share cannot be told from 0, and the
-antibody keeps the radius, and the reach, that all others have. On development mini-worlds 1000 and 1001 this took the
-FPR95 of contextual outliers, with all nouns and every class in every place as the bank, from 22 and 14 % to 5 and 2 %.
+antibody keeps the radius, and the reach, that all others have.
 """
 
 from __future__ import annotations
