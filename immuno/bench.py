@@ -44,7 +44,7 @@ from evaluation.scores.own import source_digest
 from evaluation.space import Bank, Space
 from immuno.results import Results
 from immuno.terminal.progress import bar
-from immuno.workplace import Workplace, with_overrides
+from immuno.workplace import Workplace, recorded_run, with_overrides
 from immuno_core.config.run import RunConfig, config_as_dict
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet
@@ -221,21 +221,8 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
     )
     if (known := _measured_before(out, digest)) is not None:
         return known
-    run = place.store.start_run(
-        config=settings,
-        config_digest=digest,
-        seed=config.seed,
-        git_sha=git_sha(),
-        versions=versions(),
-        session_id=used.session.id if used.session else None,
-    )
-    try:
-        outcome = _Bench(place, out, run, used, to_settle).measure(sealed)
-    except BaseException:
-        place.store.finish_run(run.id, "failed")
-        raise
-    place.store.finish_run(run.id)
-    return outcome
+    with recorded_run(place.store, config, digest, session_id=used.session.id if used.session else None) as run:
+        return _Bench(place, out, run, used, to_settle).measure(sealed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from evaluation.data.classes import read_classes
 from evaluation.data.feature_files import is_feature_set
 from evaluation.data.sealed import SealedTest
 from immuno.terminal.progress import watched
-from immuno.workplace import draw_miniworld, open_sets, uses_miniworld
+from immuno.workplace import draw_miniworld, open_sets, recorded_run, uses_miniworld
 from immuno_core.config.run import RunConfig, config_as_dict, read_config
 from immuno_core.errors import SetupError
 from immuno_core.images import feature_row
@@ -30,7 +30,7 @@ from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport, SilentProgress
 from immuno_core.records import EncoderInfo, FailedImage, ImageSet, Split
 from immuno_core.text import fill_template
-from immuno_core.versions import digest_of, git_sha, versions
+from immuno_core.versions import digest_of
 
 if TYPE_CHECKING:
     from db.store import AntibodyStore
@@ -197,27 +197,15 @@ def _filled(embedder: RayEmbedder, images: ImageSet) -> FilledSet:
 @contextmanager
 def _opened(config: RunConfig, classes: tuple[str, ...], database: str | None) -> Iterator[list[ImageSet]]:
     """Open the seal, on record as a run of its own."""
-    settings = config_as_dict(config)
-    with open_store(database, default=default_database()) as record:
-        run = record.start_run(
-            config=settings,
-            config_digest=digest_of([REASON, settings]),
-            seed=config.seed,
-            git_sha=git_sha(),
-            versions=versions(),
-        )
+    digest = digest_of([REASON, config_as_dict(config)])
+    with open_store(database, default=default_database()) as record, recorded_run(record, config, digest) as run:
 
         def on_record(sets: tuple[str, ...], why: str) -> None:
             record.record_test_read(run.id, sets, why)
 
-        try:
-            sealed = SealedTest(config.data, seed=config.seed, classes=classes)
-            opened = sealed.open(REASON, on_open=on_record)
-            yield [opened.id, *opened.ood]
-        except BaseException:
-            record.finish_run(run.id, "failed")
-            raise
-        record.finish_run(run.id)
+        sealed = SealedTest(config.data, seed=config.seed, classes=classes)
+        opened = sealed.open(REASON, on_open=on_record)
+        yield [opened.id, *opened.ood]
 
 
 def _recorded(config: RunConfig) -> tuple[EmbeddingStore, EncoderInfo, str]:

@@ -10,18 +10,20 @@ from typing import Any
 
 from cluster.journal import Journal
 from cluster.ray_embedder import make_embedder
+from db.records import RunRecord
 from db.store import AntibodyStore, open_store
 from evaluation.data.classes import read_classes
 from evaluation.data.sources import hold_out, read_images
 from evaluation.miniworld import build, default_root
 from evaluation.space import Bank, Feedback, Space
 from immuno.terminal.progress import watched
-from immuno_core.config.run import DataConfig, RunConfig, parse_config
+from immuno_core.config.run import DataConfig, RunConfig, config_as_dict, parse_config
 from immuno_core.features import Embedder, FeatureSet
 from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport
 from immuno_core.records import ImageSet, text_digest
 from immuno_core.text import fill_template
+from immuno_core.versions import git_sha, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,27 @@ def _fit_and_known(config: RunConfig, classes: tuple[str, ...]) -> tuple[ImageSe
     if data.feedback_id is None:
         return hold_out(fit, seed=seed)
     return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed, classes=classes)
+
+
+@contextmanager
+def recorded_run(
+    store: AntibodyStore, config: RunConfig, digest: str, *, session_id: str | None = None
+) -> Iterator[RunRecord]:
+    """Record a run that opens the sealed test: begun before the block, and afterwards finished or failed."""
+    run = store.start_run(
+        config=config_as_dict(config),
+        config_digest=digest,
+        seed=config.seed,
+        git_sha=git_sha(),
+        versions=versions(),
+        session_id=session_id,
+    )
+    try:
+        yield run
+    except BaseException:
+        store.finish_run(run.id, "failed")
+        raise
+    store.finish_run(run.id)
 
 
 def uses_miniworld(data: DataConfig) -> bool:

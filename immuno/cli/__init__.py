@@ -19,6 +19,8 @@ from immuno_core.paths import in_copy_of_a_job, runs_root
 STOPPED = 130
 """Exit status after Ctrl-C."""
 
+_ELSEWHERE = {"demo": ("bench", "demo"), "report": ("bench", "report")}
+"""Module and attribute of commands that have no module of their own."""
 _COMMANDS = {
     "demo": "The whole system on the embedded mini-world, in minutes.",
     "bench": "Measure methods on sealed test sets, as a configuration says.",
@@ -40,7 +42,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"immuno.cli.{cmd_name}").command
+        module, attribute = _ELSEWHERE.get(cmd_name, (cmd_name, "command"))
+        command: click.Command = getattr(importlib.import_module(f"immuno.cli.{module}"), attribute)
         return command
 
     def resolve_command(
