@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.encoder.spec import EncoderSpec, fingerprint, with_absolute_paths
-from cluster.ray_embedder import RayEmbedder
+from cluster import EncoderSpec, RayEmbedder
+from cluster.encoder.spec import fingerprint, with_absolute_paths
 from cluster.store.shards import cut
 from cluster.store.store import EmbeddingStore, default_store_root
 from cluster.store.upkeep import Checked, Problem, Waste, check_shards, check_store, delete, needed, waste
@@ -242,7 +242,7 @@ def embed_session(store: AntibodyStore, name: str, config_file: Path, *, ray_add
 
     Texts that have an embedding of that encoder are left alone. Raises SetupError for an unknown session.
     """
-    from cluster.ray_embedder import make_embedder
+    from cluster import make_embedder
     from immuno_core.progress import RichProgress
 
     session, config = store.session(name), read_config(config_file)

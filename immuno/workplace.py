@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster import make_embedder
 from cluster.journal import Journal
-from cluster.ray_embedder import make_embedder
 from db.records import RunRecord
 from db.store import AntibodyStore, open_store
 from evaluation.data.classes import read_classes

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import EncoderSpec, LocalEmbedder, SilentProgress
+from cluster import EncoderSpec, LocalEmbedder
 from cluster.journal import COUNTERS, GAUGES, Journal
 from cluster.records import ActorDeath, EmbeddingSummary, ShardStats
-from immuno_core.progress import MODES, ProgressState
+from immuno_core.progress import MODES, ProgressState, SilentProgress
 from immuno_core.records import FailedImage
 from immuno_core.text import duration
 from tests.cluster.actors.scripts import ROOT

@@ -8,9 +8,17 @@ import json
 import pytest
 from rich.console import Console
 
-from cluster import RichProgress, SilentProgress
 from immuno_core.errors import SetupError
-from immuno_core.progress import JsonProgress, PlainProgress, ProgressState, make_progress, progress_mode, unseen_bar
+from immuno_core.progress import (
+    JsonProgress,
+    PlainProgress,
+    ProgressState,
+    RichProgress,
+    SilentProgress,
+    make_progress,
+    progress_mode,
+    unseen_bar,
+)
 
 TROUBLED = ProgressState({"node-a:17": 120.0, "node-b:18": 80.0, "node-c:19": None}, 2, 3, 1)
 

@@ -28,8 +28,9 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
-from cluster import RayEmbedder, SilentProgress
+from cluster import RayEmbedder
 from immuno_core.config.run import ClusterConfig, EncoderConfig
+from immuno_core.progress import SilentProgress
 from tests.cluster.tiny_models import image_set
 
 SHARD = 4

@@ -163,7 +163,8 @@ def test_the_driver_is_killed_and_started_again(lab: Lab, undisturbed: Answer) -
         """
         import sys, time
         from pathlib import Path
-        from cluster import RayEmbedder, SilentProgress
+        from cluster import RayEmbedder
+        from immuno_core.progress import SilentProgress
         from immuno_core.config.run import ClusterConfig, EncoderConfig
         from tests.cluster.tiny_models import image_set
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster import EncoderSpec
 from cluster.actors import preflight
 from cluster.actors.preflight import Machine, Question, code_digest, differences, look, question_for, same_release
 from cluster.actors.runtime import is_private
-from cluster.encoder.spec import EncoderSpec
 from immuno_core.errors import SetupError
 
 from .scripts import ROOT, run_script
@@ -52,7 +52,7 @@ def test_each_machine_of_a_cluster_is_looked_at(tmp_path: Path) -> None:
         from ray.cluster_utils import Cluster
         from cluster.actors.preflight import check_machines
         from cluster.actors.runtime import connect
-        from cluster.encoder.spec import EncoderSpec
+        from cluster import EncoderSpec
         from immuno_core.errors import SetupError
 
         folder = Path(sys.argv[1])

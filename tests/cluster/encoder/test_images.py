@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cluster import EncoderSpec
 from cluster.encoder.encoder import Encoder, load_encoder
-from cluster.encoder.spec import EncoderSpec
 from tests.cluster.tiny_models import write_images
 
 

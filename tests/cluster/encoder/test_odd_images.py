@@ -18,8 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
+from cluster import EncoderSpec
 from cluster.encoder.encoder import Encoder, load_encoder
-from cluster.encoder.spec import EncoderSpec
 from tests.cluster.tiny_models import photo
 
 PHOTO = photo((40, 30))
