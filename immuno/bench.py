@@ -35,7 +35,6 @@ from evaluation.benchmark.published import published
 from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, SealedRead, Session, write_scores
 from evaluation.benchmark.seeds import Summary, summarise
 from evaluation.benchmark.settle import Verdict, settle
-from evaluation.data.checks import check_sources
 from evaluation.data.labels import is_number
 from evaluation.data.overlap import Disjoint, without_overlap
 from evaluation.data.sealed import SealedTest
@@ -44,7 +43,7 @@ from evaluation.scores.own import source_digest
 from evaluation.space import Bank, Space
 from immuno.results import Results
 from immuno.terminal.progress import bar
-from immuno.workplace import Workplace, recorded_run, with_overrides
+from immuno.workplace import Sets, Workplace, recorded_run, with_overrides
 from immuno_core.config.run import RunConfig, config_as_dict
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet
@@ -196,15 +195,15 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
     _writable(out)
     planned = expand(config.methods, settle=to_settle)
     check_methods(planned)
-    if problems := check_sources(config):
+    sets = place.sets()
+    if problems := sets.problems():
         raise SetupError("\n".join(problems))
     used = bank_in_use(place)
     if to_settle and not len(used.bank):
         raise SetupError(
             "there is no verdict on an empty bank; name one in [antibodies] (file or session), or with --session"
         )
-    sealed = SealedTest(config.data, seed=config.seed, classes=place.classes())
-    settings = config_as_dict(config)
+    sealed, settings = sets.sealed, config_as_dict(config)
     digest = digest_of(
         [
             settings,
@@ -213,7 +212,7 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
             [used.bank.ids, used.bank.texts, used.bank.kinds, used.bank.guards],
             asdict(word_list(config)),
             [source_digest(score_class(one.method.name, one.method.folder)) for one in planned],
-            place.open_digest(),
+            sets.open_digest(),
             sealed.digest(),
             versions(),
             git_sha(),
@@ -222,7 +221,7 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutco
     if (known := _measured_before(out, digest)) is not None:
         return known
     with recorded_run(place.store, config, digest, session_id=used.session.id if used.session else None) as run:
-        return _Bench(place, out, run, used, to_settle).measure(sealed)
+        return _Bench(place, out, run, used, to_settle).measure(sets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +234,8 @@ class _Bench:
     used: BankInUse
     to_settle: bool
 
-    def measure(self, sealed: SealedTest) -> BenchOutcome:
-        config, space = self.place.config, self.place.space(self.used.bank)
+    def measure(self, sets: Sets) -> BenchOutcome:
+        config, space = self.place.config, self.place.space(self.used.bank, sets)
         arms = Arms(
             base=space,
             embedder=self.place.embedder,
@@ -249,7 +248,7 @@ class _Bench:
         with bar(self.place.journal.progress, len(planned), "fitting methods") as shown:
             fitted = fit_methods(arms, planned, embedder=self.place.embedder, on_method=lambda _: shown.advance(1))
         # Whatever can be wrong with a method is known by now: the seal is not broken for nothing.
-        test = self._open(sealed, space)
+        test = self._open(sets.sealed, space)
         with bar(self.place.journal.progress, len(fitted.methods), "measuring methods") as shown:
             measured = measure_methods(
                 fitted, test.known, test.outliers, seed=self.run.seed, on_method=lambda _: shown.advance(1)

@@ -11,23 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster import EncoderSpec, RayEmbedder
+from cluster import EncoderSpec, RayEmbedder, make_embedder
 from cluster.encoder.spec import fingerprint, with_absolute_paths
 from cluster.store.shards import cut
 from cluster.store.store import EmbeddingStore, default_store_root
 from cluster.store.upkeep import Checked, Problem, Waste, check_shards, check_store, delete, needed, waste
 from db.exchange.banks import add_embeddings, unembedded
 from db.store import open_store
-from evaluation.data.classes import read_classes
 from evaluation.data.feature_files import is_feature_set
 from evaluation.data.sealed import SealedTest
 from immuno.terminal.progress import watched
-from immuno.workplace import draw_miniworld, open_sets, recorded_run, uses_miniworld
+from immuno.workplace import Sets, draw_miniworld, recorded_run, uses_miniworld
 from immuno_core.config.run import RunConfig, config_as_dict, read_config
 from immuno_core.errors import SetupError
 from immuno_core.images import feature_row
 from immuno_core.paths import default_database
-from immuno_core.progress import ProgressReport, SilentProgress
+from immuno_core.progress import ProgressReport, RichProgress, SilentProgress
 from immuno_core.records import EncoderInfo, FailedImage, ImageSet, Split
 from immuno_core.text import fill_template
 from immuno_core.versions import digest_of
@@ -87,17 +86,16 @@ def fill(
         watched(progress) as journal,
         RayEmbedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal) as embedder,
     ):
-        classes = _classes(config, journal.progress)
-        sets = _with_images(open_sets(config, classes))
-        if not sets and not test:
+        sets = _sets(config, journal.progress)
+        if not (images_of := _with_images(sets.open)) and not test:
             raise SetupError(
                 "there is nothing to embed: the configuration has no [data.fit] with images; the sealed test sets are "
                 "embedded with --test"
             )
-        for images in sets:
+        for images in images_of:
             yield _filled(embedder, images)
         if test:
-            with _opened(config, classes, database) as sealed:
+            with _opened(config, sets.sealed, database) as sealed:
                 for images in _with_images(sealed):
                     yield _filled(embedder, images)
 
@@ -178,10 +176,10 @@ def _check_encoder(config: RunConfig) -> None:
         raise SetupError('there is nothing to embed: the encoder is of kind = "precomputed"')
 
 
-def _classes(config: RunConfig, bar: ProgressReport | None = None) -> tuple[str, ...]:
+def _sets(config: RunConfig, bar: ProgressReport | None = None) -> Sets:
     if uses_miniworld(config.data):
         draw_miniworld(config.seed, bar or SilentProgress())
-    return read_classes(config.classes, config.data, seed=config.seed)
+    return Sets(config)
 
 
 def _with_images(sets: Sequence[ImageSet]) -> list[ImageSet]:
@@ -195,7 +193,7 @@ def _filled(embedder: RayEmbedder, images: ImageSet) -> FilledSet:
 
 
 @contextmanager
-def _opened(config: RunConfig, classes: tuple[str, ...], database: str | None) -> Iterator[list[ImageSet]]:
+def _opened(config: RunConfig, sealed: SealedTest, database: str | None) -> Iterator[list[ImageSet]]:
     """Open the seal, on record as a run of its own."""
     digest = digest_of([REASON, config_as_dict(config)])
     with open_store(database, default=default_database()) as record, recorded_run(record, config, digest) as run:
@@ -203,7 +201,6 @@ def _opened(config: RunConfig, classes: tuple[str, ...], database: str | None) -
         def on_record(sets: tuple[str, ...], why: str) -> None:
             record.record_test_read(run.id, sets, why)
 
-        sealed = SealedTest(config.data, seed=config.seed, classes=classes)
         opened = sealed.open(REASON, on_open=on_record)
         yield [opened.id, *opened.ood]
 
@@ -225,10 +222,10 @@ def _recorded(config: RunConfig) -> tuple[EmbeddingStore, EncoderInfo, str]:
 
 def _listed(config: RunConfig) -> Iterator[_Listed]:
     """Yield every set of a configuration that has images, the sealed ones last."""
-    classes = _classes(config)
-    for images in _with_images(open_sets(config, classes)):
+    sets = _sets(config)
+    for images in _with_images(sets.open):
         yield _Listed(images.name, images.split, tuple(sample.path for sample in images.samples))
-    for name, paths in SealedTest(config.data, seed=config.seed, classes=classes).files().items():
+    for name, paths in sets.sealed.files().items():
         if feature_row(paths[0]) is None:
             yield _Listed(name, "test", paths)
 
@@ -242,9 +239,6 @@ def embed_session(store: AntibodyStore, name: str, config_file: Path, *, ray_add
 
     Texts that have an embedding of that encoder are left alone. Raises SetupError for an unknown session.
     """
-    from cluster import make_embedder
-    from immuno_core.progress import RichProgress
-
     session, config = store.session(name), read_config(config_file)
     embedded = 0
     with make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder:

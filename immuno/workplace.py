@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from cluster import make_embedder
 from cluster.journal import Journal
 from db.records import RunRecord
 from db.store import AntibodyStore, open_store
+from evaluation.data.checks import check_sources
 from evaluation.data.classes import read_classes
-from evaluation.data.sources import hold_out, read_images
+from evaluation.data.sealed import SealedTest
+from evaluation.data.sources import Listing, OpenSplit, Role, hold_out, read_images
 from evaluation.miniworld import build, default_root
 from evaluation.space import Bank, Feedback, Space
 from immuno.terminal.progress import watched
-from immuno_core.config.run import DataConfig, RunConfig, config_as_dict, parse_config
+from immuno_core.config.run import DataConfig, RunConfig, SourceConfig, config_as_dict, parse_config
 from immuno_core.features import Embedder, FeatureSet
 from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport
@@ -60,16 +63,15 @@ class Workplace:
         self.store.ensure_dataset(images)
         return self.embedder.embed_images(images)
 
-    def classes(self) -> tuple[str, ...]:
-        """Return the known classes."""
-        return read_classes(self.config.classes, self.config.data, seed=self.config.seed)
+    def sets(self) -> Sets:
+        """Return the image sets of the configuration, for one run: they are listed once."""
+        return Sets(self.config)
 
-    def space(self, bank: Bank | None = None) -> Space:
+    def space(self, bank: Bank | None = None, sets: Sets | None = None) -> Space:
         """Embed the class texts, the fit split and the feedback split; without `data.fit` only the texts."""
-        config, classes = self.config, self.classes()
-        encoder = self.embedder.encoder
-        images = _fit_and_known(config, classes)
-        fit = self.embed(images[0]) if images else None
+        config, sets = self.config, sets or self.sets()
+        classes, encoder = sets.classes, self.embedder.encoder
+        fit = self.embed(sets.fit_and_known[0]) if sets.fit_and_known else None
         return Space(
             classes=classes,
             texts=self.embedder.embed_texts(fill_template(config.classes.template, classes)),
@@ -77,40 +79,64 @@ class Workplace:
             fit=fit,
             fit_labels=fit.labels(classes) if fit else None,
             bank=Bank.empty(encoder.dim) if bank is None else bank,
-            feedback=self._feedback(images[1], classes) if images else None,
+            feedback=self._feedback(sets) if sets.fit_and_known else None,
         )
 
-    def _feedback(self, known_images: ImageSet, classes: tuple[str, ...]) -> Feedback:
-        known = self.embed(known_images)
-        outliers = {images.name: self.embed(images) for images in _feedback_outliers(self.config)}
-        return Feedback(known, known.labels(classes), outliers)
+    def _feedback(self, sets: Sets) -> Feedback:
+        known, *outliers = (self.embed(images) for images in sets.open[1:])
+        return Feedback(known, known.labels(sets.classes), {images.name: images for images in outliers})
+
+
+class Sets:
+    """The image sets of a configuration, for one run: each is listed once, and not before it is asked for."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._listing = Listing()
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the data, a line for each; see `evaluation.data.checks`."""
+        return check_sources(self._config, self._listing)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The known classes."""
+        config = self._config
+        return read_classes(config.classes, config.data, seed=config.seed, listing=self._listing)
+
+    @cached_property
+    def fit_and_known(self) -> tuple[ImageSet, ImageSet] | None:
+        """The fit images and the known feedback images; None where the configuration has no `data.fit`."""
+        data = self._config.data
+        if data.fit is None:
+            return None
+        fit = self._read(data.fit, "id", "id", "fit")
+        if data.feedback_id is None:
+            return hold_out(fit, seed=self._config.seed)
+        return fit, self._read(data.feedback_id, "id", "id", "feedback")
+
+    @cached_property
+    def open(self) -> tuple[ImageSet, ...]:
+        """The sets of fit and feedback, as they are embedded; none where the configuration has no `data.fit`."""
+        if self.fit_and_known is None:
+            return ()
+        outliers = (self._read(one, one.name or "", "outlier", "feedback") for one in self._config.data.feedback)
+        return (*self.fit_and_known, *outliers)
+
+    @cached_property
+    def sealed(self) -> SealedTest:
+        """The sealed test, which records when it is opened; its digest opens nothing."""
+        config = self._config
+        return SealedTest(config.data, seed=config.seed, classes=self.classes, listing=self._listing)
 
     def open_digest(self) -> str:
         """Return what tells whether the images of fit and feedback are still the same. Embeds nothing."""
-        images = open_sets(self.config, self.classes())
-        return text_digest(*(one.digest for one in images)) if images else ""
+        return text_digest(*(images.digest for images in self.open)) if self.open else ""
 
-
-def open_sets(config: RunConfig, classes: tuple[str, ...]) -> tuple[ImageSet, ...]:
-    """Return the sets of fit and feedback, as they are embedded; none where the configuration has no `data.fit`."""
-    images = _fit_and_known(config, classes)
-    return (*images, *_feedback_outliers(config)) if images else ()
-
-
-def _feedback_outliers(config: RunConfig) -> Iterator[ImageSet]:
-    for source in config.data.feedback:
-        yield read_images(source, name=source.name or "", role="outlier", split="feedback", seed=config.seed)
-
-
-def _fit_and_known(config: RunConfig, classes: tuple[str, ...]) -> tuple[ImageSet, ImageSet] | None:
-    """Return the fit images and the known feedback images; None where the configuration has no `data.fit`."""
-    data, seed = config.data, config.seed
-    if data.fit is None:
-        return None
-    fit = read_images(data.fit, name="id", role="id", split="fit", seed=seed, classes=classes)
-    if data.feedback_id is None:
-        return hold_out(fit, seed=seed)
-    return fit, read_images(data.feedback_id, name="id", role="id", split="feedback", seed=seed, classes=classes)
+    def _read(self, source: SourceConfig, name: str, role: Role, split: OpenSplit) -> ImageSet:
+        classes = self.classes if role == "id" else ()
+        seed, listing = self._config.seed, self._listing
+        return read_images(source, name=name, role=role, split=split, seed=seed, classes=classes, listing=listing)
 
 
 @contextmanager

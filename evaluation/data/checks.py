@@ -9,7 +9,7 @@ from typing import NamedTuple
 from evaluation.data.classes import read_classes
 from evaluation.data.feature_files import is_feature_set, read_features
 from evaluation.data.precomputed import PrecomputedEmbedder
-from evaluation.data.sources import Role, read_source
+from evaluation.data.sources import Listing, Role
 from immuno_core.config.run import DataConfig, RunConfig, SourceConfig
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.records import ImageSet, Split
@@ -22,7 +22,7 @@ class _Named(NamedTuple):
     split: Split
 
 
-def check_sources(config: RunConfig) -> list[str]:
+def check_sources(config: RunConfig, listing: Listing | None = None) -> list[str]:
     """Return what is wrong with the data of a configuration, a line for each problem; nothing if all is well.
 
     Looks for missing and empty paths, another number of images than `expected`, labels of known images that are not
@@ -31,11 +31,12 @@ def check_sources(config: RunConfig) -> list[str]:
     sealed sets and opens no image of them. The mini-world, right by construction, is not drawn.
     """
     problems: list[str] = []
+    listing = listing or Listing()
     classes: tuple[str, ...] = ()
     source_of_classes = config.data.fit or config.data.id
     if config.classes.names != "dataset" or source_of_classes.builtin is None:
         try:
-            classes = read_classes(config.classes, config.data, seed=config.seed)
+            classes = read_classes(config.classes, config.data, seed=config.seed, listing=listing)
         except SetupError as error:
             problems.append(str(error))
     dim: int | None = None
@@ -46,7 +47,7 @@ def check_sources(config: RunConfig) -> list[str]:
             problems.append(str(error))
     listed: list[tuple[_Named, ImageSet]] = []
     for named in _sources(config.data):
-        problems += _check(named, config, classes, dim, listed)
+        problems += _check(named, config, classes, dim, listed, listing)
     if config.data.overlap == "error":
         problems += _shared_files(listed)
     return list(dict.fromkeys(problems))
@@ -87,14 +88,17 @@ def _check(
     classes: Sequence[str],
     dim: int | None,
     listed: list[tuple[_Named, ImageSet]],
+    listing: Listing,
 ) -> Iterator[str]:
     """Yield the problems of one source, and add what it lists to `listed`."""
     source = named.source
     if source.builtin is not None:
         return
     try:
-        images = read_source(
-            source, name=named.name, role=named.role, split=named.split, seed=config.seed, classes=classes
+        # Only of known images are labels resolved by the classes.
+        resolving, seed = classes if named.role == "id" else (), config.seed
+        images = listing.images(
+            source, name=named.name, role=named.role, split=named.split, seed=seed, classes=resolving
         )
     except SetupError as error:
         yield str(error)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.data.labels import imagenet_names
-from evaluation.data.sources import label_names
+from evaluation.data.sources import Listing, label_names
 from immuno_core.config.run import ClassesConfig, DataConfig
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.files import read_text
 
 
-def read_classes(config: ClassesConfig, data: DataConfig, *, seed: int) -> tuple[str, ...]:
+def read_classes(
+    config: ClassesConfig, data: DataConfig, *, seed: int, listing: Listing | None = None
+) -> tuple[str, ...]:
     """Return the names of the known classes, as the labels of the data spell them.
 
     `names` is a text file with one class per line, in its order; or "dataset", the labels of data.fit (else of data.id)
@@ -24,7 +26,7 @@ def read_classes(config: ClassesConfig, data: DataConfig, *, seed: int) -> tuple
         return read_class_list(config.names)
     if config.names == "imagenet1k":
         return imagenet_names()
-    return label_names(data.fit or data.id, seed=seed)
+    return label_names(data.fit or data.id, seed=seed, listing=listing or Listing())
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from evaluation.data.sources import read_source
-from immuno_core.config.run import DataConfig
+from evaluation.data.sources import Listing, Role, read_source
+from immuno_core.config.run import DataConfig, SourceConfig
 from immuno_core.errors import SetupError
 from immuno_core.records import ImageSet, text_digest
 
@@ -34,8 +34,12 @@ class SealedTest:
     Raises SetupError for an outlier set that is called like the known one.
     """
 
-    def __init__(self, data: DataConfig, *, seed: int, classes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, data: DataConfig, *, seed: int, classes: Sequence[str] = (), listing: Listing | None = None
+    ) -> None:
+        """What is in the `listing` is not looked at again."""
         self._id, self._seed, self._classes = data.id, seed, tuple(classes)
+        self._listing = listing
         self._ood = tuple((source.name or "", source) for source in data.ood)
         if ID_SET in (name for name, _ in self._ood):
             raise SetupError(f"an outlier set is called '{ID_SET}', like the known test images; give it another name")
@@ -73,9 +77,11 @@ class SealedTest:
 
     def _listed(self) -> OpenedTest:
         return OpenedTest(
-            id=read_source(self._id, name=ID_SET, role="id", split="test", seed=self._seed, classes=self._classes),
-            ood=tuple(
-                read_source(source, name=name, role="outlier", split="test", seed=self._seed)
-                for name, source in self._ood
-            ),
+            id=self._read(self._id, ID_SET, "id", self._classes),
+            ood=tuple(self._read(source, name, "outlier", ()) for name, source in self._ood),
+        )
+
+    def _read(self, source: SourceConfig, name: str, role: Role, classes: Sequence[str]) -> ImageSet:
+        return read_source(
+            source, name=name, role=role, split="test", seed=self._seed, classes=classes, listing=self._listing
         )

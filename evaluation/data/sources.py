@@ -35,6 +35,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -53,8 +54,55 @@ OpenSplit = Literal["fit", "feedback"]
 """The splits that the loop may see."""
 
 
+class Listing:
+    """What sources were found to hold. A source is listed once for all that asks through one of these.
+
+    Not to be kept: files that come or change later are not seen.
+    """
+
+    def __init__(self) -> None:
+        self._samples: dict[SourceConfig, tuple[Sample, ...]] = {}
+        self._sets: dict[tuple[object, ...], ImageSet] = {}
+        self._worlds: dict[int, MiniWorld] = {}
+
+    def samples(self, source: SourceConfig, *, name: str) -> tuple[Sample, ...]:
+        """Return the images of a source that is not built in, with labels as they are written."""
+        key = _anonymous(source)
+        if key not in self._samples:
+            self._samples[key] = list_samples(source, name=name)
+        return self._samples[key]
+
+    def images(
+        self, source: SourceConfig, *, name: str, role: Role, split: Split, seed: int, classes: Sequence[str]
+    ) -> ImageSet:
+        """Return a set as `read_source` does."""
+        of_world = (split, name) if source.builtin else ()
+        key = (_anonymous(source), role, *of_world, seed, *classes)
+        if key not in self._sets:
+            self._sets[key] = _listed(self, source, name, role, split, seed, classes)
+        return replace(self._sets[key], name=name, split=split)
+
+    def miniworld(self, seed: int) -> MiniWorld:
+        """Return the mini-world of a seed, drawn into the cache where it is missing."""
+        if seed not in self._worlds:
+            self._worlds[seed] = miniworld(seed)
+        return self._worlds[seed]
+
+
+def _anonymous(source: SourceConfig) -> SourceConfig:
+    """What makes two sources hold the same images."""
+    return source.model_copy(update={"name": None, "expected": None})
+
+
 def read_images(
-    source: SourceConfig, *, name: str, role: Role, split: OpenSplit, seed: int, classes: Sequence[str] = ()
+    source: SourceConfig,
+    *,
+    name: str,
+    role: Role,
+    split: OpenSplit,
+    seed: int,
+    classes: Sequence[str] = (),
+    listing: Listing | None = None,
 ) -> ImageSet:
     """List the images of one source as a set of this name, role and split; see `evaluation.data.sources.read_source`.
 
@@ -64,7 +112,7 @@ def read_images(
         raise ImmunoError(
             f"the split '{split}' is sealed; evaluation.data.sealed.SealedTest opens it, and keeps a record"
         )
-    return read_source(source, name=name, role=role, split=split, seed=seed, classes=classes)
+    return read_source(source, name=name, role=role, split=split, seed=seed, classes=classes, listing=listing)
 
 
 class HeldOut(NamedTuple):
@@ -161,19 +209,34 @@ _COMPRESSED = frozenset({".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip"})
 
 
 def read_source(
-    source: SourceConfig, *, name: str, role: Role, split: Split, seed: int, classes: Sequence[str] = ()
+    source: SourceConfig,
+    *,
+    name: str,
+    role: Role,
+    split: Split,
+    seed: int,
+    classes: Sequence[str] = (),
+    listing: Listing | None = None,
 ) -> ImageSet:
     """List the images of one source as a set of this name, role and split.
 
     `seed` chooses the mini-world. There, an ID set is the split's `id` and an outlier set the one called `name`.
-    `classes` resolve labels of known images that are not names (evaluation.data.labels).
+    `classes` resolve labels of known images that are not names (evaluation.data.labels). What is in the `listing` is
+    not looked at again.
     Raises SetupError naming the path for one that is missing, is not readable, or holds no image; for an ID set with
     images that have no label; for a bad image list, tar or feature file; and for an unknown set of the mini-world.
     """
+    listing = listing or Listing()
+    return listing.images(source, name=name, role=role, split=split, seed=seed, classes=classes)
+
+
+def _listed(
+    listing: Listing, source: SourceConfig, name: str, role: Role, split: Split, seed: int, classes: Sequence[str]
+) -> ImageSet:
     if source.builtin is not None:
-        samples = _in_folder(miniworld(seed).folder(split, "id" if role == "id" else name), name)
+        samples = _in_folder(listing.miniworld(seed).folder(split, "id" if role == "id" else name), name)
     else:
-        samples = resolve_labels(list_samples(source, name=name), classes, role=role, name=name)
+        samples = resolve_labels(listing.samples(source, name=name), classes, role=role, name=name)
     unlabelled = [sample for sample in samples if not sample.label]
     if role == "id" and unlabelled:
         raise SetupError(
@@ -211,17 +274,17 @@ def list_samples(source: SourceConfig, *, name: str) -> tuple[Sample, ...]:
     return read_image_list(path, root=source.root)
 
 
-def label_names(source: SourceConfig, *, seed: int) -> tuple[str, ...]:
+def label_names(source: SourceConfig, *, seed: int, listing: Listing) -> tuple[str, ...]:
     """Return the labels of a source in alphabetical order: its class folders, or those of its list, tars or features.
 
     Reads no image. Raises SetupError where there is none.
     """
     if source.builtin is not None:
-        return miniworld(seed).classes
+        return listing.miniworld(seed).classes
     if source.path is not None and source.path.is_dir():
         names = {entry.name for entry in _entries(source.path) if entry.is_dir()}
     else:
-        names = {sample.label for sample in list_samples(source, name="id")}
+        names = {sample.label for sample in listing.samples(source, name="id")}
     names.discard("")
     if not names:
         raise SetupError(
@@ -267,15 +330,17 @@ def _images_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
         return
     for entry in _entries(folder):
         if entry.is_dir():
-            yield from _images_below(entry, above | {real})
-        elif entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
-            yield entry
+            yield from _images_below(folder / entry.name, above | {real})
+        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():  # noqa: PTH122 - as below
+            yield folder / entry.name
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What a folder holds, by name, without what is passed over."""
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, by name, without what is passed over. Entries know what they are without another call."""
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "__")))
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith((".", "__"))]
+        return sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise SetupError(f"cannot list the folder {folder}: {error.strerror}") from None
 
