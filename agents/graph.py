@@ -191,7 +191,7 @@ class Loop:
         decision = rule.decide(state["before"], state["after"], best=best)
         if decision.accepted or not self.config.pruning:
             return {**whole, "decision": decision}
-        harmful = tuple(key for key in self._suspects(state["after"]) if key in new)
+        harmful = tuple(key for key in self.harmful(state["after"]) if key in new)
         if not 0 < len(harmful) < len(new):
             return {**whole, "decision": decision}
         bank = state["candidate"].without(harmful)
@@ -239,7 +239,7 @@ class Loop:
             "bank": state["grown"],
             "final": state["weighed"],
         }
-        harmful = self._suspects(state["weighed"]) if self.config.pruning and state["decision"].accepted else ()
+        harmful = self.harmful(state["weighed"]) if self.config.pruning and state["decision"].accepted else ()
         if not harmful:
             return unchanged
         bank = state["grown"].without(harmful)
@@ -267,7 +267,8 @@ class Loop:
             "reflection_problems": reply.problems,
         }
 
-    def _suspects(self, boundary: Boundary) -> tuple[str, ...]:
+    def harmful(self, boundary: Boundary) -> tuple[str, ...]:
+        """Return the ids of the antibodies that seem to harm, by the first half of the feedback."""
         half, feedback = self.halves.first, feedback_of(self.space)
         return suspects(
             antibody_effects(

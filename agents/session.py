@@ -110,12 +110,12 @@ class RefinementSession:
         )
 
     def _run_missing(self, on_generation: OnGeneration, claim: HeldClaim) -> None:
-        loop = self._loop()
+        loop = self.loop()
         graph = loop.compile()
         while stop_reason(self.config, generations := self.store.generations(self.record.id)) is None:
             claim.check()
             started = datetime.now(UTC)
-            memory = self._recall(generations)
+            memory = self.recall(generations)
             state = cast(GenerationState, graph.invoke({"memory": memory}))
             draft = draft_generation(
                 self.record.id,
@@ -126,7 +126,8 @@ class RefinementSession:
             )
             on_generation(self.store.save_generation(draft))
 
-    def _loop(self) -> Loop:
+    def loop(self) -> Loop:
+        """Return the nodes of its generations, with what they work with."""
         vocabulary = load_vocabulary()
         model = make_chat_model(self.config, seed=self.record.seed, vocabulary=vocabulary)
         caller: Caller = RecordedCaller(
@@ -145,7 +146,8 @@ class RefinementSession:
             seed=self.record.seed,
         )
 
-    def _recall(self, generations: Sequence[GenerationRecord] | None = None) -> Memory:
+    def recall(self, generations: Sequence[GenerationRecord] | None = None) -> Memory:
+        """Return what its next generation starts from; `generations` are those stored, where they were read already."""
         generations = generations or self.store.generations(self.record.id)
         policy = PARENT_POLICIES[self.config.parents]
         handled = {

@@ -22,7 +22,7 @@ from immuno_core.errors import ImmunoError
 from immuno_core.retries import Backoff
 
 _FIRST_PAUSE = 0.5
-_BACKOFF = Backoff(first=_FIRST_PAUSE, longest=30.0)
+BACKOFF = Backoff(first=_FIRST_PAUSE, longest=30.0)
 _GATHER_SECONDS = 0.02
 """After the first of a group, for others: a group costs its caller one transaction, however large it is."""
 _JITTER = secrets.SystemRandom()
@@ -75,7 +75,7 @@ class Pacer:
         return retrying(once)
 
     def _pause_after(self, state: RetryCallState) -> float:
-        wait, growing = _failure(state).wait, _BACKOFF(state)
+        wait, growing = _failure(state).wait, BACKOFF(state)
         # Never less than asked; growing all the same, for a server that always says "at once".
         return growing * _JITTER.random() if wait is None else max(wait, growing) + _FIRST_PAUSE * _JITTER.random()
 

@@ -32,7 +32,7 @@ _NO_MEMORY: Final = (
 """How torch on a CPU, CUDA and cuBLAS say what torch.OutOfMemoryError says."""
 
 
-class Answer(NamedTuple):
+class BatchResult(NamedTuple):
     """What a batch gave."""
 
     rows: NDArray[Any]
@@ -78,7 +78,7 @@ class BatchRunner:
         """Have the model do a batch, (n, ...) on the CPU. Returns at once. Call it within `asked`."""
         return Call(self._thread.submit(self._run, step, batch), self._clock)
 
-    def run(self, step: Step, batch: torch.Tensor) -> Answer:
+    def run(self, step: Step, batch: torch.Tensor) -> BatchResult:
         """Have the model do a batch, and wait for it. Raises as `Call.answer` does."""
         with self.asked():
             return self.submit(step, batch).answer()
@@ -145,7 +145,7 @@ class Call:
         self._launched = launched
         self._clock = clock
 
-    def answer(self) -> Answer:
+    def answer(self) -> BatchResult:
         """Wait for the batch.
 
         Raises SetupError where memory does not suffice for a single entry, ImmunoError where the model fails on every
@@ -153,7 +153,7 @@ class Call:
         """
         work = self._launched.result()
         self._clock.wait_for(work.ended)
-        return Answer(
+        return BatchResult(
             rows=np.concatenate([part.numpy() for part in work.parts]) if work.parts else np.empty(0),
             refused=work.refused,
             model_seconds=self._clock.seconds(work.began, work.ended),

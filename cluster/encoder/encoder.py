@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from cluster.encoder.batching import (
     CPU_BATCH_SIZE,
-    Answer,
+    BatchResult,
     BatchRunner,
     Call,
     Step,
@@ -195,7 +195,9 @@ class Encoder:
             )
         return features
 
-    def _through_model(self, paths: Sequence[str], step: Step) -> Generator[tuple[DecodedBatch, Answer], None, None]:
+    def _through_model(
+        self, paths: Sequence[str], step: Step
+    ) -> Generator[tuple[DecodedBatch, BatchResult], None, None]:
         """Decode files and give them to the model, batch by batch; yields in the order of the list.
 
         The next batch is with the model before this one's rows are looked at, and further ones are being decoded.
@@ -273,7 +275,7 @@ def _unit_rows(raw: torch.Tensor) -> torch.Tensor:
     return torch.where(lengths.isfinite(), rows / lengths, torch.nan)
 
 
-def _refused(batch: DecodedBatch, answer: Answer, paths: Sequence[str]) -> dict[int, FailedImage]:
+def _refused(batch: DecodedBatch, answer: BatchResult, paths: Sequence[str]) -> dict[int, FailedImage]:
     """The images of a batch over which the model raised, by their places in the list."""
     return {
         batch.rows[i]: FailedImage("", paths[batch.rows[i]], f"the model fails on it: {reason}")

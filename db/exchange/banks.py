@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from immuno_core.bank import Bank
+
 
 _ENCODER = b"immuno_encoder"
 _TEXTS = ("text", "kind", "guards", "rationale")
@@ -44,23 +46,22 @@ _TEXTS = ("text", "kind", "guards", "rationale")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedBank:
-    """Antibodies with their embeddings (A, d) of an encoder."""
+    """A bank, and the encoder of its embeddings."""
 
-    antibodies: tuple[Antibody, ...]
-    vectors: NDArray[np.float32]
+    bank: Bank
     encoder: EncoderInfo
 
 
-def write_bank_parquet(path: Path, bank: EmbeddedBank) -> None:
+def write_bank_parquet(path: Path, embedded: EmbeddedBank) -> None:
     """Write the file, whole or not at all; one that is there is replaced. Raises SetupError where it cannot be."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows = [
-        {name: storable_text(getattr(one, name)) for name in _TEXTS} | {"vector": vector}
-        for one, vector in zip(bank.antibodies, bank.vectors, strict=True)
+        {name: storable_text(getattr(antibody, name)) for name in _TEXTS} | {"vector": vector}
+        for antibody, vector in zip(embedded.bank.antibodies, embedded.bank.vectors, strict=True)
     ]
-    encoder = json.dumps(asdict(bank.encoder)).encode()
+    encoder = json.dumps(asdict(embedded.encoder)).encode()
     schema = pa.schema([*((name, pa.string()) for name in _TEXTS), ("vector", pa.list_(pa.float32()))])
     table = pa.Table.from_pylist(rows, schema.with_metadata({_ENCODER: encoder}))
     try:
@@ -75,6 +76,8 @@ def read_bank_parquet(path: Path) -> EmbeddedBank:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from immuno_core.bank import Bank
 
     try:
         table = pq.read_table(path)
@@ -95,7 +98,10 @@ def read_bank_parquet(path: Path) -> EmbeddedBank:
         vectors.append(vector)
     if not antibodies:
         raise SetupError(f"{path} holds no antibody")
-    return EmbeddedBank(tuple(antibodies), np.stack(vectors), encoder)
+    try:
+        return EmbeddedBank(Bank.of(antibodies, np.stack(vectors)), encoder)
+    except SetupError as error:
+        raise SetupError(f"{path}: {error}") from None
 
 
 def _antibody(row: dict[str, Any], where: str) -> Antibody:
@@ -246,12 +252,12 @@ def add_embeddings(store: AntibodyStore, encoder: EncoderInfo, vectors: Mapping[
         return len(rows)
 
 
-def add_bank_embeddings(store: AntibodyStore, generation: GenerationRecord, bank: EmbeddedBank) -> int:
+def add_bank_embeddings(store: AntibodyStore, generation: GenerationRecord, embedded: EmbeddedBank) -> int:
     """Store the embeddings that an imported bank brought; return how many were added."""
     stored = store.antibodies(generation.session_id, generation=generation.number)
     keys = {(one.text, one.guards): one.id for one in stored}
-    named = ((keys[one.text, one.guards], vector) for one, vector in zip(bank.antibodies, bank.vectors, strict=True))
-    return add_embeddings(store, bank.encoder, dict(named))
+    pairs = zip(embedded.bank.antibodies, embedded.bank.vectors, strict=True)
+    return add_embeddings(store, embedded.encoder, {keys[one.text, one.guards]: vector for one, vector in pairs})
 
 
 def _generations(transaction: Transaction, keys: list[str]) -> dict[str, str]:

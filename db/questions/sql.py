@@ -39,7 +39,7 @@ _STEPS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Table:
     """What a query found."""
 
     columns: tuple[str, ...]
@@ -49,7 +49,7 @@ class Answer:
     """Whether there are rows beyond the limit."""
 
 
-def run_sql(store: AntibodyStore, query: str, *, seconds: float = 10.0, limit: int = 1000) -> Answer:
+def run_sql(store: AntibodyStore, query: str, *, seconds: float = 10.0, limit: int = 1000) -> Table:
     """Run one SELECT and return its first `limit` rows.
 
     Raises SetupError for what is no single query, for one that would do anything but read, and for one that takes
@@ -62,7 +62,7 @@ def run_sql(store: AntibodyStore, query: str, *, seconds: float = 10.0, limit: i
     if not columns:
         raise SetupError("that is no query; write a SELECT, as in: SELECT name FROM sessions")
     plain = tuple(tuple(_plain(value) for value in row) for row in rows[:limit])
-    return Answer(_distinct(columns), plain, more=len(rows) > limit)
+    return Table(_distinct(columns), plain, more=len(rows) > limit)
 
 
 def _plain(value: Any) -> Any:

@@ -116,7 +116,7 @@ def read_images(
 
 
 class HeldOut(NamedTuple):
-    """A fit set in two."""
+    """A fit set, and what was set aside of it."""
 
     fit: ImageSet
     held_out: ImageSet

@@ -30,6 +30,6 @@ def store(new_database: Path, tmp_path: Path) -> Iterator[AntibodyStore]:
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries again after a moment, and asks no server but those of the tests."""
-    monkeypatch.setattr(pacing, "_BACKOFF", Backoff(first=0.01, longest=0.1))
+    monkeypatch.setattr(pacing, "BACKOFF", Backoff(first=0.01, longest=0.1))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)

@@ -17,7 +17,6 @@ from pydantic import Field
 from agents import Proposal, Ruling
 from agents import session as sessions
 from agents.acceptance import Acceptance, Decision
-from agents.chat import pacing
 from agents.chat.failures import ModelUnavailable
 from agents.feedback import Boundary, feedback_of, halve
 from agents.graph import STEPS
@@ -31,7 +30,6 @@ from evaluation.space import Space
 from immuno_core.config.methods import MethodConfig
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import SetupError
-from immuno_core.retries import Backoff
 
 from . import word_world as world
 
@@ -220,7 +218,7 @@ def test_new_antibodies_that_harm_do_not_cost_those_that_help(
             return Decision(False, "the whole harms")
         return decide(self, parent, child, best=best)
 
-    monkeypatch.setattr(sessions.Loop, "_suspects", suspects)
+    monkeypatch.setattr(sessions.Loop, "harmful", suspects)
     monkeypatch.setattr(Acceptance, "decide", strict)
     session = new_session(
         store, space, config=CONFIG.model_copy(update={"generations": 1, "maturation": False, "pruning": pruning})
@@ -335,10 +333,10 @@ def test_a_useless_reply_costs_its_generation_and_nothing_else(
     assert generations[1].metrics["problems"]
 
 
+@pytest.mark.usefixtures("no_waiting")
 def test_a_model_out_of_reach_pauses_the_session(
     store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pacing, "_BACKOFF", Backoff(first=0.01, longest=0.1))
     with monkeypatch.context() as patch:
         patch.setattr(sessions, "make_chat_model", lambda *_, **__: Replies(reply="unreachable"))
         session = new_session(store, space)

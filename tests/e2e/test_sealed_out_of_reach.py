@@ -118,7 +118,7 @@ def referred(here: object) -> list[object]:
 
 
 def test_nothing_that_the_loop_is_given_leads_to_the_sealed_test(handed: RefinementSession) -> None:
-    for given in (handed, handed.space, handed._loop(), handed._loop().compile(), handed._recall()):
+    for given in (handed, handed.space, handed.loop(), handed.loop().compile(), handed.recall()):
         assert ways_in(given) == []
     with RayEmbedder(EncoderConfig(model="miniworld"), ClusterConfig()) as embedder:
         assert ways_in(embedder) == []
@@ -139,7 +139,7 @@ def test_the_search_finds_what_there_is_to_be_found(handed: RefinementSession, t
     before = handed.embedder.__dict__.copy()
     try:
         handed.embedder.__dict__["remembered"] = {"last": images}
-        assert ways_in(handed._loop())
+        assert ways_in(handed.loop())
     finally:
         handed.embedder.__dict__.clear()
         handed.embedder.__dict__.update(before)

@@ -68,7 +68,7 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
     elif imported:
         raise SetupError(f"session '{session}' was imported as texts, which no encoder is tied to; export it as .jsonl")
     else:
-        write_bank_parquet(file, EmbeddedBank(stored.antibodies, stored.vectors, owner.encoder))
+        write_bank_parquet(file, EmbeddedBank(stored, owner.encoder))
     if as_json:
         print_json([{"file": str(file), "generation": chosen.number, "antibodies": len(found)}])
     else:

@@ -82,7 +82,7 @@ def import_bank(
     from immuno_core.config.run import read_config
 
     embedded_bank = read_bank_parquet(file) if file.suffix == ".parquet" else None
-    antibodies = read_bank_file(file) if embedded_bank is None else embedded_bank.antibodies
+    antibodies = read_bank_file(file) if embedded_bank is None else embedded_bank.bank.antibodies
     source = BankSource(file.name, hashlib.sha256(file.read_bytes()).hexdigest())
     name = file.stem if session is None else session
     if config is not None:

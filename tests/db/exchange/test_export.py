@@ -110,12 +110,13 @@ ENCODED = {b"immuno_encoder": json.dumps(asdict(ENCODER)).encode()}
         ({}, {b"immuno_encoder": b'{"dim": 4}'}, "does not say which encoder"),
         ({"vector": [1.0] * 3}, ENCODED, r"row 1 has shape \(3,\)"),
         ({"vector": [math.nan] * 4}, ENCODED, "row 1 is not made of finite"),
+        ({"vector": [2.0, 0.0, 0.0, 0.0]}, ENCODED, r"\.parquet: antibody vectors: 1 row\(s\) are not of unit norm"),
         ({"vector": None}, ENCODED, r"row 1 has shape \(0,\)"),
         ({"kind": "odd"}, ENCODED, "row 1: a text of the kind look_alike or contextual"),
         ({"text": None}, ENCODED, "row 1: 'text' is not a text"),
         ({"text": " "}, ENCODED, "row 1: a text of the kind"),
     ],
-    ids=["no encoder", "half an encoder", "size", "nan", "no vector", "kind", "null", "blank"],
+    ids=["no encoder", "half an encoder", "size", "nan", "norm", "no vector", "kind", "null", "blank"],
 )
 def test_a_bad_bank_is_named_and_stores_nothing(
     path: Path, tmp_path: Path, row: dict[str, Any], metadata: dict[bytes, bytes], says: str
