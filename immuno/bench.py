@@ -322,13 +322,14 @@ class _Bench:
             f"{labels[arm]}: {measured.left_out[labels[arm]]}" for arm in ("bank", "none") if arm not in found
         ]:
             return Verdict(status="undecided", method=labels["bank"], reasons=tuple(missing))
+        deployed = {
+            arm: threshold for arm, label in found.items() if (threshold := measured.thresholds[label]) is not None
+        }
         return settle(
             labels["bank"],
             {arm: measured.measured[label] for arm, label in found.items()},
             seed=self.run.seed,
-            thresholds={
-                arm: threshold for arm, label in found.items() if (threshold := measured.thresholds[label]) is not None
-            },
+            thresholds=deployed if {"bank", "none"} <= deployed.keys() else None,  # none without feedback images
             left_out={arm: measured.left_out[label] for arm, label in labels.items() if label in measured.left_out},
         )
 

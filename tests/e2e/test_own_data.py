@@ -133,6 +133,16 @@ def test_a_run_that_was_measured_is_shown_again_without_opening_the_test(
     assert len(json.loads(run(config, capsys, "--settle", "--json")[1])["test_reads"]) == 2
 
 
+def test_there_is_a_verdict_without_known_images_to_fit_on(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = {key: value for key, value in DATA.items() if key != "fit"}
+    write_config(config, **OWN | {"data": data})
+    status, out, err = run(config, capsys, "--settle", "--json")
+    assert status == 0, err
+    results = json.loads(out)
+    assert results["verdict"]["status"]
+    assert results["rows"][0]["threshold"] is None
+
+
 def test_there_is_no_verdict_without_a_bank(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(config, **OWN | {"antibodies": {"template": BANK["template"]}})
     status, _, err = run(config, capsys, "--settle")
