@@ -256,7 +256,7 @@ class Lab:
         """
         from immuno.bench import bench
 
-        return bench(self._with_session(session), out=Path(out), to_settle=settle).results
+        return bench(self._with_session(session), out=Path(out), to_settle=settle)
 
     def _with_session(self, session: str | None) -> Workplace:
         from immuno.workplace import with_overrides

@@ -52,6 +52,8 @@ from immuno_core.records import Antibody, ResultRow
 from immuno_core.text import fill_template
 from immuno_core.versions import digest_of, git_sha, versions
 
+SUMMARY_FILE = "summary.json"
+
 
 @dataclass(frozen=True, slots=True)
 class BankInUse:
@@ -173,17 +175,7 @@ def bank_in_use(place: Workplace) -> BankInUse:
     return BankInUse(place.store.bank(generation.id), session, generation)
 
 
-@dataclass(frozen=True, slots=True)
-class BenchOutcome:
-    """What a benchmark wrote, and where the report is."""
-
-    results: Results
-    report: Path
-    fresh: bool
-    """False where the same measurement was found in the folder and nothing had to be opened."""
-
-
-def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> BenchOutcome:
+def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> Results:
     """Measure the configuration's methods on its sealed test sets and write `out`.
 
     With `to_settle` the controls are measured too, and the verdict on the bank is given (evaluation.benchmark.settle).
@@ -234,7 +226,7 @@ class _Bench:
     used: BankInUse
     to_settle: bool
 
-    def measure(self, sets: Sets) -> BenchOutcome:
+    def measure(self, sets: Sets) -> Results:
         config, space = self.place.config, self.place.space(self.used.bank, sets)
         arms = Arms(
             base=space,
@@ -261,7 +253,8 @@ class _Bench:
         write_scores(self.out / "scores.npz", measured.scores)
         # Last, since it says that the folder is complete.
         results.save(self.out)
-        return BenchOutcome(results, results.report(), fresh=True)
+        results.report()
+        return results
 
     def _open(self, sealed: SealedTest, space: Space) -> Disjoint:
         """Open the seal, and leave out what is in other sets too, as the configuration says."""
@@ -411,23 +404,15 @@ def _writable(out: Path) -> None:
         raise SetupError(f"the results folder {out} is not writable; choose another with --out")
 
 
-def _measured_before(out: Path, digest: str) -> BenchOutcome | None:
+def _measured_before(out: Path, digest: str) -> Results | None:
     try:
         results = Results.read(out)
     except SetupError:
         return None
     if results.config_digest != digest or not (out / "scores.npz").exists():
         return None
-    return BenchOutcome(results, results.report(), fresh=False)
-
-
-@dataclass(frozen=True, slots=True)
-class SeveralOutcome:
-    """The summary, each seed's verdict (without a status where none was asked for), and the summary's file."""
-
-    summary: Summary
-    verdicts: dict[int, Verdict]
-    path: Path
+    results.report()
+    return results
 
 
 def bench_seeds(
@@ -440,13 +425,13 @@ def bench_seeds(
     database: str | None = None,
     ray_address: str | None = None,
     progress: str | None = None,
-) -> SeveralOutcome:
-    """Run the benchmark once per seed and summarise. Seeds that were measured before are not measured again.
+) -> tuple[Summary, dict[int, Results]]:
+    """Run the benchmark once per seed; return the summary and each seed's results. A seed measured before is not again.
 
     "{seed}" in a session's name is filled in, so that each seed can have a bank of its own.
     """
     session = session or config.antibodies.session
-    outcomes = []
+    runs: dict[int, Results] = {}
     for seed in seeds:
         name = session.replace("{seed}", str(seed)) if session else None
         with Workplace.open(
@@ -455,12 +440,11 @@ def bench_seeds(
             ray_address=ray_address,
             progress=progress,
         ) as place:
-            outcomes.append(bench(place, out=out / f"seed-{seed}", to_settle=to_settle))
-    summary = summarise([one.results.rows for one in outcomes])
-    summary.save(out / "summary.json")
-    for outcome in outcomes:
-        results = outcome.results.model_copy(update={"seeds_summary": summary})
-        results.save(outcome.results.folder)
-        results.report()
-    verdicts = {seed: one.results.verdict for seed, one in zip(seeds, outcomes, strict=True)}
-    return SeveralOutcome(summary, verdicts, out / "summary.json")
+            runs[seed] = bench(place, out=out / f"seed-{seed}", to_settle=to_settle)
+    summary = summarise([run.rows for run in runs.values()])
+    summary.save(out / SUMMARY_FILE)
+    for seed, run in runs.items():
+        runs[seed] = run.model_copy(update={"seeds_summary": summary})
+        runs[seed].save(run.folder)
+        runs[seed].report()
+    return summary, runs

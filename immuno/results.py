@@ -10,6 +10,11 @@ from evaluation import benchmark, report
 class Results(benchmark.Results):
     """Results that can draw their own report: `Results.read("runs/x").report()`."""
 
+    @property
+    def page(self) -> Path:
+        """Where their report is."""
+        return self.folder / "report.html"
+
     def report(self) -> Path:
-        """Draw `report.html` in their folder, and return its path. Raises SetupError where it cannot be written."""
+        """Draw the report in their folder, and return its path. Raises SetupError where it cannot be written."""
         return report.render_report(self.folder)

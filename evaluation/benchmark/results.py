@@ -21,6 +21,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
@@ -52,6 +53,24 @@ RESULTS_FILE: Final = "results.json"
 _ROW_FIELDS: Final = tuple(one.name for one in fields(ResultRow))
 
 
+class WithoutLeaks(Part):
+    """What a bank's method measures once the antibodies that name an outlier class are left out."""
+
+    antibodies: int | None = None
+    fpr95_id: Share = None
+    auroc: Share = None
+
+
+class Extra(Part):
+    """What a row carries besides its metrics."""
+
+    score: Text = ""
+    """Its name where the method's label is another."""
+    chosen: dict[str, Any] = {}
+    """What fitting chose by a rule."""
+    without_leaks: WithoutLeaks | None = None
+
+
 class _Line(Part):
     """A row as it stands in the file, its metrics by their unit."""
 
@@ -65,16 +84,19 @@ class _Line(Part):
     antibodies: int = 0
     arm: Text = ""
     intervals: dict[str, Interval] = {}
-    extra: dict[str, Any] = {}
+    extra: Extra = Extra()
     share: dict[str, Share]
     score: dict[str, Number]
 
     def row(self) -> ResultRow:
         """The record; metrics in the order of their table."""
         found = {**self.share, **self.score}
-        own = {name: getattr(self, name) for name in _ROW_FIELDS if name not in ("metrics", "intervals")}
+        own = {name: getattr(self, name) for name in _ROW_FIELDS if name not in ("metrics", "intervals", "extra")}
         intervals = {name: ends for name, ends in self.intervals.items() if ends is not None}
-        return ResultRow(**own, metrics={name: found[name] for name in METRICS}, intervals=intervals)
+        extra = self.extra.model_dump(exclude_unset=True)
+        if self.extra.without_leaks is not None:
+            extra["without_leaks"] = self.extra.without_leaks.model_dump()
+        return ResultRow(**own, metrics={name: found[name] for name in METRICS}, intervals=intervals, extra=extra)
 
 
 def _by_unit(line: Any) -> Any:
@@ -140,6 +162,12 @@ class Generation(Part):
     kept: int | None = None
     bank: int | None = None
     guideline: Text = ""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean FPR95 over the feedback sets: as recorded, else computed."""
+        defined = [value for value in self.fpr95.values() if value is not None]
+        return fmean(defined) if self.mean_fpr95 is None and defined else self.mean_fpr95
 
 
 class Session(Part):

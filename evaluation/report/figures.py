@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -409,9 +408,8 @@ def _disagrees(measured: Measured, method: str, outlier_set: str, curve: Curve) 
 
 def generation_panels(generations: Sequence[Generation]) -> list[Panel]:
     """FPR95 by generation: the mean first, then each feedback set, all on one scale."""
-    means = [(g, mean_fpr95(g)) for g in generations]
     series: list[tuple[str, list[Step]]] = []
-    if steps := [Step(g.number, mean, g.accepted) for g, mean in means if mean is not None]:
+    if steps := [Step(g.number, g.mean, g.accepted) for g in generations if g.mean is not None]:
         series.append(("", steps))
     names = list(dict.fromkeys(name for g in generations for name in g.fpr95))
     for name in names if len(names) > 1 else []:
@@ -422,11 +420,3 @@ def generation_panels(generations: Sequence[Generation]) -> list[Panel]:
     return [
         Panel(name, generation_panel(steps, highest, f"gen{number}")) for number, (name, steps) in enumerate(series)
     ]
-
-
-def mean_fpr95(generation: Generation) -> float | None:
-    """A generation's mean FPR95 over the feedback sets: as recorded, else computed."""
-    if generation.mean_fpr95 is not None:
-        return generation.mean_fpr95
-    values = [value for value in generation.fpr95.values() if value is not None]
-    return fmean(values) if values else None

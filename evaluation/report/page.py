@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation.benchmark.results import Generation, ListedAntibody, Results
 from evaluation.metrics import METRICS
-from evaluation.report.figures import generation_panels, mean_fpr95, read_scores, score_panels
+from evaluation.report.figures import generation_panels, read_scores, score_panels
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
 from evaluation.report.tables import build_table, measured_of, method_table, summarise
 from evaluation.report.verdict import ARM_TITLES, verdict_view
@@ -76,7 +75,8 @@ def _render(results: Results, folder: Path) -> str:
             scores_problem=scores.problem,
             panels=score_panels(measured, headline, scores),
             generation_panels=generation_panels(generations),
-            generations=_generations(generations),
+            generations=generations,
+            first_with=_first_with(generations),
             gallery=build_gallery(results.gallery, folder),
             most_per_group=MOST_PER_GROUP,
             bank=_by_gain(results.antibodies)[:MOST_ANTIBODIES],
@@ -105,18 +105,9 @@ def _environment() -> Environment:
     return environment
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationView:
-    """A generation with its mean FPR95, and the number of the first generation that had its guideline."""
-
-    generation: Generation
-    mean_fpr95: float | None
-    guideline_of: int
-
-
-def _generations(generations: Sequence[Generation]) -> list[GenerationView]:
-    first: dict[str, int] = {}
-    return [GenerationView(g, mean_fpr95(g), first.setdefault(g.guideline, g.number)) for g in generations]
+def _first_with(generations: Sequence[Generation]) -> dict[str, int]:
+    """The number of the first generation that had a guideline, by guideline."""
+    return {one.guideline: one.number for one in reversed(generations)}
 
 
 def _by_gain(antibodies: Sequence[ListedAntibody]) -> list[ListedAntibody]:

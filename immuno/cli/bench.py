@@ -44,7 +44,7 @@ def command(
     Each run that opens the sealed test is a row in the table test_reads. A run that was measured before, with the same
     configuration, bank and data, is shown again without opening it.
     """
-    from immuno.bench import bench, bench_seeds
+    from immuno.bench import SUMMARY_FILE, bench, bench_seeds
     from immuno.terminal.results import print_bench, print_table, seeds_table
     from immuno.workplace import Workplace, with_overrides
     from immuno_core.config.run import read_config
@@ -53,7 +53,7 @@ def command(
         raise SetupError("give --seed or --seeds, not both")
     chosen, folder = read_config(config), out or RUNS / config.stem
     if seeds is not None:
-        several = bench_seeds(
+        summary, runs = bench_seeds(
             chosen,
             seeds,
             session=session,
@@ -64,23 +64,23 @@ def command(
             progress=progress,
         )
         if as_json:
-            verdicts = {seed: verdict.model_dump() for seed, verdict in several.verdicts.items()}
-            print_json({**several.summary.model_dump(), "verdicts": verdicts})
+            verdicts = {number: run.model_dump(include={"verdict"})["verdict"] for number, run in runs.items()}
+            print_json({**summary.model_dump(), "verdicts": verdicts})
             return
-        print_table(seeds_table(several.summary))
-        for number, verdict in several.verdicts.items():
-            if verdict.status:
-                click.echo(f"verdict, seed {number}: {verdict.status}")
-        click.echo(f"summary: {several.path}", err=True)
+        print_table(seeds_table(summary))
+        for number, run in runs.items():
+            if run.verdict.status:
+                click.echo(f"verdict, seed {number}: {run.verdict.status}")
+        click.echo(f"summary: {folder / SUMMARY_FILE}", err=True)
         return
     chosen = with_overrides(chosen, seed=seed, session=session)
     with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
-        outcome = bench(place, out=folder, to_settle=settle)
+        results = bench(place, out=folder, to_settle=settle)
     if as_json:
-        print_json(outcome.results.model_dump())
+        print_json(results.model_dump())
         return
-    print_bench(outcome.results)
-    click.echo(f"report: {outcome.report}", err=True)
+    print_bench(results)
+    click.echo(f"report: {results.page}", err=True)
 
 
 def _seeds(text: str | None) -> tuple[int, ...] | None:
@@ -127,12 +127,12 @@ def demo(seed: int, out: Path, ray_address: str | None, progress: str | None, as
         refined = refine(place, session=session, resume=None)
         if not as_json:
             print_table(generations_table(refined.generations))
-        measured = bench(place, out=out)
+        results = bench(place, out=out)
     if as_json:
-        print_json(measured.results.model_dump())
+        print_json(results.model_dump())
         return
-    print_bench(measured.results)
-    click.echo(f"report:   {measured.report}")
+    print_bench(results)
+    click.echo(f"report:   {results.page}")
     click.echo(f"database: immuno db antibodies {session} --db {out / 'immuno.db'}")
 
 

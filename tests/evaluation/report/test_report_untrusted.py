@@ -176,6 +176,7 @@ def test_no_rows_at_all_is_said(render: Callable[..., Page]) -> None:
         ('{"rows": [{"method": "m", "ood": "near", "auroc": 0.9, "fpr95_id": 57.3}]}', "key 'rows.0.fpr95_id'"),
         ('{"rows": [], "antibodies": [{"kind": "contextual"}]}', "the key 'antibodies.0.text' is missing"),
         ('{"rows": [], "gallery": {"a": 1}}', "key 'gallery'"),
+        ('{"rows": [{"method": "m", "ood": "a", "extra": {"without_leaks": 5}}]}', "key 'rows.0.extra.without_leaks'"),
     ],
 )
 def test_another_shape_is_a_set_up_error_naming_file_and_key(tmp_path: Path, content: str | None, named: str) -> None:
