@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.scores.calibrated import FittedCalibrated
+from evaluation.scores.registry import make_score
 from evaluation.space import Bank, Space
 from immuno_core.features import FeatureSet, FloatArray, IntArray
 from immuno_core.records import Antibody, AntibodyKind, Split
@@ -43,6 +46,18 @@ def named(images: FeatureSet, labels: IntArray) -> FeatureSet:
 def bank_of(vectors: FloatArray) -> Bank:
     """Antibodies a0, a1, ... that guard class 0."""
     return Bank(tuple(Antibody(f"text {j}", guards="class 0", id=f"a{j}") for j in range(len(vectors))), vectors)
+
+
+def with_rows(space: Space, rows: Iterable[int]) -> Space:
+    """The space with these antibodies of its bank, in this order."""
+    return replace(space, bank=space.bank.take(np.fromiter(rows, dtype=np.int64)))
+
+
+def fit_calibrated(space: Space, **params: Any) -> FittedCalibrated:
+    """The calibrated score, fitted."""
+    fitted = make_score("calibrated", **params).fit(space)
+    assert isinstance(fitted, FittedCalibrated)
+    return fitted
 
 
 def guarding(space: Space, *guards: str, kind: AntibodyKind = "look_alike") -> Space:

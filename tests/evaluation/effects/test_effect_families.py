@@ -20,7 +20,7 @@ from evaluation.space import Bank, Space
 from immuno_core import arrays as blocks
 from immuno_core.features import FeatureSet, IntArray
 from tests.evaluation import reference
-from tests.evaluation.synthetic import feature_set, guarding, held_out, make_space, outliers, unit
+from tests.evaluation.synthetic import feature_set, guarding, held_out, make_space, outliers, unit, with_rows
 
 METHODS: dict[str, dict[str, Any]] = {
     "calibrated": {"name": "calibrated", "eps": 0.2, "beta": 1.5},
@@ -52,10 +52,6 @@ def make_bank(space: Space, kinds: str) -> Bank:
             vectors[j] = -space.texts[j % len(space.texts)]
     guards = tuple("" if j % 3 == 2 else space.classes[j % len(space.classes)] for j in range(len(vectors)))
     return replace(guarding(space, *guards).bank, vectors=vectors)
-
-
-def with_rows(space: Space, rows: list[int]) -> Space:
-    return replace(space, bank=space.bank.take(np.array(rows, dtype=np.int64)))
 
 
 def narrowed(space: Space) -> Space:

@@ -19,12 +19,7 @@ from immuno_core import arrays as blocks
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, IntArray
 from tests.evaluation import reference
-from tests.evaluation.synthetic import bank_of, held_out, make_space, outliers
-
-
-def with_bank(space: Space, rows: list[int]) -> Space:
-    bank = space.bank.take(np.array(rows, dtype=np.int64))
-    return Space(space.classes, space.texts, space.logit_scale, space.fit, space.fit_labels, bank)
+from tests.evaluation.synthetic import bank_of, held_out, make_space, outliers, with_rows
 
 
 def brute_force(
@@ -68,8 +63,8 @@ def test_antibody_effects_agree_with_brute_force(
         j = int(one.antibody_id[1:])
         without, having = ([], [j]) if one.effect.scope == "solo" else ([i for i in everyone if i != j], everyone)
         expected = brute_force(
-            with_bank(space, without),
-            with_bank(space, having),
+            with_rows(space, without),
+            with_rows(space, having),
             known,
             labels,
             sets[one.effect.outlier_set],
@@ -78,7 +73,7 @@ def test_antibody_effects_agree_with_brute_force(
         )
         measured = {key: value for key, value in asdict(one.effect).items() if key in expected}
         assert measured == pytest.approx(expected, abs=1e-12)
-        alone = make_score("calibrated", **params).fit(with_bank(space, [j]))
+        alone = make_score("calibrated", **params).fit(with_rows(space, [j]))
         assert isinstance(alone, FittedCalibrated)
         assert one.effect.fired_id == (alone.exceedance(known.features).antibody >= 0).sum()
         fired = alone.exceedance(sets[one.effect.outlier_set].features).antibody >= 0
@@ -137,7 +132,7 @@ def test_bank_effects_agree_with_brute_force(seed: int, n: int, m: int, share: f
     space = make_space(seed, classes=3, antibodies=6, fit=30, spread=0.5)
     known, labels = held_out(space, seed, n, spread=0.6)
     sets = {"one": outliers(space, seed, m), "two": outliers(space, seed + 1, 5)}
-    few, many = with_bank(space, [0, 1]), space
+    few, many = with_rows(space, [0, 1]), space
     params = {"eps": 0.2, "beta": 1.5}
     before, after = (make_score("calibrated", **params).fit(one) for one in (few, many))
     assert isinstance(after, FittedCalibrated)
@@ -156,7 +151,7 @@ def test_a_bank_without_antibodies_has_no_effects_and_a_bank_against_itself_chan
     space = make_space(0)
     known, labels = held_out(space, 0, 20)
     sets = {"o": outliers(space, 0, 20)}
-    assert antibody_effects(make_score("calibrated").fit(with_bank(space, [])), known, labels, sets) == ()
+    assert antibody_effects(make_score("calibrated").fit(with_rows(space, [])), known, labels, sets) == ()
     fitted = make_score("calibrated").fit(space)
     (same,) = bank_effects(before=fitted, after=fitted, known=known, known_labels=labels, outliers=sets)
     assert (same.gain, same.harm, same.d_fpr95, same.d_auroc, same.d_id_accuracy) == (0, 0, 0, 0, 0)

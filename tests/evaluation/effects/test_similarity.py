@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from evaluation.effects.similarity import Fired, alikeness, fired, spread
-from evaluation.scores.calibrated import FittedCalibrated
-from evaluation.scores.registry import make_score
-from evaluation.space import Bank, Space
+from evaluation.space import Bank
 from immuno_core.features import FeatureSet
 from immuno_core.records import Antibody
-from tests.evaluation.synthetic import held_out, make_space, outliers
-
-
-def fitted_on(space: Space, bank: Bank, **params: Any) -> FittedCalibrated:
-    fitted = make_score("calibrated", **params).fit(replace(space, bank=bank))
-    assert isinstance(fitted, FittedCalibrated)
-    return fitted
+from tests.evaluation.synthetic import fit_calibrated, held_out, make_space, outliers, with_rows
 
 
 @pytest.mark.parametrize("params", [{}, {"combine": "sum"}, {"base": "max_cosine", "eps": 0.05}])
@@ -28,11 +19,11 @@ def test_a_bank_fires_where_one_of_its_antibodies_lowers_the_score(params: dict[
     space = make_space(2, antibodies=5)
     known, _ = held_out(space, 2, 30)
     sets = {"one": outliers(space, 2, 40), "two": outliers(space, 3, 6)}
-    found = fired(fitted_on(space, space.bank, **params), known, sets)
-    bare = fitted_on(space, Bank.empty(space.dim), **params)
+    found = fired(fit_calibrated(space, **params), known, sets)
+    bare = fit_calibrated(with_rows(space, []), **params)
 
     def lowered(images: FeatureSet) -> np.ndarray:
-        each = [fitted_on(space, space.bank.take(np.array([j])), **params) for j in range(5)]
+        each = [fit_calibrated(with_rows(space, [j]), **params) for j in range(5)]
         return np.any([one.score(images.features) < bare.score(images.features) for one in each], axis=0)
 
     assert found.known.tolist() == lowered(known).tolist()

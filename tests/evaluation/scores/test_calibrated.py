@@ -10,18 +10,23 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evaluation.scores.calibrated import Calibrated, FittedCalibrated
+from evaluation.scores.calibrated import Calibrated
 from evaluation.scores.registry import make_score
 from evaluation.space import Space
 from immuno_core.errors import SetupError
 from tests.evaluation import reference
-from tests.evaluation.synthetic import bank_of, feature_set, guarding, held_out, make_space, outliers, unit, unit_rows
-
-
-def fit(space: Space, **params: Any) -> FittedCalibrated:
-    fitted = make_score("calibrated", **params).fit(space)
-    assert isinstance(fitted, FittedCalibrated)
-    return fitted
+from tests.evaluation.synthetic import (
+    bank_of,
+    feature_set,
+    guarding,
+    held_out,
+    make_space,
+    outliers,
+    unit,
+    unit_rows,
+    with_rows,
+)
+from tests.evaluation.synthetic import fit_calibrated as fit
 
 
 @settings(max_examples=40)
@@ -81,15 +86,8 @@ def test_at_most_a_share_eps_of_the_fit_images_fires_any_one_antibody_and_no_few
     assert space.fit is not None
     fitted = fit(space, eps=eps, base="max_cosine")
     for j in range(4):
-        alone = Space(
-            space.classes,
-            space.texts,
-            space.logit_scale,
-            space.fit,
-            space.fit_labels,
-            space.bank.take(np.array([j])),
-        )
-        fires = fit(alone, eps=eps, base="max_cosine").exceedance(space.fit.features).antibody >= 0
+        alone = with_rows(space, [j])
+        fires = fit(alone, eps=eps, base="max_cosine").fires(space.fit.features)
         assert fires.sum() == int(round(eps * n * 1e6) // 1e6)
         assert fit(alone, eps=eps).radii[0] == pytest.approx(fitted.radii[j], abs=1e-14)
 
@@ -99,7 +97,7 @@ def test_a_bad_antibody_is_silenced_where_the_paper_s_score_is_ruined() -> None:
     space = make_space(5, classes=3, dim=32, antibodies=0, fit=300, spread=0.1)
     rng = np.random.default_rng(0)
     synonym = unit(space.texts[:1] + 0.02 * rng.standard_normal((1, 32)))
-    spoilt = Space(space.classes, space.texts, space.logit_scale, space.fit, space.fit_labels, bank_of(synonym))
+    spoilt = replace(space, bank=bank_of(synonym))
     known, labels = held_out(space, 9, 300, spread=0.1)
     x = known.features[labels == 0]
     clean_rank = make_score("s_dis").fit(space).score(x).mean() - make_score("s_dis").fit(spoilt).score(x).mean()
@@ -145,10 +143,8 @@ def test_an_antibody_acts_only_where_it_fires() -> None:
     space = make_space(0, fit=100, antibodies=9)
     x = outliers(space, 3, 200).features
     fitted = fit(space, base="fused")
-    fires = fitted.exceedance(x).antibody >= 0
-    bare = fit(
-        Space(space.classes, space.texts, space.logit_scale, space.fit, space.fit_labels, space.bank.take(np.arange(0)))
-    )
+    fires = fitted.fires(x)
+    bare = fit(with_rows(space, []))
     assert 0 < fires.sum() < 200
     assert (fitted.score(x)[~fires] == bare.score(x)[~fires]).all()
     assert (fitted.score(x)[fires] < bare.score(x)[fires]).all()
@@ -157,7 +153,7 @@ def test_an_antibody_acts_only_where_it_fires() -> None:
 def test_the_first_of_two_equal_antibodies_is_named() -> None:
     space = make_space(0, fit=0, antibodies=0)
     twin = unit_rows(np.random.default_rng(1), 1, 8)
-    both = Space(space.classes, space.texts, space.logit_scale, None, None, bank_of(np.repeat(twin, 2, axis=0)))
+    both = replace(space, bank=bank_of(np.repeat(twin, 2, axis=0)))
     found = fit(both).exceedance(twin)
     assert found.antibody.tolist() == [0]
     assert found.largest[0] > 0
@@ -264,7 +260,7 @@ def test_a_contextual_antibody_is_calibrated_on_and_fires_on_the_images_of_its_c
             continue
         assert fitted.guards[j] == own
         assert fitted.radii[j] == pytest.approx(sorted(margins, reverse=True)[int(share * len(margins) + 1e-9)])
-        alone = fit(replace(space, bank=space.bank.take(np.array([j]))), class_eps=share)
+        alone = fit(with_rows(space, [j]), class_eps=share)
         fired = alone.exceedance(space.fit.features).antibody >= 0
         assert not fired[nearest != own].any()
         assert fired[nearest == own].mean() <= share

@@ -16,7 +16,7 @@ from evaluation.scores.registry import make_score
 from evaluation.space import Space
 from immuno_core.errors import SetupError
 from tests.evaluation.reference import cosines
-from tests.evaluation.synthetic import bank_of, make_space, outliers, unit
+from tests.evaluation.synthetic import bank_of, make_space, outliers, unit, with_rows
 
 
 def grouped(x: Any, texts: Any, antibodies: Any, group: list[int], tau: float) -> float:
@@ -102,9 +102,9 @@ def test_the_order_of_the_bank_counts_only_through_the_groups() -> None:
     placed = np.empty(40, dtype=np.int64)
     placed[np.concatenate([np.flatnonzero(fitted.group == g) for g in range(8)])] = swapped
     for order in (within, placed):
-        other = Space(space.classes, space.texts, 100.0, None, None, space.bank.take(order))
+        other = with_rows(space, order)
         np.testing.assert_allclose(fitted_on(other, groups=8).score(x), fitted.score(x), atol=1e-14)
-    mixed = Space(space.classes, space.texts, 100.0, None, None, space.bank.take(rng.permutation(40)))
+    mixed = with_rows(space, rng.permutation(40))
     assert np.abs(fitted_on(mixed, groups=8).score(x) - fitted.score(x)).max() > 1e-4
 
 
@@ -113,7 +113,7 @@ def test_the_antibodies_left_out_change_nothing() -> None:
     x, fitted = outliers(space, 0, 30).features, fitted_on(space, groups=5)
     assert fitted.chosen == {"groups": 5, "dropped": 3}
     assert fitted.group[20:].tolist() == [-1] * 3
-    shorter = Space(space.classes, space.texts, 100.0, None, None, space.bank.take(np.arange(20)))
+    shorter = with_rows(space, range(20))
     np.testing.assert_array_equal(fitted_on(shorter, groups=5).score(x), fitted.score(x))
 
 

@@ -15,7 +15,7 @@ from evaluation.space import Space
 from immuno_core import arrays as blocks
 from immuno_core.errors import SetupError
 from tests.evaluation import reference
-from tests.evaluation.synthetic import bank_of, make_space, outliers, unit_rows
+from tests.evaluation.synthetic import make_space, outliers, unit_rows, with_rows
 
 shapes = st.fixed_dictionaries(
     {
@@ -29,12 +29,6 @@ shapes = st.fixed_dictionaries(
 
 OF_EMBEDDINGS = [name for name in SCORES if name != "gl_mcm"]
 """Every score that needs no more than embeddings; GL-MCM is in test_gl_mcm."""
-
-
-def without_bank(space: Space) -> Space:
-    return Space(
-        space.classes, space.texts, space.logit_scale, space.fit, space.fit_labels, bank_of(space.bank.vectors[:0])
-    )
 
 
 @settings(max_examples=60)
@@ -78,7 +72,7 @@ def test_identities_hold_exactly(shape: dict[str, int], n: int) -> None:
     def scores(on: Space, name: str, **params: Any) -> list[float]:
         return list(make_score(name, **params).fit(on).score(x))
 
-    bare = without_bank(space)
+    bare = with_rows(space, [])
     plain = scores(bare, "max_logit")
     assert scores(bare, "calibrated", base="max_cosine") == plain
     assert scores(bare, "s_dis", alpha=1.0) == plain
