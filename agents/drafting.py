@@ -17,9 +17,7 @@ from agents.feedback import Boundary, Scores, feedback_of
 from agents.graph import GenerationState, generation_metrics
 from agents.memory import Memory
 from agents.prompts.templates import prompt_template
-from db.records import AntibodyRecord, EffectDraft, GenerationDraft, GenerationRecord
-from db.store import AntibodyStore
-from db.writing import new_id
+from db import AntibodyRecord, AntibodyStore, EffectDraft, GenerationDraft, GenerationRecord, new_id
 from evaluation.antibodies.selection import guarded_classes
 from evaluation.effects.antibody_effects import bank_effects
 from evaluation.space import Space

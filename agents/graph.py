@@ -27,7 +27,7 @@ from agents.prompts.briefing import ReflectionBriefing, render
 from agents.prompts.inspection import Inspector, ShownMistakes, mis_accepted_by_class
 from agents.prompts.templates import fill, prompt_template
 from agents.replies import Focus, Proposals, Reflection, proposals_of
-from db.writing import new_id
+from db import new_id
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
 from evaluation.space import Bank, Space

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db.records import GenerationRecord, PromptRecord
+from db import GenerationRecord, PromptRecord
 
 GUIDELINE = "guideline"
 """The step of a prompt that evolves; the others are the texts around it."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from agents.acceptance import CHANCE, Change, Decision, change, change_on
 from agents.feedback import Boundary, Half, Halves
-from db.writing import new_id
+from db import new_id
 from evaluation.antibodies.maturation import DEFAULT_PULL, mature
 from evaluation.bootstrap import MethodScores
 from evaluation.space import Bank

@@ -15,7 +15,7 @@ import numpy as np
 from agents.guidelines import Continued, continue_prompt
 from agents.policies import Handled, ParentPolicy, generator_of, new_generator, state_of
 from agents.replies import Focus
-from db.records import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord
+from db import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord
 from evaluation.space import Bank
 from immuno_core.records import MATURATION
 

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from db.records import GenerationRecord
+from db import GenerationRecord
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import ImmunoError
 from immuno_core.records import Verdict

@@ -21,9 +21,7 @@ from agents.memory import Memory, choose_origin, recall
 from agents.policies import PARENT_POLICIES, handled_by, new_generator, state_of, stop_reason
 from agents.prompts.inspection import Inspector
 from agents.prompts.templates import prompt_template
-from db.claims import ClaimLostError, HeldClaim
-from db.records import GenerationRecord, SessionRecord
-from db.store import AntibodyStore
+from db import AntibodyStore, ClaimLostError, GenerationRecord, HeldClaim, SessionRecord
 from evaluation.antibodies.vocabulary import load_vocabulary
 from evaluation.scores import configured_score
 from evaluation.scores.prototypes import prototypes

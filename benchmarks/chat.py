@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from agents.chat.calls import RecordedCaller, Request
 from agents.chat.models import Chat, make_chat_model
 from agents.replies import Proposals, proposals_of
-from db.store import open_store
+from db import open_store
 from evaluation.antibodies.vocabulary import load_vocabulary
 from immuno_core.config.refine import RefineConfig
 from immuno_core.records import EncoderInfo

@@ -37,7 +37,7 @@ from agents.lexicon.combine import propose, with_article
 from agents.prompts.briefing import ClassBriefing
 from agents.prompts.templates import prompt_template
 from cluster import EncoderSpec, LocalEmbedder
-from db.store import AntibodyStore, open_store
+from db import AntibodyStore, open_store
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
 from evaluation.data.sealed import SealedTest

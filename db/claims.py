@@ -37,6 +37,7 @@ SILENCE = timedelta(seconds=60)
 """An owner that has not been heard of for so long is taken for dead."""
 _BEATS = 6
 """In that time: some may come late or be lost."""
+_STOP = "stop:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,31 @@ def release(engine: Engine, work: str, owner: str) -> bool:
 def claims(engine: Engine) -> tuple[ClaimRecord, ...]:
     """Return all claims, oldest first."""
     with reading(engine) as transaction:
-        found = transaction.scalars(select(Claim).order_by(Claim.claimed_at))
-        return tuple(_record(one) for one in found)
+        work = select(Claim).where(~Claim.work.startswith(_STOP)).order_by(Claim.claimed_at)
+        return tuple(_record(row) for row in transaction.scalars(work))
+
+
+def ask_to_stop(engine: Engine, session_id: str) -> None:
+    """Ask whoever runs the session, perhaps on another machine, to end after its generation.
+
+    The request is a row among the claims, withdrawn when a run begins or has obeyed.
+    """
+    time = now()
+    row = {"work": _STOP + session_id, "owner": new_id(), "claimed_at": time, "beat_at": time}
+    with writing(engine) as transaction:
+        insert_new(transaction, Claim, [row | {"host": "", "pid": 0, "boot": ""}])
+
+
+def asked_to_stop(engine: Engine, session_id: str) -> bool:
+    """Whether somebody has asked, since the request was last withdrawn."""
+    with reading(engine) as transaction:
+        return transaction.get(Claim, _STOP + session_id) is not None
+
+
+def withdraw_stop(engine: Engine, session_id: str) -> None:
+    """Take the request back, where there is one."""
+    with writing(engine) as transaction:
+        transaction.execute(delete(Claim).where(Claim.work == _STOP + session_id))
 
 
 def _record(row: Claim) -> ClaimRecord:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session as Transaction
@@ -28,10 +28,17 @@ from immuno_core.records import EncoderInfo, ResultRow, Verdict
 if TYPE_CHECKING:
     from immuno_core.bank import Bank
 
+Ts = TypeVarTuple("Ts")
+
 
 def _columns(row: m.Base, *without: str) -> dict[str, Any]:
     """The columns of an ORM row by name."""
     return {name: getattr(row, name) for name in row.__mapper__.column_attrs.keys() if name not in without}  # noqa: SIM118
+
+
+def narrowed(query: Select[*Ts], wanted: Mapping[Any, Any]) -> Select[*Ts]:
+    """Return the query with those of the conditions, column -> value, whose value is not None."""
+    return query.where(*(column == value for column, value in wanted.items() if value is not None))
 
 
 def sessions(transaction: Transaction, name: str | None = None) -> tuple[SessionRecord, ...]:
@@ -49,8 +56,7 @@ def sessions(transaction: Transaction, name: str | None = None) -> tuple[Session
         .outerjoin(branched, branched.id == m.Session.parent_generation_id)
         .outerjoin(origin, origin.id == branched.session_id)
     )
-    if name is not None:
-        query = query.where(m.Session.name == name)
+    query = narrowed(query, {m.Session.name: name})
     return tuple(
         SessionRecord(
             **_columns(session, "encoder_digest"),
@@ -81,14 +87,8 @@ def generations(
         .outerjoin(parent, parent.id == m.Generation.parent_id)
         .order_by(m.Session.created_at, m.Session.id, m.Generation.number)
     )
-    if session_id is not None:
-        query = query.where(m.Generation.session_id == session_id)
-    if generation_id is not None:
-        query = query.where(m.Generation.id == generation_id)
-    if number is not None:
-        query = query.where(m.Generation.number == number)
-    if accepted is not None:
-        query = query.where(m.Generation.accepted == accepted)
+    wanted = {m.Generation.session_id: session_id, m.Generation.id: generation_id, m.Generation.number: number}
+    query = narrowed(query, wanted | {m.Generation.accepted: accepted})
     found = []
     for row in transaction.execute(query):
         values = dict(row._mapping)
@@ -129,17 +129,8 @@ def antibodies(
     limit: int | None,
 ) -> tuple[AntibodyRecord, ...]:
     """Return antibodies in the order of their creation."""
-    query = antibody_rows()
-    if session_id is not None:
-        query = query.where(m.Generation.session_id == session_id)
-    if generation is not None:
-        query = query.where(m.Generation.number == generation)
-    if status is not None:
-        query = query.where(m.Antibody.status == status)
-    if kind is not None:
-        query = query.where(m.Antibody.kind == kind)
-    if guards is not None:
-        query = query.where(m.Antibody.guards == guards)
+    wanted = {m.Generation.session_id: session_id, m.Generation.number: generation, m.Antibody.status: status}
+    query = narrowed(antibody_rows(), wanted | {m.Antibody.kind: kind, m.Antibody.guards: guards})
     return tuple(antibody_record(*row) for row in transaction.execute(query.limit(limit)))
 
 
@@ -176,16 +167,8 @@ def effects(
         .outerjoin(m.Antibody, m.Antibody.id == m.Effect.antibody_id)
         .order_by(m.Session.created_at, m.Session.id, m.Generation.number, m.Effect.id)
     )
-    if session_id is not None:
-        query = query.where(m.Generation.session_id == session_id)
-    if generation is not None:
-        query = query.where(m.Generation.number == generation)
-    if scope is not None:
-        query = query.where(m.Effect.scope == scope)
-    if outlier_set is not None:
-        query = query.where(m.Effect.outlier_set == outlier_set)
-    if guards is not None:
-        query = query.where(m.Antibody.guards == guards)
+    wanted = {m.Generation.session_id: session_id, m.Generation.number: generation, m.Effect.scope: scope}
+    query = narrowed(query, wanted | {m.Effect.outlier_set: outlier_set, m.Antibody.guards: guards})
     return tuple(
         EffectRecord(**_columns(effect, "id"), generation=number, session=session, antibody_text=text, guards=guarded)
         for effect, number, session, text, guarded in transaction.execute(query.limit(limit))
@@ -209,8 +192,7 @@ def prompts(transaction: Transaction, session_id: str | None) -> tuple[PromptRec
         .join(m.Session, m.Session.id == m.Prompt.session_id)
         .order_by(m.Session.created_at, m.Session.id, m.Prompt.version, m.Prompt.id)
     )
-    if session_id is not None:
-        query = query.where(m.Prompt.session_id == session_id)
+    query = narrowed(query, {m.Prompt.session_id: session_id})
     return tuple(
         PromptRecord(**_columns(prompt, "session_id"), session=name) for prompt, name in transaction.execute(query)
     )
@@ -243,8 +225,7 @@ def bank(transaction: Transaction, generation_id: str) -> Bank:
 def llm_calls(transaction: Transaction, session_id: str | None) -> tuple[LlmCallRecord, ...]:
     """Return a session's calls, or all, in the order in which they were made."""
     query = select(m.LlmCall).order_by(m.LlmCall.created_at, m.LlmCall.id)
-    if session_id is not None:
-        query = query.where(m.LlmCall.session_id == session_id)
+    query = narrowed(query, {m.LlmCall.session_id: session_id})
     return tuple(LlmCallRecord(**_columns(call)) for call in transaction.scalars(query))
 
 

@@ -22,7 +22,7 @@ from immuno_core.paths import default_database
 from immuno_core.records import Antibody
 
 if TYPE_CHECKING:
-    from db.store import AntibodyStore
+    from db import AntibodyStore
     from immuno.refine import RefineOutcome
     from immuno.results import Results
     from immuno.workplace import Workplace
@@ -130,7 +130,7 @@ def open_store(url: str | PathLike | None = None, *, read_only: bool = True) -> 
 
     Raises SetupError for one that is missing (`read_only`), unreachable, or no database of immuno.
     """
-    from db.store import open_store as open_database
+    from db import open_store as open_database
 
     return open_database(None if url is None else str(url), default=default_database(), read_only=read_only)
 

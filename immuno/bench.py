@@ -20,8 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from db.records import EffectRecord, GenerationRecord, RunRecord, SessionRecord
-from db.store import chosen_generation
+from db import EffectRecord, GenerationRecord, RunRecord, SessionRecord, chosen_generation
 from evaluation.antibodies.bank_files import read_bank_file
 from evaluation.antibodies.mining import WordList
 from evaluation.antibodies.vocabulary import load_vocabulary

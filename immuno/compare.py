@@ -8,8 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from agents import feedback_of, measure
-from db.records import SessionRecord
-from db.store import chosen_generation
+from db import SessionRecord, chosen_generation
 from evaluation.effects.similarity import Alikeness, alikeness, fired, spread
 from evaluation.space import Bank
 from immuno.workplace import Workplace

@@ -16,8 +16,8 @@ from cluster.encoder.spec import fingerprint, with_absolute_paths
 from cluster.store.shards import cut
 from cluster.store.store import EmbeddingStore, default_store_root
 from cluster.store.upkeep import Checked, Problem, Waste, check_shards, check_store, delete, needed, waste
+from db import open_store
 from db.exchange.banks import add_embeddings, unembedded
-from db.store import open_store
 from evaluation.data.feature_files import is_feature_set
 from evaluation.data.sealed import SealedTest
 from immuno.terminal.progress import watched
@@ -32,7 +32,7 @@ from immuno_core.text import fill_template
 from immuno_core.versions import digest_of
 
 if TYPE_CHECKING:
-    from db.store import AntibodyStore
+    from db import AntibodyStore
 
 
 REASON = "embed"

@@ -20,9 +20,8 @@ from agents import (
     draft_branch,
 )
 from cluster.llm.server import serve_llm
-from db.records import GenerationRecord, SessionRecord
-from db.stopping import asked_to_stop, withdraw_stop
-from db.store import chosen_generation
+from db import GenerationRecord, SessionRecord, chosen_generation
+from db.claims import asked_to_stop, withdraw_stop
 from evaluation.data.classes import read_synonyms
 from immuno.workplace import Workplace
 from immuno_core.config.refine import RefineConfig
@@ -47,16 +46,16 @@ def run_until_stopped(session: RefinementSession, on_generation: OnGeneration) -
 
     def stored(one: GenerationRecord) -> None:
         on_generation(one)
-        if one.number < session.config.generations and asked_to_stop(store, record.id):
+        if one.number < session.config.generations and asked_to_stop(store.engine, record.id):
             raise _StoppedAsAsked
 
-    withdraw_stop(store, record.id)
+    withdraw_stop(store.engine, record.id)
     try:
         session.run(stored)
     except _StoppedAsAsked:
         click.echo(f"stopped as asked; go on with: immuno refine resume {record.name}", err=True)
     finally:
-        withdraw_stop(store, record.id)
+        withdraw_stop(store.engine, record.id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from typing import Any
 
 from cluster import make_embedder
 from cluster.journal import Journal
-from db.records import RunRecord
-from db.store import AntibodyStore, open_store
+from db import AntibodyStore, RunRecord, open_store
 from evaluation.data.checks import check_sources
 from evaluation.data.classes import read_classes
 from evaluation.data.sealed import SealedTest

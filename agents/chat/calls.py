@@ -21,8 +21,7 @@ from agents.chat.models import Chat
 from agents.chat.pacing import Pacer, side_by_side
 from agents.chat.recordings import request_text
 from agents.replies import Reply, Schema, parse_reply, wire_schema
-from db.calls import CallDraft, StoredReply, find_calls, find_replies, record_calls
-from db.store import AntibodyStore
+from db import AntibodyStore, CallDraft, StoredReply, find_calls, find_replies, record_calls
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import SetupError
 from immuno_core.records import text_digest

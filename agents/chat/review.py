@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from agents.chat.calls import Caller, Request
 from agents.replies import Proposal, Proposals, Reply, Schema
-from db.calls import CallDraft, find_calls, record_calls
-from db.store import AntibodyStore
+from db import AntibodyStore, CallDraft, find_calls, record_calls
 from immuno_core.records import Antibody, text_digest
 
 REVIEW_STEP = "review"

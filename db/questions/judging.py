@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from db import queries
 from db.schema import models as m
 from db.schema.engine import reading
 from db.store import AntibodyStore
@@ -46,10 +47,7 @@ def judgements(
         .where(m.Verdict.sample_id == sample)
         .order_by(m.Session.created_at, m.Session.id, m.Generation.number)
     )
-    if session_id is not None:
-        query = query.where(m.Generation.session_id == session_id)
-    if set_name is not None:
-        query = query.where(m.Verdict.set_name == set_name)
+    query = queries.narrowed(query, {m.Generation.session_id: session_id, m.Verdict.set_name: set_name})
     with reading(store.engine) as transaction:
         rows = transaction.execute(query).all()
         if not rows:

@@ -15,16 +15,11 @@ from immuno_core.errors import SetupError
 _MOST_SUGGESTED = 3
 
 
-def antibodies_named(
-    transaction: Transaction, name: str, *, session_id: str | None = None
-) -> tuple[AntibodyRecord, ...]:
+def antibodies_named(transaction: Transaction, name: str) -> tuple[AntibodyRecord, ...]:
     """Return the antibody with that id, else all with exactly that text, in the order of their creation."""
     for column in (m.Antibody.id, m.Antibody.text) if is_id(name) else (m.Antibody.text,):
-        query = queries.antibody_rows().where(column == name)
-        if session_id is not None:
-            query = query.where(m.Generation.session_id == session_id)
-        if found := transaction.execute(query).all():
-            return tuple(queries.antibody_record(*row) for row in found)
+        if rows := transaction.execute(queries.antibody_rows().where(column == name)).all():
+            return tuple(queries.antibody_record(*row) for row in rows)
     return ()
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, select
 from sqlalchemy.orm import Session as Transaction
 
+from db.queries import narrowed
 from db.questions.naming import antibodies_named, similar_texts
 from db.schema import models as m
 from db.schema.engine import is_sqlite, reading
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_BLOCK = 1024
-"""Embeddings read and compared at once: 2 MB of 512-d ones."""
+_BLOCK = 256
+"""Embeddings read and compared at once: 512 kB of 512-d ones stay in the processor's cache."""
 _DECIMALS = 6
 """What stored float32 can tell apart."""
 _DOUBT = 2e-5
@@ -225,10 +226,8 @@ def _embeddings(encoder_digest: str | BindParameter[str], among: Among) -> Selec
     """The embeddings of an encoder, with the ids of their antibodies."""
     query = select(m.Embedding.antibody_id, m.Embedding.vector).where(m.Embedding.encoder_digest == encoder_digest)
     wanted = {m.Antibody.guards: among.guards, m.Antibody.kind: among.kind, m.Antibody.status: among.status}
-    conditions = [column == value for column, value in wanted.items() if value is not None]
-    if conditions:
-        query = query.join(m.Antibody, m.Antibody.id == m.Embedding.antibody_id).where(*conditions)
+    if any(value is not None for value in wanted.values()):
+        query = query.join(m.Antibody, m.Antibody.id == m.Embedding.antibody_id)
     if among.session_id is not None:
         query = query.join(m.Generation, m.Generation.id == m.Embedding.generation_id)
-        query = query.where(m.Generation.session_id == among.session_id)
-    return query
+    return narrowed(query, wanted | {m.Generation.session_id: among.session_id})

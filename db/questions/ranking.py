@@ -7,6 +7,7 @@ from typing import Literal
 
 from sqlalchemy import func, select
 
+from db import queries
 from db.schema import models as m
 from db.schema.engine import reading
 from db.store import AntibodyStore
@@ -55,16 +56,12 @@ def top(
     effects = select(m.Effect.antibody_id, m.Effect.gain, m.Effect.harm, m.Effect.d_fpr95).where(
         m.Effect.scope == scope, m.Effect.gain.is_not(None)
     )
-    if outlier_set is not None:
-        effects = effects.where(m.Effect.outlier_set == outlier_set)
+    effects = queries.narrowed(effects, {m.Effect.outlier_set: outlier_set})
     if session_id is None and generation is None:
         chosen = effects.cte("chosen")
     else:
         effects = effects.join(m.Generation, m.Generation.id == m.Effect.generation_id)
-        if session_id is not None:
-            effects = effects.where(m.Generation.session_id == session_id)
-        if generation is not None:
-            effects = effects.where(m.Generation.number == generation)
+        effects = queries.narrowed(effects, {m.Generation.session_id: session_id, m.Generation.number: generation})
         # First the effects of these generations, by their index: to group by antibody SQLite would rather read all.
         chosen = effects.cte("chosen").prefix_with("MATERIALIZED")
     gain, harm = func.avg(chosen.c.gain), func.avg(chosen.c.harm)
@@ -87,10 +84,7 @@ def top(
         .join(m.Session, m.Session.id == m.Generation.session_id)
         .order_by(mean.c.gain.desc(), mean.c.harm.asc().nulls_last(), m.Antibody.created_at, m.Antibody.id)
     )
-    if guards is not None:
-        query = query.where(m.Antibody.guards == guards)
-    if kind is not None:
-        query = query.where(m.Antibody.kind == kind)
+    query = queries.narrowed(query, {m.Antibody.guards: guards, m.Antibody.kind: kind})
     with reading(store.engine) as transaction:
         return tuple(
             RankedAntibody(

@@ -129,7 +129,7 @@ def _cache() -> Finding:
 
 
 def _database(url: str | None) -> Finding:
-    from db.store import open_store
+    from db import open_store
     from immuno_core.paths import default_database
 
     default = default_database()

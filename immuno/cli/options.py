@@ -13,7 +13,7 @@ import click
 from immuno_core.paths import DEFAULT_DATABASE, DEMO_DATABASE, default_database, lasting
 
 if TYPE_CHECKING:
-    from db.store import AntibodyStore
+    from db import AntibodyStore
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -48,7 +48,7 @@ def database_option(command: Command) -> Command:
 
 def open_database(database: str | None, *, read_only: bool = True) -> AntibodyStore:
     """Open the database that is meant by the value of `--db`."""
-    from db.store import open_store
+    from db import open_store
 
     return open_store(database, default=default_database(), read_only=read_only)
 

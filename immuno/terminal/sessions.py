@@ -14,8 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from agents import PromptVersion
-from db.records import EffectRecord, GenerationRecord, SessionRecord
-from db.store import AntibodyStore
+from db import AntibodyStore, EffectRecord, GenerationRecord, SessionRecord
 from immuno.terminal.output import percentage
 from immuno.terminal.results import print_table
 

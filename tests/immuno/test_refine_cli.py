@@ -15,7 +15,7 @@ import pytest
 
 from agents import session as sessions
 from agents.chat.review import PERSON
-from db.stopping import ask_to_stop, asked_to_stop
+from db.claims import ask_to_stop, asked_to_stop
 from db.store import AntibodyStore, open_store
 from immuno import workplace
 from immuno.cli import approve, main
@@ -137,13 +137,13 @@ class TestStopping:
         assert [each["number"] for each in json.loads(out)["generations"]] == [0, 1]
         assert store.session("one").status == "paused"
         assert "go on with: immuno refine resume one" in err
-        assert not asked_to_stop(store, store.session("one").id)
+        assert not asked_to_stop(store.engine, store.session("one").id)
         assert len(said(cli, "resume", "one")["generations"]) == 3
 
     def test_a_request_that_nobody_obeyed_does_not_stop_the_next_run(
         self, cli: Cli, one: dict[str, Any], store: AntibodyStore
     ) -> None:
-        ask_to_stop(store, store.session("one").id)
+        ask_to_stop(store.engine, store.session("one").id)
         assert len(said(cli, "resume", "one", "--generations", "4")["generations"]) == 5
 
     def test_what_does_not_run_cannot_be_stopped(self, cli: Cli, one: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """`immuno db`: query and look after the antibody database. Loads neither torch, Ray nor LangChain.
 
-NumPy is loaded by `nearest` and `export` alone. db_lists, db_find and db_sql hold the queries; db_output prints them.
+NumPy is loaded by `nearest` and `export` alone.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ from pathlib import Path
 
 import click
 
-from immuno.cli.db import exchange as db_exchange
-from immuno.cli.db import find as db_find
-from immuno.cli.db import lists as db_lists
-from immuno.cli.db import sql as db_sql
+from immuno.cli.db import exchange, find, lists, sql
 from immuno.cli.db.options import database_option
 from immuno.cli.options import open_database
 from immuno.terminal.output import print_json, printable
@@ -32,7 +29,7 @@ def group() -> None:
 
 
 command = group
-for _query in (*db_lists.COMMANDS, *db_find.COMMANDS, *db_sql.COMMANDS, *db_exchange.COMMANDS):
+for _query in (*lists.COMMANDS, *find.COMMANDS, sql.sql, *exchange.COMMANDS):
     group.add_command(_query)
 
 
@@ -48,8 +45,8 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
     `import-bank`, pandas and DuckDB. What matured is in a .parquet only: with feedback images, immuno_vlm matures its
     own.
     """
+    from db import chosen_generation
     from db.exchange.banks import EmbeddedBank, is_imported, write_bank_parquet
-    from db.store import chosen_generation
     from evaluation.antibodies.bank_files import write_bank_jsonl
     from immuno_core.errors import SetupError
     from immuno_core.records import MATURATION

@@ -15,8 +15,8 @@ from immuno.terminal.output import print_json, printable
 from immuno_core.paths import default_database
 
 if TYPE_CHECKING:
+    from db import AntibodyStore
     from db.exchange.joining import Joined
-    from db.store import AntibodyStore
 
 
 @click.command(name="export-session")
@@ -146,8 +146,8 @@ def merge(other: str, rename: Sequence[tuple[str, str]], database: str | None, a
     OTHER is a URL or a SQLite file; it is not changed. Rows that are in both are not doubled; a row that differs is
     named, and nothing is added.
     """
+    from db import open_store
     from db.exchange.joining import merge as join
-    from db.store import open_store
 
     with open_store(other, read_only=True) as source, open_database(database, read_only=False) as store:
         joined = join(store, source, rename=dict(rename))

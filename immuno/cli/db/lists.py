@@ -24,7 +24,7 @@ from immuno.terminal.output import Form, decimals, is_number, print_records, pri
 @query_options
 def sessions(database: str | None, form: Form) -> None:
     """List the refinement sessions."""
-    from db.records import SessionRecord
+    from db import SessionRecord
 
     with open_database(database) as store:
         records = store.sessions()
@@ -45,7 +45,7 @@ def generations(session: str | None, database: str | None, form: Form) -> None:
 
     Those of SESSION, or of all sessions.
     """
-    from db.records import GenerationRecord
+    from db import GenerationRecord
 
     with open_database(database) as store:
         records = store.generations(session_id(store, session))
@@ -84,7 +84,7 @@ def antibodies(
 
     Those of SESSION, or of all sessions, in the order of their creation; with the reason where one was turned down.
     """
-    from db.records import AntibodyRecord
+    from db import AntibodyRecord
 
     with open_database(database) as store:
         records = store.antibodies(
@@ -122,7 +122,7 @@ def effects(
     known samples that it rejects; the changes of FPR95, AUROC and ID accuracy are "with it" minus "without it"; fired:
     on how many known samples and on how many outliers it fires.
     """
-    from db.records import EffectRecord
+    from db import EffectRecord
 
     with open_database(database) as store:
         records = store.effects(
@@ -154,7 +154,7 @@ def prompts(session: str | None, database: str | None, form: Form) -> None:
 
     Those of SESSION, or of all sessions.
     """
-    from db.records import PromptRecord
+    from db import PromptRecord
 
     with open_database(database) as store:
         records = store.prompts(session_id(store, session))
@@ -174,7 +174,7 @@ def calls(session: str | None, database: str | None, form: Form) -> None:
     Those for SESSION, or for all sessions. A reused reply cost nothing. With --json or --csv also what was asked, and
     the reply.
     """
-    from db.records import LlmCallRecord
+    from db import LlmCallRecord
 
     with open_database(database) as store:
         records = store.llm_calls(session_id(store, session))
@@ -196,7 +196,7 @@ def runs(database: str | None, form: Form) -> None:
 
     The configuration, the versions and the git commit of each are printed with --json.
     """
-    from db.records import RunRecord
+    from db import RunRecord
 
     with open_database(database) as store:
         records = store.runs()
@@ -238,11 +238,10 @@ def running(database: str | None, form: Form) -> None:
     `seen` is the last sign of life, UTC. A session whose process died can be resumed: its claim is taken over.
     """
     from db.claims import ClaimRecord, claims
-    from db.stopping import is_request
 
     with open_database(database) as store:
         names = {f"session:{one.id}": one.name for one in store.sessions()}
-        records = [one for one in claims(store.engine) if not is_request(one.work)]
+        records = claims(store.engine)
 
     def cells(c: ClaimRecord) -> tuple[Any, ...]:
         return names.get(c.work, c.work), c.host, c.pid, *(f"{t:%Y-%m-%d %H:%M:%S}" for t in (c.claimed_at, c.beat_at))

@@ -10,7 +10,7 @@ import click
 from immuno.cli import options
 
 if TYPE_CHECKING:
-    from db.store import AntibodyStore
+    from db import AntibodyStore
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -35,6 +35,3 @@ def sql(query: str, limit: int, seconds: float, database: str | None, form: Form
         print_records(form, answer.columns, (dict(zip(answer.columns, row, strict=True)) for row in answer.rows))
     if answer.more:
         click.echo(f"there are more rows; --limit {limit} shows the first only", err=True)
-
-
-COMMANDS = (sql,)
