@@ -440,7 +440,9 @@ def bench_seeds(
             progress=progress,
         ) as place:
             runs[seed] = bench(place, out=out / f"seed-{seed}", to_settle=to_settle)
-    summary = summarise([run.rows for run in runs.values()])
+    # What could not be measured with one of the seeds has no mean over them; each seed's results say why.
+    left_out = {label for run in runs.values() for label in run.left_out}
+    summary = summarise([[row for row in run.rows if row.method not in left_out] for run in runs.values()])
     summary.save(out / SUMMARY_FILE)
     for seed, run in runs.items():
         runs[seed] = run.model_copy(update={"seeds_summary": summary})

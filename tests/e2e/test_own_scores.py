@@ -119,6 +119,29 @@ def test_scores_that_fail_are_left_out_and_the_others_go_on(
         assert len(store.test_reads()) == 2
 
 
+ONCE = """
+from evaluation.scores import Score
+
+class Once(Score):
+    fits = []
+    def fit(self, space):
+        self.fits.append(space)
+        if len(self.fits) > 1:
+            raise ValueError("once is enough")
+        return self.fitted(space, lambda images: images[:, 0])
+"""
+
+
+def test_a_score_that_fails_with_one_seed_is_in_no_mean(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_methods(config, "Once", module=ONCE)
+    status, out, err = bench(config, capsys, "--seeds", "1,2", "--json")
+    assert status == 0, err
+    assert {row["method"] for row in json.loads(out)["rows"]} == {"mcm"}
+    results = [json.loads((config.parent / "out" / f"seed-{seed}" / "results.json").read_text()) for seed in (1, 2)]
+    assert {row["method"] for row in results[0]["rows"]} == {"Once", "mcm"}
+    assert "once is enough" in results[1]["left_out"]["Once"]
+
+
 def test_another_source_is_another_measurement(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with_methods(config, "TopGap")
 
