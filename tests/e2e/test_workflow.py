@@ -45,7 +45,7 @@ def config(tmp_path: Path, world: MiniWorld) -> Path:
     return write_config(
         tmp_path / "small.toml",
         seed=3,
-        cluster={"num_cpus": 0.25, "actors": 2, "shard_size": 16},
+        cluster={"num_cpus": 0.25, "actors": 1, "shard_size": 16},
         data={
             "fit": world.root / "fit/id",
             "feedback_id": world.root / "feedback/id",

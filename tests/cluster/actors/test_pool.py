@@ -172,10 +172,10 @@ def test_what_fails_in_passing_is_tried_again(pools: Pools, caplog: pytest.LogCa
 @pytest.mark.ray
 def test_an_actor_that_hangs_is_replaced(pools: Pools) -> None:
     journal = Journal()
-    pool = pools(1, journal, hung_seconds=3.0)
+    pool = pools(1, journal, hung_seconds=2.0)
     assert list(pool.run([Work("hang_once", ("sleeper",), "the long one")])) == [(0, "sleeper")]
     (death,) = journal.summary().deaths
-    assert (death.over, death.reason) == ("the long one", "it brought nothing for 3.0 s, see [cluster] hung_seconds")
+    assert (death.over, death.reason) == ("the long one", "it brought nothing for 2.0 s, see [cluster] hung_seconds")
 
 
 @pytest.mark.ray
