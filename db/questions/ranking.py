@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from sqlalchemy import func, select
 
 from db import queries
+from db.records import AntibodyRecord
 from db.schema import models as m
 from db.schema.engine import reading
 from db.store import AntibodyStore
-from immuno_core.records import AntibodyKind, AntibodyStatus
+from immuno_core.records import AntibodyKind
 
 
-@dataclass(frozen=True, slots=True)
-class RankedAntibody:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedAntibody(AntibodyRecord):
     """An antibody and the means of its effects over the outlier sets and generations in which they were measured."""
 
-    id: str
-    session: str
-    generation: int
-    """The number of the generation that proposed it."""
-    text: str
-    kind: AntibodyKind
-    guards: str
-    status: AntibodyStatus
     gain: float
     """Mean share of the accepted outliers that it rejects (immuno_core.records.Effect)."""
     harm: float | None
@@ -78,29 +71,23 @@ def top(
         means = means.having(harm <= max_harm)
     mean = means.subquery()
     query = (
-        select(m.Antibody, m.Generation.number, m.Session.name, mean)
+        queries.antibody_rows()
         .join(mean, mean.c.antibody_id == m.Antibody.id)
-        .join(m.Generation, m.Generation.id == m.Antibody.generation_id)
-        .join(m.Session, m.Session.id == m.Generation.session_id)
+        .add_columns(mean.c.gain, mean.c.harm, mean.c.d_fpr95, mean.c.measured)
+        .order_by(None)
         .order_by(mean.c.gain.desc(), mean.c.harm.asc().nulls_last(), m.Antibody.created_at, m.Antibody.id)
     )
     query = queries.narrowed(query, {m.Antibody.guards: guards, m.Antibody.kind: kind})
     with reading(store.engine) as transaction:
         return tuple(
             RankedAntibody(
-                id=antibody.id,
-                session=session,
-                generation=number,
-                text=antibody.text,
-                kind=antibody.kind,
-                guards=antibody.guards,
-                status=antibody.status,
+                **asdict(queries.antibody_record(antibody, number, session)),
                 gain=gain_mean,
                 harm=harm_mean,
                 d_fpr95=d_fpr95,
                 measured=measured,
             )
-            for antibody, number, session, _, gain_mean, harm_mean, d_fpr95, measured in transaction.execute(
+            for antibody, number, session, gain_mean, harm_mean, d_fpr95, measured in transaction.execute(
                 query.limit(limit)
             )
         )
