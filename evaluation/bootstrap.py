@@ -12,7 +12,7 @@ figures would move with other test images of the same kind; not how much with an
     found.values["fpr95_id"]                                   (M, S, R): methods and sets in the order given
     found.intervals("mcm", "textures")                         of every metric: ResultRow.intervals
     found.mean("fpr95_id", "mcm")                              the mean over sets, with its interval
-    found.paired_difference("fpr95_id", "bank", "none")        of the means over sets; or sets=["textures"]
+    found.paired_difference("fpr95_id", "bank", "none")        of the means over sets
 
 For speed scores are sorted once. A replicate is then a count per image (how often it was drawn), and every metric comes
 from cumulative counts in the sorted order: no replicate is sorted. All definitions are those of evaluation.metrics.
@@ -71,30 +71,22 @@ class Replicates:
 
     def intervals(self, method: str, outlier_set: str) -> dict[str, tuple[float, float]]:
         """Return the interval of every metric of a method on one outlier set."""
-        m, s = self._method(method), self._set(outlier_set)
+        m, s = self._method(method), _place(self.sets, outlier_set, "outlier set")
         return {metric: _interval(found[m, s]) for metric, found in self.values.items()}
 
-    def mean(self, metric: str, method: str, sets: Sequence[str] | None = None) -> Estimate:
-        """Return the mean of a metric over outlier sets (default: all), each with the same weight."""
-        m, chosen = self._method(method), self._sets(sets)
-        return _estimate(self.points[metric][m, chosen].mean(), self.values[metric][m, chosen].mean(axis=0))
+    def mean(self, metric: str, method: str) -> Estimate:
+        """Return the mean of a metric over the outlier sets, each with the same weight."""
+        m = self._method(method)
+        return _estimate(self.points[metric][m].mean(), self.values[metric][m].mean(axis=0))
 
-    def paired_difference(self, metric: str, first: str, second: str, sets: Sequence[str] | None = None) -> Estimate:
-        """Return first minus second of the means over outlier sets (default: all), on the same resamples."""
-        a, b, chosen = self._method(first), self._method(second), self._sets(sets)
+    def paired_difference(self, metric: str, first: str, second: str) -> Estimate:
+        """Return first minus second of the means over the outlier sets, on the same resamples."""
+        a, b = self._method(first), self._method(second)
         points, values = self.points[metric], self.values[metric]
-        return _estimate(
-            (points[a, chosen] - points[b, chosen]).mean(), (values[a, chosen] - values[b, chosen]).mean(axis=0)
-        )
+        return _estimate((points[a] - points[b]).mean(), (values[a] - values[b]).mean(axis=0))
 
     def _method(self, name: str) -> int:
         return _place(self.methods, name, "method")
-
-    def _set(self, name: str) -> int:
-        return _place(self.sets, name, "outlier set")
-
-    def _sets(self, names: Sequence[str] | None) -> list[int]:
-        return [self._set(name) for name in (self.sets if names is None else names)]
 
 
 def resample(

@@ -230,11 +230,11 @@ def unseen_sets(tested: Mapping[str, Collection[str]], feedback: Mapping[str, Co
     can tell: every image has one ("" is none), in it and in the feedback. Where they cannot, it is unseen only where
     names can tell: other test sets have the names of feedback sets. Without feedback nothing is told apart.
     """
-    known = {_bare(label) for labels in feedback.values() for label in labels}
+    known = {bare_name(label) for labels in feedback.values() for label in labels}
     same = {name for name in tested if any(same_name(name, other) for other in feedback)}
     unlike = []
     for name, labels in tested.items():
-        own = {_bare(label) for label in labels}
+        own = {bare_name(label) for label in labels}
         seen = name in same or own & known - {""}
         told = bool(same) or (own and known and "" not in own | known)
         if told and not seen:
@@ -257,8 +257,9 @@ def unseen_of(sets: Iterable[str], recorded: Collection[str] | None, feedback: C
 
 def same_name(one: str, other: str) -> bool:
     """Whether two names differ only in case, spaces and punctuation, as "SSB-hard" and "ssb_hard" do."""
-    return _bare(one) == _bare(other)
+    return bare_name(one) == bare_name(other)
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
+    """A name without case, spaces and punctuation; one of nothing else stays as it is."""
     return "".join(letter for letter in name.casefold() if letter.isalnum()) or name

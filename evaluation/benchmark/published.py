@@ -9,12 +9,12 @@ printed, stands under the one it is; where a paper does not say which, its FPR95
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 from evaluation.benchmark.fields import Part, Share, Text
+from evaluation.benchmark.order import bare_name
 from immuno_core.config.run import RunConfig
 
 ENCODER: Final = ("ViT-B-16", "openai")
@@ -42,7 +42,8 @@ def published(config: RunConfig) -> tuple[Published, ...]:
     """
     if config.classes.names != "imagenet1k" or (config.encoder.model, config.encoder.pretrained) != ENCODER:
         return ()
-    named = {_plain(source.name or ""): source.name for source in config.data.ood}
+    bare = {bare_name(source.name or ""): source.name for source in config.data.ood}
+    named = {_OTHER_NAMES.get(name, name): own for name, own in bare.items()}
     lines = csv.DictReader((Path(__file__).with_name("published.csv")).read_text(encoding="utf-8").splitlines())
     return tuple(
         Published(
@@ -66,8 +67,3 @@ def by_source(figures: Iterable[Published], sets: Collection[str]) -> list[tuple
         if figure.set in sets:
             found.setdefault((figure.method, figure.source), {}).setdefault(figure.set, figure)
     return [(method, source, of_sets) for (method, source), of_sets in found.items()]
-
-
-def _plain(name: str) -> str:
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    return _OTHER_NAMES.get(plain, plain)

@@ -18,6 +18,7 @@ from evaluation.report import render_report
 from immuno.terminal.results import print_bench
 from tests.evaluation.benchmark.test_benchmark import method, run
 from tests.evaluation.report.report_page import read
+from tests.rows import ROW_FIELDS
 
 GAP = Metric(
     "Median gap",
@@ -72,6 +73,7 @@ def test_a_new_metric_is_everywhere(
 def test_every_metric_says_what_it_is() -> None:
     for name, metric in METRICS.items():
         assert name.isidentifier()
+        assert name not in ROW_FIELDS
         assert metric.title
         assert metric.meaning
         assert metric.resampled or not metric.interval
