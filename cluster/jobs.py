@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.errors import ImmunoError, SetupError, first_line
 
 _MIB: Final = 2**20
 _ENTRY_BYTES: Final = 76
@@ -185,10 +185,9 @@ class JobClient:
             raise SetupError(_token_wanted(address)) from error
         except Exception as error:
             # requests, aiohttp and Ray each have their own errors for an address where no dashboard is.
-            first = (str(error).splitlines() or [type(error).__name__])[0]
             raise SetupError(
-                f"no Ray dashboard answers at {address} ({first.rstrip('.')}); give the head's with --address "
-                "http://HEAD:8265, through a tunnel if need be: ssh -L 8265:localhost:8265 HEAD"
+                f"no Ray dashboard answers at {address} ({first_line(error).rstrip('.')}); give the head's with "
+                "--address http://HEAD:8265, through a tunnel if need be: ssh -L 8265:localhost:8265 HEAD"
             ) from error
 
     def submit(self, command: Sequence[str], *, runtime_env: Mapping[str, Any]) -> str:
@@ -199,8 +198,7 @@ class JobClient:
         try:
             job: str = self._client.submit_job(entrypoint=shlex.join(command), runtime_env=dict(runtime_env))
         except Exception as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise SetupError(f"the cluster at {self.address} does not take the job: {first}") from error
+            raise SetupError(f"the cluster at {self.address} does not take the job: {first_line(error)}") from error
         return job
 
     def follow(self, job: str, write: Callable[[str], None]) -> JobOutcome:

@@ -20,6 +20,11 @@ class SetupError(ImmunoError):
     """The set-up or the input is wrong. The message names what is wrong and says how to mend it, in one line."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says that is not blank, else the error's type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """Return `"; did you mean 'x' or 'y'?"` with the nearest known names, or a list of them where none is near.
 

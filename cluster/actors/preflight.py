@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn
 import immuno_core
 from cluster.actors.runtime import is_private
 from cluster.encoder.spec import HF_HUB, MINIWORLD, EncoderSpec, model_folder
-from immuno_core.errors import SetupError
+from immuno_core.errors import SetupError, first_line
 
 ROOMS: Final = ("immuno", "immuno_core", "cluster", "agents", "evaluation", "db")
 PACKAGES: Final = ("ray", "torch", "torchvision", "open_clip_torch", "numpy", "pillow", "safetensors")
@@ -179,7 +179,7 @@ def _ask(question: Question, num_cpus: float, num_gpus: float) -> Iterator[Machi
         except ray.exceptions.RayTaskError as error:
             _broken(asked[answer], error)
         except ray.exceptions.RayError as error:
-            _log.warning("%s does not answer: %s", asked[answer], (str(error).splitlines() or [""])[0])
+            _log.warning("%s does not answer: %s", asked[answer], first_line(error))
     for answer in late:
         ray.cancel(answer, force=True)
         _log.warning("%s has not answered for %.0f s", asked[answer], _ANSWER_SECONDS)

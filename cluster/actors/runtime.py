@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from immuno_core.errors import SetupError
+from immuno_core.errors import SetupError, first_line
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds within which a cluster must answer; Ray itself would try for minutes, and then end the program."""
@@ -121,7 +121,7 @@ def _start_private(stack: contextlib.ExitStack, num_cpus: int | None) -> None:
         )
     except (RuntimeError, OSError, ValueError, TimeoutError) as error:
         stack.close()
-        raise SetupError(f"could not start Ray on this machine: {_one_line(error)}") from error
+        raise SetupError(f"could not start Ray on this machine: {first_line(error).rstrip('.')}") from error
     _keep_stdout_clean()
 
 
@@ -143,8 +143,8 @@ def _join(address: str) -> None:
         if _is_about_tokens(error):
             raise SetupError(_token_wanted(address)) from error
         raise SetupError(
-            f"could not join the Ray cluster at '{address}': {_one_line(error)}; correct --ray or RAY_ADDRESS, "
-            "or leave both out for a private cluster"
+            f"could not join the Ray cluster at '{address}': {first_line(error).rstrip('.')}; correct --ray or "
+            "RAY_ADDRESS, or leave both out for a private cluster"
         ) from error
     _keep_stdout_clean()
 
@@ -195,8 +195,3 @@ def _is_about_tokens(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -21,6 +21,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from cluster.encoder.pixels import Preprocessing
+from immuno_core.errors import first_line
 from immuno_core.images import open_image, tar_member
 from immuno_core.records import FailedImage
 from immuno_core.retries import reading_again
@@ -96,8 +97,7 @@ def reason_of(error: Exception) -> str:
         return error.strerror or type(error).__name__
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    return first_line(error)
 
 
 _AHEAD: Final = 2

@@ -21,7 +21,7 @@ from cluster.actors.runtime import connect, node_resources, set_aside
 from cluster.llm.actor import LLMServerActor, LLMStatus
 from cluster.llm.process import served_models
 from immuno_core.config.llm_server import LLMServerConfig, served_name
-from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.errors import SetupError, did_you_mean, first_line
 
 _LOOK_SECONDS: Final = 0.5
 _TELL_SECONDS: Final = 15.0
@@ -97,8 +97,7 @@ def _status(actor: Any) -> LLMStatus:
     try:
         status: LLMStatus = ray.get(actor.status.remote())
     except ray.exceptions.RayActorError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return LLMStatus(state="failed", reason=f"the actor that owned the LLM server died ({lines[0]})")
+        return LLMStatus(state="failed", reason=f"the actor that owned the LLM server died ({first_line(error)})")
     return status
 
 
