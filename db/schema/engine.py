@@ -131,6 +131,7 @@ def _set_up_sqlite(engine: Engine, *, read_only: bool) -> None:
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA trusted_schema=OFF")  # a file from elsewhere may hold views and triggers
         if read_only:
             connection.execute("PRAGMA query_only=ON")
 

@@ -21,7 +21,7 @@ TABLES = ("prompts", "generations", "antibodies", "embeddings", "effects", "verd
 
 
 def counts(store: AntibodyStore) -> dict[str, int]:
-    with reading(store._engine) as transaction:
+    with reading(store.engine) as transaction:
         return {name: transaction.scalar(text(f"SELECT count(*) FROM {name}")) or 0 for name in TABLES}  # noqa: S608
 
 
@@ -243,7 +243,7 @@ def test_vectors_are_little_endian_float32_bytes(store: AntibodyStore, session: 
     big_endian = vector(5).astype(">f8")
     one = antibody("x", embedding=big_endian)
     store.save_generation(draft(session.id, antibodies=(one,), effects=(), verdicts=(), bank=(one.id,)))
-    with reading(store._engine) as transaction:
+    with reading(store.engine) as transaction:
         raw, dim, dtype = transaction.execute(text("SELECT vector, dim, dtype FROM embeddings")).one()
     assert (raw, dim, dtype) == (vector(5).astype("<f4").tobytes(), 4, "<f4")
 

@@ -25,7 +25,7 @@ store = pickle.load(sys.stdin.buffer)
 session = store.session("alpha")
 open_store(sys.argv[1]).close()
 for _ in range(60):
-    with writing(store._engine) as transaction:
+    with writing(store.engine) as transaction:
         seed = transaction.scalar(text("SELECT seed FROM sessions"))
         transaction.execute(text("UPDATE sessions SET seed = :seed"), {"seed": seed + 1})
 for number in range(8):
@@ -59,7 +59,7 @@ from tests.db.build import call, draft
 store = open_store(sys.argv[1])
 record_calls(store, store.session("alpha").id, [call(reply="paid")])
 
-@event.listens_for(store._engine, "after_cursor_execute")
+@event.listens_for(store.engine, "after_cursor_execute")
 def die(connection, cursor, statement, parameters, context, executemany):
     if statement.startswith("INSERT INTO bank_members"):
         os._exit(0)

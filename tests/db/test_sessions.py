@@ -19,7 +19,7 @@ from .build import ENCODER, call, draft, make_session
 
 
 def count(store: AntibodyStore, table: str) -> int:
-    with reading(store._engine) as transaction:
+    with reading(store.engine) as transaction:
         return int(transaction.scalar(text(f"SELECT count(*) FROM {table}")) or 0)  # noqa: S608 (names of ours)
 
 

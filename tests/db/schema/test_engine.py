@@ -71,7 +71,7 @@ def test_an_unreachable_server_is_named_without_the_password() -> None:
 
 
 def test_sqlite_is_set_up_for_many_processes_and_power_cuts(store: AntibodyStore, path: Path) -> None:
-    with reading(store._engine) as transaction:
+    with reading(store.engine) as transaction:
         settings = {
             name: transaction.scalar(text(f"PRAGMA {name}"))
             for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
@@ -83,7 +83,7 @@ def test_a_transaction_is_undone_by_an_exception(store: AntibodyStore) -> None:
     session = make_session(store)
 
     def change_and_fail() -> None:
-        with writing(store._engine) as transaction:
+        with writing(store.engine) as transaction:
             transaction.execute(text("UPDATE sessions SET seed = 99"))
             raise KeyboardInterrupt
 
@@ -93,7 +93,7 @@ def test_a_transaction_is_undone_by_an_exception(store: AntibodyStore) -> None:
 
 
 def test_a_reader_sees_one_moment(store: AntibodyStore) -> None:
-    with reading(store._engine) as transaction:
+    with reading(store.engine) as transaction:
         before = transaction.scalar(text("SELECT count(*) FROM sessions"))
         make_session(store)
         assert transaction.scalar(text("SELECT count(*) FROM sessions")) == before == 0
