@@ -12,9 +12,11 @@ without patch embeddings, no bank) is left out with the reason; a method that is
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from evaluation.benchmark.order import OURS, ours
 from evaluation.scores import Score, score_class
@@ -25,6 +27,10 @@ CONTROLS: tuple[Arm, ...] = ("none", "noise", "random_words", "shuffled", "negla
 """What the bank is compared with; see evaluation.benchmark.arms."""
 GUARDED = "guarded"
 """Of scores that look at which class an antibody guards: shuffling the classes means something only to them."""
+_PRESETS: Final[dict[str, list[dict[str, Any]]]] = tomllib.loads(
+    Path(__file__).with_name("presets.toml").read_text(encoding="utf-8")
+)
+"""Methods as a configuration would name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ def main_method(entries: Sequence[MethodEntry]) -> MethodConfig:
     """Return the method that the controls and the verdict are about."""
     using = {_label(entry): entry for entry in entries if isinstance(entry, MethodConfig) and _has_bank(entry)}
     if not using:
-        return _method(OURS)
+        return MethodConfig(name=OURS)
     return using[ours({label: entry.name for label, entry in using.items()}) or next(iter(using))]
 
 
@@ -127,48 +133,4 @@ def _label(method: MethodConfig) -> str:
 
 
 def _preset(name: str, main: MethodConfig) -> Iterator[MethodConfig]:
-    if name == "scores":
-        return _scores()
-    return controls(main) if name == "controls" else _ablations()
-
-
-def _scores() -> Iterator[MethodConfig]:
-    yield _method("immuno_vlm")
-    yield _method("immuno_vlm_paper")
-    yield _method("max_logit", "max cosine")
-    yield _method("msp")
-    for temperature in (1.0, 0.1, 0.01):
-        yield _method("mcm", f"MCM, T = {temperature:g}", temperature=temperature)
-    for temperature in (1.0, 0.01):
-        yield _method("energy", f"energy, T = {temperature:g}", temperature=temperature)
-    yield _method("gl_mcm", "GL-MCM")
-    yield _method("knn", "KNN, K = 50")
-    yield _method("mahalanobis")
-    yield _method("eoe", "EOE")
-    yield _method("eoe_max_logit", "EOE, max-logit")
-    yield _method("neglabel", "NegLabel")
-    yield _method("neglabel", "NegLabel score, our bank", arm="bank")
-    yield _method("csp", "CSP")
-    yield _method("s_dis", "S_DIS")
-    yield _method("calibrated", "calibrated")
-
-
-def _ablations() -> Iterator[MethodConfig]:
-    yield _method("immuno_vlm_paper")
-    yield _method("immuno_vlm_paper", "paper: no push", push=False)
-    yield _method("immuno_vlm_paper", "paper: no adapter", adapter=False)
-    yield _method("immuno_vlm_paper", "paper: visual mean only", alpha=0.0)
-    yield _method("immuno_vlm_paper", "paper: text only", alpha=1.0)
-    yield _method("immuno_vlm_paper", "paper: no EVT", evt=False)
-    yield _method("immuno_vlm_paper", "paper: noise antibodies", arm="noise")
-    yield _method("immuno_vlm")
-    yield _method("immuno_vlm", "ours: max-cosine base", base="max_cosine")
-    yield _method("immuno_vlm", "ours: no typicality", v=0.0)
-    yield _method("immuno_vlm", "ours: no radii", radii=False)
-    yield _method("immuno_vlm", "ours: one radius for all classes", class_radii=False)
-    yield _method("immuno_vlm", "ours: no maturation", maturation=False)
-    yield _method("immuno_vlm", "ours: no antibodies", arm="none")
-
-
-def _method(name: str, label: str | None = None, arm: Arm | None = None, **params: Any) -> MethodConfig:
-    return MethodConfig(name=name, label=label, arm=arm, **params)
+    return controls(main) if name == "controls" else (MethodConfig(**entry) for entry in _PRESETS[name])
