@@ -21,7 +21,6 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -31,73 +30,20 @@ from evaluation.benchmark.results import Generation
 from evaluation.metrics import ACCEPTANCE, Scores, fpr95_id, rank_of_share, threshold_at
 from evaluation.report.tables import Headline
 
-INK = "#010101"
-MUTED = "#020202"
-GRID = "#030303"
-BEFORE = "#040404"
-AFTER = "#050505"
-KNOWN = "#060606"
-OUTLIER = "#070707"
-OTHER = "#080808"
-PAPER = "#090909"
-_VARIABLES = {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    GRID: "var(--line)",
-    BEFORE: "var(--before)",
-    AFTER: "var(--after)",
-    KNOWN: "var(--known)",
-    OUTLIER: "var(--outlier)",
-    OTHER: "var(--other)",
-    PAPER: "var(--card)",
-}
-_STYLE: Final[dict[str, Any]] = {
-    "font.size": 8.5,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "immuno-vlm",
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "lines.solid_capstyle": "round",
-    "path.simplify": True,
-}
+STAND_INS: Final = ("#010101", "#020202", "#030303", "#040404", "#050505", "#060606", "#070707", "#080808", "#090909")
+"""Those of the CSS variables below, in turn. figures.mplstyle draws with some of them too."""
+INK, MUTED, GRID, BEFORE, AFTER, KNOWN, OUTLIER, OTHER, PAPER = STAND_INS
+_VARIABLES: Final = ("ink", "muted", "line", "before", "after", "known", "outlier", "other", "card")
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Draw with the report's own style, whatever the user's matplotlibrc says."""
-    with style.context(["default", _STYLE]):
-        yield
+def _figure(height: float) -> Iterator[Figure]:
+    """An empty figure, its height in inches, in the report's own style, whatever the user's matplotlibrc says.
 
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches. Place axes by hand: layout engines depend on the fonts installed."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasSVG(figure)
-    return figure
-
-
-def percent_axis(axes: Axes, which: str) -> None:
-    """Label an axis from 0 to 1 in per cent, with room for a line on the edge."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
-    (axes.set_xlim if which == "x" else axes.set_ylim)(-0.015, 1.015)
+    Place axes by hand: layout engines depend on the fonts installed.
+    """
+    with style.context(["default", Path(__file__).with_name("figures.mplstyle")]):
+        yield Figure(figsize=(_WIDTH, height))
 
 
 def inline_svg(figure: Figure, prefix: str) -> Markup:
@@ -116,8 +62,8 @@ def inline_svg(figure: Figure, prefix: str) -> Markup:
     text = re.sub(
         r'<svg [^>]*?(viewBox="[^"]+")[^>]*>', r'<svg \1 aria-hidden="true" focusable="false">', text, count=1
     )
-    for stand_in, variable in _VARIABLES.items():
-        text = text.replace(stand_in, variable)
+    for stand_in, variable in zip(STAND_INS, _VARIABLES, strict=True):
+        text = text.replace(stand_in, f"var(--{variable})")
     return Markup(re.sub(r"\n\s*", "\n", text).strip())  # noqa: S704 - no text from the results is in it
 
 
@@ -225,46 +171,33 @@ def histogram(known: Scores, outliers: Scores) -> Histogram:
 Part = Literal["before", "after", "other"]
 _WIDTH = 3.4
 _COLOURS = {"before": BEFORE, "after": AFTER, "other": OTHER}
+_DOT: Final[dict[str, Any]] = {"markeredgecolor": PAPER, "zorder": 4}
 
 
 def roc_panel(curves: Sequence[tuple[Part, Curve]], prefix: str) -> Markup:
     """One outlier set: the methods before and after in colour with their FPR95 marked, all others thin and grey."""
-    with drawing():
-        figure = new_figure(_WIDTH, 2.9)
+    with _figure(2.9) as figure:
         axes = figure.add_axes((0.145, 0.145, 0.825, 0.825))
-        percent_axis(axes, "x")
-        percent_axis(axes, "y")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
+        # With room for a line on the edge.
+        axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015))
         axes.set_xlabel("outliers accepted, %", labelpad=3)
         axes.set_ylabel("known images accepted, %", labelpad=3)
         axes.axhline(ACCEPTANCE, color=MUTED, linewidth=0.7, dashes=(3, 3))
         axes.text(0.995, ACCEPTANCE - 0.018, "95 %", color=MUTED, fontsize=7.5, ha="right", va="top")
         for part, curve in sorted(curves, key=lambda pair: pair[0] != "other"):
-            main = part != "other"
-            axes.plot(
-                curve.outliers,
-                curve.known,
-                color=_COLOURS[part],
-                linewidth=1.9 if main else 0.8,
-                linestyle="--" if part == "before" else "-",
-            )
-            if main:
-                axes.plot(
-                    [curve.at_95],
-                    [ACCEPTANCE],
-                    "o",
-                    color=_COLOURS[part],
-                    markeredgecolor=PAPER,
-                    markersize=6,
-                    zorder=4,
-                )
+            width, dash = 0.8 if part == "other" else 1.9, "--" if part == "before" else "-"
+            axes.plot(curve.outliers, curve.known, dash, color=_COLOURS[part], linewidth=width)
+            if part != "other":
+                axes.plot([curve.at_95], [ACCEPTANCE], "o", color=_COLOURS[part], **_DOT, markersize=6)
         return inline_svg(figure, prefix)
 
 
 def histogram_panel(before: Histogram | None, after: Histogram | None, prefix: str) -> Markup:
     """One outlier set: its scores against those of the known images, before above after, each with its threshold."""
     shown = [(name, data) for name, data in (("before", before), ("after", after)) if data is not None]
-    with drawing():
-        figure = new_figure(_WIDTH, 1.45 * len(shown) + 0.1)
+    with _figure(1.45 * len(shown) + 0.1) as figure:
         for k, (name, data) in enumerate(shown):
             height = 1 / len(shown)
             axes = figure.add_axes((0.03, 1 - (k + 1) * height + 0.15 * height, 0.94, 0.72 * height))
@@ -285,64 +218,35 @@ def _draw_histogram(axes: Axes, name: str, data: Histogram) -> None:
         axes.stairs(values, data.edges, fill=True, color=colour, alpha=0.28)
         axes.stairs(values, data.edges, color=colour, linewidth=1.0)
     axes.axvline(data.threshold, color=INK, linewidth=1.0)
-    axes.text(0.0, 1.0, name, transform=axes.transAxes, color=INK, fontweight="bold", ha="left", va="top")
-    axes.text(
-        1.0,
-        1.0,
-        f"{100 * data.accepted_outliers:.1f} % of outliers accepted",
-        transform=axes.transAxes,
-        color=INK,
-        fontsize=8,
-        ha="right",
-        va="top",
-    )
+    accepted = f"{100 * data.accepted_outliers:.1f} % of outliers accepted"
+    corner: dict[str, Any] = {"transform": axes.transAxes, "color": INK, "va": "top"}
+    axes.text(0.0, 1.0, name, fontweight="bold", ha="left", **corner)
+    axes.text(1.0, 1.0, accepted, fontsize=8, ha="right", **corner)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A generation in one panel: its FPR95 (share) and whether its bank was taken over."""
-
-    number: int
-    fpr95: float
-    accepted: bool
+Steps = Sequence[tuple[Generation, float]]
+"""Generations with their FPR95 in one panel, a share."""
 
 
-def generation_panel(steps: Sequence[Step], highest: float, prefix: str) -> Markup:
+def generation_panel(steps: Steps, highest: float, prefix: str) -> Markup:
     """FPR95 by generation: a line through the accepted ones, crosses for rejected ones. `highest` scales the axis."""
-    kept = [step for step in steps if step.accepted]
-    lost = [step for step in steps if not step.accepted]
-    with drawing():
-        figure = new_figure(_WIDTH, 2.1)
+    kept = [(one.number, fpr95) for one, fpr95 in steps if one.accepted]
+    lost = [(one.number, fpr95) for one, fpr95 in steps if not one.accepted]
+    with _figure(2.1) as figure:
         axes = figure.add_axes((0.125, 0.19, 0.85, 0.775))
         axes.grid(axis="x", visible=False)
         axes.set_xlabel("generation", labelpad=3)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        numbers = [step.number for step in steps]
+        numbers = [one.number for one, _ in steps]
         axes.set_xlim(min(numbers) - 0.4, max(numbers) + 0.4)
         axes.set_ylim(0, highest * 1.12 or 1)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         if kept:
-            axes.plot([s.number for s in kept], [s.fpr95 for s in kept], color=AFTER, linewidth=1.7, zorder=3)
-            axes.plot(
-                [s.number for s in kept],
-                [s.fpr95 for s in kept],
-                "o",
-                color=AFTER,
-                markeredgecolor=PAPER,
-                markersize=5.5,
-                zorder=4,
-            )
+            axes.plot(*zip(*kept, strict=True), color=AFTER, linewidth=1.7, zorder=3)
+            axes.plot(*zip(*kept, strict=True), "o", color=AFTER, **_DOT, markersize=5.5)
         if lost:
-            axes.plot(
-                [s.number for s in lost],
-                [s.fpr95 for s in lost],
-                "x",
-                color=BEFORE,
-                markersize=5.5,
-                markeredgewidth=1.6,
-                zorder=5,
-            )
+            axes.plot(*zip(*lost, strict=True), "x", color=BEFORE, markersize=5.5, markeredgewidth=1.6, zorder=5)
         return inline_svg(figure, prefix)
 
 
@@ -408,15 +312,17 @@ def _disagrees(measured: Measured, method: str, outlier_set: str, curve: Curve) 
 
 def generation_panels(generations: Sequence[Generation]) -> list[Panel]:
     """FPR95 by generation: the mean first, then each feedback set, all on one scale."""
-    series: list[tuple[str, list[Step]]] = []
-    if steps := [Step(g.number, g.mean, g.accepted) for g in generations if g.mean is not None]:
-        series.append(("", steps))
-    names = list(dict.fromkeys(name for g in generations for name in g.fpr95))
-    for name in names if len(names) > 1 else []:
-        steps = [Step(g.number, v, g.accepted) for g in generations if (v := g.fpr95.get(name)) is not None]
-        if steps:
-            series.append((name, steps))
-    highest = max((step.fpr95 for _, steps in series for step in steps), default=0.0)
+    names = list(dict.fromkeys(name for one in generations for name in one.fpr95))
+    values = {"": [one.mean for one in generations]}
+    if len(names) > 1:
+        values |= {name: [one.fpr95.get(name) for one in generations] for name in names}
+    series = {
+        name: [(one, value) for one, value in zip(generations, of_set, strict=True) if value is not None]
+        for name, of_set in values.items()
+    }
+    series = {name: steps for name, steps in series.items() if steps}
+    highest = max((fpr95 for steps in series.values() for _, fpr95 in steps), default=0.0)
     return [
-        Panel(name, generation_panel(steps, highest, f"gen{number}")) for number, (name, steps) in enumerate(series)
+        Panel(name, generation_panel(steps, highest, f"gen{number}"))
+        for number, (name, steps) in enumerate(series.items())
     ]
