@@ -207,10 +207,17 @@ def two_actors(bench: Bench) -> dict[str, Any]:
     """Two actors on one device, each in a process of its own, as two fractional Ray actors are."""
     files = bench.case.sets[0][: 64 if bench.quick else 1024]
     halves = (files[::2], files[1::2])
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        given = [(bench.device, str(bench.case.folder), list(half), str(bench.folder / "shared")) for half in halves]
-        pids = pool.starmap(embed_half, given)
-    require(len(set(pids)) == 2, "one process did both halves")
+    processes = [
+        multiprocessing.get_context("spawn").Process(
+            target=embed_half, args=(bench.device, str(bench.case.folder), list(half), str(bench.folder / "shared"))
+        )
+        for half in halves
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    require(all(process.exitcode == 0 for process in processes), "a process failed")
     store, spec = EmbeddingStore(bench.folder / "shared"), bench.spec("bf16")
     encoder = load_encoder(spec)
     for half in halves:
@@ -223,11 +230,10 @@ def two_actors(bench: Bench) -> dict[str, Any]:
     return {"images": len(files), "processes": 2}
 
 
-def embed_half(device: str, folder: str, files: list[str], store: str) -> int:
-    """What one of the two processes does; returns its pid."""
+def embed_half(device: str, folder: str, files: list[str], store: str) -> None:
+    """What one of the two processes does."""
     spec = EncoderSpec(f"local-dir:{folder}", precision="bf16", device=device)
     embed_all(actor_of(spec, store, decode_threads=max(1, (os.cpu_count() or 2) // 2)), files, shard_size=64)
-    return os.getpid()
 
 
 def actor_of(spec: EncoderSpec, store: str, *, decode_threads: int) -> EmbeddingActor:

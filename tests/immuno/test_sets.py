@@ -82,10 +82,10 @@ def test_a_benchmark_lists_once_and_looks_at_an_image_twice(
     spec = EncoderSpec(f"local-dir:{tiny_encoder_dir}")
     with open_store(str(tmp_path / "x.db")) as store, LocalEmbedder(spec, tmp_path / "store") as embedder:
         place = Workplace(config, store, embedder)
-        bench(place, out=tmp_path / "first")
+        first = bench(place, out=tmp_path / "first")
         for counter in counts.values():
             counter.clear()
-        assert bench(place, out=tmp_path / "second").fresh
+        assert bench(place, out=tmp_path / "second").run_id != first.run_id
     assert {counts["scandir"][f"{tmp_path}/{name}/cat"] for name in ("fit", "known", "near", "id", "far")} == {1}
     # Listed, and compared with what the store holds; of the sealed images some are drawn in the gallery.
     assert of_images(counts["stat"], *(tmp_path / name for name in ("fit", "known", "near"))) == {2}
