@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -42,42 +41,6 @@ class Entry(NamedTuple):
     """Seconds since 1970."""
 
 
-class Files(ABC):
-    """The files of a store, by their names ("encoders/ab.json"). Every error is a SetupError that names the place."""
-
-    place: str
-    """What messages call it: the folder or the URL. Holds no secret."""
-    folder: Path
-    """The store itself, or where copies of a remote one are kept."""
-
-    @abstractmethod
-    def read(self, name: str) -> bytes | None:
-        """Return a file's content as it is now, None where there is none."""
-
-    @abstractmethod
-    def fetch(self, name: str, *, again: bool = False) -> Path | None:
-        """Return a local file with the content of one that never changes, None where there is none.
-
-        `again`: not from the local copy, which turned out to be damaged.
-        """
-
-    @abstractmethod
-    def available(self, under: str, names: Sequence[str]) -> Collection[str]:
-        """Return those of the names, all below the folder `under`, that it makes sense to `fetch`."""
-
-    @abstractmethod
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all."""
-
-    @abstractmethod
-    def delete(self, name: str) -> None:
-        """Delete a file, and the local copy of it; it may be gone already."""
-
-    @abstractmethod
-    def entries(self, under: str = "") -> Iterator[Entry]:
-        """Yield the files below a folder of the store, in the order of their names."""
-
-
 def open_files(place: str | Path) -> Files:
     """Return the files at a folder or a URL; neither need exist yet.
 
@@ -88,79 +51,92 @@ def open_files(place: str | Path) -> Files:
     except ValueError as error:
         raise SetupError(f"the embedding store: {error}") from None
     if isinstance(found, Path):
-        return LocalFiles(found)
+        return Files(found)
     if found.startswith(("file://", "local://")):
-        return LocalFiles(Path(found.split("://", 1)[1]))
+        return Files(Path(found.split("://", 1)[1]))
     return RemoteFiles(found)
 
 
-class LocalFiles(Files):
-    """The files below a folder."""
+class Files:
+    """The files below a folder, by their names ("encoders/ab.json"). Errors are SetupErrors that name the place."""
+
+    copies: Files | None = None
+    """The local copies of a remote place's files."""
+    _refusals: type[Exception] = OSError
 
     def __init__(self, root: Path) -> None:
         self.folder = root.expanduser().absolute()
+        """The store itself, or where copies of a remote one are kept."""
         self.place = str(self.folder)
+        """What messages call it: the folder or the URL. Holds no secret."""
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's content, None where there is none."""
-        try:
+        """Return a file's content as it is now, None where there is none."""
+        with self._explained("read"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return (self.folder / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise _refused("read", self.place, error) from None
+        return None
 
     def fetch(self, name: str, *, again: bool = False) -> Path | None:
-        """Return the file itself; `again` finds nothing else."""
+        """Return a local file with the content of one that never changes, None where there is none.
+
+        `again`: not from the local copy, which turned out to be damaged; a local store has nothing else.
+        """
         path = self.folder / name
-        try:
+        with self._explained("read"):
             return path if not again and path.exists() else None
-        except OSError as error:
-            raise _refused("read", self.place, error) from None
 
     def available(self, under: str, names: Sequence[str]) -> Collection[str]:  # noqa: ARG002
-        """Return the names: looking is as cheap later."""
+        """Return those of the names, all below the folder `under`, that it makes sense to `fetch`: here, any."""
         return names
 
     def write(self, name: str, content: bytes) -> None:
-        """Write beside the file's place, then rename."""
-        try:
+        """Write a file, whole or not at all: beside its place, then renamed."""
+        with self._explained("write to"):
             write_atomically(self.folder / name, content, sync=False)  # a reader notices what a crash has cut off
-        except OSError as error:
-            raise _refused("write to", self.place, error) from None
 
     def delete(self, name: str) -> None:
-        """Delete the file. Its folder stays: another program may be about to write there."""
-        try:
-            (self.folder / name).unlink(missing_ok=True)
-        except NotADirectoryError:
-            return
-        except OSError as error:
-            raise _refused("delete from", self.place, error) from None
+        """Delete a file, and the local copy of it; it may be gone already.
+
+        Its folder stays: another program may be about to write there.
+        """
+        with self._explained("delete from"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            (self.folder / name).unlink()
 
     def entries(self, under: str = "") -> Iterator[Entry]:
-        """Yield the files below a folder; one that vanishes meanwhile is passed over."""
+        """Yield the files below a folder of the store, in the order of their names; what vanishes is passed over."""
 
         def refuse(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
-                raise _refused("list", self.place, error) from None
+                raise error
 
-        for parent, folders, files in os.walk(self.folder / under, onerror=refuse):
-            folders.sort()
-            for name in sorted(files):
-                path = Path(parent, name)
-                with contextlib.suppress(FileNotFoundError):
-                    state = path.stat()
-                    yield Entry(path.relative_to(self.folder).as_posix(), state.st_size, state.st_mtime)
+        with self._explained("list"):
+            for parent, folders, files in os.walk(self.folder / under, onerror=refuse):
+                folders.sort()
+                for name in sorted(files):
+                    path = Path(parent, name)
+                    with contextlib.suppress(FileNotFoundError):
+                        state = path.stat()
+                        yield Entry(path.relative_to(self.folder).as_posix(), state.st_size, state.st_mtime)
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except self._refusals as error:
+            raise _refused(what, self.place, error) from None
 
 
 class RemoteFiles(Files):
     """The files below a URL, through fsspec, which looks for credentials in the environment."""
 
+    _refusals = Exception
+    """Each driver raises errors of its own library."""
+
     def __init__(self, url: str) -> None:
-        self.place = url.rstrip("/")
-        self.folder = cache_root() / "remote" / hashlib.sha256(self.place.encode()).hexdigest()[:16]
-        self._copies = LocalFiles(self.folder)
+        place = url.rstrip("/")
+        super().__init__(cache_root() / "remote" / hashlib.sha256(place.encode()).hexdigest()[:16])
+        self._local = self.copies = Files(self.folder)
+        self.place = place
 
     @functools.cached_property
     def _reached(self) -> tuple[Any, str]:
@@ -170,26 +146,23 @@ class RemoteFiles(Files):
     def read(self, name: str) -> bytes | None:
         """Download a file."""
         fs, base = self._reached
-        with self._explained("read"):
-            try:
-                content: bytes = fs.cat_file(f"{base}/{name}")
-            except FileNotFoundError:
-                return None
-        return content
+        with self._explained("read"), contextlib.suppress(FileNotFoundError):
+            return bytes(fs.cat_file(f"{base}/{name}"))
+        return None
 
     def fetch(self, name: str, *, again: bool = False) -> Path | None:
         """Return the local copy, which is downloaded where it is missing."""
-        if not again and (copy := self._copies.fetch(name)) is not None:
+        if not again and (copy := self._local.fetch(name)) is not None:
             return copy
         content = self.read(name)
         if content is None:
             return None
-        self._copies.write(name, content)
-        return self._copies.fetch(name)
+        self._local.write(name, content)
+        return self._local.fetch(name)
 
     def available(self, under: str, names: Sequence[str]) -> Collection[str]:
         """Return the names that are there, with a local copy of each: one listing, and several downloads at a time."""
-        copied = {entry.name for entry in self._copies.entries(under)}
+        copied = {entry.name for entry in self._local.entries(under)}
         wanted = set(names) - copied
         if wanted:
             wanted &= {entry.name for entry in self.entries(under)}
@@ -203,42 +176,25 @@ class RemoteFiles(Files):
         fs, base = self._reached
         with self._explained("write to"):
             fs.pipe_file(f"{base}/{name}", content)
-        self._copies.delete(name)
+        self._local.delete(name)
 
     def delete(self, name: str) -> None:
         """Delete the file and its local copy."""
         fs, base = self._reached
         with self._explained("delete from"), contextlib.suppress(FileNotFoundError):
             fs.rm_file(f"{base}/{name}")
-        self._copies.delete(name)
+        self._local.delete(name)
 
     def entries(self, under: str = "") -> Iterator[Entry]:
         """List the files below a folder."""
         fs, base = self._reached
-        with self._explained("list"):
-            try:
-                found: dict[str, dict[str, Any]] = fs.find(f"{base}/{under}".rstrip("/"), detail=True)
-            except FileNotFoundError:
-                return
+        found: dict[str, dict[str, Any]] = {}
+        with self._explained("list"), contextlib.suppress(FileNotFoundError):
+            found = fs.find(f"{base}/{under}".rstrip("/"), detail=True)
         start = len(base.strip("/")) + 1
         for path in sorted(found):
             info = found[path]
             yield Entry(path.strip("/")[start:], int(info.get("size") or 0), _modified(info))
-
-    def copies(self) -> Iterator[Entry]:
-        """Yield the local copies."""
-        yield from self._copies.entries()
-
-    def drop_copy(self, name: str) -> None:
-        """Delete a local copy."""
-        self._copies.delete(name)
-
-    @contextlib.contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - each driver raises errors of its own library
-            raise _refused(what, self.place, error) from None
 
 
 def is_temporary(name: str) -> bool:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
-from cluster.store.files import Entry, RemoteFiles, is_temporary
+from cluster.store.files import Entry, is_temporary
 from cluster.store.manifest import manifest_name, read_manifest
 from cluster.store.shards import Cut, shard_name
 from cluster.store.store import (
@@ -126,10 +126,9 @@ def waste(store: EmbeddingStore, keep: Collection[str] | None) -> Iterator[Waste
             yield Waste(entry.name, entry.size, "not needed")
         elif "/texts/" in entry.name and _is_damaged(store, entry.name):
             yield Waste(entry.name, entry.size, "damaged")
-    if isinstance(store.files, RemoteFiles):
-        for entry in store.files.copies():
-            if not kept(entry.name):
-                yield Waste(entry.name, entry.size, "local copy")
+    for entry in store.files.copies.entries() if store.files.copies is not None else ():
+        if not kept(entry.name):
+            yield Waste(entry.name, entry.size, "local copy")
 
 
 def delete(store: EmbeddingStore, found: Iterable[Waste]) -> None:
@@ -141,10 +140,9 @@ def delete(store: EmbeddingStore, found: Iterable[Waste]) -> None:
                 f"{entry.name} there)"
             )
     for one in found:
-        if one.why == "local copy" and isinstance(store.files, RemoteFiles):
-            store.files.drop_copy(one.name)
-        else:
-            store.files.delete(one.name)
+        files = store.files.copies if one.why == "local copy" else store.files
+        if files is not None:
+            files.delete(one.name)
 
 
 def _checked(store: EmbeddingStore, names: Iterable[str]) -> Checked:

@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from cluster import EncoderSpec, LocalEmbedder, RayEmbedder
 from cluster.actors.actor import ActorSettings, EmbeddingActor
-from cluster.store.files import LocalFiles, RemoteFiles, open_files
+from cluster.store.files import Files, RemoteFiles, open_files
 from cluster.store.shards import read_shard
 from cluster.store.store import EmbeddingStore
 from cluster.store.texts import TextCache
@@ -184,5 +184,5 @@ def test_memory_is_refused_where_actors_would_not_see_it(spec: EncoderSpec) -> N
 
 def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
     files = open_files(f"file://{tmp_path}/store")
-    assert isinstance(files, LocalFiles)
+    assert type(files) is Files
     assert files.folder == tmp_path / "store"
