@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster import EncoderSpec, RayEmbedder, make_embedder
 from cluster.encoder.spec import fingerprint, with_absolute_paths
-from cluster.store.shards import cut
+from cluster.store.shards import Cut, cut
 from cluster.store.store import EmbeddingStore, default_store_root
-from cluster.store.upkeep import Checked, Problem, Waste, check_shards, check_store, delete, needed, waste
+from cluster.store.upkeep import Checked, Waste, check_shards, check_store, needed, waste
 from db import open_store
 from db.exchange.banks import add_embeddings, unembedded
 from evaluation.data.feature_files import is_feature_set
@@ -57,19 +57,10 @@ class CheckedSet:
     """A set whose shards were verified."""
 
     name: str
-    split: Split | None
+    split: Split
     images: int
     shards: int
     found: Checked
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """A set of a configuration, by the files of its images."""
-
-    name: str
-    split: Split
-    paths: tuple[str, ...]
 
 
 def fill(
@@ -103,11 +94,9 @@ def fill(
 def check(config: RunConfig) -> Iterator[CheckedSet]:
     """Verify what is stored of a configuration's sets, the sealed ones too: opening no image, it breaks no seal."""
     store, encoder, _ = _recorded(config)
-    cluster = config.cluster
-    for one in _listed(config):
-        pieces = cut(one.paths, encoder, cluster.shard_size, identity=cluster.file_identity)
-        found = check_shards(store, encoder, pieces)
-        yield CheckedSet(one.name, one.split, len(one.paths), len(pieces.shards), found)
+    for name, split, pieces in _cut_sets(config, encoder):
+        images = sum(len(shard.paths) for shard in pieces.shards)
+        yield CheckedSet(name, split, images, len(pieces.shards), check_shards(store, encoder, pieces))
 
 
 def check_all(place: str | Path | None) -> tuple[EmbeddingStore, Checked]:
@@ -118,57 +107,25 @@ def check_all(place: str | Path | None) -> tuple[EmbeddingStore, Checked]:
     return store, check_store(store)
 
 
-@dataclass(frozen=True, slots=True)
-class Pruning:
-    """What may be deleted from a store."""
-
-    store: EmbeddingStore
-    found: tuple[Waste, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Of all of it."""
-        return sum(one.size for one in self.found)
-
-    def carry_out(self) -> None:
-        """Delete it. Raises SetupError while another program fills the store."""
-        delete(self.store, self.found)
-
-
-def pruning(configs: Sequence[RunConfig], place: str | Path | None) -> Pruning:
-    """Return what a store holds that none of the configurations needs; without any, what nobody can need.
+def prunable(configs: Sequence[RunConfig], place: str | Path | None) -> tuple[EmbeddingStore, list[Waste]]:
+    """Return a store, and what it holds that none of the configurations needs; without any, what nobody can need.
 
     Raises SetupError for configurations of several stores, and for an encoder that is not on record: whether anything
     of it is needed cannot be told.
     """
     if not configs:
         store = EmbeddingStore(place or default_store_root())
-        return Pruning(store, tuple(waste(store, None)))
+        return store, list(waste(store, None))
     keep: set[str] = set()
     stores = {}
     for config in configs:
         store, encoder, key = _recorded(config)
         stores[store.place] = store
-        cluster = config.cluster
-        sets = (
-            (cut(one.paths, encoder, cluster.shard_size, identity=cluster.file_identity), cluster.shard_size)
-            for one in _listed(config)
-        )
+        sets = ((pieces, config.cluster.shard_size) for _, _, pieces in _cut_sets(config, encoder))
         keep |= needed(store, encoder, key, sets)
     if len(stores) > 1:
         raise SetupError(f"the configurations have several stores ({', '.join(stores)}); prune one at a time")
-    store = next(iter(stores.values()))
-    return Pruning(store, tuple(waste(store, keep)))
-
-
-def check_as_dict(found: Checked) -> dict[str, Any]:
-    """Return what `--json` prints of a check."""
-    return {"files": found.files, "bytes": found.bytes, "problems": [one._asdict() for one in found.problems]}
-
-
-def is_damaged(problems: Sequence[Problem]) -> bool:
-    """Whether something is not what was written; what is merely missing will be embedded."""
-    return any(problem.state == "damaged" for problem in problems)
+    return store, list(waste(store, keep))
 
 
 def _check_encoder(config: RunConfig) -> None:
@@ -220,14 +177,16 @@ def _recorded(config: RunConfig) -> tuple[EmbeddingStore, EncoderInfo, str]:
     return store, encoder, key
 
 
-def _listed(config: RunConfig) -> Iterator[_Listed]:
-    """Yield every set of a configuration that has images, the sealed ones last."""
+def _cut_sets(config: RunConfig, encoder: EncoderInfo) -> Iterator[tuple[str, Split, Cut]]:
+    """Cut every set of a configuration that has images, the sealed ones last."""
     sets = _sets(config)
-    for images in _with_images(sets.open):
-        yield _Listed(images.name, images.split, tuple(sample.path for sample in images.samples))
-    for name, paths in sets.sealed.files().items():
-        if feature_row(paths[0]) is None:
-            yield _Listed(name, "test", paths)
+    listed: list[tuple[str, Split, Sequence[str]]] = [
+        (images.name, images.split, [sample.path for sample in images.samples]) for images in _with_images(sets.open)
+    ]
+    sealed = sets.sealed.files().items()
+    listed += [(name, "test", paths) for name, paths in sealed if feature_row(paths[0]) is None]
+    for name, split, paths in listed:
+        yield name, split, cut(paths, encoder, config.cluster.shard_size, identity=config.cluster.file_identity)
 
 
 _AT_ONCE = 4096

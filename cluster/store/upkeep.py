@@ -11,6 +11,7 @@ import re
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from cluster.store.files import Entry, is_temporary
@@ -42,7 +43,8 @@ _MANIFEST = re.compile(r"[0-9a-f]{16}/sets(-float16)?/[^/]+\.json")
 _RECORD = re.compile(r"encoders/[0-9a-f]+\.json")
 
 
-class Problem(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Problem:
     """A file that is not as it should be."""
 
     state: State
@@ -50,7 +52,8 @@ class Problem(NamedTuple):
     reason: str
 
 
-class Checked(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Checked:
     """What a check found."""
 
     files: int
@@ -58,6 +61,11 @@ class Checked(NamedTuple):
     bytes: int
     """Of these."""
     problems: tuple[Problem, ...]
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something is not what was written; what is merely missing will be embedded."""
+        return any(problem.state == "damaged" for problem in self.problems)
 
 
 class Waste(NamedTuple):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,7 @@ from immuno.cli.options import database_option, json_option, print_json, progres
 from immuno_core.errors import SetupError
 
 if TYPE_CHECKING:
-    from cluster.store.upkeep import Problem, Waste
+    from cluster.store.upkeep import Problem
     from immuno_core.config.run import RunConfig
 
 
@@ -87,6 +87,7 @@ def _fill(
     as_json: bool,
 ) -> int:
     from immuno.embed import fill
+    from immuno.terminal.output import print_rows
 
     sets = []
     for path, config in read:
@@ -97,117 +98,100 @@ def _fill(
         rows = [{"config": str(path), **asdict(one)} for path, one in sets]
         print_json({"embedded": embedded, "sets": rows})
         return 0
-    _print(
-        ("set", "split", "images", "stored", "embedded", "quarantined", "size"),
-        [
-            (one.name, one.split, one.images, one.images - one.embedded, one.embedded, len(one.quarantined), one.bytes)
-            for _, one in sets
-        ],
-    )
+    heads = ("set", "split", "images", "stored", "embedded", "quarantined", "size")
+    cells = [
+        (
+            one.name,
+            one.split,
+            one.images,
+            one.images - one.embedded,
+            one.embedded,
+            len(one.quarantined),
+            _size(one.bytes),
+        )
+        for _, one in sets
+    ]
+    print_rows(heads, cells, "sets")
     click.echo(f"{embedded} image(s) embedded" if embedded else "nothing to do: every image was stored", err=True)
     return 0
 
 
 def _check(read: Sequence[tuple[Path, RunConfig]], as_json: bool) -> int:
-    from immuno.embed import check, check_as_dict, is_damaged
+    from immuno.embed import check
+    from immuno.terminal.output import print_rows
 
     sets = [(path, one) for path, config in read for one in check(config)]
-    problems = [problem for _, one in sets for problem in one.found.problems]
     if as_json:
         rows = [
-            {
-                "config": str(path),
-                "name": one.name,
-                "split": one.split,
-                "images": one.images,
-                "shards": one.shards,
-                **check_as_dict(one.found),
-            }
+            {"config": str(path), "name": one.name, "split": one.split, "images": one.images, "shards": one.shards}
+            | asdict(one.found)
             for path, one in sets
         ]
-        print_json({"damaged": is_damaged(problems), "sets": rows})
-        return int(is_damaged(problems))
+        damaged = any(one.found.damaged for _, one in sets)
+        print_json({"damaged": damaged, "sets": rows})
+        return int(damaged)
     cells = []
     for _, one in sets:
         states = [problem.state for problem in one.found.problems]
         counts = [states.count("missing"), states.count("damaged"), states.count("foreign")]
-        cells.append((one.name, one.split, one.images, one.shards, one.found.files, *counts, one.found.bytes))
-    _print(("set", "split", "images", "shards", "whole", "missing", "damaged", "foreign", "size"), cells)
-    return _tell([problem for problem in problems if problem.state != "missing"])  # which the table counts
+        cells.append((one.name, one.split, one.images, one.shards, one.found.files, *counts, _size(one.found.bytes)))
+    heads = ("set", "split", "images", "shards", "whole", "missing", "damaged", "foreign", "size")
+    print_rows(heads, cells, "sets")
+    # What is missing is counted by the table.
+    return _tell([problem for _, one in sets for problem in one.found.problems if problem.state != "missing"])
 
 
 def _check_store(place: str | None, as_json: bool) -> int:
-    from immuno.embed import check_all, check_as_dict, is_damaged
+    from immuno.embed import check_all
 
     store, found = check_all(place)
     if as_json:
-        print_json({"damaged": is_damaged(found.problems), "store": store.place, **check_as_dict(found)})
-        return int(is_damaged(found.problems))
+        print_json({"damaged": found.damaged, "store": store.place, **asdict(found)})
+        return int(found.damaged)
     click.echo(f"{store.place}: {found.files} file(s) are whole, {_size(found.bytes)}")
     return _tell(found.problems)
 
 
 def _tell(problems: Sequence[Problem]) -> int:
-    """Name what is wrong on standard error; return the exit status."""
-    from immuno.embed import is_damaged
-
+    """Name what is wrong on standard error; return the exit status: 1 where something is damaged."""
     for state in ("damaged", "foreign", "missing"):
         found = [problem for problem in problems if problem.state == state]
         for problem in found[:_MOST_SHOWN]:
             click.echo(f"{state}: {problem.name} ({problem.reason})", err=True)
         if len(found) > _MOST_SHOWN:
             click.echo(f"... and {len(found) - _MOST_SHOWN} more that are {state} (--json has all)", err=True)
-    if is_damaged(problems):
+    damaged = any(problem.state == "damaged" for problem in problems)
+    if damaged:
         click.echo("what is damaged is never used: the next immuno embed CONFIG embeds it again", err=True)
-        return 1
-    return 0
+    return int(damaged)
 
 
 def _prune(configs: Sequence[RunConfig], place: str | None, *, dry_run: bool, yes: bool, as_json: bool) -> int:
-    from immuno.embed import pruning
+    from cluster.store.upkeep import delete
+    from immuno.embed import prunable
+    from immuno.terminal.output import print_rows
 
-    plan = pruning(configs, place)
+    store, found = prunable(configs, place)
+    size = sum(one.size for one in found)
+    what = f"{len(found)} file(s), {_size(size)}"
     if not as_json:
-        _print(("why", "files", "size"), _by_reason(plan.found))
-    if plan.found and not (dry_run or yes):
+        sizes: dict[str, list[int]] = {}
+        for one in found:
+            sizes.setdefault(one.why, []).append(one.size)
+        rows = [(why, len(of_why), _size(sum(of_why))) for why, of_why in sorted(sizes.items())]
+        print_rows(("why", "files", "size"), rows, "files to delete")
+    if found and not (dry_run or yes):
         if as_json or not sys.stdin.isatty():
             raise SetupError("--gc deletes: give --yes, or --dry-run to see what it would delete")
-        click.confirm(f"delete {len(plan.found)} file(s), {_size(plan.bytes)}, from {plan.store.place}?", abort=True)
+        click.confirm(f"delete {what}, from {store.place}?", abort=True)
     if not dry_run:
-        plan.carry_out()
+        delete(store, found)
     if as_json:
-        files = [one._asdict() for one in plan.found]
-        print_json({"store": plan.store.place, "deleted": not dry_run, "bytes": plan.bytes, "files": files})
+        files = [one._asdict() for one in found]
+        print_json({"store": store.place, "deleted": not dry_run, "bytes": size, "files": files})
     else:
-        done = "would delete" if dry_run else "deleted"
-        click.echo(f"{done} {len(plan.found)} file(s), {_size(plan.bytes)}, of {plan.store.place}", err=True)
+        click.echo(f"{'would delete' if dry_run else 'deleted'} {what}, of {store.place}", err=True)
     return 0
-
-
-def _by_reason(found: Sequence[Waste]) -> list[tuple[Any, ...]]:
-    reasons = sorted({one.why for one in found})
-    return [
-        (why, sum(one.why == why for one in found), sum(one.size for one in found if one.why == why)) for why in reasons
-    ]
-
-
-def _print(heads: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Print a table whose last column is a size in bytes."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    from immuno.terminal.output import printable
-    from immuno.terminal.results import print_table
-
-    if not rows:
-        return
-    table = Table(box=SIMPLE_HEAD)
-    for head, cell in zip(heads, rows[0], strict=True):
-        table.add_column(head, justify="left" if isinstance(cell, str) else "right")
-    for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row[:-1]), _size(row[-1]))
-    print_table(table)
 
 
 def _size(count: int) -> str:
