@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rich.progress import Task
 
@@ -32,25 +32,6 @@ GAUGES: Final = {
 }
 
 
-class EmbeddingMetrics:
-    """The counters and gauges, registered with Ray, to which this process must be connected."""
-
-    def __init__(self) -> None:
-        from ray.util.metrics import Counter, Gauge
-
-        self._counters = {name: Counter(name, description=text) for name, text in COUNTERS.items()}
-        self._gauges = {name: Gauge(name, description=text) for name, text in GAUGES.items()}
-
-    def add(self, name: str, by: int = 1) -> None:
-        """Count further."""
-        if by > 0:  # Ray refuses to count nothing
-            self._counters[name].inc(by)
-
-    def set(self, name: str, value: float) -> None:
-        """Say where something stands."""
-        self._gauges[name].set(value)
-
-
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +50,8 @@ class Journal:
         self.progress = progress or SilentProgress()
         """Where it is shown how far something has come; free for other work than embedding."""
         self._clock = clock
-        self._metrics: EmbeddingMetrics | None = None
+        self._metrics: dict[str, Any] = {}
+        """Ray's; none before Ray is there."""
         self._rates = unseen_bar(clock)
         self._all = self._counted("")
         self._actors: dict[str, Task] = {}
@@ -127,7 +109,11 @@ class Journal:
 
     def connected(self) -> None:
         """Ray is there: from now on its metrics are told too."""
-        self._metrics = self._metrics or EmbeddingMetrics()
+        from ray.util.metrics import Counter, Gauge
+
+        if not self._metrics:
+            self._metrics = {name: Counter(name, description=text) for name, text in COUNTERS.items()}
+            self._metrics |= {name: Gauge(name, description=text) for name, text in GAUGES.items()}
 
     def actor_up(self, actor: str) -> None:
         """An actor ("host:pid") has loaded its model."""
@@ -207,9 +193,9 @@ class Journal:
         return self._rates.tasks[-1]
 
     def _count(self, name: str, by: int = 1) -> None:
-        if self._metrics is not None:
-            self._metrics.add(name, by)
+        if self._metrics and by > 0:  # Ray refuses to count nothing
+            self._metrics[name].inc(by)
 
     def _gauge(self, name: str, value: float) -> None:
-        if self._metrics is not None:
-            self._metrics.set(name, value)
+        if self._metrics:
+            self._metrics[name].set(value)

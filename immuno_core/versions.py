@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,13 @@ _PACKAGES = ("torch", "open_clip_torch", "ray", "numpy", "pillow", "langchain", 
 
 def versions() -> dict[str, str]:
     """Return the versions of immuno-vlm and of the packages that decide its numbers."""
-    found = {"immuno-vlm": immuno_core.__version__}
-    for package in _PACKAGES:
+    return {"immuno-vlm": immuno_core.__version__, **installed(_PACKAGES)}
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Return the version of each package; "missing" for what is not installed."""
+    found = {}
+    for package in packages:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

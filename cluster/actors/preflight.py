@@ -16,7 +16,6 @@ import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -24,6 +23,7 @@ import immuno_core
 from cluster.actors.runtime import is_private
 from cluster.encoder.spec import HF_HUB, MINIWORLD, EncoderSpec, model_folder
 from immuno_core.errors import SetupError, first_line
+from immuno_core.versions import installed
 
 ROOMS: Final = ("immuno", "immuno_core", "cluster", "agents", "evaluation", "db")
 PACKAGES: Final = ("ray", "torch", "torchvision", "open_clip_torch", "numpy", "pillow", "safetensors")
@@ -91,17 +91,14 @@ def check_machines(
 def question_for(spec: EncoderSpec, *, gpu: bool = False, store: str | None = None) -> Question:
     """Return what to ask about an encoder."""
     local = store if store and "://" not in store else None
-    if spec.model == MINIWORLD:
-        return Question(folder=MINIWORLD, gpu=gpu, store=local)
-    folder = model_folder(spec)
+    folder = MINIWORLD if spec.model == MINIWORLD else model_folder(spec)
+    if folder is None and spec.pretrained and Path(spec.pretrained).is_file():
+        folder = Path(spec.pretrained)
     if folder is not None:
         return Question(folder=str(folder), gpu=gpu, store=local)
-    if spec.model.startswith(HF_HUB):
-        return Question(hub=spec.model.removeprefix(HF_HUB), hub_files=_WEIGHT_FILES, gpu=gpu, store=local)
-    if spec.pretrained and Path(spec.pretrained).is_file():
-        return Question(folder=spec.pretrained, gpu=gpu, store=local)
-    repository, files = _hub_of_tag(spec)
-    return Question(hub=repository, hub_files=files, gpu=gpu, store=local)
+    is_hub = spec.model.startswith(HF_HUB)
+    hub, files = (spec.model.removeprefix(HF_HUB), _WEIGHT_FILES) if is_hub else _hub_of_tag(spec)
+    return Question(hub=hub, hub_files=files, gpu=gpu, store=local)
 
 
 def look(question: Question, *, code: Path | None = None) -> Machine:
@@ -109,7 +106,7 @@ def look(question: Question, *, code: Path | None = None) -> Machine:
     return Machine(
         host=socket.gethostname(),
         code=code_digest(code or Path(immuno_core.__file__).resolve().parent.parent),
-        packages={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        packages={"python": platform.python_version(), **installed(PACKAGES)},
         files=_sizes(question.folder),
         problems=tuple(_problems(question)),
         sees_store=question.store is None or Path(question.store).is_dir(),
@@ -145,7 +142,7 @@ def differences(here: Machine, there: Machine, question: Question) -> Iterator[s
 
 def same_release(one: str, other: str) -> bool:
     """Whether two versions agree up to the minor number: 2.13.0+cpu and 2.13.1 do, 2.13 and 2.14 do not."""
-    return _release(one) == _release(other)
+    return re.split(r"[.+]", one)[:2] == re.split(r"[.+]", other)[:2]
 
 
 def code_digest(root: Path) -> str:
@@ -253,14 +250,3 @@ def _sizes(folder: str | None) -> dict[str, int]:
     if path is None or not path.is_dir():
         return {}
     return {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "missing"
-
-
-def _release(version: str) -> tuple[str, ...]:
-    return tuple(re.split(r"[.+]", version)[:2])

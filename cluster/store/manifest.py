@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any, Final
 
 from cluster.store.shards import ShardRecord
 from cluster.store.store import EmbeddingStore, encoder_folder
 from immuno_core.records import EncoderInfo, FailedImage
+from immuno_core.versions import installed
 
 FORMAT: Final = 2
 _PACKAGES: Final = ("immuno-vlm", "torch", "torchvision", "open_clip_torch", "pillow", "numpy")
@@ -63,8 +63,7 @@ def write_manifest(store: EmbeddingStore, name: str, manifest: Manifest) -> None
     quarantined = tuple(replace(failed, set_name=manifest.name) for failed in known.quarantined) if known else ()
     if known and replace(known, name=manifest.name, quarantined=quarantined, created="", versions=None) == manifest:
         return
-    versions = {package: _version(package) for package in _PACKAGES}
-    dated = replace(manifest, created=datetime.now(UTC).isoformat(timespec="seconds"), versions=versions)
+    dated = replace(manifest, created=datetime.now(UTC).isoformat(timespec="seconds"), versions=installed(_PACKAGES))
     content = asdict(dated)
     content["shards"] = [shard._asdict() for shard in dated.shards]
     content["quarantined"] = [{"path": failed.path, "reason": failed.reason} for failed in dated.quarantined]
@@ -83,10 +82,3 @@ def read_manifest(store: EmbeddingStore, name: str) -> Manifest | None:
         return Manifest(**fields, shards=shards, quarantined=quarantined)
     except (ValueError, TypeError, KeyError):
         return None
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "missing"

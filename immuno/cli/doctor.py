@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import Literal
 
 import click
@@ -14,6 +13,7 @@ import click
 from immuno.cli.options import database_option, json_option, print_json
 from immuno.obstacles import HOME, ROOMS, obstacles
 from immuno_core.errors import ImmunoError
+from immuno_core.versions import installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +70,12 @@ def _packages() -> Finding:
         "alembic",
         "pydantic",
     )
-    missing = []
-    found = []
-    for package in wanted:
-        try:
-            found.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            missing.append(package)
-    if missing:
+    found = installed(wanted)
+    if missing := [package for package, version in found.items() if version == "missing"]:
         return Finding(
             "packages", "fail", f"missing: {', '.join(missing)}; install with: make test, or pip install -e ."
         )
-    return Finding("packages", "ok", ", ".join(found))
+    return Finding("packages", "ok", ", ".join(f"{package} {version}" for package, version in found.items()))
 
 
 def _torch() -> Finding:
