@@ -10,11 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.actors.actor import ShardReceipt
+from cluster.actors.schedule import Work
 from cluster.encoder.spec import EncoderSpec, OtherEncoderError, fingerprint, with_absolute_paths
 from cluster.journal import Journal
 from cluster.records import EmbeddedImages
@@ -31,6 +33,8 @@ from cluster.store.shards import (
     shard_folder,
     shard_name,
     shard_record,
+    write_local,
+    write_shard,
 )
 from cluster.store.store import EmbeddingStore
 from cluster.store.texts import TextCache
@@ -262,18 +266,62 @@ class StoredEmbedder(ABC):
         """Let go of models and machines. What is stored stays; may be called twice."""
 
     @abstractmethod
-    def _load_info(self) -> EncoderInfo: ...
+    def _run(self, work: Sequence[Work]) -> Generator[tuple[int, Any], None, None]:
+        """Have `EmbeddingActor`s do it; yields (place in the list, what the method returned) in any order."""
 
-    @abstractmethod
+    def _shared(self, request: LocalRequest) -> Any:
+        """Return what actors are given in place of a request that is part of many pieces of work."""
+        return request
+
+    def _load_info(self) -> EncoderInfo:
+        if self.spec.is_architecture:
+            # A mistyped name is cheaper to find here than after a cluster has been started.
+            from cluster.encoder.loading import check_names
+
+            check_names(self.spec)
+        with contextlib.closing(self._run([Work("info", (), f"loading '{self.spec.label}'")])) as run:
+            info: EncoderInfo = next(run)[1]
+        return info
+
     def _run_texts(self, batches: Sequence[list[str]]) -> Generator[tuple[int, FloatArray], None, None]:
         """Embed batches of texts; yields (place in the list, (n, d) rows) in any order."""
+        return self._run(
+            [Work("embed_texts", (batch, self.encoder), f"the texts from {batch[0]!r} on") for batch in batches]
+        )
 
-    @abstractmethod
     def _run_shards(self, shards: Sequence[Shard]) -> Generator[tuple[int, EmbeddedImages], None, None]:
         """Embed and store shards; yields (place in the list, embeddings as they are stored) in any order."""
+        work = [
+            Work("embed_shard", (shard, self.encoder), f"the images from {shard.paths[0]} on", images=shard.paths)
+            for shard in shards
+        ]
+        with contextlib.closing(self._run(work)) as run:
+            for index, receipt in run:
+                yield index, self._collect(shards[index], receipt)
 
-    @abstractmethod
+    def _collect(self, shard: Shard, receipt: ShardReceipt) -> EmbeddedImages:
+        """Return a shard's embeddings, which by then are in the store."""
+        if receipt.embedded is not None:
+            return write_shard(self.store, self.encoder, shard, receipt.embedded)
+        embedded = read_shard(self.store, self.encoder, shard)
+        if embedded is None:
+            raise self._lost()
+        return embedded
+
     def _run_local(
         self, shards: Sequence[Shard], request: LocalRequest
     ) -> Generator[tuple[int, NDArray[np.float64]], None, None]:
         """Answer a request for shards and store the answers; yields (place in the list, (n,) values) in any order."""
+        encoder, held = self.encoder, self._shared(request)
+        work = [
+            Work("match_patches", (shard, encoder, held), f"the patches of the images from {shard.paths[0]} on")
+            for shard in shards
+        ]
+        with contextlib.closing(self._run(work)) as run:
+            for index, values in run:
+                if values is not None:
+                    write_local(self.store, encoder, shards[index], request, values)
+                answer = read_local(self.store, encoder, shards[index], request)
+                if answer is None:
+                    raise self._lost()
+                yield index, answer

@@ -1,4 +1,4 @@
-"""The embedder of one process, without Ray: for tests, notebooks and small sets."""
+"""The embedder of one process: an actor without Ray, for tests, notebooks and small sets."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ import tempfile
 import weakref
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cluster.actors.actor import ActorSettings, EmbeddingActor
+from cluster.actors.schedule import Work
 from cluster.embedder import StoredEmbedder
-from cluster.encoder.spec import EncoderSpec, require_same
+from cluster.encoder.spec import EncoderSpec
 from cluster.journal import Journal
-from cluster.records import EmbeddedImages
-from cluster.store.shards import FileIdentity, Shard, write_local, write_shard
+from cluster.store.shards import FileIdentity
 from cluster.store.store import EmbeddingStore, StoreDtype
-from immuno_core.features import FloatArray, LocalRequest
 from immuno_core.progress import ProgressReport
-from immuno_core.records import EncoderInfo
-
-if TYPE_CHECKING:
-    from cluster.encoder.encoder import Encoder
 
 
 class LocalEmbedder(StoredEmbedder):
@@ -45,41 +38,13 @@ class LocalEmbedder(StoredEmbedder):
             store = Path(tempfile.mkdtemp(prefix="immuno-store-"))
             weakref.finalize(self, shutil.rmtree, store, ignore_errors=True)
         super().__init__(spec, EmbeddingStore(store, dtype=store_dtype), shard_size, progress, file_identity)
-        self._batch_size = batch_size
-        self._model: Encoder | None = None
+        self._settings = ActorSettings(self.spec, batch_size, store=self.store.place)
+        self._actor = EmbeddingActor(self._settings)
 
     def close(self) -> None:
         """Let go of the model. What is stored stays."""
-        self._model = None
+        self._actor = EmbeddingActor(self._settings)
 
-    def _load_info(self) -> EncoderInfo:
-        return self._loaded().info
-
-    def _run_texts(self, batches: Sequence[list[str]]) -> Generator[tuple[int, FloatArray], None, None]:
-        model = self._loaded(self.encoder)
-        for i, batch in enumerate(batches):
-            yield i, model.embed_texts(batch)
-
-    def _run_shards(self, shards: Sequence[Shard]) -> Generator[tuple[int, EmbeddedImages], None, None]:
-        model = self._loaded(self.encoder)
-        for i, shard in enumerate(shards):
-            embedded = model.embed_image_files(shard.paths)
-            yield i, write_shard(self.store, model.info, shard, embedded)
-
-    def _run_local(
-        self, shards: Sequence[Shard], request: LocalRequest
-    ) -> Generator[tuple[int, NDArray[np.float64]], None, None]:
-        model = self._loaded(self.encoder)
-        for i, shard in enumerate(shards):
-            values = model.match_patches(shard.paths, request)
-            write_local(self.store, model.info, shard, request, values)
-            yield i, values
-
-    def _loaded(self, expected: EncoderInfo | None = None) -> Encoder:
-        if self._model is None:
-            from cluster.encoder.encoder import load_encoder
-
-            self._model = load_encoder(self.spec, batch_size=self._batch_size)
-        if expected is not None:
-            require_same(self._model.info, expected)
-        return self._model
+    def _run(self, work: Sequence[Work]) -> Generator[tuple[int, Any], None, None]:
+        for index, piece in enumerate(work):
+            yield index, getattr(self._actor, piece.method)(*piece.arguments)

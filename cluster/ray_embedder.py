@@ -13,11 +13,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cluster.actors.actor import ActorSettings, ShardReceipt, plan_decode_threads
+from cluster.actors.actor import ActorSettings, plan_decode_threads
 from cluster.actors.pool import EmbeddingPool, plan_actors
 from cluster.actors.preflight import check_machines
 from cluster.actors.runtime import connect, node_resources
@@ -25,15 +23,12 @@ from cluster.actors.schedule import Work
 from cluster.embedder import StoredEmbedder
 from cluster.encoder.spec import EncoderSpec
 from cluster.journal import Journal
-from cluster.records import EmbeddedImages
-from cluster.store.shards import Shard, read_local, read_shard, write_local, write_shard
 from cluster.store.store import EmbeddingStore, default_store_root
 from evaluation.data.precomputed import PrecomputedEmbedder
 from immuno_core.config.run import ClusterConfig, EncoderConfig
 from immuno_core.errors import SetupError
-from immuno_core.features import Embedder, FloatArray, LocalRequest
+from immuno_core.features import Embedder, LocalRequest
 from immuno_core.progress import ProgressReport
-from immuno_core.records import EncoderInfo
 
 
 class RayEmbedder(StoredEmbedder):
@@ -69,60 +64,15 @@ class RayEmbedder(StoredEmbedder):
         self._pool = None
         self._resources.close()
 
-    def _load_info(self) -> EncoderInfo:
-        if self.spec.is_architecture:
-            # A mistyped name is cheaper to find here than after a cluster has been started.
-            from cluster.encoder.loading import check_names
+    def _run(self, work: Sequence[Work]) -> Generator[tuple[int, Any], None, None]:
+        return self.started().run(work)
 
-            check_names(self.spec)
-        with contextlib.closing(self.started().run([Work("info", (), f"loading '{self.spec.label}'")])) as run:
-            info: EncoderInfo = next(run)[1]
-        return info
-
-    def _run_texts(self, batches: Sequence[list[str]]) -> Generator[tuple[int, FloatArray], None, None]:
-        work = [Work("embed_texts", (batch, self.encoder), f"the texts from {batch[0]!r} on") for batch in batches]
-        with contextlib.closing(self.started().run(work)) as run:
-            yield from run
-
-    def _run_shards(self, shards: Sequence[Shard]) -> Generator[tuple[int, EmbeddedImages], None, None]:
-        encoder = self.encoder
-        work = [
-            Work("embed_shard", (shard, encoder), f"the images from {shard.paths[0]} on", images=shard.paths)
-            for shard in shards
-        ]
-        with contextlib.closing(self.started().run(work)) as run:
-            for index, receipt in run:
-                yield index, self._collect(shards[index], receipt)
-
-    def _run_local(
-        self, shards: Sequence[Shard], request: LocalRequest
-    ) -> Generator[tuple[int, NDArray[np.float64]], None, None]:
+    def _shared(self, request: LocalRequest) -> Any:
         import ray
 
-        encoder, pool = self.encoder, self.started()
+        self.started()
         # Put once: with a thousand classes the texts are megabytes, and there may be a thousand shards.
-        held = ray.put(request)
-        work = [
-            Work("match_patches", (shard, encoder, held), f"the patches of the images from {shard.paths[0]} on")
-            for shard in shards
-        ]
-        with contextlib.closing(pool.run(work)) as run:
-            for index, values in run:
-                if values is not None:
-                    write_local(self.store, encoder, shards[index], request, values)
-                answer = read_local(self.store, encoder, shards[index], request)
-                if answer is None:
-                    raise self._lost()
-                yield index, answer
-
-    def _collect(self, shard: Shard, receipt: ShardReceipt) -> EmbeddedImages:
-        """Return a shard's embeddings, which by now are in the store."""
-        if receipt.embedded is not None:
-            return write_shard(self.store, self.encoder, shard, receipt.embedded)
-        embedded = read_shard(self.store, self.encoder, shard)
-        if embedded is None:
-            raise self._lost()
-        return embedded
+        return ray.put(request)
 
     def started(self) -> EmbeddingPool:
         """Return the actors' pool; Ray is joined or started the first time. Raises SetupError where that fails."""

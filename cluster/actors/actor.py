@@ -44,13 +44,14 @@ class ActorSettings:
 
     spec: EncoderSpec
     batch_size: int | Literal["auto"]
-    threads: int
-    """Of torch, in this actor."""
-    use_gpu: bool
-    """Whether Ray gives it a GPU. An actor without one may still see GPUs that belong to others."""
     store: str
-    mark: str
-    """A file in the store that the driver left: an actor that sees it writes shards there by itself."""
+    mark: str | None = None
+    """A file in the store that the driver left: an actor that sees it writes shards there by itself. None: the actor is
+    within the driver's own process, to which it hands everything, and which it does not end."""
+    threads: int | None = None
+    """Of torch, in this actor; None: as they are."""
+    use_gpu: bool = True
+    """Whether Ray gives it a GPU. An actor without one may still see GPUs that belong to others."""
     decode_threads: int = 1
     """That read and preprocess images ahead of the model."""
     store_dtype: StoreDtype = "float32"
@@ -115,7 +116,7 @@ class EmbeddingActor:
         """
         # What is no regular file is never opened, and is a failure in its own row and batch.
         paths = [os.devnull if row in lethal else path for row, path in enumerate(shard.paths)]
-        with _ending_with_its_gpu():
+        with self._ending_with_its_gpu():
             embedded, stats = self._loaded(encoder).measure_image_files(paths)
         killed = {row: FailedImage("", shard.paths[row], KILLED) for row in embedded.failures if row in lethal}
         embedded = embedded._replace(failures={**embedded.failures, **killed})
@@ -126,7 +127,7 @@ class EmbeddingActor:
                 f"the images are not visible on {socket.gethostname()} (first: {shard.paths[0]}); put them into a "
                 "folder that all machines of the cluster share"
             )
-        if not self._store.sees(self._settings.mark):
+        if not self._stores():
             return ShardReceipt(shard.key, embedded, stats)
         write_shard(self._store, encoder, shard, embedded)
         return ShardReceipt(shard.key, None, stats)
@@ -136,7 +137,7 @@ class EmbeddingActor:
 
         Raises OtherEncoderError if this actor's weights are others.
         """
-        with _ending_with_its_gpu():
+        with self._ending_with_its_gpu():
             return self._loaded(encoder).embed_image_files(paths)
 
     def match_patches(self, shard: Shard, encoder: EncoderInfo, request: LocalRequest) -> NDArray[np.float64] | None:
@@ -145,16 +146,16 @@ class EmbeddingActor:
         Raises OtherEncoderError if this actor's weights are others; SetupError as `Encoder.match_patches` does, and if
         the store cannot be written.
         """
-        with _ending_with_its_gpu():
+        with self._ending_with_its_gpu():
             values = self._loaded(encoder).match_patches(shard.paths, request)
-        if not self._store.sees(self._settings.mark):
+        if not self._stores():
             return values
         write_local(self._store, encoder, shard, request, values)
         return None
 
     def embed_texts(self, texts: Sequence[str], encoder: EncoderInfo) -> FloatArray:
         """Return (len(texts), d) float32 unit rows. Raises OtherEncoderError if its weights are others."""
-        with _ending_with_its_gpu():
+        with self._ending_with_its_gpu():
             return self._loaded(encoder).embed_texts(texts)
 
     def _loaded(self, expected: EncoderInfo | None = None) -> Encoder:
@@ -164,7 +165,8 @@ class EmbeddingActor:
 
                 from cluster.encoder.encoder import load_encoder
 
-                torch.set_num_threads(self._settings.threads)
+                if self._settings.threads is not None:
+                    torch.set_num_threads(self._settings.threads)
                 spec = self._settings.spec
                 if spec.device == "auto" and not self._settings.use_gpu:
                     spec = replace(spec, device="cpu")
@@ -175,19 +177,21 @@ class EmbeddingActor:
             require_same(self._encoder.info, expected)
         return self._encoder
 
+    def _stores(self) -> bool:
+        return self._settings.mark is not None and self._store.sees(self._settings.mark)
 
-@contextlib.contextmanager
-def _ending_with_its_gpu() -> Iterator[None]:
-    """End the process if its GPU has failed: CUDA serves no process any further that has seen it fail.
+    @contextlib.contextmanager
+    def _ending_with_its_gpu(self) -> Iterator[None]:
+        """End the process if its GPU has failed: CUDA serves no process any further that has seen it fail.
 
-    The driver then gives the work to a new actor, as it does when one dies.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        import torch
+        The driver, if it is another process, then gives the work to a new actor, as it does when one dies.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            import torch
 
-        if not isinstance(error, torch.AcceleratorError):
-            raise
-        _log.critical("the GPU failed under process %d on %s: %s", os.getpid(), socket.gethostname(), error)
-        os._exit(1)
+            if self._settings.mark is None or not isinstance(error, torch.AcceleratorError):
+                raise
+            _log.critical("the GPU failed under process %d on %s: %s", os.getpid(), socket.gethostname(), error)
+            os._exit(1)

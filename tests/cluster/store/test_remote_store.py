@@ -96,7 +96,7 @@ def test_a_second_machine_downloads_and_embeds_nothing(
     features, texts = first.embed_images(images), first.embed_texts(["a cat", "a dog"])
 
     monkeypatch.setenv("IMMUNO_CACHE", str(tmp_path / "cache of another machine"))
-    monkeypatch.setattr(LocalEmbedder, "_loaded", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(EmbeddingActor, "_loaded", lambda *_: pytest.fail("a model was loaded"))
     second = LocalEmbedder(spec, bucket, shard_size=4)
     again = second.embed_images(images)
     np.testing.assert_array_equal(again.features, features.features)
