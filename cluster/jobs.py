@@ -11,7 +11,8 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -41,7 +42,7 @@ class WorkingDir:
         if not root.is_dir():
             raise SetupError(f"there is no folder {root} to submit; name the checkout with --working-dir")
         self.root: Final = root.resolve()
-        self.files: Final = tuple(sorted(_walk(self.root, _default_rules(self.root), self.root)))
+        self.files: Final = tuple(sorted(_packed(self.root)))
 
     def holds(self, path: Path) -> bool:
         """Whether a file, or anything of a folder, goes with the job."""
@@ -74,20 +75,15 @@ class WorkingDir:
             return total
         largest = sorted(self.files, key=lambda file: -file.size)[:_SHOWN]
         named = ", ".join(f"{file.path} ({file.size / _MIB:.1f} MiB)" for file in largest)
-        folders = sorted(self._folder_sizes().items(), key=lambda item: -item[1])[:_SHOWN]
-        inner = ", ".join(f"{name}/ ({size / _MIB:.1f} MiB)" for name, size in folders)
+        folders = Counter[str]()
+        for file in self.files:
+            folders.update({folder.name: file.size for folder in file.path.parents[-2:-1]})
+        inner = ", ".join(f"{name}/ ({size / _MIB:.1f} MiB)" for name, size in folders.most_common(_SHOWN))
         raise SetupError(
             f"{self.root} has {total / _MIB:.1f} MiB in {len(self.files)} files to upload, and Ray takes "
             f"{limit / _MIB:.0f} MiB; the largest: {named}; by folder: {inner or 'none'}. Add what the job does not "
             f"need to {self.root / '.rayignore'}, one name a line, and put data and weights where the cluster sees them"
         )
-
-    def _folder_sizes(self) -> dict[str, int]:
-        sizes: dict[str, int] = {}
-        for file in self.files:
-            if len(file.path.parts) > 1:
-                sizes[file.path.parts[0]] = sizes.get(file.path.parts[0], 0) + file.size
-        return sizes
 
     def _ignored_by(self, inner: Path) -> str | None:
         """The ignore file that leaves a path out."""
@@ -105,29 +101,20 @@ class WorkingDir:
         return [self.root / part for part in (inner, *inner.parents) if part != Path()]
 
 
-_Rule = Callable[[Path], bool]
-
-
-def _default_rules(root: Path) -> list[_Rule]:
+def _packed(root: Path) -> list[PackedFile]:
+    """The files that Ray would pack, found as its own packing finds them."""
     from ray._private.ray_constants import get_runtime_env_default_excludes
-    from ray._private.runtime_env.packaging import _get_excludes
+    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
-    return [_get_excludes(root, get_runtime_env_default_excludes())]
+    files = []
 
+    def pack(path: Path) -> None:
+        if path.is_file():
+            files.append(PackedFile(path.relative_to(root), path.stat().st_size))
 
-def _walk(root: Path, rules: list[_Rule], folder: Path) -> Iterator[PackedFile]:
-    """Yield the files that Ray would pack, going through folders as its own packing does."""
-    from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
-
-    found: list[Any] = get_excludes_from_ignore_files(folder, include_gitignore=_heeds_git(), logger=_quiet)
-    inner = [*rules, *found]
-    if any(rule(folder) for rule in inner):
-        return
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from _walk(root, inner, path)
-        elif path.is_file() and not any(rule(path) for rule in inner):
-            yield PackedFile(path.relative_to(root), path.stat().st_size)
+    rules = [_get_excludes(root, get_runtime_env_default_excludes())]
+    _dir_travel(root, rules, pack, include_gitignore=_heeds_git(), logger=_quiet)
+    return files
 
 
 def _heeds_git() -> bool:

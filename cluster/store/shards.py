@@ -127,9 +127,9 @@ def read_shard(store: EmbeddingStore, encoder: EncoderInfo, shard: Shard) -> Emb
         return None
     if len(failures) != len(listed) or not failures.keys() <= set(range(len(shard.paths))):
         return None
-    if len(stored.features) + len(failures) != len(shard.paths):
+    if len(stored.array) + len(failures) != len(shard.paths):
         return None
-    return EmbeddedImages(stored.features, failures, frozenset(row for row, _, transient in listed if transient))
+    return EmbeddedImages(stored.array, failures, frozenset(row for row, _, transient in listed if transient))
 
 
 def shard_record(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> ShardRecord | None:
@@ -208,7 +208,7 @@ def read_local(
     stored = store.read_values(_name(store, encoder, key))
     if stored is None or stored.metadata != {"key": key, "encoder": encoder.digest}:
         return None
-    return stored.values if len(stored.values) == len(shard.paths) else None
+    return stored.array if len(stored.array) == len(shard.paths) else None
 
 
 def _key(shard: Shard, request: LocalRequest) -> str:

@@ -16,13 +16,14 @@ array's name, type and shape, the metadata, and the array's bytes; it stands in 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -46,7 +47,7 @@ class DamagedError(Exception):
     """A file is not what was written. The message says in a few words what is wrong with it."""
 
 
-class Verified(NamedTuple):
+class StoredArray(NamedTuple):
     """What a verified file holds."""
 
     array: NDArray[Any]
@@ -70,30 +71,24 @@ def pack(name: str, array: NDArray[Any], metadata: Mapping[str, str]) -> bytes:
     return safetensors.numpy.save({name: array}, {**metadata, _CHECKSUM: checksum})
 
 
-def unpack(path: Path, name: str) -> Verified:
+def unpack(path: Path, name: str) -> StoredArray:
     """Read a file and check it. Raises DamagedError for one that is not whole or not as written; OSError if refused."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            array: NDArray[Any] = file.get_tensor(name)
-            metadata = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise DamagedError(f"not whole: {error}") from None
-    checksum = metadata.pop(_CHECKSUM, "")
+    with _opened(path) as (file, metadata, checksum):
+        array: NDArray[Any] = file.get_tensor(name)
     if _digest(name, array, metadata) != checksum:
         raise DamagedError("its checksum does not agree")
-    return Verified(array, metadata, checksum)
+    return StoredArray(array, metadata, checksum)
 
 
-def read_header(path: Path, name: str) -> Header:
-    """Read what a file says of itself, without its array. Raises DamagedError and OSError as `unpack` does."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], str]]:
+    """Yield a file, its metadata and its checksum. Raises DamagedError for one that is not whole, and OSError."""
     try:
         with safe_open(path, framework="numpy") as file:
-            shape = tuple(file.get_slice(name).get_shape())
             metadata = dict(file.metadata() or {})
+            yield file, metadata, metadata.pop(_CHECKSUM, "")
     except SafetensorError as error:
         raise DamagedError(f"not whole: {error}") from None
-    checksum = metadata.pop(_CHECKSUM, "")
-    return Header(shape, metadata, checksum)
 
 
 def _digest(name: str, array: NDArray[Any], metadata: Mapping[str, str]) -> str:
@@ -110,23 +105,6 @@ MARK: Final = ".driver-"
 _NORM_TOLERANCE: Final = {"float32": 1e-3, "float16": 4e-3}
 """How far the squared norm of a stored row may be from 1."""
 _log = logging.getLogger(__name__)
-
-
-class StoredRows(NamedTuple):
-    """What one file of the store holds."""
-
-    features: FloatArray
-    """(n, d) float32, unit rows."""
-    metadata: dict[str, str]
-    checksum: str
-
-
-class StoredValues(NamedTuple):
-    """What one file of numbers holds."""
-
-    values: NDArray[np.float64]
-    """(n,), positive."""
-    metadata: dict[str, str]
 
 
 def default_store_root() -> Path:
@@ -165,24 +143,21 @@ class EmbeddingStore:
         """Return the name of the file of a key; `kind` is local, texts, or one that `kind` returns."""
         return f"{encoder_folder(encoder)}/{kind}/{key[:2]}/{key}.safetensors"
 
-    def read_rows(self, name: str, dim: int, *, dtype: StoreDtype = "float32") -> StoredRows | None:
+    def read_rows(self, name: str, dim: int, *, dtype: StoreDtype = "float32") -> StoredArray | None:
         """Read a file of rows; None where it is absent or does not hold (n, dim) unit rows of that dtype, undamaged.
 
         Damage is logged. Rows come as float32; those stored in half precision are normalised again.
         """
         found = self._read(name, FEATURES, lambda array: _check_rows(array, dim, dtype))
-        if found is None:
-            return None
-        return StoredRows(as_read(found.array), found.metadata, found.checksum)
+        return None if found is None else found._replace(array=as_read(found.array))
 
     def write_rows(self, name: str, features: NDArray[Any], metadata: Mapping[str, str]) -> None:
         """Write a file of (n, d) unit rows, float32 or float16, whole or not at all."""
         self.files.write(name, pack(FEATURES, features, metadata))
 
-    def read_values(self, name: str) -> StoredValues | None:
+    def read_values(self, name: str) -> StoredArray | None:
         """Read a file of positive numbers; None where it is absent or does not hold those, undamaged."""
-        found = self._read(name, VALUES, _check_values)
-        return None if found is None else StoredValues(found.array, found.metadata)
+        return self._read(name, VALUES, _check_values)
 
     def write_values(self, name: str, values: NDArray[np.float64], metadata: Mapping[str, str]) -> None:
         """Write positive numbers (n,), whole or not at all."""
@@ -191,10 +166,10 @@ class EmbeddingStore:
     def read_header(self, name: str) -> Header | None:
         """Return what a file of rows says of itself, None where it is absent or not whole."""
         path = self.files.fetch(name)
-        try:
-            return None if path is None else read_header(path, FEATURES)
-        except (DamagedError, OSError):
-            return None
+        if path is not None:
+            with contextlib.suppress(DamagedError, OSError), _opened(path) as (file, metadata, checksum):
+                return Header(tuple(file.get_slice(FEATURES).get_shape()), metadata, checksum)
+        return None
 
     def read_encoder(self, fingerprint: str) -> EncoderInfo | None:
         """Return what is on record for a fingerprint (`cluster.encoder.spec.fingerprint`), None if nothing is."""
@@ -230,7 +205,7 @@ class EmbeddingStore:
         """Whether this process reaches the store in which the mark was left, and may write there by itself."""
         return self.is_remote or Path(mark).exists()
 
-    def _read(self, name: str, tensor: str, check: Any) -> Verified | None:
+    def _read(self, name: str, tensor: str, check: Any) -> StoredArray | None:
         """Read and check a file; where a local copy of a remote one is damaged, the remote one. Damage is logged."""
         problem = ""
         for again in (False, True):

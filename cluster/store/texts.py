@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from cluster.store.store import EmbeddingStore, StoredRows, encoder_folder
+from cluster.store.store import EmbeddingStore, StoredArray, encoder_folder
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray
 from immuno_core.records import EncoderInfo, text_digest
@@ -71,7 +71,7 @@ class TextCache:
                 self._seen.add(entry.name)
                 texts = texts_of(stored, self._encoder) if stored is not None else []
                 if stored is not None and texts:
-                    self._remember(texts, stored.features)
+                    self._remember(texts, stored.array)
                     if len(texts) < _LARGE:
                         small[entry.name] = texts
         if len(small) >= _MANY_FILES:
@@ -92,7 +92,7 @@ class TextCache:
             self._rows.setdefault(text, row)
 
 
-def texts_of(stored: StoredRows, encoder: EncoderInfo) -> list[str]:
+def texts_of(stored: StoredArray, encoder: EncoderInfo) -> list[str]:
     """Return the texts whose rows a file holds, in their order; none where it is not this encoder's."""
     if stored.metadata.get("encoder") != encoder.digest:
         return []
@@ -100,4 +100,4 @@ def texts_of(stored: StoredRows, encoder: EncoderInfo) -> list[str]:
         texts = json.loads(stored.metadata["texts"])
     except (KeyError, ValueError):
         return []
-    return texts if isinstance(texts, list) and len(texts) == len(stored.features) else []
+    return texts if isinstance(texts, list) and len(texts) == len(stored.array) else []

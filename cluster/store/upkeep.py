@@ -23,7 +23,7 @@ from cluster.store.store import (
     VALUES,
     DamagedError,
     EmbeddingStore,
-    Verified,
+    StoredArray,
     encoder_folder,
     encoder_record,
     unpack,
@@ -175,7 +175,7 @@ def _is_damaged(store: EmbeddingStore, name: str) -> bool:
     return isinstance(found, Problem) and found.state == "damaged"
 
 
-def _verified(store: EmbeddingStore, name: str) -> Verified | Problem:
+def _verified(store: EmbeddingStore, name: str) -> StoredArray | Problem:
     """Read a file of the store itself, not a local copy of it."""
     parts = _ARRAY.fullmatch(name)
     path = store.files.fetch(name, again=store.is_remote)
