@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
-from immuno_core.features import FloatArray, IntArray
+from immuno_core.features import FloatArray
 from immuno_core.records import FailedImage
 from immuno_core.text import count, duration
 
@@ -26,11 +24,6 @@ class EmbeddedImages(NamedTuple):
     """By their places in the list, in ascending order."""
     transient: frozenset[int] = frozenset()
     """Those failures where the system refused the file (permission, network file system): another try may succeed."""
-
-    def rows(self) -> IntArray:
-        """Return (n - failures,) the places in the list of those that have an embedding."""
-        count = len(self.features) + len(self.failures)
-        return np.array([row for row in range(count) if row not in self.failures], dtype=np.int64)
 
 
 class ShardStats(NamedTuple):

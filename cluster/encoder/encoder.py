@@ -44,7 +44,7 @@ from cluster.encoder.patches import best_match, patch_tower
 from cluster.encoder.pixels import FAST_DECODE_VERSION, Preprocessing
 from cluster.encoder.reading import DecodedBatch, Decoder
 from cluster.encoder.spec import EncoderSpec
-from cluster.records import EmbeddedImages, ShardStats
+from cluster.records import EmbeddedImages, ShardStats, total
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, LocalRequest
 from immuno_core.records import EncoderInfo, FailedImage
@@ -116,16 +116,13 @@ class Encoder:
         parts: list[FloatArray] = [self._none()]
         failures: dict[int, FailedImage] = {}
         transient: set[int] = set()
-        decode_seconds = wait_seconds = model_seconds = 0.0
-        halvings = 0
+        stats = ShardStats()
         with contextlib.closing(self._through_model(paths, self._image_rows)) as batches:
             for batch, answer in batches:
                 failures |= batch.failures | _refused(batch, answer, paths)
                 transient |= batch.transient
-                decode_seconds += batch.seconds
-                model_seconds += answer.model_seconds
-                wait_seconds += answer.wait_seconds
-                halvings += answer.halvings
+                work = (batch.seconds, answer.wait_seconds, answer.model_seconds, answer.halvings)
+                stats = total((stats, ShardStats(0, 0, 0.0, *work)))
                 rows = [row for i, row in enumerate(batch.rows) if i not in answer.refused]
                 if not rows:
                     continue
@@ -135,10 +132,7 @@ class Encoder:
                 parts.append(answer.rows[finite])
         embedded = EmbeddedImages(np.concatenate(parts), dict(sorted(failures.items())), frozenset(transient))
         seconds = time.perf_counter() - started
-        return MeasuredImages(
-            embedded,
-            ShardStats(len(paths), len(failures), seconds, decode_seconds, wait_seconds, model_seconds, halvings),
-        )
+        return MeasuredImages(embedded, stats._replace(images=len(paths), failures=len(failures), seconds=seconds))
 
     def match_patches(self, paths: Sequence[str], request: LocalRequest) -> NDArray[np.float64]:
         """Return the request's answer (n,) for n image files. No patch leaves this method.

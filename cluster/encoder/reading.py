@@ -33,7 +33,7 @@ def read_image(path: str, preprocess: Callable[[Image.Image], T]) -> T:
     """Open an image file or a tar's member and return what `preprocess` makes of it. Any thread may call it.
 
     Where the file system refuses the file in passing, it is tried again (`immuno_core.retries`). Raises whatever the
-    system or a decoder raises: `failure_of` puts that into words.
+    system or a decoder raises: `reason_of` puts that into words.
     """
     return reading_again(lambda: _read(path, preprocess))
 

@@ -5,7 +5,6 @@ A plain class, so that it can be tried without Ray. Its constructor returns at o
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -83,11 +82,11 @@ class LLMServerActor:
     def _run(self) -> None:
         try:
             host = self._status.host
-            port = self._config.port or _free_port(host)
+            port = _free_port(host, self._config.port or 0)
             log = self._config.log or cache_root() / "logs" / f"llm-server-{port}.log"
             base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
             self._set(log=str(log), base_url=base_url)
-            _prepare(self._config, host, port, log)
+            _prepare(self._config, log)
             self._keep_up(server_command(self._config, self._name, host, port), log)
         except SetupError as error:
             self._set(state="failed", reason=str(error))
@@ -169,7 +168,7 @@ def _interpreter(config: LLMServerConfig) -> Path:
     return config.python.expanduser() if config.python else Path(sys.executable)
 
 
-def _prepare(config: LLMServerConfig, host: str, port: int, log: Path) -> None:
+def _prepare(config: LLMServerConfig, log: Path) -> None:
     """Raise SetupError for whatever can be seen to be wrong before a server is started."""
     where = socket.gethostname()
     python = _interpreter(config)
@@ -182,14 +181,6 @@ def _prepare(config: LLMServerConfig, host: str, port: int, log: Path) -> None:
             f"there is no folder {config.model} on {where}, named by [llm_server] model; put the model there, into a "
             "folder that all machines share, or name one of the Hugging Face hub"
         )
-    try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            pass
-    except OSError as error:
-        raise SetupError(
-            f"the LLM server cannot listen on port {port} of {where} ({os.strerror(error.errno or 0)}); choose another "
-            "[llm_server] port, or leave it out for a free one"
-        ) from None
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
@@ -209,11 +200,16 @@ def _hint(tail: str) -> str:
     return ""
 
 
-def _free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.closing(socket.create_server((host, 0), family=family)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+def _free_port(host: str, port: int) -> int:
+    """Return a port of an address that nobody listens on: this one, or any where it is 0. Raises SetupError."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+            return int(listener.getsockname()[1])
+    except OSError as error:
+        raise SetupError(
+            f"the LLM server cannot listen on port {port} of {socket.gethostname()} "
+            f"({os.strerror(error.errno or 0)}); choose another [llm_server] port, or leave it out for a free one"
+        ) from None
 
 
 def _own_address() -> str:

@@ -6,7 +6,6 @@ Nothing is deleted here that was not first handed out as `Waste` and then given 
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import time
@@ -216,21 +215,13 @@ def _check_record(store: EmbeddingStore, name: str) -> Iterator[Problem]:
 
 def _driver_at_work(store: EmbeddingStore, entry: Entry) -> str | None:
     """Who left a mark, None where that program has surely ended."""
+    import psutil
+
     try:
         said = json.loads(store.files.read(entry.name) or b"")
         host, process, since = str(said["host"]), int(said["process"]), float(said["since"])
     except (ValueError, TypeError, KeyError):
         return None
     if host == socket.gethostname():
-        return f"process {process} on this machine" if _runs(process) else None
+        return f"process {process} on this machine" if psutil.pid_exists(process) else None
     return f"process {process} on {host}" if time.time() - since < _DAY_SECONDS else None
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -208,7 +208,7 @@ def test_it_is_refused_with_its_reason_and_its_neighbours_are_embedded(
         assert (row, failure.path, embedded.transient) == (1, paths[1], frozenset())
         assert "\n" not in failure.reason
         assert re.search(reason, failure.reason), failure.reason
-        assert embedded.rows().tolist() == [0, 2]
+        assert len(embedded.features) == 2
         alone = one.embed_image_files([paths[0], paths[2]]).features
         np.testing.assert_allclose(embedded.features, alone, atol=1e-6)
 
