@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from cluster import EncoderSpec, LocalEmbedder
-from cluster.encoder.encoder import Encoder
-from cluster.records import EmbeddedImages
+from cluster.encoder.encoder import Encoder, MeasuredImages
 from immuno_core.errors import SetupError
 
 from .tiny_models import image_set, write_images, write_tiny_model
@@ -24,17 +23,17 @@ class Work:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.images: list[str] = []
         self.texts: list[str] = []
-        embed_images, embed_texts = Encoder.embed_image_files, Encoder.embed_texts
+        measure_images, embed_texts = Encoder.measure_image_files, Encoder.embed_texts
 
-        def counted_images(encoder: Encoder, paths: Sequence[str]) -> EmbeddedImages:
+        def counted_images(encoder: Encoder, paths: Sequence[str]) -> MeasuredImages:
             self.images += paths
-            return embed_images(encoder, paths)
+            return measure_images(encoder, paths)
 
         def counted_texts(encoder: Encoder, texts: Sequence[str]) -> object:
             self.texts += texts
             return embed_texts(encoder, texts)
 
-        monkeypatch.setattr(Encoder, "embed_image_files", counted_images)
+        monkeypatch.setattr(Encoder, "measure_image_files", counted_images)
         monkeypatch.setattr(Encoder, "embed_texts", counted_texts)
 
 

@@ -15,7 +15,7 @@ from cluster.encoder.spec import fingerprint
 from cluster.store.manifest import Manifest, manifest_name, read_manifest
 from cluster.store.shards import cut, shard_name
 from cluster.store.store import EmbeddingStore
-from cluster.store.upkeep import Waste, check_shards, check_store, delete, needed, waste
+from cluster.store.upkeep import Checked, Waste, check_shards, check_store, delete, needed, waste
 from immuno_core.errors import SetupError
 from immuno_core.records import ImageSet
 from tests.cluster.tiny_models import image_set, write_images
@@ -88,7 +88,7 @@ def test_a_whole_store_has_no_problems(embedder: LocalEmbedder, images: ImageSet
     found = check_store(embedder.store)
     assert (found.files, found.problems) == (3 + 1 + 1 + 1, ())  # shards, texts, manifest, the encoder's record
     pieces = cut([sample.path for sample in images.samples], embedder.encoder, SIZE)
-    assert check_shards(embedder.store, embedder.encoder, pieces) == (3, manifest.bytes, ())
+    assert check_shards(embedder.store, embedder.encoder, pieces) == Checked(3, manifest.bytes, ())
     assert list(waste(embedder.store, None)) == []
     assert list(waste(embedder.store, keep(embedder, images))) == []
 
@@ -187,5 +187,5 @@ def test_files_that_no_store_wrote_are_nobody_s_to_delete(
 
 def test_a_store_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path / "none")
-    assert check_store(store) == (0, 0, ())
+    assert check_store(store) == Checked(0, 0, ())
     assert list(waste(store, None)) == []
