@@ -216,7 +216,7 @@ def at_once(world: World, budget: int, draw: int) -> list[Antibody]:
                 wanted=min(left, _LARGEST_BRIEFING),
             )
             key = text_digest("at once", str(world.seed), str(draw), name, str(turn))
-            proposals = propose(briefing, vocabulary, key, most=_LARGEST_BRIEFING)
+            proposals = propose(briefing, vocabulary, key)
             if not proposals:
                 break
             found += [Antibody(one.text, one.kind, name) for one in proposals]

@@ -113,12 +113,12 @@ def mentions(texts: Iterable[str], vocabulary: Vocabulary) -> Mentions:
     return Mentions(places=tuple(said[0]), nouns=tuple(said[1]), attributes=tuple(said[2]))
 
 
-def propose(briefing: ClassBriefing, vocabulary: Vocabulary, key: str, *, most: int) -> tuple[Proposal, ...]:
-    """Return min(briefing.wanted, most) proposals, fewer only where the vocabulary has nothing left to say.
+def propose(briefing: ClassBriefing, vocabulary: Vocabulary, key: str) -> tuple[Proposal, ...]:
+    """Return `briefing.wanted` proposals, fewer only where the vocabulary has nothing left to say.
 
     `key` orders what is drawn from the vocabulary: one key, one order.
     """
-    wanted = min(briefing.wanted, most)
+    wanted = briefing.wanted
     picked = _Picked(briefing)
     share = _LOOK_ALIKE_SHARE[briefing.focus]
     shown = wanted - -(-wanted // _EXPLORE)

@@ -12,14 +12,13 @@ from typing import Any
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import Runnable, RunnableParallel, RunnablePassthrough
+from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
 from agents.lexicon.combine import propose, reflect
 from agents.prompts.briefing import ClassBriefing, read_briefing
-from agents.replies import MOST_PROPOSALS, Proposals
+from agents.replies import Proposals
 from evaluation.antibodies.vocabulary import Vocabulary
 from immuno_core.errors import SetupError
 from immuno_core.records import text_digest
@@ -40,24 +39,17 @@ class LexiconChatModel(BaseChatModel):
     def _llm_type(self) -> str:
         return "lexicon"
 
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        words = (*self.vocabulary.nouns, *self.vocabulary.places, *self.vocabulary.attributes)
-        return {"seed": self.seed, "vocabulary": text_digest(*words)}
-
     def _generate(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,  # noqa: ARG002 - LangChain's signature
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
-        *,
-        most: int = MOST_PROPOSALS,
         **kwargs: Any,  # noqa: ARG002
     ) -> ChatResult:
-        message = AIMessage(content=self._reply(messages, most).model_dump_json())
+        message = AIMessage(content=self._reply(messages).model_dump_json())
         return ChatResult(generations=[ChatGeneration(message=message)])
 
-    def _reply(self, messages: Sequence[BaseMessage], most: int) -> BaseModel:
+    def _reply(self, messages: Sequence[BaseMessage]) -> BaseModel:
         prompts = [str(message.text) for message in messages if message.type == "human"]
         briefing = read_briefing(prompts[-1]) if prompts else None
         if briefing is None:
@@ -66,32 +58,15 @@ class LexiconChatModel(BaseChatModel):
             )
         key = text_digest(str(self.seed), *(f"{message.type}: {message.text}" for message in messages))
         if isinstance(briefing, ClassBriefing):
-            return Proposals.model_construct(antibodies=propose(briefing, self.vocabulary, key, most=most))
+            return Proposals.model_construct(antibodies=propose(briefing, self.vocabulary, key))
         return reflect(briefing, self.vocabulary)
 
     def with_structured_output(
         self,
-        schema: dict[str, Any] | type,
+        schema: dict[str, Any] | type,  # noqa: ARG002
         *,
-        include_raw: bool = False,
+        include_raw: bool = False,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
-    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Return a runnable whose reply keeps to `schema` (a pydantic class, or a JSON schema) and is parsed by it.
-
-        `kwargs` (method, strict) change nothing: every reply of the lexicon is JSON.
-        """
-        parser: PydanticOutputParser[BaseModel] | JsonOutputParser
-        if isinstance(schema, dict):
-            wire, parser = schema, JsonOutputParser()
-        elif issubclass(schema, BaseModel):
-            wire, parser = schema.model_json_schema(), PydanticOutputParser(pydantic_object=schema)
-        else:
-            raise ValueError(f"the lexicon answers by a pydantic class or a JSON schema, not by {schema!r}")
-        antibodies = wire.get("properties", {}).get("antibodies", {})
-        model = self.bind(most=antibodies.get("maxItems", MOST_PROPOSALS))
-        if not include_raw:
-            return model | parser
-        parsed = RunnablePassthrough.assign(
-            parsed=(lambda said: said["raw"]) | parser, parsing_error=lambda _: None
-        ).with_fallbacks([RunnablePassthrough.assign(parsed=lambda _: None)], exception_key="parsing_error")
-        return RunnableParallel(raw=model) | parsed
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Return the model itself: every reply of the lexicon is JSON, of as many antibodies as the briefing wants."""
+        return self

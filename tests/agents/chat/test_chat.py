@@ -232,6 +232,7 @@ class TestOtherModels:
         assert answer.parsed.antibodies[0].text == "a photo of a shark."
 
     def test_the_lexicon_is_asked_in_the_same_way(self):
-        answer = Chat(make("lexicon")).ask([HumanMessage(in_a_prompt(class_briefing()))], proposals_of(5))
+        answer = Chat(make("lexicon")).ask([HumanMessage(in_a_prompt(class_briefing(wanted=5)))], proposals_of(5))
+        assert answer.problems == ()
         assert len(answer.parsed.antibodies) == 5
         assert json.loads(answer.raw_text)["antibodies"][0]["text"] == answer.parsed.antibodies[0].text

@@ -52,25 +52,6 @@ class TestLikeAnyChatModel:
         assert isinstance(message, AIMessage)
         assert len(json.loads(message.content)["antibodies"]) == 12
 
-    def test_structured_output_with_a_class_is_parsed_by_it(self):
-        structured = lexicon().with_structured_output(proposals_of(5), method="json_schema", include_raw=True)
-        reply = structured.invoke([HumanMessage(in_a_prompt(class_briefing()))])
-        assert isinstance(reply["parsed"], Proposals)
-        assert len(reply["parsed"].antibodies) == 5
-        assert json.loads(reply["raw"].content)["antibodies"][0]["text"] == reply["parsed"].antibodies[0].text
-        assert reply["parsing_error"] is None
-
-    def test_structured_output_of_the_wrong_kind_is_a_parsing_error_not_a_crash(self):
-        structured = lexicon().with_structured_output(Reflection, method="json_schema", include_raw=True)
-        reply = structured.invoke([HumanMessage(in_a_prompt(class_briefing()))])
-        assert reply["parsed"] is None
-        assert "guideline" in str(reply["parsing_error"])
-
-    def test_without_raw_the_parsed_reply_alone_comes_back(self):
-        prompt = [HumanMessage(in_a_prompt(reflection_briefing()))]
-        assert isinstance(lexicon().with_structured_output(Reflection).invoke(prompt), Reflection)
-        assert lexicon().with_structured_output(wire_schema(Reflection)).invoke(prompt)["focus"] == "contexts"
-
     def test_a_prompt_without_a_briefing_is_a_setup_error(self):
         with pytest.raises(SetupError, match=r"a prompt must hold \{briefing\}"):
             Chat(lexicon()).ask([HumanMessage("Hello?")], Proposals)
