@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agents.guidelines import Continued, continue_prompt
-from agents.policies import Handled, ParentPolicy, generator_of, new_generator, state_of
+from agents.policies import Handled, draw_parent, generator_of, new_generator, state_of
 from agents.replies import Focus
 from db import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord
 from evaluation.space import Bank
@@ -70,14 +70,15 @@ class Origin:
 
 
 def choose_origin(
-    generations: Sequence[GenerationRecord], handled: Mapping[int, Handled], policy: ParentPolicy, *, seed: int
+    generations: Sequence[GenerationRecord], handled: Mapping[int, Handled] | None, *, seed: int
 ) -> Origin:
-    """Choose the parent of the next generation among those that were kept; `handled` as agents.policies wants it."""
+    """Choose the parent of the next generation: drawn from the front of those that were kept, by what they `handled`
+    (agents.policies), or, where that is None, the best, with nothing drawn."""
     last = generations[-1]
     # A session of an older version stored no state: it begins one here.
     generator = generator_of(last.random_state) if last.random_state else new_generator(seed)
     best = next(generation for generation in reversed(generations) if generation.accepted)  # the baseline always is
-    number = policy.choose(handled, best=best.number, generator=generator)
+    number = best.number if handled is None else draw_parent(handled, best=best.number, generator=generator)
     return Origin(generations[number], state_of(generator))
 
 

@@ -20,7 +20,7 @@ grow by what was kept, so nearly every image is handled by nearly all of them, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,44 +70,19 @@ def generator_of(stored: Mapping[str, Any]) -> np.random.Generator:
 Handled = NDArray[np.bool_]
 
 
-class ParentPolicy(Protocol):
-    """Chooses the generation whose bank and guideline are continued."""
+def draw_parent(handled: Mapping[int, Handled], *, best: int, generator: np.random.Generator) -> int:
+    """Return a number of the front, drawn by how many images it alone handles; `best` where none stands out.
 
-    @property
-    def looks(self) -> bool:
-        """Whether it wants to know what was handled; else `handled` may be empty."""
-        ...
-
-    def choose(self, handled: Mapping[int, Handled], *, best: int, generator: np.random.Generator) -> int:
-        """Return a number among `handled`, which has (images,) per kept generation, in one order of the images."""
-        ...
-
-
-class Best:
-    """Always the best generation."""
-
-    looks = False
-
-    def choose(self, handled: Mapping[int, Handled], *, best: int, generator: np.random.Generator) -> int:  # noqa: ARG002
-        """Return `best`; nothing is drawn."""
+    `handled` has (images,) per kept generation, in one order of the images. One number is drawn, whatever comes of it.
+    """
+    drawn = generator.random()
+    alone = handled_alone(handled)
+    total = sum(alone.values())
+    if not total:
         return best
-
-
-class ParetoFront:
-    """One of the front, drawn by how many images it alone handles; the best where no generation stands out."""
-
-    looks = True
-
-    def choose(self, handled: Mapping[int, Handled], *, best: int, generator: np.random.Generator) -> int:
-        """Return the number of the parent. One number is drawn, whatever comes of it."""
-        drawn = generator.random()
-        alone = handled_alone(handled)
-        total = sum(alone.values())
-        if not total:
-            return best
-        numbers = sorted(alone)
-        shares = np.cumsum([alone[number] / total for number in numbers])
-        return numbers[min(int(np.searchsorted(shares, drawn, side="right")), len(numbers) - 1)]
+    numbers = sorted(alone)
+    shares = np.cumsum([alone[number] / total for number in numbers])
+    return numbers[min(int(np.searchsorted(shares, drawn, side="right")), len(numbers) - 1)]
 
 
 def handled_alone(handled: Mapping[int, Handled]) -> dict[int, int]:
@@ -123,10 +98,6 @@ def handled_by(verdicts: Sequence[Verdict], *, known_set: str) -> Handled:
     """Return (images,) whether each outlier was rejected, in the order of set and image."""
     outliers = sorted((v for v in verdicts if v.set_name != known_set), key=lambda v: (v.set_name, v.sample_id))
     return np.array([not verdict.accepted for verdict in outliers], dtype=bool)
-
-
-PARENT_POLICIES: Mapping[str, ParentPolicy] = {"pareto": ParetoFront(), "best": Best()}
-"""By the name that refine.parents has for them."""
 
 
 def worst_first(

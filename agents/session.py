@@ -18,7 +18,7 @@ from agents.drafting import draft_first_generation, draft_generation
 from agents.feedback import check_space, feedback_of, fit_of, halve, measure
 from agents.graph import GenerationState, Loop
 from agents.memory import Memory, choose_origin, recall
-from agents.policies import PARENT_POLICIES, handled_by, new_generator, state_of, stop_reason
+from agents.policies import handled_by, new_generator, state_of, stop_reason
 from agents.prompts.inspection import Inspector
 from agents.prompts.templates import prompt_template
 from db import AntibodyStore, ClaimLostError, GenerationRecord, HeldClaim, SessionRecord
@@ -147,13 +147,13 @@ class RefinementSession:
     def recall(self, generations: Sequence[GenerationRecord] | None = None) -> Memory:
         """Return what its next generation starts from; `generations` are those stored, where they were read already."""
         generations = generations or self.store.generations(self.record.id)
-        policy = PARENT_POLICIES[self.config.parents]
+        known_set = feedback_of(self.space).known.name
         handled = {
-            kept.number: handled_by(self.store.verdicts(kept.id), known_set=feedback_of(self.space).known.name)
+            kept.number: handled_by(self.store.verdicts(kept.id), known_set=known_set)
             for kept in generations
-            if kept.accepted and policy.looks
+            if kept.accepted and self.config.parents == "pareto"
         }
-        origin = choose_origin(generations, handled, policy, seed=self.record.seed)
+        origin = choose_origin(generations, handled or None, seed=self.record.seed)
         return recall(
             origin,
             generations,

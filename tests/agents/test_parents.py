@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from agents.memory import choose_origin
 from agents.policies import (
-    PARENT_POLICIES,
-    Best,
-    ParetoFront,
+    draw_parent,
     generator_of,
     handled_alone,
     handled_by,
@@ -33,35 +33,37 @@ def test_on_the_front_is_who_alone_handles_an_image() -> None:
 def test_a_dominated_generation_is_never_drawn() -> None:
     handled = rows("1100", "1110", "0001")
     generator = new_generator(0)
-    drawn = {ParetoFront().choose(handled, best=1, generator=generator) for _ in range(50)}
+    drawn = {draw_parent(handled, best=1, generator=generator) for _ in range(50)}
     assert drawn == {1, 2}
 
 
 def test_who_handles_more_alone_is_continued_more_often() -> None:
     handled = rows("1" + "0" * 9, "0" + "1" * 9)
     generator = new_generator(0)
-    drawn = Counter(ParetoFront().choose(handled, best=1, generator=generator) for _ in range(400))
+    drawn = Counter(draw_parent(handled, best=1, generator=generator) for _ in range(400))
     assert drawn[1] / 400 == pytest.approx(0.9, abs=0.05)
 
 
 def test_where_nobody_stands_out_it_is_the_best() -> None:
-    assert ParetoFront().choose(rows("11", "11"), best=1, generator=new_generator(0)) == 1
-    assert ParetoFront().choose({}, best=0, generator=new_generator(0)) == 0
+    assert draw_parent(rows("11", "11"), best=1, generator=new_generator(0)) == 1
+    assert draw_parent({}, best=0, generator=new_generator(0)) == 0
 
 
 def test_one_number_is_drawn_whatever_comes_of_it() -> None:
     """So that a session's later draws do not depend on earlier coincidences."""
     first, second = new_generator(3), new_generator(3)
-    ParetoFront().choose(rows("11", "11"), best=1, generator=first)
-    ParetoFront().choose(rows("10", "01"), best=1, generator=second)
+    draw_parent(rows("11", "11"), best=1, generator=first)
+    draw_parent(rows("10", "01"), best=1, generator=second)
     assert state_of(first) == state_of(second)
 
 
-def test_the_other_policy_draws_nothing() -> None:
-    generator = new_generator(3)
-    assert Best().choose(rows("10", "01"), best=1, generator=generator) == 1
-    assert state_of(generator) == state_of(new_generator(3))
-    assert set(PARENT_POLICIES) == {"pareto", "best"}
+def test_always_the_best_draws_nothing() -> None:
+    generations = [SimpleNamespace(number=n, accepted=n < 2, random_state=state_of(new_generator(3))) for n in range(3)]
+    origin = choose_origin(generations, None, seed=0)
+    assert origin.parent.number == 1
+    assert origin.random_state == state_of(new_generator(3))
+    drawn = choose_origin(generations, rows("10", "01"), seed=0)
+    assert drawn.random_state != origin.random_state
 
 
 def test_an_outlier_is_handled_when_it_is_rejected() -> None:
