@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,15 +58,6 @@ class Change:
     def none(self) -> bool:
         """Whether nothing changes."""
         return abs(self.auroc) <= _SLACK and abs(self.fpr95) <= _SLACK
-
-    def as_metrics(self) -> dict[str, float]:
-        """Return it as plain JSON values."""
-        return {
-            "auroc": self.auroc,
-            "auroc_error": self.auroc_error,
-            "fpr95": self.fpr95,
-            "fpr95_error": self.fpr95_error,
-        }
 
     def __str__(self) -> str:
         return f"AUROC {100 * self.auroc:+.2f} ± {100 * self.auroc_error:.2f}, FPR95 {100 * self.fpr95:+.1f} points"
@@ -111,7 +102,7 @@ class Acceptance:
         """Decide for or against a child; `best` is the highest mean AUROC, on both halves, of a bank that was kept."""
         first = change_on(self.halves.first, parent, child, seed=self.seed)
         second = change_on(self.halves.second, parent, child, seed=self.seed)
-        measured = {"first_half": first.as_metrics(), "second_half": second.as_metrics()}
+        measured = {"first_half": asdict(first), "second_half": asdict(second)}
         lost, error = accuracy_lost(parent, child)
         if lost > CHANCE * error + _SLACK:
             return Decision(False, f"ID accuracy would fall by {100 * lost:.1f} points", measured)
@@ -154,6 +145,6 @@ def decide_pruning(halves: Halves, before: Boundary, after: Boundary, count: int
     """Decide whether `count` antibodies leave the bank."""
     second = change_on(halves.second, before, after, seed=seed)
     better = second.auroc > second.auroc_error and second.no_worse(CHANCE)
-    measured = {"antibodies": count, "second_half": second.as_metrics()}
+    measured = {"antibodies": count, "second_half": asdict(second)}
     verdict = "pruned" if better else "suspected, but not pruned"
     return Decision(better, f"{count} antibodies {verdict}; second half: {second}", measured)

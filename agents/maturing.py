@@ -15,7 +15,7 @@ A session with a single outlier set has nothing unlike; then the first test deci
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -90,10 +90,10 @@ class Maturation:
         return _mean(changes)
 
     def _decide(self, like: Change, unlike: Change | None, count: int) -> Decision:
-        measured = {"antibodies": count, "like": like.as_metrics()}
+        measured = {"antibodies": count, "like": asdict(like)}
         said = f"outliers like those that matured them: {like}"
         if unlike is not None:
-            measured["unlike"] = unlike.as_metrics()
+            measured["unlike"] = asdict(unlike)
             said += f"; unlike: {unlike}"
         both = like.auroc if unlike is None else like.auroc + unlike.auroc
         helps = like.auroc > 0 and like.no_worse(CHANCE) and both > 0 and (unlike is None or unlike.no_worse(CHANCE))

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO, get_args
+from typing import Any, Final, Literal, NamedTuple, TextIO, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -59,43 +59,30 @@ class ProgressState(NamedTuple):
         return "; ".join(told)
 
 
-class ProgressReport(Protocol):
-    """Is told of a piece of work: `start`, any number of `advance` and `tell`, `stop` (also after an error)."""
+class ProgressReport:
+    """Is told of a piece of work: `start`, any number of `advance` and `tell`, `stop` (also after an error).
+
+    What it does not override does nothing.
+    """
 
     def start(self, total: int, description: str) -> None:
         """`total` images or texts are to be embedded; those already stored are not among them."""
-        ...
 
     def advance(self, count: int) -> None:
         """`count` more of them are done and stored."""
-        ...
 
     def tell(self, state: ProgressState) -> None:
         """Something else has changed."""
-        ...
 
     def stop(self) -> None:
         """The work is over, finished or not."""
-        ...
 
 
-class SilentProgress:
-    """Says nothing."""
-
-    def start(self, total: int, description: str) -> None:
-        """Say nothing."""
-
-    def advance(self, count: int) -> None:
-        """Say nothing."""
-
-    def tell(self, state: ProgressState) -> None:
-        """Say nothing."""
-
-    def stop(self) -> None:
-        """Say nothing."""
+class SilentProgress(ProgressReport):
+    """Shows nothing."""
 
 
-class RichProgress:
+class RichProgress(ProgressReport):
     """A bar on standard error: how many of how many, how many per second, how long still, and what went wrong."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -170,15 +157,13 @@ def make_progress(mode: ProgressMode) -> ProgressReport:
     return kinds[mode]()
 
 
-PLAIN_SECONDS: Final = 10.0
-JSON_SECONDS: Final = 1.0
-
-
-class _Lines(ABC):
+class _Lines(ProgressReport, ABC):
     """What both share: when to write, and what is known then."""
 
-    def __init__(self, every: float, stream: TextIO | None, clock: Callable[[], float]) -> None:
-        self._every = every
+    every: float
+    """Seconds between lines."""
+
+    def __init__(self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
         self._running = False
@@ -214,7 +199,7 @@ class _Lines(ABC):
 
     def _write_in_time(self) -> None:
         now = self._clock()
-        if now - self._written >= self._every:
+        if now - self._written >= self.every:
             self._written = now
             self._write("progress")
 
@@ -230,14 +215,7 @@ class _Lines(ABC):
 class PlainProgress(_Lines):
     """A line at the beginning, one every ten seconds, and one at the end."""
 
-    def __init__(
-        self,
-        *,
-        every: float = PLAIN_SECONDS,
-        stream: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(every, stream, clock)
+    every = 10.0
 
     def _line(self, event: str) -> str:
         if event == "start":
@@ -255,14 +233,7 @@ class PlainProgress(_Lines):
 class JsonProgress(_Lines):
     """An object at the beginning, one a second, and one at the end; its keys are in docs/faults.md."""
 
-    def __init__(
-        self,
-        *,
-        every: float = JSON_SECONDS,
-        stream: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(every, stream, clock)
+    every = 1.0
 
     def _line(self, event: str) -> str:
         return json_line(
