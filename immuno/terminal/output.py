@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Literal
 
 import click
@@ -27,17 +28,28 @@ _JOINERS = "\u200c\u200d"  # harmless, and some scripts and emoji are not legibl
 
 
 def show(
-    form: Form,
-    record: type,
-    records: Sequence[Any],
-    heads: Sequence[str],
-    cells: Callable[[Any], Sequence[Any]],
-    what: str,
+    form: Form, what: str, record: type, records: Sequence[Any], columns: str, **cells: Callable[[Any], Any]
 ) -> None:
-    """Print records (dataclasses of type `record`): all their fields, or in a table the `cells` of each."""
-    if form is None:
-        return print_rows(heads, [tuple(cells(one)) for one in records], what)
-    return print_records(form, [field.name for field in fields(record)], (asdict(one) for one in records))
+    """Print records (dataclasses of type `record`): all their fields, or a table.
+
+    `columns` lists the table's as "head, head: field, ..."; `cells` has functions for heads that are no plain field.
+    """
+    if form is not None:
+        return print_records(form, [field.name for field in fields(record)], (asdict(one) for one in records))
+    places = [(head, path or head) for head, _, path in (part.partition(": ") for part in columns.split(", "))]
+    rows = [
+        [cells[head](one) if head in cells else _cell(attrgetter(path)(one), path) for head, path in places]
+        for one in records
+    ]
+    return print_rows([head for head, _ in places], rows, what)
+
+
+def _cell(value: Any, field: str) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return decimals(value, "+" if field.startswith("d_") else "")
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else value
 
 
 def print_records(form: Literal["json", "csv"], columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:

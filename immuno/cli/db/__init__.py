@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from immuno.cli.db import exchange, find, lists, sql
-from immuno.cli.db.options import database_option
+from immuno.cli.db import exchange, find, lists
+from immuno.cli.db.options import answer, database_option
 from immuno.cli.options import open_database
 from immuno.terminal.output import print_json, printable
 from immuno_core import __version__
@@ -29,7 +29,7 @@ def group() -> None:
 
 
 command = group
-for _query in (*lists.COMMANDS, *find.COMMANDS, sql.sql, *exchange.COMMANDS):
+for _query in (*lists.COMMANDS, *find.COMMANDS, *exchange.COMMANDS):
     group.add_command(_query)
 
 
@@ -60,16 +60,13 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
         found = store.antibodies(owner.id, generation=chosen.number) if imported else stored.antibodies
     if file.suffix == ".jsonl":
         found = tuple(antibody for antibody in found if antibody.origin != MATURATION)
-    if file.suffix == ".jsonl":
         write_bank_jsonl(file, found)
     elif imported:
         raise SetupError(f"session '{session}' was imported as texts, which no encoder is tied to; export it as .jsonl")
     else:
         write_bank_parquet(file, EmbeddedBank(stored, owner.encoder))
-    if as_json:
-        print_json([{"file": str(file), "generation": chosen.number, "antibodies": len(found)}])
-    else:
-        click.echo(f"{len(found)} antibodies of generation {chosen.number} of '{session}' written to {file}")
+    row = {"file": str(file), "generation": chosen.number, "antibodies": len(found)}
+    answer(as_json, row, f"{len(found)} antibodies of generation {chosen.number} of '{session}' written to {file}")
 
 
 @group.command()
@@ -82,9 +79,8 @@ def upgrade(database: str | None, as_json: bool) -> None:
     from db.maintenance import upgrade_database
 
     before, after = upgrade_database(database, default_database())
-    if as_json:
-        return print_json([{"before": before, "after": after}])
-    return click.echo(f"schema {after}" + (" already" if before == after else f", was {before}"))
+    words = f"schema {after}" + (" already" if before == after else f", was {before}")
+    answer(as_json, {"before": before, "after": after}, words)
 
 
 @group.command()
@@ -116,6 +112,5 @@ def version(database: str | None, as_json: bool) -> None:
     if as_json:
         return print_json([{"immuno_vlm": __version__} | asdict(found)])
     click.echo(f"immuno-vlm {__version__}, schema {found.schema}")
-    return click.echo(
-        f"{found.database}: " + (f"schema {found.database_schema}" if found.database_schema else "nothing")
-    )
+    stored = f"schema {found.database_schema}" if found.database_schema else "nothing"
+    return click.echo(f"{found.database}: {stored}")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from immuno.cli.db.options import database_option
+from immuno.cli.db.options import answer, database_option
 from immuno.cli.options import open_database, ray_option
 from immuno.terminal.output import print_json, printable
 from immuno_core.paths import default_database
 
 if TYPE_CHECKING:
-    from db import AntibodyStore
     from db.exchange.joining import Joined
 
 
@@ -32,10 +32,9 @@ def export_session(session: str, file: Path, database: str | None, as_json: bool
 
     with open_database(database) as store:
         written = export(store, session, file)
-    if as_json:
-        return print_json([{"file": str(file), "rows": {one.table: one.added for one in written}}])
-    rows = sum(one.added for one in written)
-    return click.echo(printable(f"session '{session}': {rows} rows written to {file}"))
+    rows = {one.table: one.added for one in written}
+    words = f"session '{session}': {sum(rows.values())} rows written to {file}"
+    answer(as_json, {"file": str(file), "rows": rows}, words)
 
 
 @click.command(name="import-session")
@@ -91,18 +90,15 @@ def import_bank(
         bank = import_(store, name, antibodies, source)
         embedded = None if embedded_bank is None else add_bank_embeddings(store, bank.generation, embedded_bank)
         if config is not None:
-            embedded = (embedded or 0) + _embed(store, name, config, ray_address)
+            from immuno.embed import embed_session
+
+            embedded = (embedded or 0) + embed_session(store, name, config, ray_address=ray_address)
     generation = bank.generation
-    if as_json:
-        found = {"session": name, "generation": generation.number, "antibodies": generation.proposed}
-        return print_json([found | {"new": bank.is_new, "embedded": embedded or 0}])
+    found = {"session": name, "generation": generation.number, "antibodies": generation.proposed}
     words = "stored as" if bank.is_new else "is there already:"
     more = "" if embedded is None else f", {embedded} embedded"
-    return click.echo(
-        printable(
-            f"{file.name} {words} generation {generation.number} of '{name}': {generation.proposed} antibodies{more}"
-        )
-    )
+    words = f"{file.name} {words} generation {generation.number} of '{name}': {generation.proposed} antibodies{more}"
+    answer(as_json, found | {"new": bank.is_new, "embedded": embedded or 0}, words)
 
 
 @click.command()
@@ -117,17 +113,11 @@ def embed(session: str, config: Path, ray_address: str | None, database: str | N
     before they were embedded, are found by `nearest` then. This loads a model; what has an embedding of that encoder is
     left alone.
     """
-    with open_database(database, read_only=False) as store:
-        embedded = _embed(store, session, config, ray_address)
-    if as_json:
-        return print_json([{"session": session, "embedded": embedded}])
-    return click.echo(printable(f"session '{session}': {embedded} texts embedded"))
-
-
-def _embed(store: AntibodyStore, session: str, config: Path, ray_address: str | None) -> int:
     from immuno.embed import embed_session
 
-    return embed_session(store, session, config, ray_address=ray_address)
+    with open_database(database, read_only=False) as store:
+        embedded = embed_session(store, session, config, ray_address=ray_address)
+    answer(as_json, {"session": session, "embedded": embedded}, f"session '{session}': {embedded} texts embedded")
 
 
 @click.command()
@@ -166,9 +156,7 @@ def backup(file: Path, database: str | None, as_json: bool) -> None:
     from db.maintenance import backup_database
 
     written = backup_database(database, default_database(), file)
-    if as_json:
-        return print_json([{"file": str(written), "bytes": written.stat().st_size}])
-    return click.echo(printable(f"backup written to {written}"))
+    answer(as_json, {"file": str(written), "bytes": written.stat().st_size}, f"backup written to {written}")
 
 
 COMMANDS = (export_session, import_session, import_bank, embed, merge, backup)
@@ -176,8 +164,7 @@ COMMANDS = (export_session, import_session, import_bank, embed, merge, backup)
 
 def _print_joined(what: str, joined: Sequence[Joined], as_json: bool) -> None:
     if as_json:
-        return print_json({"table": one.table, "added": one.added, "present": one.present} for one in joined)
-    added: dict[str, Any] = {one.table: one.added for one in joined if one.added}
+        return print_json(map(asdict, joined))
     present = sum(one.present for one in joined)
-    new = ", ".join(f"{count} {table}" for table, count in added.items()) or "nothing new"
+    new = ", ".join(f"{one.added} {one.table}" for one in joined if one.added) or "nothing new"
     return click.echo(printable(f"{what}: added {new}; {present} rows were there already"))

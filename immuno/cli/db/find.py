@@ -1,8 +1,8 @@
-"""`immuno db top`, `nearest`, `lineage`, `diff`, `verdicts`, `stats`: questions to the database."""
+"""`immuno db top`, `nearest`, `lineage`, `diff`, `verdicts`, `stats`, `sql`: questions to the database."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,45 +11,35 @@ from immuno.cli.db.options import (
     first_option,
     generation_option,
     kind_option,
-    query_options,
-    session_id,
+    query,
+    session_argument,
     set_option,
     status_option,
 )
-from immuno.cli.options import open_database
 from immuno.terminal.output import Form, decimals, print_records, print_rows, show
 
+if TYPE_CHECKING:
+    from db import AntibodyStore
 
-@click.command()
-@click.argument("session", required=False)
-@click.option(
-    "--scope",
-    type=click.Choice(["solo", "leave_one_out"]),
-    default="solo",
-    show_default=True,
-    help="Its effect alone, or what the bank loses without it.",
+
+@query(
+    session_argument,
+    click.option(
+        "--scope",
+        type=click.Choice(["solo", "leave_one_out"]),
+        default="solo",
+        show_default=True,
+        help="Its effect alone, or what the bank loses without it.",
+    ),
+    generation_option,
+    set_option,
+    class_option,
+    kind_option,
+    click.option("--min-gain", type=float, metavar="SHARE", help="With at least this mean gain."),
+    click.option("--max-harm", type=float, metavar="SHARE", help="With at most this mean harm."),
+    first_option(20),
 )
-@generation_option
-@set_option
-@class_option
-@kind_option
-@click.option("--min-gain", type=float, metavar="SHARE", help="With at least this mean gain.")
-@click.option("--max-harm", type=float, metavar="SHARE", help="With at most this mean harm.")
-@first_option(20)
-@query_options
-def top(
-    session: str | None,
-    scope: Any,
-    generation: int | None,
-    outlier_set: str | None,
-    guards: str | None,
-    kind: Any,
-    min_gain: float | None,
-    max_harm: float | None,
-    limit: int,
-    database: str | None,
-    form: Form,
-) -> None:
+def top(store: AntibodyStore, form: Form, session: str | None, **which: Any) -> None:
     """List the antibodies with the most gain.
 
     Of SESSION, or of all sessions. Of equal gain, the one with the least harm comes first. Gain and harm are means over
@@ -57,46 +47,19 @@ def top(
     """
     from db.questions.ranking import RankedAntibody, top
 
-    with open_database(database) as store:
-        found = top(
-            store,
-            session_id(store, session),
-            scope=scope,
-            generation=generation,
-            outlier_set=outlier_set,
-            guards=guards,
-            kind=kind,
-            min_gain=min_gain,
-            max_harm=max_harm,
-            limit=limit,
-        )
-    heads = ("session", "generation", "kind", "guards", "text", "gain", "harm", "dFPR95", "measured", "id")
-
-    def cells(a: RankedAntibody) -> tuple[Any, ...]:
-        means = decimals(a.gain), decimals(a.harm), decimals(a.d_fpr95, "+")
-        return a.session, a.generation, a.kind, a.guards, a.text, *means, a.measured, a.id
-
-    return show(form, RankedAntibody, found, heads, cells, "measured antibodies")
+    columns = "session, generation, kind, guards, text, gain, harm, dFPR95: d_fpr95, measured, id"
+    show(form, "measured antibodies", RankedAntibody, top(store, session, **which), columns)
 
 
-@click.command()
-@click.argument("antibody", metavar="TEXT|ID")
-@click.option("--session", metavar="NAME", help="Among those of this session only.")
-@class_option
-@kind_option
-@status_option
-@first_option(10)
-@query_options
-def nearest(
-    antibody: str,
-    session: str | None,
-    guards: str | None,
-    kind: Any,
-    status: Any,
-    limit: int,
-    database: str | None,
-    form: Form,
-) -> None:
+@query(
+    click.argument("antibody", metavar="TEXT|ID"),
+    click.option("--session", metavar="NAME", help="Among those of this session only."),
+    class_option,
+    kind_option,
+    status_option,
+    first_option(10),
+)
+def nearest(store: AntibodyStore, form: Form, antibody: str, session: str | None, limit: int, **which: Any) -> None:
     """List the antibodies nearest to one that is stored.
 
     It is named by its whole text, or by its id. Nearest by the cosine of their text embeddings, as they were proposed,
@@ -104,21 +67,13 @@ def nearest(
     """
     from db.questions.nearest import Among, Neighbour, nearest
 
-    with open_database(database) as store:
-        among = Among(session_id=session_id(store, session), guards=guards, kind=kind, status=status)
-        found = nearest(store, antibody, among, limit=limit)
-    heads = ("similarity", "session", "generation", "status", "kind", "guards", "text", "id")
-
-    def cells(n: Neighbour) -> tuple[Any, ...]:
-        return decimals(n.similarity), n.session, n.generation, n.status, n.kind, n.guards, n.text, n.id
-
-    return show(form, Neighbour, found, heads, cells, "other antibodies with an embedding")
+    found = nearest(store, antibody, Among(session, **which), limit=limit)
+    columns = "similarity, session, generation, status, kind, guards, text, id"
+    show(form, "other antibodies with an embedding", Neighbour, found, columns)
 
 
-@click.command()
-@click.argument("what", metavar="SESSION:N|ID|TEXT")
-@query_options
-def lineage(what: str, database: str | None, form: Form) -> None:
+@query(click.argument("what", metavar="SESSION:N|ID|TEXT"))
+def lineage(store: AntibodyStore, form: Form, what: str) -> None:
     """Show where something comes from, and what came of it.
 
     A generation (SESSION:N, SESSION for its best one, or its id), a prompt (its id) or an antibody (its id or its whole
@@ -126,21 +81,15 @@ def lineage(what: str, database: str | None, form: Form) -> None:
     """
     from db.questions.lineage import Relative, lineage
 
-    with open_database(database) as store:
-        found = lineage(store, what)
-    heads = ("distance", "what", "session", "number", "text", "id")
+    def distance(r: Relative) -> str:
+        return f"{r.distance:+d}" if r.distance else "0"
 
-    def cells(r: Relative) -> tuple[Any, ...]:
-        return f"{r.distance:+d}" if r.distance else "0", r.what, r.session, r.number, r.text, r.id
-
-    return show(form, Relative, found, heads, cells, "relatives")
+    columns = "distance, what, session, number, text, id"
+    show(form, "relatives", Relative, lineage(store, what), columns, distance=distance)
 
 
-@click.command()
-@click.argument("before")
-@click.argument("after")
-@query_options
-def diff(before: str, after: str, database: str | None, form: Form) -> None:
+@query(click.argument("before"), click.argument("after"))
+def diff(store: AntibodyStore, form: Form, before: str, after: str) -> None:
     """Show what changed between two generations.
 
     BEFORE and AFTER are SESSION:N, or SESSION for its best generation. Antibodies in force that were added, removed and
@@ -148,8 +97,7 @@ def diff(before: str, after: str, database: str | None, form: Form) -> None:
     """
     from db.questions.diff import diff
 
-    with open_database(database) as store:
-        found = diff(store, before, after)
+    found = diff(store, before, after)
     columns = ("change", "name", "kind", "guards", "id", "before", "after")
     changes = (("added", found.added), ("removed", found.removed), ("kept", found.kept))
     rows: list[tuple[Any, ...]] = [
@@ -165,12 +113,12 @@ def diff(before: str, after: str, database: str | None, form: Form) -> None:
     return print_rows(("change", "name", "kind", "guards", "before", "after"), shown, "differences")
 
 
-@click.command()
-@click.argument("sample")
-@click.argument("session", required=False)
-@click.option("--set", "set_name", metavar="NAME", help="In this feedback set only.")
-@query_options
-def verdicts(sample: str, session: str | None, set_name: str | None, database: str | None, form: Form) -> None:
+@query(
+    click.argument("sample"),
+    session_argument,
+    click.option("--set", "set_name", metavar="NAME", help="In this feedback set only."),
+)
+def verdicts(store: AntibodyStore, form: Form, sample: str, session: str | None, set_name: str | None) -> None:
     """List which generations accepted SAMPLE.
 
     SAMPLE is its path in its set. By the generations of SESSION, or of all sessions; with its score, the known class it
@@ -178,30 +126,50 @@ def verdicts(sample: str, session: str | None, set_name: str | None, database: s
     """
     from db.questions.judging import Judgement, judgements
 
-    with open_database(database) as store:
-        found = judgements(store, sample, session_id(store, session), set_name=set_name)
-    heads = ("session", "generation", "set", "accepted", "score", "nearest class", "nearest antibody")
-
-    def cells(j: Judgement) -> tuple[Any, ...]:
-        accepted = "yes" if j.accepted else "no"
-        return j.session, j.generation, j.set_name, accepted, decimals(j.score), j.nearest_class, j.nearest_antibody
-
-    return show(form, Judgement, found, heads, cells, "verdicts")
+    found = judgements(store, sample, session, set_name=set_name)
+    columns = (
+        "session, generation, set: set_name, accepted, score, nearest class: nearest_class, "
+        "nearest antibody: nearest_antibody"
+    )
+    show(form, "verdicts", Judgement, found, columns)
 
 
-@click.command()
-@click.argument("session", required=False)
-@query_options
-def stats(session: str | None, database: str | None, form: Form) -> None:
+@query(session_argument)
+def stats(store: AntibodyStore, form: Form, session: str | None) -> None:
     """Count what is stored.
 
     In the whole database, or for SESSION.
     """
     from db.questions.stats import Stat, stats
 
-    with open_database(database) as store:
-        found = stats(store, session_id(store, session))
-    return show(form, Stat, found, ("what", "number"), lambda one: (one.name, one.number), "numbers")
+    show(form, "numbers", Stat, stats(store, session), "what: name, number")
 
 
-COMMANDS = (top, nearest, lineage, diff, verdicts, stats)
+@query(
+    click.argument("query"),
+    first_option(1000),
+    click.option(
+        "--seconds",
+        type=click.FloatRange(min=0, min_open=True),
+        default=10.0,
+        show_default=True,
+        help="Stop a query that takes longer.",
+    ),
+)
+def sql(store: AntibodyStore, form: Form, query: str, limit: int, seconds: float) -> None:
+    """Run one SELECT, read-only.
+
+    The tables are in docs/schema.md. Nothing but reading is let through: no write, no ATTACH, no PRAGMA.
+    """
+    from db.questions.sql import run_sql
+
+    answer = run_sql(store, query, seconds=seconds, limit=limit)
+    if form is None:
+        print_rows(answer.columns, answer.rows, "rows")
+    else:
+        print_records(form, answer.columns, (dict(zip(answer.columns, row, strict=True)) for row in answer.rows))
+    if answer.more:
+        click.echo(f"there are more rows; --limit {limit} shows the first only", err=True)
+
+
+COMMANDS = (top, nearest, lineage, diff, verdicts, stats, sql)
