@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -28,7 +29,7 @@ from db.schema import models as m
 from db.schema import revision as schema
 from db.schema.engine import make_engine, reading, resolve_url, shown, writing
 from db.schema.types import from_json, to_json
-from db.writing import check_session_name, insert_new, is_id, new_id, now, write_generation, write_results
+from db.writing import add_session, check_session_name, insert_new, is_id, new_id, now, write_generation, write_results
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, ResultRow, Verdict
 
@@ -66,7 +67,7 @@ class RunBook:
             finished_at=None,
         )
         with writing(self._engine) as transaction:
-            transaction.add(m.Run(**{name: getattr(run, name) for name in RunRecord.__slots__}))
+            transaction.add(m.Run(**asdict(run)))
         return run
 
     def finish_run(self, run_id: str, status: RunStatus = "finished") -> None:
@@ -98,7 +99,7 @@ class RunBook:
         """Record that a run opens the sealed split: which sets, and why."""
         read = TestReadRecord(id=new_id(), run_id=run_id, sets=tuple(sets), reason=reason, at=now())
         with writing(self._engine) as transaction:
-            transaction.add(m.TestRead(id=read.id, run_id=run_id, sets=list(sets), reason=reason, at=read.at))
+            transaction.add(m.TestRead(**asdict(read)))
         return read
 
     def test_reads(self) -> tuple[TestReadRecord, ...]:
@@ -215,26 +216,12 @@ class AntibodyStore(RunBook):
         taken, empty, long or unprintable, and for a generation that is not stored.
         """
         check_session_name(name)
-        time = now()
-        row = {
-            "id": new_id(),
-            "name": name,
-            "status": "running",
-            "config": to_json(config, "config"),
-            "seed": seed,
-            "git_sha": git_sha,
-            "versions": dict(versions),
-            "encoder_digest": encoder.digest,
-            "llm": llm,
-            "parent_generation_id": parent_generation_id,
-            "created_at": time,
-            "updated_at": time,
-        }
         with writing(self._engine) as transaction:
             if parent_generation_id is not None and transaction.get(m.Generation, parent_generation_id) is None:
                 raise SetupError(f"there is no generation with the id {parent_generation_id!r} to branch from")
-            insert_new(transaction, m.Encoder, [_encoder_row(encoder)])
-            if not insert_new(transaction, m.Session, [row]):
+            columns = {"status": "running", "config": to_json(config, "config"), "seed": seed, "git_sha": git_sha}
+            columns |= {"versions": dict(versions), "llm": llm, "parent_generation_id": parent_generation_id}
+            if not add_session(transaction, name, encoder, **columns):
                 raise SetupError(f"a session named '{name}' exists in {self.url}; resume it, or choose another name")
             return queries.sessions(transaction, name)[0]
 
@@ -368,11 +355,6 @@ class AntibodyStore(RunBook):
         """Return the bank in force after a generation, vectors (A, d) float32. SetupError for an unknown generation."""
         with reading(self._engine) as transaction:
             return queries.bank(transaction, generation_id)
-
-
-def _encoder_row(encoder: EncoderInfo) -> dict[str, Any]:
-    names = EncoderInfo.__slots__
-    return {"digest": encoder.digest, "created_at": now()} | {name: getattr(encoder, name) for name in names}
 
 
 def chosen_generation(store: AntibodyStore, session: SessionRecord, number: int | None) -> GenerationRecord:

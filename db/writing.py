@@ -14,8 +14,8 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import UniqueConstraint, func, insert, select
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy import Select, UniqueConstraint, func, insert, select
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
 from sqlalchemy.orm import Session as Transaction
 from uuid_utils.compat import uuid7
 
@@ -24,7 +24,7 @@ from db.schema import models as m
 from db.schema.types import to_json
 from db.schema.vectors import DTYPE, to_bytes
 from immuno_core.errors import SetupError
-from immuno_core.records import Antibody, ResultRow, text_digest
+from immuno_core.records import Antibody, EncoderInfo, ResultRow, text_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,8 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
 
     Raises SetupError for a draft that contradicts itself or the database.
     """
-    session, dim = _locked_session(transaction, draft.session_id)
+    session = _locked_session(transaction, draft.session_id)
+    encoder = transaction.get_one(m.Encoder, session.encoder_digest)
     of_session = m.Generation.session_id == draft.session_id
     if renumber:
         last = transaction.scalar(select(func.max(m.Generation.number)).where(of_session))
@@ -86,18 +87,9 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     _write_prompts(transaction, draft, what, time)
     transaction.execute(
         insert(m.Generation).values(
-            id=generation_id,
-            session_id=draft.session_id,
-            number=draft.number,
-            parent_id=_parent_id(transaction, draft, what),
-            prompt_version=draft.prompt_version,
-            accepted=draft.accepted,
-            reason=draft.reason,
-            guideline=draft.guideline,
-            metrics=to_json(draft.metrics, "metrics"),
-            random_state=to_json(draft.random_state, "random_state"),
-            started_at=draft.started_at,
-            finished_at=draft.finished_at,
+            row_of(m.Generation, draft)
+            | {"id": generation_id, "parent_id": _parent_id(transaction, draft, what)}
+            | {name: to_json(getattr(draft, name), name) for name in ("metrics", "random_state")}
         )
     )
     antibodies = _without_repeats(draft.antibodies)
@@ -105,13 +97,24 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     known = {antibody.id for antibody in antibodies} | _stored_antibodies(transaction, draft)
     insert_rows(transaction, m.Antibody, _antibody_rows(antibodies, generation_id, time))
     _check_known({one.id for one in draft.antibodies}, draft.vectors, f"{what}: an embedding", "one of its antibodies")
-    rows = _embedding_rows(antibodies, draft.vectors, generation_id, session.encoder_digest, dim)
-    insert_rows(transaction, m.Embedding, rows)
+    embeddings = [
+        embedding_row(
+            antibody.id, generation_id, encoder, draft.vectors[antibody.id], f"the antibody '{antibody.text}'"
+        )
+        for antibody in antibodies
+        if antibody.id in draft.vectors
+    ]
+    insert_rows(transaction, m.Embedding, embeddings)
     _check_known(known, (effect.antibody_id for effect in draft.effects), f"{what}: an effect")
     insert_rows(transaction, m.Effect, _effect_rows(draft, generation_id))
     _check_known(known, (verdict.nearest_antibody for verdict in draft.verdicts), f"{what}: a verdict")
     insert_rows(transaction, m.Verdict, _verdict_rows(draft, generation_id))
-    embedded = _embedded(transaction, draft.session_id, session.encoder_digest, draft.bank)
+    usable = (
+        select(m.Embedding.antibody_id)
+        .join(m.Generation, m.Generation.id == m.Embedding.generation_id)
+        .where(of_session, m.Embedding.encoder_digest == encoder.digest)
+    )
+    embedded = found_among(transaction, usable, m.Embedding.antibody_id, draft.bank)
     _check_known(embedded, draft.bank, f"{what}: its bank", "an antibody with an embedding")
     members = [{"generation_id": generation_id, "antibody_id": key} for key in draft.bank]
     insert_rows(transaction, m.BankMember, members)
@@ -124,15 +127,41 @@ def insert_rows(transaction: Transaction, model: type[m.Base], rows: Sequence[Ma
         transaction.execute(insert(model.metadata.tables[model.__tablename__]), list(rows))
 
 
-def _locked_session(transaction: Transaction, session_id: str) -> tuple[m.Session, int]:
-    """Return the session and its encoder's dimension; on PostgreSQL lock it: its generations come one by one.
+def row_of(model: type[m.Base], record: object) -> dict[str, Any]:
+    """Return a row of what a record says of a table: its fields that are columns there."""
+    return {name: getattr(record, name) for name in model.__mapper__.column_attrs.keys() if hasattr(record, name)}  # noqa: SIM118
+
+
+def add_encoder(transaction: Transaction, encoder: EncoderInfo) -> None:
+    """Insert an encoder, where it is new."""
+    insert_new(transaction, m.Encoder, [row_of(m.Encoder, encoder) | {"created_at": now()}])
+
+
+def add_session(transaction: Transaction, name: str, encoder: EncoderInfo, **columns: Any) -> bool:
+    """Insert a session with these further columns, and its encoder; return whether the name was free."""
+    add_encoder(transaction, encoder)
+    row = {"id": new_id(), "name": name, "encoder_digest": encoder.digest, "created_at": (time := now())}
+    return bool(insert_new(transaction, m.Session, [row | {"updated_at": time} | columns]))
+
+
+def embedding_row(
+    antibody_id: str, generation_id: str, encoder: EncoderInfo | m.Encoder, vector: NDArray[np.float32], what: str
+) -> dict[str, Any]:
+    """Return a row of `embeddings`. Raises SetupError, naming `what`, for a vector that is not the encoder's."""
+    raw = to_bytes(vector, encoder.dim, what)
+    of = {"id": new_id(), "antibody_id": antibody_id, "generation_id": generation_id, "encoder_digest": encoder.digest}
+    return {**of, "dim": encoder.dim, "dtype": DTYPE, "vector": raw}
+
+
+def _locked_session(transaction: Transaction, session_id: str) -> m.Session:
+    """Return the session; on PostgreSQL lock it: its generations come one by one.
 
     FOR NO KEY UPDATE: what only refers to the session (a recorded call) need not wait.
     """
     session = transaction.get(m.Session, session_id, with_for_update={"key_share": True})
     if session is None:
         raise SetupError(f"there is no session with the id {session_id!r}")
-    return session, transaction.get_one(m.Encoder, session.encoder_digest).dim
+    return session
 
 
 def _write_prompts(transaction: Transaction, draft: GenerationDraft, what: str, time: datetime) -> None:
@@ -197,7 +226,7 @@ def _stored_antibodies(transaction: Transaction, draft: GenerationDraft) -> set[
     named = {one.antibody_id for one in draft.effects} | {one.nearest_antibody for one in draft.verdicts}
     query = select(m.Antibody.id).join(m.Generation, m.Generation.id == m.Antibody.generation_id)
     query = query.where(m.Generation.session_id == draft.session_id)
-    return {key for some in batches(named) for key in transaction.scalars(query.where(m.Antibody.id.in_(some)))}
+    return found_among(transaction, query, m.Antibody.id, named)
 
 
 def batches(keys: Iterable[str | None]) -> Iterator[tuple[str, ...]]:
@@ -205,6 +234,13 @@ def batches(keys: Iterable[str | None]) -> Iterator[tuple[str, ...]]:
     source = iter(sorted({key for key in keys if key is not None}))
     while some := tuple(islice(source, _AT_ONCE)):
         yield some
+
+
+def found_among(
+    transaction: Transaction, query: Select[str], column: InstrumentedAttribute[str], keys: Iterable[str | None]
+) -> set[str]:
+    """Return what a query selects where the column has one of the keys."""
+    return {found for some in batches(keys) for found in transaction.scalars(query.where(column.in_(some)))}
 
 
 def _check_known(
@@ -221,8 +257,7 @@ def _check_parents(transaction: Transaction, antibodies: Sequence[Antibody], wha
             raise SetupError(f"{what}: the antibody '{one.text}' needs a parent and a relation to it, or neither")
     own = {one.id for one in antibodies}
     parents = {one.parent_id for one in antibodies} - own
-    query = select(m.Antibody.id)
-    stored = {key for some in batches(parents) for key in transaction.scalars(query.where(m.Antibody.id.in_(some)))}
+    stored = found_among(transaction, select(m.Antibody.id), m.Antibody.id, parents)
     _check_known(own | stored, parents, f"{what}: a parent", "a stored antibody")
 
 
@@ -235,65 +270,10 @@ def _antibody_rows(antibodies: Sequence[Antibody], generation_id: str, time: dat
             raise SetupError(
                 f"the cosine of the antibody '{antibody.text}' is {antibody.cosine}; use None where it is unknown"
             )
-        rows.append(
-            {
-                "id": antibody.id,
-                "generation_id": generation_id,
-                "position": position,
-                "text": antibody.text,
-                "kind": antibody.kind,
-                "guards": antibody.guards,
-                "digest": text_digest(antibody.text, antibody.guards),
-                "rationale": antibody.rationale,
-                "status": antibody.status,
-                "reason": antibody.reason,
-                "cosine": None if antibody.cosine is None else float(antibody.cosine),
-                "origin": antibody.origin,
-                "parent_id": antibody.parent_id,
-                "relation": antibody.relation,
-                "created_at": time,
-            }
-        )
+        row = row_of(m.Antibody, antibody) | {"generation_id": generation_id, "position": position, "created_at": time}
+        row["digest"] = text_digest(antibody.text, antibody.guards)
+        rows.append(row | {"cosine": None if antibody.cosine is None else float(antibody.cosine)})
     return rows
-
-
-def _embedded(
-    transaction: Transaction,
-    session_id: str,
-    encoder_digest: str,
-    wanted: Iterable[str],
-) -> set[str]:
-    """Of the wanted antibodies, those of the session that have an embedding by its encoder."""
-    query = (
-        select(m.Embedding.antibody_id)
-        .join(m.Generation, m.Generation.id == m.Embedding.generation_id)
-        .where(m.Generation.session_id == session_id, m.Embedding.encoder_digest == encoder_digest)
-    )
-    return {
-        key for some in batches(wanted) for key in transaction.scalars(query.where(m.Embedding.antibody_id.in_(some)))
-    }
-
-
-def _embedding_rows(
-    antibodies: Sequence[Antibody],
-    vectors: Mapping[str, NDArray[np.float32]],
-    generation_id: str,
-    encoder_digest: str,
-    dim: int,
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": new_id(),
-            "antibody_id": antibody.id,
-            "generation_id": generation_id,
-            "encoder_digest": encoder_digest,
-            "dim": dim,
-            "dtype": DTYPE,
-            "vector": to_bytes(vectors[antibody.id], dim, f"the antibody '{antibody.text}'"),
-        }
-        for antibody in antibodies
-        if antibody.id in vectors
-    ]
 
 
 def _effect_rows(draft: GenerationDraft, generation_id: str) -> list[dict[str, Any]]:
@@ -307,25 +287,17 @@ def _effect_rows(draft: GenerationDraft, generation_id: str) -> list[dict[str, A
 
 def _verdict_rows(draft: GenerationDraft, generation_id: str) -> list[dict[str, Any]]:
     return [
-        {
-            "generation_id": generation_id,
-            "set_name": verdict.set_name,
-            "sample_id": verdict.sample_id,
-            "score": verdict.score,
-            "accepted": bool(verdict.accepted),
-            "nearest_class": verdict.nearest_class,
-            "nearest_antibody_id": verdict.nearest_antibody,
-        }
-        for verdict in draft.verdicts
+        row_of(m.Verdict, one)
+        | {"generation_id": generation_id, "accepted": bool(one.accepted), "nearest_antibody_id": one.nearest_antibody}
+        for one in draft.verdicts
     ]
 
 
 def write_results(transaction: Transaction, run_id: str, rows: Iterable[ResultRow]) -> int:
     """Write a run's lines, unless they are stored; return how many were new."""
     by_id = {new_id(): row for row in rows}
-    own = [column.name for column in m.Result.metadata.tables["results"].columns if column.name not in ("id", "run_id")]
-    columns = [{"id": key, "run_id": run_id} | {name: getattr(row, name) for name in own} for key, row in by_id.items()]
-    new = insert_new(transaction, m.Result, columns)
+    lines = [row_of(m.Result, row) | {"id": key, "run_id": run_id} for key, row in by_id.items()]
+    new = insert_new(transaction, m.Result, lines)
     metrics = []
     for key in new:
         row = by_id[key]

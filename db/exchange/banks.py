@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -26,9 +25,20 @@ from db.records import AntibodyRecord, GenerationDraft, GenerationRecord, Sessio
 from db.schema import models as m
 from db.schema.engine import reading, writing
 from db.schema.types import plain_text, storable_text
-from db.schema.vectors import DTYPE, to_bytes
+from db.schema.vectors import to_bytes
 from db.store import AntibodyStore
-from db.writing import batches, check_session_name, insert_new, insert_rows, new_id, now, write_generation
+from db.writing import (
+    add_encoder,
+    add_session,
+    batches,
+    check_session_name,
+    embedding_row,
+    found_among,
+    insert_rows,
+    new_id,
+    now,
+    write_generation,
+)
 from immuno_core.errors import SetupError
 from immuno_core.files import written_whole
 from immuno_core.records import Antibody, AntibodyKind, EncoderInfo
@@ -183,12 +193,8 @@ def import_bank(store: AntibodyStore, session: str, antibodies: Sequence[Antibod
 
 
 def _session(transaction: Transaction, name: str, url: str) -> m.Session:
-    time = now()
-    insert_new(transaction, m.Encoder, [asdict(NO_ENCODER) | {"digest": NO_ENCODER.digest, "created_at": time}])
-    row = {"id": new_id(), "name": name, "status": "finished", "config": CONFIG, "seed": 0, "git_sha": None}
-    row |= {"llm": None, "parent_generation_id": None}
-    more = {"versions": {}, "encoder_digest": NO_ENCODER.digest, "created_at": time, "updated_at": time}
-    insert_new(transaction, m.Session, [row | more])
+    columns: dict[str, Any] = {"status": "finished", "config": CONFIG, "seed": 0, "git_sha": None, "versions": {}}
+    add_session(transaction, name, NO_ENCODER, **columns, llm=None, parent_generation_id=None)
     # Locked, where a database has more than one writer: the same file may be imported twice at the same time.
     found = transaction.scalars(select(m.Session).where(m.Session.name == name).with_for_update()).one()
     if found.config != CONFIG:
@@ -231,22 +237,14 @@ def add_embeddings(store: AntibodyStore, encoder: EncoderInfo, vectors: Mapping[
     for an antibody that is not stored, and for a vector of another size than the encoder's.
     """
     with writing(store.engine) as transaction:
-        row = asdict(encoder) | {"digest": encoder.digest, "created_at": now()}
-        insert_new(transaction, m.Encoder, [row])
+        add_encoder(transaction, encoder)
         made_in = _generations(transaction, list(vectors))
-        has = _embedded(transaction, list(vectors), encoder.digest)
+        query = select(m.Embedding.antibody_id).where(m.Embedding.encoder_digest == encoder.digest)
+        embedded = found_among(transaction, query, m.Embedding.antibody_id, vectors)
         rows = [
-            {
-                "id": new_id(),
-                "antibody_id": key,
-                "generation_id": made_in[key],
-                "encoder_digest": encoder.digest,
-                "dim": encoder.dim,
-                "dtype": DTYPE,
-                "vector": to_bytes(vector, encoder.dim, f"the antibody {key}"),
-            }
+            embedding_row(key, made_in[key], encoder, vector, f"the antibody {key}")
             for key, vector in vectors.items()
-            if key not in has
+            if key not in embedded
         ]
         insert_rows(transaction, m.Embedding, rows)
         return len(rows)
@@ -273,9 +271,3 @@ def _generations(transaction: Transaction, keys: list[str]) -> dict[str, str]:
     if missing is not None:
         raise SetupError(f"there is no antibody with the id {missing!r}")
     return found
-
-
-def _embedded(transaction: Transaction, keys: list[str], encoder_digest: str) -> set[str]:
-    embedded = select(m.Embedding.antibody_id).where(m.Embedding.encoder_digest == encoder_digest)
-    found = (transaction.scalars(embedded.where(m.Embedding.antibody_id.in_(some))) for some in batches(keys))
-    return set(chain.from_iterable(found))
