@@ -1,6 +1,6 @@
 """docs/schema.md, made from the models: an ER diagram and a table for each table.
 
-To write it anew after a change of the models: python -m db.schema.diagram > docs/schema.md
+To write it anew after a change of the models: python docs/schema.py > docs/schema.md
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from db.schema.types import LosslessText, Measured, StrictJson, UtcDateTime
 _INTRODUCTION = """\
 # The schema
 
-Made from `db/schema/models.py` by `python -m db.schema.diagram > docs/schema.md`; a test checks that it is up to date.
+Made from `db/schema/models.py` by `python docs/schema.py > docs/schema.md`; a test checks that it is up to date.
 How to ask the database: [queries.md](queries.md).
 
 - Keys (`id`) are UUIDs of version 7, as text: they sort by time, and are the same in every database.
