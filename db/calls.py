@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import ColumnElement, Select, select
 
 from db.schema import models as m
 from db.schema.engine import reading, writing
@@ -67,37 +67,24 @@ def find_calls(
     store: AntibodyStore, session_id: str, generation: int, step: str, digests: Sequence[str]
 ) -> Mapping[str, StoredReply]:
     """Return digest -> the reply recorded for it in this generation and step of the session, where there is one."""
-    query = _replies(digests).where(
-        m.LlmCall.session_id == session_id, m.LlmCall.generation == generation, m.LlmCall.step == step
-    )
-    with reading(store.engine) as transaction:
-        return _by_digest(transaction.execute(query).all())
+    call = m.LlmCall
+    return _replies(store, digests, call.session_id == session_id, call.generation == generation, call.step == step)
 
 
 def find_replies(store: AntibodyStore, digests: Sequence[str]) -> Mapping[str, StoredReply]:
     """Return digest -> the oldest reply recorded for it in any session, where there is one."""
-    if not digests:
-        return {}
-    # By the cache key, which has an index; of several, the last one counts in the dictionary.
-    query = (
-        _replies(digests)
-        .where(m.LlmCall.cache_key.in_(digests), m.LlmCall.reused.is_(False))
-        .order_by(m.LlmCall.created_at.desc(), m.LlmCall.id.desc())
+    # By the cache key, which has an index.
+    return _replies(store, digests, m.LlmCall.cache_key.in_(digests), m.LlmCall.reused.is_(False)) if digests else {}
+
+
+def _replies(
+    store: AntibodyStore, digests: Sequence[str], *conditions: ColumnElement[bool]
+) -> Mapping[str, StoredReply]:
+    call = m.LlmCall
+    query: Select[*tuple[Any, ...]] = (
+        select(call.request_digest, call.reply_text, call.prompt_tokens, call.completion_tokens)
+        .where(call.request_digest.in_(digests), call.reply_text.is_not(None), *conditions)
+        .order_by(call.created_at.desc(), call.id.desc())  # of several, the last one counts in the dictionary
     )
     with reading(store.engine) as transaction:
-        return _by_digest(transaction.execute(query).all())
-
-
-def _by_digest(rows: Iterable[Row[str, str | None, int | None, int | None]]) -> dict[str, StoredReply]:
-    return {
-        digest: StoredReply(reply, prompt_tokens, completion_tokens)
-        for digest, reply, prompt_tokens, completion_tokens in rows
-        if reply is not None
-    }
-
-
-def _replies(digests: Sequence[str]) -> Select[str, str | None, int | None, int | None]:
-    call = m.LlmCall
-    return select(call.request_digest, call.reply_text, call.prompt_tokens, call.completion_tokens).where(
-        call.request_digest.in_(digests), call.reply_text.is_not(None)
-    )
+        return {digest: StoredReply(*reply) for digest, *reply in transaction.execute(query)}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Ts = TypeVarTuple("Ts")
 
 
-def _columns(row: m.Base, *without: str) -> dict[str, Any]:
+def columns(row: m.Base, *without: str) -> dict[str, Any]:
     """The columns of an ORM row by name."""
     return {name: getattr(row, name) for name in row.__mapper__.column_attrs.keys() if name not in without}  # noqa: SIM118
 
@@ -59,8 +59,8 @@ def sessions(transaction: Transaction, name: str | None = None) -> tuple[Session
     query = narrowed(query, {m.Session.name: name})
     return tuple(
         SessionRecord(
-            **_columns(session, "encoder_digest"),
-            encoder=EncoderInfo(**_columns(encoder, "digest", "created_at")),
+            **columns(session, "encoder_digest"),
+            encoder=EncoderInfo(**columns(encoder, "digest", "created_at")),
             generations=generations,
             best=best_number,
             parent=None if parent is None else f"{parent}:{parent_number}",
@@ -92,7 +92,7 @@ def generations(
     found = []
     for row in transaction.execute(query):
         values = dict(row._mapping)
-        own = _columns(values.pop("Generation"), "parent_id")
+        own = columns(values.pop("Generation"), "parent_id")
         found.append(GenerationRecord(**own, **values))
     return tuple(found)
 
@@ -118,22 +118,6 @@ def _counts() -> Iterator[Any]:
     yield spent(m.LlmCall.cost_usd, 0.0)
 
 
-def antibodies(
-    transaction: Transaction,
-    *,
-    session_id: str | None,
-    generation: int | None,
-    status: str | None,
-    kind: str | None,
-    guards: str | None,
-    limit: int | None,
-) -> tuple[AntibodyRecord, ...]:
-    """Return antibodies in the order of their creation."""
-    wanted = {m.Generation.session_id: session_id, m.Generation.number: generation, m.Antibody.status: status}
-    query = narrowed(antibody_rows(), wanted | {m.Antibody.kind: kind, m.Antibody.guards: guards})
-    return tuple(antibody_record(*row) for row in transaction.execute(query.limit(limit)))
-
-
 def antibody_rows() -> Select[m.Antibody, int, str]:
     """Select every antibody with its generation's number and its session's name, in the order of their creation."""
     return (
@@ -144,22 +128,18 @@ def antibody_rows() -> Select[m.Antibody, int, str]:
     )
 
 
+def antibodies(transaction: Transaction, rows: Select[m.Antibody, int, str]) -> tuple[AntibodyRecord, ...]:
+    """Return the antibodies that a narrowed `antibody_rows` selects."""
+    return tuple(antibody_record(*row) for row in transaction.execute(rows))
+
+
 def antibody_record(antibody: m.Antibody, generation: int, session: str) -> AntibodyRecord:
     """Return the record of a row of `antibody_rows`."""
-    return AntibodyRecord(**_columns(antibody, "digest"), generation=generation, session=session)
+    return AntibodyRecord(**columns(antibody, "digest"), generation=generation, session=session)
 
 
-def effects(
-    transaction: Transaction,
-    *,
-    session_id: str | None,
-    generation: int | None,
-    scope: str | None,
-    outlier_set: str | None,
-    guards: str | None,
-    limit: int | None,
-) -> tuple[EffectRecord, ...]:
-    """Return effects by generation, in the order in which they were handed in."""
+def effects(transaction: Transaction, wanted: Mapping[Any, Any], limit: int | None) -> tuple[EffectRecord, ...]:
+    """Return the effects that fit (column -> value) by generation, in the order in which they were handed in."""
     query = (
         select(m.Effect, m.Generation.number, m.Session.name, m.Antibody.text, m.Antibody.guards)
         .join(m.Generation, m.Generation.id == m.Effect.generation_id)
@@ -167,18 +147,16 @@ def effects(
         .outerjoin(m.Antibody, m.Antibody.id == m.Effect.antibody_id)
         .order_by(m.Session.created_at, m.Session.id, m.Generation.number, m.Effect.id)
     )
-    wanted = {m.Generation.session_id: session_id, m.Generation.number: generation, m.Effect.scope: scope}
-    query = narrowed(query, wanted | {m.Effect.outlier_set: outlier_set, m.Antibody.guards: guards})
     return tuple(
-        EffectRecord(**_columns(effect, "id"), generation=number, session=session, antibody_text=text, guards=guarded)
-        for effect, number, session, text, guarded in transaction.execute(query.limit(limit))
+        EffectRecord(**columns(effect, "id"), generation=number, session=session, antibody_text=text, guards=guarded)
+        for effect, number, session, text, guarded in transaction.execute(narrowed(query, wanted).limit(limit))
     )
 
 
 def verdicts(transaction: Transaction, generation_id: str) -> tuple[Verdict, ...]:
     """Return a generation's verdicts, by set and sample."""
     found = [
-        Verdict(**_columns(row, "generation_id", "nearest_antibody_id"), nearest_antibody=row.nearest_antibody_id)
+        Verdict(**columns(row, "generation_id", "nearest_antibody_id"), nearest_antibody=row.nearest_antibody_id)
         for row in transaction.scalars(select(m.Verdict).where(m.Verdict.generation_id == generation_id))
     ]
     # Sorted here: databases sort text each by its own rules.
@@ -194,7 +172,7 @@ def prompts(transaction: Transaction, session_id: str | None) -> tuple[PromptRec
     )
     query = narrowed(query, {m.Prompt.session_id: session_id})
     return tuple(
-        PromptRecord(**_columns(prompt, "session_id"), session=name) for prompt, name in transaction.execute(query)
+        PromptRecord(**columns(prompt, "session_id"), session=name) for prompt, name in transaction.execute(query)
     )
 
 
@@ -226,13 +204,13 @@ def llm_calls(transaction: Transaction, session_id: str | None) -> tuple[LlmCall
     """Return a session's calls, or all, in the order in which they were made."""
     query = select(m.LlmCall).order_by(m.LlmCall.created_at, m.LlmCall.id)
     query = narrowed(query, {m.LlmCall.session_id: session_id})
-    return tuple(LlmCallRecord(**_columns(call)) for call in transaction.scalars(query))
+    return tuple(LlmCallRecord(**columns(call)) for call in transaction.scalars(query))
 
 
 def runs(transaction: Transaction) -> tuple[RunRecord, ...]:
     """Return runs, oldest first."""
     query = select(m.Run).order_by(m.Run.started_at, m.Run.id)
-    return tuple(RunRecord(**_columns(run)) for run in transaction.scalars(query))
+    return tuple(RunRecord(**columns(run)) for run in transaction.scalars(query))
 
 
 def results(transaction: Transaction, run_id: str) -> tuple[ResultRow, ...]:
@@ -248,7 +226,7 @@ def results(transaction: Transaction, run_id: str) -> tuple[ResultRow, ...]:
             intervals.setdefault(row.result_id, {})[row.metric] = low, high
     return tuple(
         ResultRow(
-            **_columns(line, "id", "run_id"), metrics=metrics.get(line.id, {}), intervals=intervals.get(line.id, {})
+            **columns(line, "id", "run_id"), metrics=metrics.get(line.id, {}), intervals=intervals.get(line.id, {})
         )
         for line in transaction.scalars(query)
     )
@@ -257,6 +235,6 @@ def results(transaction: Transaction, run_id: str) -> tuple[ResultRow, ...]:
 def test_reads(transaction: Transaction) -> tuple[TestReadRecord, ...]:
     """Return every opening of the sealed split, oldest first."""
     return tuple(
-        TestReadRecord(**_columns(row, "sets"), sets=tuple(row.sets))
+        TestReadRecord(**columns(row, "sets"), sets=tuple(row.sets))
         for row in transaction.scalars(select(m.TestRead).order_by(m.TestRead.at, m.TestRead.id))
     )

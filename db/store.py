@@ -308,16 +308,10 @@ class AntibodyStore(RunBook):
         limit: int | None = None,
     ) -> tuple[AntibodyRecord, ...]:
         """Return the antibodies, kept and turned down, that fit; `generation` is a number."""
+        wanted = {m.Generation.session_id: session_id, m.Generation.number: generation, m.Antibody.status: status}
+        rows = queries.narrowed(queries.antibody_rows(), wanted | {m.Antibody.kind: kind, m.Antibody.guards: guards})
         with reading(self._engine) as transaction:
-            return queries.antibodies(
-                transaction,
-                session_id=session_id,
-                generation=generation,
-                status=status,
-                kind=kind,
-                guards=guards,
-                limit=limit,
-            )
+            return queries.antibodies(transaction, rows.limit(limit))
 
     def effects(
         self,
@@ -330,16 +324,10 @@ class AntibodyStore(RunBook):
         limit: int | None = None,
     ) -> tuple[EffectRecord, ...]:
         """Return the measured effects that fit; with `guards`, of antibodies only (a bank guards no single class)."""
+        wanted = {m.Generation.session_id: session_id, m.Generation.number: generation, m.Effect.scope: scope}
+        wanted |= {m.Effect.outlier_set: outlier_set, m.Antibody.guards: guards}
         with reading(self._engine) as transaction:
-            return queries.effects(
-                transaction,
-                session_id=session_id,
-                generation=generation,
-                scope=scope,
-                outlier_set=outlier_set,
-                guards=guards,
-                limit=limit,
-            )
+            return queries.effects(transaction, wanted, limit)
 
     def verdicts(self, generation_id: str) -> tuple[Verdict, ...]:
         """Return a generation's verdicts, by set and sample."""

@@ -226,8 +226,8 @@ def unembedded(store: AntibodyStore, session_id: str, encoder_digest: str) -> tu
         m.Embedding.encoder_digest == encoder_digest,
     )
     with reading(store.engine) as transaction:
-        query = queries.antibody_rows().where(m.Generation.session_id == session_id, ~embedded.exists())
-        return tuple(queries.antibody_record(*row) for row in transaction.execute(query))
+        rows = queries.antibody_rows().where(m.Generation.session_id == session_id, ~embedded.exists())
+        return queries.antibodies(transaction, rows)
 
 
 def add_embeddings(store: AntibodyStore, encoder: EncoderInfo, vectors: Mapping[str, NDArray[np.float32]]) -> int:

@@ -59,9 +59,8 @@ def diff(store: AntibodyStore, before: str, after: str) -> Diff:
 def _in_force(transaction: Transaction, generation_id: str) -> dict[tuple[str, str], AntibodyRecord]:
     """The bank after a generation, without its vectors: nobody needs NumPy to compare texts."""
     query = queries.antibody_rows().join(m.BankMember, m.BankMember.antibody_id == m.Antibody.id)
-    rows = transaction.execute(query.where(m.BankMember.generation_id == generation_id))
-    records = (queries.antibody_record(*row) for row in rows)
-    return {(one.text, one.guards): one for one in records}
+    antibodies = queries.antibodies(transaction, query.where(m.BankMember.generation_id == generation_id))
+    return {(one.text, one.guards): one for one in antibodies}
 
 
 def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[MetricChange]:

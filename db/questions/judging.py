@@ -59,15 +59,7 @@ def judgements(
             )
     found = [
         Judgement(
-            session=session,
-            generation=number,
-            set_name=verdict.set_name,
-            sample_id=verdict.sample_id,
-            accepted=verdict.accepted,
-            score=verdict.score,
-            nearest_class=verdict.nearest_class,
-            nearest_antibody_id=verdict.nearest_antibody_id,
-            nearest_antibody=text,
+            **queries.columns(verdict, "generation_id"), session=session, generation=number, nearest_antibody=text
         )
         for verdict, session, number, text in rows
     ]

@@ -140,10 +140,10 @@ def _parents(transaction: Transaction, own: AntibodyRecord) -> list[AntibodyReco
     """The antibodies that it was made from, the first one first, as far as they are in this database."""
     line = [own]
     while line[-1].parent_id is not None:
-        found = transaction.execute(queries.antibody_rows().where(m.Antibody.id == line[-1].parent_id)).first()
-        if found is None:
+        parent = queries.antibodies(transaction, queries.antibody_rows().where(m.Antibody.id == line[-1].parent_id))
+        if not parent:
             break
-        line.append(queries.antibody_record(*found))
+        line += parent
     return line[:0:-1]
 
 
@@ -151,8 +151,7 @@ def _children(transaction: Transaction, own: AntibodyRecord) -> Iterator[Relativ
     """What was made from it, nearest first, and how."""
     distance, keys = 1, [own.id]
     while keys:
-        found = transaction.execute(queries.antibody_rows().where(m.Antibody.parent_id.in_(keys))).all()
-        made = [queries.antibody_record(*row) for row in found]
+        made = queries.antibodies(transaction, queries.antibody_rows().where(m.Antibody.parent_id.in_(keys)))
         for one in made:
             text = f"{one.relation}: {one.text}"
             yield Relative(distance, "antibody", one.id, one.session, one.generation, text)

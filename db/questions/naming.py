@@ -18,8 +18,8 @@ _MOST_SUGGESTED = 3
 def antibodies_named(transaction: Transaction, name: str) -> tuple[AntibodyRecord, ...]:
     """Return the antibody with that id, else all with exactly that text, in the order of their creation."""
     for column in (m.Antibody.id, m.Antibody.text) if is_id(name) else (m.Antibody.text,):
-        if rows := transaction.execute(queries.antibody_rows().where(column == name)).all():
-            return tuple(queries.antibody_record(*row) for row in rows)
+        if antibodies := queries.antibodies(transaction, queries.antibody_rows().where(column == name)):
+            return antibodies
     return ()
 
 
