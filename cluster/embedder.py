@@ -26,6 +26,7 @@ from cluster.store.shards import (
     Cut,
     FileIdentity,
     Shard,
+    ShardRecord,
     cut,
     is_final,
     read_local,
@@ -125,10 +126,10 @@ class StoredEmbedder(ABC):
             return read_feature_set(images, dim=encoder.dim)
         pieces = self._cut(images)
         with contextlib.closing(Assembly(self.store.root, encoder.dim)) as assembly:
-            failures, embedded = self._complete(images, pieces, assembly)
+            failures, records, embedded = self._complete(images, pieces, assembly)
             features = assembly.finish()
         if embedded:
-            self._manifest(images, pieces, failures)
+            self._manifest(images, pieces, failures, records)
         samples = [sample for row, sample in enumerate(images.samples) if row not in failures]
         return FeatureSet(
             name=images.name,
@@ -143,9 +144,8 @@ class StoredEmbedder(ABC):
     def fill(self, images: ImageSet) -> Filled:
         """Have all shards of a set in the store, verified, without handing them out; raises as `embed_images` does."""
         pieces = self._cut(images)
-        failures, embedded = self._complete(images, pieces, None)
-        manifest = self._manifest(images, pieces, failures)
-        return Filled(manifest, embedded)
+        failures, records, embedded = self._complete(images, pieces, None)
+        return Filled(self._manifest(images, pieces, failures, records), embedded)
 
     def local_matching(self, images: FeatureSet, request: LocalRequest) -> NDArray[np.float64]:
         """Return the request's answer (n,) for the images of an embedded set; their files are read once more.
@@ -181,18 +181,22 @@ class StoredEmbedder(ABC):
         paths = [sample.path for sample in images.samples]
         return cut(paths, self.encoder, self._shard_size, identity=self._identity)
 
-    def _complete(self, images: ImageSet, pieces: Cut, assembly: Assembly | None) -> tuple[dict[int, FailedImage], int]:
+    def _complete(
+        self, images: ImageSet, pieces: Cut, assembly: Assembly | None
+    ) -> tuple[dict[int, FailedImage], list[ShardRecord], int]:
         """Embed and store what is missing of a set, and put all of it into the assembly.
 
-        Returns what failed, by its place in the set, and how many images had to be embedded.
+        Returns what failed, by its place in the set, the records of its shards, and how many images had to be embedded.
         """
         failures: dict[int, FailedImage] = {}
+        records: dict[int, ShardRecord] = {}
         todo: list[int] = []
 
         def take(index: int, part: EmbeddedImages) -> None:
             start = index * self._shard_size
             for row, failure in part.failures.items():
                 failures[start + row] = replace(failure, set_name=images.name)
+            records[index] = shard_record(self.store, pieces.shards[index], part)
             if assembly is not None:
                 assembly.put(start, part.features)
 
@@ -222,14 +226,12 @@ class StoredEmbedder(ABC):
                 f"(first: {first.path}: {first.reason})"
             )
         self.journal.finished(images, list(failures.values()), tried=total)
-        return failures, total
+        return failures, [records[index] for index in range(len(pieces.shards))], total
 
-    def _manifest(self, images: ImageSet, pieces: Cut, failures: Mapping[int, FailedImage]) -> Manifest:
+    def _manifest(
+        self, images: ImageSet, pieces: Cut, failures: Mapping[int, FailedImage], records: Sequence[ShardRecord]
+    ) -> Manifest:
         """Write the manifest of a set that is complete, where the store lacks it, and return it."""
-        records = [shard_record(self.store, self.encoder, shard.key) for shard in pieces.shards]
-        shards = tuple(record for record in records if record is not None)
-        if len(shards) < len(records):
-            raise self._lost()
         manifest = Manifest(
             name=images.name,
             dataset=pieces.dataset,
@@ -237,9 +239,9 @@ class StoredEmbedder(ABC):
             dtype=self.store.dtype,
             shard_size=self._shard_size,
             images=len(images.samples),
-            rows=sum(record.rows for record in shards),
-            bytes=sum(record.bytes for record in shards),
-            shards=shards,
+            rows=sum(record.rows for record in records),
+            bytes=sum(record.bytes for record in records),
+            shards=tuple(records),
             quarantined=tuple(failures.values()),
         )
         name = manifest_name(self.store, self.encoder, pieces.dataset, self._shard_size)

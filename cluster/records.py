@@ -24,6 +24,8 @@ class EmbeddedImages(NamedTuple):
     """By their places in the list, in ascending order."""
     transient: frozenset[int] = frozenset()
     """Those failures where the system refused the file (permission, network file system): another try may succeed."""
+    checksum: str = ""
+    """Of the file in the store; "" where they are in none."""
 
 
 class ShardStats(NamedTuple):

@@ -110,8 +110,8 @@ def write_shard(store: EmbeddingStore, encoder: EncoderInfo, shard: Shard, embed
         "failures": json.dumps(failures),
     }
     rows = embedded.features.astype(store.dtype, copy=False)
-    store.write_rows(shard_name(store, encoder, shard.key), rows, metadata)
-    return embedded._replace(features=as_read(rows))
+    checksum = store.write_rows(shard_name(store, encoder, shard.key), rows, metadata)
+    return embedded._replace(features=as_read(rows), checksum=checksum)
 
 
 def read_shard(store: EmbeddingStore, encoder: EncoderInfo, shard: Shard) -> EmbeddedImages | None:
@@ -120,7 +120,7 @@ def read_shard(store: EmbeddingStore, encoder: EncoderInfo, shard: Shard) -> Emb
     if stored is None or stored.metadata.get("key") != shard.key or stored.metadata.get("encoder") != encoder.digest:
         return None
     try:
-        listed = [(row, reason, transient) for row, reason, transient in json.loads(stored.metadata["failures"])]
+        listed = [(row, reason, may_pass) for row, reason, may_pass in json.loads(stored.metadata["failures"])]
         # The paths are the shard's: identical content may have been embedded elsewhere.
         failures = {row: FailedImage("", shard.paths[row], reason) for row, reason, _ in listed}
     except (KeyError, ValueError, TypeError, IndexError):
@@ -129,18 +129,15 @@ def read_shard(store: EmbeddingStore, encoder: EncoderInfo, shard: Shard) -> Emb
         return None
     if len(stored.array) + len(failures) != len(shard.paths):
         return None
-    return EmbeddedImages(stored.array, failures, frozenset(row for row, _, transient in listed if transient))
+    transient = frozenset(row for row, _, may_pass in listed if may_pass)
+    return EmbeddedImages(stored.array, failures, transient, stored.checksum)
 
 
-def shard_record(store: EmbeddingStore, encoder: EncoderInfo, key: str) -> ShardRecord | None:
-    """Return what a stored shard says of itself, without reading its rows; None where it is absent or not whole."""
-    header = store.read_header(shard_name(store, encoder, key))
-    if header is None or len(header.shape) != 2 or not header.metadata.get("images", "").isdecimal():
-        return None
-    rows, dim = header.shape
-    return ShardRecord(
-        key, int(header.metadata["images"]), rows, rows * dim * np.dtype(store.dtype).itemsize, header.checksum
-    )
+def shard_record(store: EmbeddingStore, shard: Shard, stored: EmbeddedImages) -> ShardRecord:
+    """Return what a manifest says of a shard that was read from the store, or written there."""
+    rows, dim = stored.features.shape
+    size = rows * dim * np.dtype(store.dtype).itemsize
+    return ShardRecord(shard.key, len(shard.paths), rows, size, stored.checksum)
 
 
 def is_final(shard: Shard, embedded: EmbeddedImages) -> bool:

@@ -16,14 +16,13 @@ array's name, type and shape, the metadata, and the array's bytes; it stands in 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -56,39 +55,25 @@ class StoredArray(NamedTuple):
     checksum: str
 
 
-class Header(NamedTuple):
-    """What a verified file says of itself; nothing of it is verified."""
-
-    shape: tuple[int, ...]
-    metadata: dict[str, str]
-    checksum: str
-
-
-def pack(name: str, array: NDArray[Any], metadata: Mapping[str, str]) -> bytes:
-    """Return the content of a file that holds the array under that name."""
+def pack(name: str, array: NDArray[Any], metadata: Mapping[str, str]) -> tuple[bytes, str]:
+    """Return the content of a file that holds the array under that name, and its checksum."""
     array = np.ascontiguousarray(array)
     checksum = _digest(name, array, metadata)
-    return safetensors.numpy.save({name: array}, {**metadata, _CHECKSUM: checksum})
+    return safetensors.numpy.save({name: array}, {**metadata, _CHECKSUM: checksum}), checksum
 
 
 def unpack(path: Path, name: str) -> StoredArray:
     """Read a file and check it. Raises DamagedError for one that is not whole or not as written; OSError if refused."""
-    with _opened(path) as (file, metadata, checksum):
-        array: NDArray[Any] = file.get_tensor(name)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            array: NDArray[Any] = file.get_tensor(name)
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise DamagedError(f"not whole: {error}") from None
+    checksum = metadata.pop(_CHECKSUM, "")
     if _digest(name, array, metadata) != checksum:
         raise DamagedError("its checksum does not agree")
     return StoredArray(array, metadata, checksum)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], str]]:
-    """Yield a file, its metadata and its checksum. Raises DamagedError for one that is not whole, and OSError."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            yield file, metadata, metadata.pop(_CHECKSUM, "")
-    except SafetensorError as error:
-        raise DamagedError(f"not whole: {error}") from None
 
 
 def _digest(name: str, array: NDArray[Any], metadata: Mapping[str, str]) -> str:
@@ -151,9 +136,11 @@ class EmbeddingStore:
         found = self._read(name, FEATURES, lambda array: _check_rows(array, dim, dtype))
         return None if found is None else found._replace(array=as_read(found.array))
 
-    def write_rows(self, name: str, features: NDArray[Any], metadata: Mapping[str, str]) -> None:
-        """Write a file of (n, d) unit rows, float32 or float16, whole or not at all."""
-        self.files.write(name, pack(FEATURES, features, metadata))
+    def write_rows(self, name: str, features: NDArray[Any], metadata: Mapping[str, str]) -> str:
+        """Write a file of (n, d) unit rows, float32 or float16, whole or not at all; return its checksum."""
+        content, checksum = pack(FEATURES, features, metadata)
+        self.files.write(name, content)
+        return checksum
 
     def read_values(self, name: str) -> StoredArray | None:
         """Read a file of positive numbers; None where it is absent or does not hold those, undamaged."""
@@ -161,15 +148,7 @@ class EmbeddingStore:
 
     def write_values(self, name: str, values: NDArray[np.float64], metadata: Mapping[str, str]) -> None:
         """Write positive numbers (n,), whole or not at all."""
-        self.files.write(name, pack(VALUES, values, metadata))
-
-    def read_header(self, name: str) -> Header | None:
-        """Return what a file of rows says of itself, None where it is absent or not whole."""
-        path = self.files.fetch(name)
-        if path is not None:
-            with contextlib.suppress(DamagedError, OSError), _opened(path) as (file, metadata, checksum):
-                return Header(tuple(file.get_slice(FEATURES).get_shape()), metadata, checksum)
-        return None
+        self.files.write(name, pack(VALUES, values, metadata)[0])
 
     def read_encoder(self, fingerprint: str) -> EncoderInfo | None:
         """Return what is on record for a fingerprint (`cluster.encoder.spec.fingerprint`), None if nothing is."""
