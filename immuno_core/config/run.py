@@ -10,7 +10,7 @@ import sys
 import tomllib
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -243,32 +243,21 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     except ValidationError as error:
         raise SetupError(f"{origin}: " + "; ".join(_explain(one) for one in _causes(error)[:3])) from None
     resolved: RunConfig = _with_absolute_paths(config, folder)
-    methods = tuple(_with_folder(entry, folder) for entry in resolved.methods)
-    refine = resolved.refine.model_copy(update={"score": _with_folder(resolved.refine.score, folder)})
-    resolved = resolved.model_copy(update={"methods": methods, "refine": refine})
-    model = resolved.encoder.model
-    if model.startswith(_LOCAL) and not Path(model.removeprefix(_LOCAL)).is_absolute():
-        encoder = resolved.encoder.model_copy(update={"model": f"{_LOCAL}{folder / model.removeprefix(_LOCAL)}"})
-        resolved = resolved.model_copy(update={"encoder": encoder})
-    llm = resolved.refine.llm
-    if llm.startswith(_REPLAY) and not Path(llm.removeprefix(_REPLAY)).is_absolute():
-        refine = resolved.refine.model_copy(update={"llm": f"{_REPLAY}{folder / llm.removeprefix(_REPLAY)}"})
-        resolved = resolved.model_copy(update={"refine": refine})
-    server = resolved.llm_server
+    refine, encoder, server = resolved.refine, resolved.encoder, resolved.llm_server
     if server is not None and server.model is not None and server.model.startswith(("./", "../")):
         server = server.model_copy(update={"model": str((folder / server.model).resolve())})
-        resolved = resolved.model_copy(update={"llm_server": server})
-    return resolved
+    changes = {
+        "encoder": encoder.model_copy(update={"model": _named_path(encoder.model, _LOCAL, folder)}),
+        "refine": refine.model_copy(update={"llm": _named_path(refine.llm, _REPLAY, folder)}),
+        "llm_server": server,
+    }
+    return resolved.model_copy(update=changes)
 
 
-_Entry = TypeVar("_Entry", bound=MethodEntry)
-
-
-def _with_folder(entry: _Entry, folder: Path) -> _Entry:
-    """The method with the folder in which its module is looked for, where it names one."""
-    if isinstance(entry, MethodConfig) and ":" in entry.name and entry.folder is None:
-        return entry.model_copy(update={"folder": folder})
-    return entry
+def _named_path(name: str, prefix: str, folder: Path) -> str:
+    """The name; a relative path after `prefix` is taken from `folder`."""
+    path = name.removeprefix(prefix)
+    return name if path == name or Path(path).is_absolute() else f"{prefix}{folder / path}"
 
 
 def _causes(error: ValidationError) -> list[ErrorDetails]:
@@ -335,13 +324,15 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _with_absolute_paths(section: Any, folder: Path) -> Any:
-    """Return the section with every relative Path, at any depth, taken from `folder`."""
+    """Return the section with every relative Path, at any depth, taken from `folder`; so are modules of own scores."""
     if isinstance(section, Path):
-        return section if section.is_absolute() else folder / section
+        return folder / section  # what is absolute stays as it is
     if isinstance(section, tuple):
         return tuple(_with_absolute_paths(item, folder) for item in section)
     if isinstance(section, BaseModel):
         changes = {name: _with_absolute_paths(getattr(section, name), folder) for name in type(section).model_fields}
+        if isinstance(section, MethodConfig) and ":" in section.name:
+            changes["folder"] = changes["folder"] or folder
         return section.model_copy(update=changes)
     return section
 
