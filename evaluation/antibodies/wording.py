@@ -1,7 +1,7 @@
 """What an antibody's text says, for negative selection: does it name a known class and nothing but that?
 
-Heuristics on English words; every list is here, to be read and argued with. Where they are unsure they let a text
-pass: it is measured like any other, and the calibrated score silences whatever fires on known images.
+Heuristics on English words; every list stands in wording.toml, to be read and argued with. Where they are unsure they
+let a text pass: it is measured like any other, and the calibrated score silences whatever fires on known images.
 
 A text is cut into words: Unicode NFKC, case folded, punctuation and articles dropped, and words that only say that it
 is a picture ("a photo of ...", "... on a white background"). Two words count as the same where one is a plural of the
@@ -12,8 +12,11 @@ hyphens differ ("sail boat", "sailboat").
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 
 def _listed(text: str) -> frozenset[str]:
@@ -27,63 +30,15 @@ _PICTURE_BEFORE = re.compile(
     r"(?:(?:group|pair|couple|bunch|lot|lots|number|kind|type|sort|example) of )?"
 )
 _PICTURE_AFTER = re.compile(r" (?:on|against|with|in front of) (?:\w+ )?background$")
-NEUTRAL = _listed(
-    """
-    red, orange, yellow, green, blue, purple, violet, pink, brown, gray, grey, black, white, golden, silver, dark,
-    light, bright, pale, colourful, colorful, coloured, colored, plain, striped, dotted, spotted, checkered,
-    chequered, patterned, big, large, huge, giant, small, little, tiny, tall, short, long, wide, narrow, thin,
-    thick, fat, round, old, new, young, ancient, modern, vintage, classic, clean, dirty, shiny, dusty, wet, dry,
-    broken, rusty, beautiful, pretty, nice, lovely, cute, ugly, good, bad, weird, strange, typical, normal, common,
-    ordinary, regular, usual, generic, standard, real, actual, simple, single, lone, solitary, individual, one, two,
-    three, four, five, six, seven, eight, nine, ten, many, several, some, few, multiple, various, different,
-    another, other, and, cropped, blurry, blurred, pixelated, close, up, whole, entire, adult, baby, male, female,
-    wild, domestic
-    """
-)
+_LISTS: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+NEUTRAL = _listed(_LISTS["neutral"])
 """Attributes that leave a thing what it is."""
-PRIVATIVE = _listed(
-    """
-    toy, robot, robotic, mechanical, plastic, plush, stuffed, rubber, paper, origami, cardboard, lego, wooden, wood,
-    stone, marble, bronze, metal, metallic, glass, clay, ceramic, porcelain, wax, ice, sand, snow, chocolate, candy,
-    gummy, sugar, gingerbread, edible, knitted, crocheted, felt, inflatable, balloon, fake, false, artificial,
-    imitation, mock, faux, pretend, dummy, model, miniature, replica, statue, sculpture, figurine, carved, painted,
-    drawn, sketched, cartoon, animated, printed, embroidered, engraved, tattooed, neon, holographic, virtual,
-    digital, pixel, skeletal, fossil, fossilised, fossilized, ghost, costume, ornamental
-    """
-)
-"""Words that can turn what follows into something else: a toy car is no car. A wooden house is a house, but a wooden
-horse is no horse, so materials are here."""
-NOT_A_KIND = _listed(
-    """
-    sea lion, sea horse, sea cucumber, sea urchin, sea cow, sea elephant, sea dragon, sea spider, sea star, guinea
-    pig, hot dog, prairie dog, koala bear, woolly bear, water bear, bear cat, musk ox, horseshoe crab, jelly fish,
-    star fish, cuttle fish, cray fish, silver fish, pine apple, custard apple, love apple, butter fly, dragon fly,
-    fire fly, light house, green house, cup cake, pommel horse, rocking horse, saw horse, clothes horse, cable car,
-    honey moon
-    """
-)
+PRIVATIVE = _listed(_LISTS["privative"])
+"""Words that can turn what follows into something else: a toy car is no car."""
+NOT_A_KIND = _listed(_LISTS["not_a_kind"])
 """Names that end with the name of what they are not."""
-# After one of these the head noun has been said: a statue of a cat is no kind of cat.
-_BREAKS = _listed(
-    """
-    of, like, with, without, in, on, at, from, to, for, by, near, under, over, above, below, behind, beside,
-    between, through, inside, outside, against, as, than, and, or, versus, vs, resembling, holding, wearing, made,
-    shaped
-    """
-)
-_IRREGULAR = {
-    "mice": "mouse",
-    "geese": "goose",
-    "men": "man",
-    "women": "woman",
-    "children": "child",
-    "people": "person",
-    "teeth": "tooth",
-    "feet": "foot",
-    "oxen": "ox",
-    "cacti": "cactus",
-    "fungi": "fungus",
-}
+_BREAKS = _listed(_LISTS["breaks"])
+_IRREGULAR: dict[str, str] = _LISTS["irregular"]
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -1,121 +1,50 @@
 """The words of the mini-world: what can be shown, where, in which colours, and how a caption says it.
 
-Nothing is drawn here. Every other module of the package takes its names from this one, so a category, a colour or a
-context exists exactly once. Captions are used only to train the model; the world itself is folders of images.
+Nothing is drawn here. Every other module of the package takes its names from this one and its vocabulary.toml, so a
+category, a colour or a context exists exactly once. Captions are used only to train the model; the world itself is
+folders of images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeVar
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
+_DATA: Final[dict[str, Any]] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
+def _tuples(table: Mapping[str, Sequence[T]]) -> dict[str, tuple[T, ...]]:
+    return {name: tuple(values) for name, values in table.items()}
+
+
 LOOK_ALIKES: Final[dict[str, tuple[str, str]]] = {
-    "fish": ("whale", "shark"),
-    "sailboat": ("ship", "submarine"),
-    "car": ("van", "tractor"),
-    "house": ("barn", "church"),
-    "tree": ("lollipop", "palm"),
-    "mushroom": ("umbrella", "jellyfish"),
-    "sun": ("flower", "gear"),
-    "cup": ("bucket", "vase"),
-    "clock": ("compass", "wheel"),
-    "bicycle": ("motorbike", "glasses"),
-    "plane": ("bird", "helicopter"),
-    "butterfly": ("bowtie", "dragonfly"),
-    "moon": ("banana", "horseshoe"),
-    "bottle": ("candle", "rocket"),
-    "cat": ("fox", "owl"),
-    "apple": ("pumpkin", "cherry"),
+    name: (known["look_alikes"][0], known["look_alikes"][1]) for name, known in _DATA["classes"].items()
 }
-"""Each known class with two things that look like it. The worlds show the first one in the sets that a loop may learn
-from (`near`) and keep the second for the sealed set `near_unseen`."""
+"""Each known class with two things that look like it: one for the sets `near`, one for the sealed `near_unseen`."""
+PLAUSIBLE_CONTEXTS: Final = {name: tuple[str, ...](known["contexts"]) for name, known in _DATA["classes"].items()}
+"""Where each known class can be. Anywhere else it is a contextual anomaly."""
 KNOWN_CLASSES: Final[tuple[str, ...]] = tuple(LOOK_ALIKES)
 FILLERS: Final[tuple[str, ...]] = ("cactus", "tent", "snowman", "key", "star", "heart", "ladder", "chair")
 """Things that look like no known class."""
 CATEGORIES: Final[tuple[str, ...]] = (
     KNOWN_CLASSES + tuple(name for pair in LOOK_ALIKES.values() for name in pair) + FILLERS
 )
-SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
-    "palm": ("palm tree", "palm"),
-    "car": ("car", "automobile"),
-    "house": ("house", "home"),
-    "sailboat": ("sailboat", "sailing boat"),
-    "ship": ("ship", "steamship"),
-    "bicycle": ("bicycle", "bike"),
-    "motorbike": ("motorbike", "motorcycle"),
-    "plane": ("plane", "airplane"),
-    "bowtie": ("bow tie",),
-    "moon": ("moon", "crescent moon"),
-    "glasses": ("glasses", "pair of glasses"),
-    "cup": ("cup", "mug"),
-    "van": ("van", "minivan"),
-}
-"""The nouns a caption may use; a category that is not listed goes by its own name only."""
-COLOURS: Final[dict[str, tuple[int, int, int]]] = {
-    "red": (205, 40, 40),
-    "orange": (240, 140, 30),
-    "yellow": (240, 215, 50),
-    "green": (60, 160, 60),
-    "blue": (45, 90, 210),
-    "purple": (130, 60, 170),
-    "pink": (240, 130, 180),
-    "brown": (125, 80, 45),
-    "gray": (130, 130, 135),
-    "black": (35, 35, 40),
-    "white": (240, 240, 240),
-}
+SYNONYMS: Final[dict[str, tuple[str, ...]]] = _tuples(_DATA["nouns"])
+COLOURS: Final[dict[str, tuple[int, ...]]] = _tuples(_DATA["colours"])
 """Colour names with their RGB values, 0 to 255."""
 TEXTURES: Final[tuple[str, ...]] = ("plain", "striped", "dotted", "checkered")
 TEXTURE_PROBABILITIES: Final[tuple[float, ...]] = (0.55, 0.15, 0.15, 0.15)
-CONTEXTS: Final[dict[str, tuple[str, ...]]] = {
-    "sky": ("in the sky", "in the clouds"),
-    "sea": ("on the sea", "in the ocean", "in the water"),
-    "meadow": ("on the grass", "in a meadow", "in a field"),
-    "desert": ("in the desert", "on the sand"),
-    "snow": ("in the snow", "on the ice"),
-    "night": ("at night", "under the stars", "in the dark"),
-    "road": ("on the road", "on a street"),
-    "forest": ("in the forest", "in the woods"),
-    "kitchen": ("in a kitchen", "on a table"),
-    "lava": ("on lava", "in a volcano"),
-}
+CONTEXTS: Final[dict[str, tuple[str, ...]]] = _tuples(_DATA["contexts"])
 """The places a thing can be in, with the phrases a caption uses for each."""
-PLAUSIBLE_CONTEXTS: Final[dict[str, tuple[str, ...]]] = {
-    "fish": ("sea",),
-    "sailboat": ("sea",),
-    "car": ("road",),
-    "house": ("meadow", "snow"),
-    "tree": ("meadow", "forest"),
-    "mushroom": ("forest", "meadow"),
-    "sun": ("sky",),
-    "cup": ("kitchen",),
-    "clock": ("kitchen",),
-    "bicycle": ("road",),
-    "plane": ("sky",),
-    "butterfly": ("meadow", "forest"),
-    "moon": ("night", "sky"),
-    "bottle": ("kitchen",),
-    "cat": ("kitchen", "meadow"),
-    "apple": ("kitchen", "forest"),
-}
-"""Where each known class can be. Anywhere else it is a contextual anomaly."""
 UNSEEN_CONTEXTS: Final[tuple[str, ...]] = ("lava", "desert")
 """Contexts kept for the sealed set `contextual_unseen`; plausible for no known class."""
 SEEN_CONTEXTS: Final[tuple[str, ...]] = tuple(name for name in CONTEXTS if name not in UNSEEN_CONTEXTS)
-CAPTION_TEMPLATES: Final[dict[str, float]] = {
-    "a photo of {}": 0.30,
-    "a picture of {}": 0.10,
-    "{}": 0.25,
-    "an image of {}": 0.07,
-    "a drawing of {}": 0.07,
-    "there is {}": 0.07,
-    "this is {}": 0.07,
-    "look at {}": 0.07,
-}
-"""Caption templates with the share of captions that use each."""
+CAPTION_TEMPLATES: Final[dict[str, float]] = _DATA["templates"]
 # How often a caption mentions what the picture shows. All well below 1, or the model would need every word to match.
 _TEXTURE_MENTIONED: Final = 0.5
 _COLOUR_MENTIONED: Final = 0.45

@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 CANVAS: Final = 128
 """Side of the square that everything is painted on, in pixels: twice the side of a finished image."""
 Pixels: TypeAlias = NDArray[np.float32]
-Painter: TypeAlias = Callable[[np.random.Generator], Image.Image]
+Tint: TypeAlias = NDArray[np.float64]
+"""A shift of the whole background, (3,), in grey levels."""
 _ROWS, _COLUMNS = np.mgrid[0:CANVAS, 0:CANVAS].astype(np.float32) / CANVAS
 # Standard deviation of the tint, in grey levels; snow, night and lava vary less, or they would not be told apart.
 _TINT: Final = 10.0
@@ -24,7 +25,7 @@ _TINT: Final = 10.0
 
 def paint_background(context: str, rng: np.random.Generator) -> Image.Image:
     """A picture of a context, RGB, CANVAS x CANVAS. Raises KeyError for a name that is no context."""
-    return _PAINTERS[context](rng)
+    return _PAINTERS[context](rng, rng.normal(0, _TINT, 3))
 
 
 def to_picture(pixels: NDArray[np.floating]) -> Image.Image:
@@ -32,8 +33,7 @@ def to_picture(pixels: NDArray[np.floating]) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def _sky(rng: np.random.Generator) -> Image.Image:
-    tint = _tint(rng)
+def _sky(rng: np.random.Generator, tint: Tint) -> Image.Image:
     picture = to_picture(_gradient((110, 170, 235), (190, 220, 250), tint))
     pen = ImageDraw.Draw(picture)
     for _ in range(rng.integers(2, 5)):
@@ -43,8 +43,7 @@ def _sky(rng: np.random.Generator) -> Image.Image:
     return picture
 
 
-def _sea(rng: np.random.Generator) -> Image.Image:
-    tint = _tint(rng)
+def _sea(rng: np.random.Generator, tint: Tint) -> Image.Image:
     water = _gradient((60, 130, 190), (15, 60, 120), tint)
     bend_phase, wave_phase = rng.uniform(0, 6, 2)
     wave_count, bend_count = rng.uniform(7, 11), rng.uniform(1, 3)
@@ -53,8 +52,7 @@ def _sea(rng: np.random.Generator) -> Image.Image:
     return to_picture(water + 18 * waves[..., None])
 
 
-def _meadow(rng: np.random.Generator) -> Image.Image:
-    tint = _tint(rng)
+def _meadow(rng: np.random.Generator, tint: Tint) -> Image.Image:
     sky = _gradient((150, 205, 240), (190, 225, 245), tint)
     horizon = rng.uniform(0.3, 0.5) + 0.04 * np.sin(6 * _COLUMNS + rng.uniform(0, 6))
     grass = np.array((95, 170, 70)) + tint + 25 * (rng.random((CANVAS, CANVAS, 1)) - 0.5)
@@ -66,8 +64,7 @@ def _meadow(rng: np.random.Generator) -> Image.Image:
     return picture
 
 
-def _desert(rng: np.random.Generator) -> Image.Image:
-    tint = _tint(rng)
+def _desert(rng: np.random.Generator, tint: Tint) -> Image.Image:
     haze = _gradient((240, 210, 150), (245, 225, 180), tint)
     dunes = rng.uniform(0.35, 0.55) + 0.1 * np.sin(4 * _COLUMNS + rng.uniform(0, 6))
     picture = to_picture(_below(dunes, np.array((225, 180, 110)) + tint, haze))
@@ -78,8 +75,7 @@ def _desert(rng: np.random.Generator) -> Image.Image:
     return picture
 
 
-def _snow(rng: np.random.Generator) -> Image.Image:
-    tint = _tint(rng)
+def _snow(rng: np.random.Generator, tint: Tint) -> Image.Image:
     picture = to_picture(_gradient((200, 215, 230), (245, 248, 252), 0.4 * tint))
     pen = ImageDraw.Draw(picture)
     for _ in range(35):
@@ -88,8 +84,7 @@ def _snow(rng: np.random.Generator) -> Image.Image:
     return picture
 
 
-def _night(rng: np.random.Generator) -> Image.Image:
-    tint = _tint(rng)
+def _night(rng: np.random.Generator, tint: Tint) -> Image.Image:
     picture = to_picture(_gradient((8, 10, 35), (30, 30, 70), 0.4 * tint))
     pen = ImageDraw.Draw(picture)
     for _ in range(22):
@@ -98,8 +93,7 @@ def _night(rng: np.random.Generator) -> Image.Image:
     return picture
 
 
-def _road(rng: np.random.Generator) -> Image.Image:
-    tint = _tint(rng)
+def _road(rng: np.random.Generator, tint: Tint) -> Image.Image:
     haze = _gradient((170, 175, 180), (150, 155, 160), tint)
     horizon = np.full((CANVAS, CANVAS), rng.uniform(0.4, 0.55))
     picture = to_picture(_below(horizon, np.array((85, 85, 90)) + tint, haze))
@@ -113,8 +107,7 @@ def _road(rng: np.random.Generator) -> Image.Image:
     return picture
 
 
-def _forest(rng: np.random.Generator) -> Image.Image:
-    tint = _tint(rng)
+def _forest(rng: np.random.Generator, tint: Tint) -> Image.Image:
     picture = to_picture(_gradient((35, 75, 40), (60, 85, 45), tint))
     pen = ImageDraw.Draw(picture)
     for _ in range(6):
@@ -126,8 +119,7 @@ def _forest(rng: np.random.Generator) -> Image.Image:
     return picture
 
 
-def _kitchen(rng: np.random.Generator) -> Image.Image:
-    tint = _tint(rng)
+def _kitchen(rng: np.random.Generator, tint: Tint) -> Image.Image:
     wall = np.broadcast_to(np.array((225, 215, 200)) + tint, (CANVAS, CANVAS, 3)).copy()
     tiles = rng.integers(5, 8)
     joints = ((_COLUMNS * tiles) % 1 < 0.06) | ((_ROWS * tiles) % 1 < 0.06)
@@ -136,8 +128,7 @@ def _kitchen(rng: np.random.Generator) -> Image.Image:
     return to_picture(_below(table_edge, np.array((165, 115, 70)) + tint, wall))
 
 
-def _lava(rng: np.random.Generator) -> Image.Image:
-    tint = _tint(rng)
+def _lava(rng: np.random.Generator, tint: Tint) -> Image.Image:
     picture = to_picture(_gradient((60, 15, 10), (110, 25, 10), 0.5 * tint))
     pen = ImageDraw.Draw(picture)
     for _ in range(5):
@@ -150,28 +141,13 @@ def _lava(rng: np.random.Generator) -> Image.Image:
     return picture
 
 
-_PAINTERS: Final[dict[str, Painter]] = {
-    "sky": _sky,
-    "sea": _sea,
-    "meadow": _meadow,
-    "desert": _desert,
-    "snow": _snow,
-    "night": _night,
-    "road": _road,
-    "forest": _forest,
-    "kitchen": _kitchen,
-    "lava": _lava,
+_PAINTERS: Final[dict[str, Callable[[np.random.Generator, Tint], Image.Image]]] = {
+    painter.__name__[1:]: painter
+    for painter in (_sky, _sea, _meadow, _desert, _snow, _night, _road, _forest, _kitchen, _lava)
 }
 
 
-def _tint(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A shift of the whole background, (3,), in grey levels."""
-    return rng.normal(0, _TINT, 3)
-
-
-def _gradient(
-    top: tuple[int, int, int], bottom: tuple[int, int, int], tint: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _gradient(top: tuple[int, int, int], bottom: tuple[int, int, int], tint: Tint) -> NDArray[np.float64]:
     """Colour that runs from top to bottom, (CANVAS, CANVAS, 3)."""
     share = _ROWS[..., None].astype(np.float64)
     colour: NDArray[np.float64] = np.array(top) * (1 - share) + np.array(bottom) * share + tint
