@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from evaluation.data.sources import Listing, Role, read_source
+from evaluation.data.sources import Listing, Role
 from immuno_core.config.run import DataConfig, SourceConfig
 from immuno_core.errors import SetupError
 from immuno_core.records import ImageSet, text_digest
@@ -68,7 +68,7 @@ class SealedTest:
     def open(self, reason: str, *, on_open: OnOpen) -> OpenedTest:
         """Record the reading with its reason, then hand out the image sets.
 
-        Raises SetupError for an empty reason, and for a bad source as `evaluation.data.sources.read_source` does.
+        Raises SetupError for an empty reason, and for a bad source as `evaluation.data.sources.Listing.images` does.
         """
         if not reason.strip():
             raise SetupError("the sealed test is opened for a reason; say which")
@@ -82,6 +82,5 @@ class SealedTest:
         )
 
     def _read(self, source: SourceConfig, name: str, role: Role, classes: Sequence[str]) -> ImageSet:
-        return read_source(
-            source, name=name, role=role, split="test", seed=self._seed, classes=classes, listing=self._listing
-        )
+        listing = self._listing or Listing()
+        return listing.images(source, name=name, role=role, split="test", seed=self._seed, classes=classes)

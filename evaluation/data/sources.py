@@ -75,17 +75,35 @@ class Listing:
     def images(
         self, source: SourceConfig, *, name: str, role: Role, split: Split, seed: int, classes: Sequence[str]
     ) -> ImageSet:
-        """Return a set as `read_source` does."""
+        """List the images of one source as a set of this name, role and split.
+
+        `seed` chooses the mini-world. There, an ID set is the split's `id` and an outlier set the one called `name`.
+        `classes` resolve labels of known images that are not names (evaluation.data.labels).
+        Raises SetupError naming the path for one that is missing, is not readable, or holds no image; for an ID set
+        with images that have no label; for a bad image list, tar or feature file; and for an unknown set of the
+        mini-world.
+        """
         of_world = (split, name) if source.builtin else ()
         key = (_anonymous(source), role, *of_world, seed, *classes)
         if key not in self._sets:
-            self._sets[key] = _listed(self, source, name, role, split, seed, classes)
+            if source.builtin is not None:
+                samples = _in_folder(self.miniworld(seed).folder(split, "id" if role == "id" else name), name)
+            else:
+                samples = resolve_labels(self.samples(source, name=name), classes, role=role, name=name)
+            unlabelled = [sample for sample in samples if not sample.label]
+            if role == "id" and unlabelled:
+                raise SetupError(
+                    f"set '{name}': {len(unlabelled)} image(s) in {source.path or source.features} have no label "
+                    f"(first: '{unlabelled[0].id}'); put known images in one folder per class, or give an image list, "
+                    "tars or a feature file with labels"
+                )
+            self._sets[key] = ImageSet(name=name, split=split, role=role, samples=samples, digest=_digest(samples))
         return replace(self._sets[key], name=name, split=split)
 
     def miniworld(self, seed: int) -> MiniWorld:
         """Return the mini-world of a seed, drawn into the cache where it is missing."""
         if seed not in self._worlds:
-            self._worlds[seed] = miniworld(seed)
+            self._worlds[seed] = build(default_root(seed), seed=seed)
         return self._worlds[seed]
 
 
@@ -104,7 +122,7 @@ def read_images(
     classes: Sequence[str] = (),
     listing: Listing | None = None,
 ) -> ImageSet:
-    """List the images of one source as a set of this name, role and split; see `evaluation.data.sources.read_source`.
+    """List the images of one source as a set of this name, role and split; see `Listing.images`.
 
     Raises SetupError as that does, and ImmunoError for the sealed test.
     """
@@ -112,7 +130,8 @@ def read_images(
         raise ImmunoError(
             f"the split '{split}' is sealed; evaluation.data.sealed.SealedTest opens it, and keeps a record"
         )
-    return read_source(source, name=name, role=role, split=split, seed=seed, classes=classes, listing=listing)
+    listing = listing or Listing()
+    return listing.images(source, name=name, role=role, split=split, seed=seed, classes=classes)
 
 
 class HeldOut(NamedTuple):
@@ -208,45 +227,6 @@ Role = Literal["id", "outlier"]
 _COMPRESSED = frozenset({".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip"})
 
 
-def read_source(
-    source: SourceConfig,
-    *,
-    name: str,
-    role: Role,
-    split: Split,
-    seed: int,
-    classes: Sequence[str] = (),
-    listing: Listing | None = None,
-) -> ImageSet:
-    """List the images of one source as a set of this name, role and split.
-
-    `seed` chooses the mini-world. There, an ID set is the split's `id` and an outlier set the one called `name`.
-    `classes` resolve labels of known images that are not names (evaluation.data.labels). What is in the `listing` is
-    not looked at again.
-    Raises SetupError naming the path for one that is missing, is not readable, or holds no image; for an ID set with
-    images that have no label; for a bad image list, tar or feature file; and for an unknown set of the mini-world.
-    """
-    listing = listing or Listing()
-    return listing.images(source, name=name, role=role, split=split, seed=seed, classes=classes)
-
-
-def _listed(
-    listing: Listing, source: SourceConfig, name: str, role: Role, split: Split, seed: int, classes: Sequence[str]
-) -> ImageSet:
-    if source.builtin is not None:
-        samples = _in_folder(listing.miniworld(seed).folder(split, "id" if role == "id" else name), name)
-    else:
-        samples = resolve_labels(listing.samples(source, name=name), classes, role=role, name=name)
-    unlabelled = [sample for sample in samples if not sample.label]
-    if role == "id" and unlabelled:
-        raise SetupError(
-            f"set '{name}': {len(unlabelled)} image(s) in {source.path or source.features} have no label "
-            f"(first: '{unlabelled[0].id}'); put known images in one folder per class, or give an image list, tars or "
-            "a feature file with labels"
-        )
-    return ImageSet(name=name, split=split, role=role, samples=samples, digest=_digest(samples))
-
-
 def list_samples(source: SourceConfig, *, name: str) -> tuple[Sample, ...]:
     """Return the images of a source that is not built in, with labels as they are written."""
     if source.features is not None:
@@ -296,11 +276,6 @@ def label_names(source: SourceConfig, *, seed: int, listing: Listing) -> tuple[s
             "[classes] names, in the order of the numbers"
         )
     return tuple(sorted(names))
-
-
-def miniworld(seed: int) -> MiniWorld:
-    """Return the mini-world of a seed, drawn into the cache where it is missing."""
-    return build(default_root(seed), seed=seed)
 
 
 def _check_exists(path: Path, name: str, what: str) -> None:

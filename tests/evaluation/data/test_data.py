@@ -13,7 +13,7 @@ import pytest
 from evaluation.data import sources
 from evaluation.data import sources as data
 from evaluation.data.classes import read_classes
-from evaluation.data.sources import hold_out, read_images
+from evaluation.data.sources import Listing, hold_out, read_images
 from evaluation.miniworld.world import Sizes, build
 from immuno_core.config.run import SourceConfig
 from immuno_core.errors import SetupError
@@ -257,15 +257,15 @@ def test_the_mini_world_is_drawn_where_it_is_missing(small_world: Path) -> None:
     source = SourceConfig(builtin="miniworld")
     fit = read_images(source, name="whatever", role="id", split="fit", seed=3)
     assert (fit.name, len(fit.samples)) == ("whatever", 16)
-    assert set(labels(fit)) == set(data.miniworld(3).classes)
-    near = sources.read_source(source, name="near", role="outlier", split="test", seed=3)
+    assert set(labels(fit)) == set(Listing().miniworld(3).classes)
+    near = Listing().images(source, name="near", role="outlier", split="test", seed=3, classes=())
     assert len(near.samples) == 2
     assert Path(near.samples[0].path).is_relative_to(small_world / "3" / "test" / "near")
     with pytest.raises(SetupError, match="no set 'nera'; did you mean 'near'"):
-        sources.read_source(source, name="nera", role="outlier", split="test", seed=3)
+        Listing().images(source, name="nera", role="outlier", split="test", seed=3, classes=())
     with pytest.raises(SetupError, match=r"split 'feedback' .* has no set 'near_unseen'"):
         read_images(source, name="near_unseen", role="outlier", split="feedback", seed=3)
-    assert classes_of("dataset", fit="miniworld", id="miniworld", seed=3) == data.miniworld(3).classes
+    assert classes_of("dataset", fit="miniworld", id="miniworld", seed=3) == Listing().miniworld(3).classes
 
 
 # ---- halves
