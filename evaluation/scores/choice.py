@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -33,18 +33,22 @@ class Candidate(NamedTuple):
 
 
 class Firing(NamedTuple):
-    """The largest exceedance of a bank on the known feedback images (n,), and on images of each outlier set."""
+    """The largest exceedance of a bank on the known feedback images (n,), and on some `rows` of outlier sets."""
 
     known: Floats
     outliers: Mapping[str, Floats]
+    rows: slice = _ALL
 
-    def rows(self, rows: slice) -> Firing:
-        """Return it on some rows of each outlier set."""
-        return Firing(self.known, {name: e[rows] for name, e in self.outliers.items()})
+    def on(self, name: str | None = None, rows: slice = _ALL) -> Firing:
+        """Return it on some of all rows of one outlier set, or of each."""
+        return Firing(self.known, {n: e[rows] for n, e in self.outliers.items() if name in (None, n)}, rows)
 
-    def only(self, name: str) -> Firing:
-        """Return it on one outlier set."""
-        return Firing(self.known, {name: self.outliers[name]})
+
+class Judges(NamedTuple):
+    """The firing of banks on outliers like those that matured them, and unlike them."""
+
+    like: Sequence[Firing]
+    unlike: Sequence[Firing]
 
 
 class Judgement(NamedTuple):
@@ -63,15 +67,13 @@ class Judgement(NamedTuple):
 class Trial:
     """What every candidate's scores on the feedback are made of.
 
-    `bases` maps fusions to b on the known images and on each outlier set. `plain` is the firing of the bank itself;
-    `halves` of the two banks matured on one half of each outlier set, each on the *other* half's rows (the even rows
-    are judged by the first); `unlike` of banks matured without a set, each on that set.
+    `bases` maps fusions to b on the known images and on each outlier set. `judges` are those of the bank as it is
+    (False) and with matured antibodies (True): the like are then the two banks matured on one half of each outlier set,
+    each on the *other* half's rows; the unlike are banks matured without a set, each on that set.
     """
 
     bases: Mapping[Fusion, tuple[Floats, Mapping[str, Floats]]]
-    plain: Firing
-    halves: tuple[Firing, Firing]
-    unlike: Mapping[str, Firing]
+    judges: Mapping[bool, Judges]
 
     @classmethod
     def of(
@@ -91,59 +93,46 @@ class Trial:
             base = fit(bare, fusion, 0.0)
             bases[fusion] = (base.score(known), {name: base.score(x) for name, x in sets.items()})
 
-        def firing(bank: Bank, judged: Mapping[str, FloatArray], beside: Firing | None, rows: slice) -> Firing:
+        def firing(bank: Bank, judged: Mapping[str, FloatArray]) -> Firing:
             fitted = fit(replace(space, bank=bank), Fusion(1.0, 0.0), 1.0)
-            own = Firing(
-                fitted.exceedance(known).largest, {name: fitted.exceedance(x).largest for name, x in judged.items()}
-            )
-            if beside is None:
-                return own
-            return Firing(
-                np.maximum(own.known, beside.known),
-                {name: np.maximum(e, beside.outliers[name][rows]) for name, e in own.outliers.items()},
-            )
+            largest = {name: fitted.exceedance(x).largest for name, x in judged.items()}
+            return Firing(fitted.exceedance(known).largest, largest)
 
-        plain = firing(space.bank, sets, None, _ALL)
-        even, odd = ({name: x[rows] for name, x in sets.items()} for rows in (_EVEN, _ODD))
-        return cls(
-            bases=bases,
-            plain=plain,
-            halves=(
-                firing(mature(space.bank, odd.values(), g=g), even, plain, _EVEN),
-                firing(mature(space.bank, even.values(), g=g), odd, plain, _ODD),
-            ),
-            unlike={
-                name: firing(
-                    mature(space.bank, [x for other, x in sets.items() if other != name], g=g),
-                    {name: sets[name]},
-                    plain,
-                    _ALL,
-                )
-                for name in (sets if len(sets) > 1 else ())
-            },
-        )
+        plain = firing(space.bank, sets)
+
+        def matured(by: Iterable[FloatArray], on: Firing) -> Firing:
+            """With antibodies matured by some outliers, where the bank alone is `on`."""
+            own = firing(mature(space.bank, by, g=g), {name: sets[name][on.rows] for name in on.outliers})
+            both = {name: np.maximum(e, on.outliers[name]) for name, e in own.outliers.items()}
+            return Firing(np.maximum(own.known, on.known), both, on.rows)
+
+        even, odd = plain.on(rows=_EVEN), plain.on(rows=_ODD)
+        apart = [plain.on(name) for name in sets] if len(sets) > 1 else []
+        like = [matured([x[other.rows] for x in sets.values()], half) for half, other in ((even, odd), (odd, even))]
+        unlike = [matured([x for name, x in sets.items() if name not in on.outliers], on) for on in apart]
+        return cls(bases, {False: Judges([even, odd], apart), True: Judges(like, unlike)})
 
     def fpr95(self, candidate: Candidate) -> Judgement:
         """Return what a candidate accepts of the feedback outliers at 95 % acceptance of known images."""
-        if candidate.matured:
-            even, odd, unlike = *self.halves, list(self.unlike.values())
-        else:
-            even, odd = self.plain.rows(_EVEN), self.plain.rows(_ODD)
-            unlike = [self.plain.only(name) for name in self.unlike]
-        like = [*self._fpr95(candidate, even, _EVEN), *self._fpr95(candidate, odd, _ODD)]
-        others = [value for firing in unlike for value in self._fpr95(candidate, firing, _ALL)]
+        like, others = (
+            [value for firing in firings for value in self._fpr95(candidate, firing)]
+            for firings in self.judges[candidate.matured]
+        )
         return Judgement(float(np.mean(like)), float(np.mean(others)) if others else None)
 
     def error(self, judgement: Judgement) -> float:
         """The standard error of a mean share of the outliers, as if it were one share of them all."""
-        share, count = judgement.mean, sum(len(e) for e in self.plain.outliers.values())
+        share = judgement.mean
+        count = sum(len(e) for firing in self.judges[False].like for e in firing.outliers.values())
         return float(np.sqrt(share * (1 - share) / count))
 
-    def _fpr95(self, candidate: Candidate, firing: Firing, rows: slice) -> list[float]:
+    def _fpr95(self, candidate: Candidate, firing: Firing) -> list[float]:
         known, outliers = self.bases[candidate.fusion]
         scores = known - candidate.beta * firing.known
         return [
-            fpr95_id(scores, outliers[name][rows] - candidate.beta * e) for name, e in firing.outliers.items() if len(e)
+            fpr95_id(scores, outliers[name][firing.rows] - candidate.beta * e)
+            for name, e in firing.outliers.items()
+            if len(e)
         ]
 
 
