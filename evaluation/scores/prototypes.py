@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from immuno_core.arrays import blocks, check_labels, check_unit_rows
 from immuno_core.errors import SetupError
@@ -39,13 +38,11 @@ class Prototypes:
 
     `mu` (K, d) unit rows; a class without fit images has its text, unchanged. `kappa` (K,) concentrations; a class that
     shows no spread (fewer than two different images) takes the median of the others, and 0, "nothing is known", where
-    there are no others. `capped` (K,) bool: moved to within xi of its text. `counts` (K,) fit images.
+    there are no others.
     """
 
     mu: Floats
     kappa: Floats
-    capped: NDArray[np.bool_]
-    counts: IntArray
 
 
 def prototypes(
@@ -65,9 +62,8 @@ def prototypes(
     texts64 = texts.astype(np.float64)
     sums = _class_sums(features, labels, len(texts))
     counts = np.bincount(labels, minlength=len(texts))
-    mu, capped = _place(sums, texts64, alpha, xi)
     lengths = np.linalg.norm(sums, axis=1) / np.maximum(counts, 1)
-    return Prototypes(mu, _concentrations(lengths, counts, texts.shape[1]), capped, counts)
+    return Prototypes(_place(sums, texts64, alpha, xi), _concentrations(lengths, counts, texts.shape[1]))
 
 
 class LeftOut(NamedTuple):
@@ -98,13 +94,13 @@ def leave_one_out(
     texts64 = texts.astype(np.float64)
     sums = _class_sums(features, labels, len(texts))
     counts = np.bincount(labels, minlength=len(texts))
-    mu, _ = _place(sums, texts64, alpha, xi)
+    mu = _place(sums, texts64, alpha, xi)
     left_out = LeftOut(np.empty(len(features)), np.empty(len(features), dtype=np.int64))
     for rows in blocks(len(features), len(texts) + 3 * texts.shape[1]):
         x, own = features[rows].astype(np.float64), labels[rows]
         # x - x is exactly 0 only by luck after summing in another order, so a class's only image is left out by hand.
         others = np.where(counts[own, None] > 1, sums[own] - x, 0.0)
-        own_mu, _ = _place(others, texts64[own], alpha, xi)
+        own_mu = _place(others, texts64[own], alpha, xi)
         z = compared[rows].astype(np.float64)
         cosines = z @ mu.T
         cosines[np.arange(len(z)), own] = np.einsum("ij,ij->i", z, own_mu)
@@ -121,8 +117,8 @@ def _class_sums(features: FloatArray, labels: IntArray, classes: int) -> Floats:
     return sums
 
 
-def _place(sums: Floats, texts: Floats, alpha: float, xi: float) -> tuple[Floats, NDArray[np.bool_]]:
-    """Prototypes (m, d) from sums of images (m, d) and texts (m, d), and which of them (m,) were moved to the cap."""
+def _place(sums: Floats, texts: Floats, alpha: float, xi: float) -> Floats:
+    """Prototypes (m, d) from sums of images (m, d) and texts (m, d)."""
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     means = sums / np.maximum(lengths, _NO_DIRECTION)
     mixed = (1 - alpha) * means + alpha * texts
@@ -141,7 +137,7 @@ def _place(sums: Floats, texts: Floats, alpha: float, xi: float) -> tuple[Floats
         moved = math.cos(xi) * texts[capped] + math.sin(xi) * tangent
         moved = np.where(widths[capped, None] < _NO_DIRECTION, texts[capped], moved)
         mu[capped] = moved / np.linalg.norm(moved, axis=1, keepdims=True)
-    return mu, capped
+    return mu
 
 
 def _concentrations(lengths: Floats, counts: IntArray, dim: int) -> Floats:

@@ -151,14 +151,13 @@ class Vaccination:
     """A trained adapter, and how it came about.
 
     `held_out` (h,) rows of the fit images that trained neither the adapter nor the prototypes it was trained on.
-    `training` has an entry per epoch run (means over its steps), `validation` one more: entry 0 is the identity.
-    `epoch` is the one restored, 0 for the identity; `margin` the m in force.
+    `validation` has an entry per epoch run, and entry 0 of the identity. `epoch` is the one restored, 0 for the
+    identity; `margin` the m in force.
     """
 
     adapter: Adapter
     epoch: int
     held_out: IntArray
-    training: tuple[Losses, ...]
     validation: tuple[Losses, ...]
     margin: float
 
@@ -192,7 +191,7 @@ def vaccinate(
     margin = _margin(features[rest], antibodies, settings)
     identity = Adapter.identity(texts.shape[1])
     if not len(held_out):
-        return Vaccination(identity, 0, held_out, (), (), margin)
+        return Vaccination(identity, 0, held_out, (), margin)
     kappa = np.minimum(np.where(placed.kappa > 0, placed.kappa, np.inf), settings.most_kappa)
     objective = _Objective(placed.mu, kappa, antibodies, margin, settings)
     return _train(features, labels, rest, held_out, objective, identity, rng)
@@ -285,26 +284,23 @@ def _train(
     optimiser = torch.optim.Adam(weights, lr=settings.learning_rate)
     x, y = torch.from_numpy(features[rest]), torch.from_numpy(labels[rest])
     checked, checked_labels = features[held_out], labels[held_out]
-    best, epoch, training, validation = identity, 0, [], [objective.over(checked, checked_labels)]
+    best, epoch, validation = identity, 0, [objective.over(checked, checked_labels)]
     for number in range(1, settings.epochs + 1):
-        sums = np.zeros(3)
         order = rng.permutation(len(rest))
         for step in blocks(len(order), 1, most=settings.batch):
             batch = torch.from_numpy(order[step])
             pull, push = objective.losses(_adapted(x[batch], weights), y[batch], _drawn(objective, rng))
-            loss = pull + settings.lambda_push * push
+            decay = settings.eta * sum(weight.square().sum() for weight in weights)
             optimiser.zero_grad()
-            (loss + settings.eta * sum(weight.square().sum() for weight in weights)).backward()  # type: ignore[no-untyped-call]
+            (pull + settings.lambda_push * push + decay).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            sums += len(batch) / len(order) * np.array([pull.item(), push.item(), loss.item()])
         now = Adapter(*(weight.detach().numpy().copy() for weight in weights))
-        training.append(Losses(*(float(mean) for mean in sums)))
         validation.append(objective.over(now.apply(checked), checked_labels))
         if validation[-1].total < (1 - _WORTH_WHILE) * validation[epoch].total:
             best, epoch = now, number
         elif number - epoch >= settings.patience:
             break
-    return Vaccination(best, epoch, held_out, tuple(training), tuple(validation), objective.margin)
+    return Vaccination(best, epoch, held_out, tuple(validation), objective.margin)
 
 
 def _adapted(z: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:

@@ -32,7 +32,6 @@ def test_prototypes_and_leave_one_out_agree_with_the_formula(
     expected = reference.prototypes(texts, images, list(labels), alpha, xi)
     # Texts are of norm 1 in float32 only, which the two ways of going round the sphere see differently.
     np.testing.assert_allclose(found.mu, expected, atol=1e-6)
-    np.testing.assert_array_equal(found.counts, np.bincount(labels, minlength=k))
     left_out = leave_one_out(texts, images, labels, alpha=alpha, xi=xi).cosine
     np.testing.assert_allclose(left_out, reference.leave_one_out(texts, images, list(labels), alpha, xi), atol=1e-6)
 
@@ -56,9 +55,7 @@ def test_the_cap_moves_a_prototype_along_the_great_circle_to_xi(alpha: float) ->
     angles = np.arccos(np.einsum("ij,ij->i", free.mu, texts))
     xi = float(np.median(angles)) + 1e-4
     capped = prototypes(texts, images, labels, alpha=alpha, xi=xi)
-    assert not free.capped.any()
-    assert capped.capped.tolist() == (angles > xi).tolist()
-    assert capped.capped.any()
+    assert (angles > xi).any()
     now = np.arccos(np.einsum("ij,ij->i", capped.mu, texts))
     np.testing.assert_allclose(now, np.minimum(angles, xi), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(capped.mu, axis=1), 1, atol=1e-12)
