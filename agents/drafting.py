@@ -26,15 +26,10 @@ from immuno_core.records import Antibody, Effect, Verdict
 
 
 def draft_first_generation(
-    session_id: str,
-    space: Space,
-    boundary: Boundary,
-    *,
-    guideline: str,
-    random_state: Mapping[str, Any],
-    started: datetime,
+    session_id: str, space: Space, boundary: Boundary, random_state: Mapping[str, Any], *, started: datetime
 ) -> GenerationDraft:
     """The baseline: no antibodies, accepted as the state that everything starts from."""
+    guideline = prompt_template("guideline")
     return GenerationDraft(
         session_id=session_id,
         number=0,

@@ -259,7 +259,7 @@ class Loop:
             guideline=guideline,
             briefing=render(self._reflection_briefing(state, guideline)),
         )
-        reply = self.caller.ask(memory.number, Request("reflect", "", prompt, Reflection))
+        (reply,) = self.caller.ask_all(memory.number, [Request("reflect", "", prompt, Reflection)])
         revised = reply.parsed
         return {
             "guideline": revised.guideline if revised is not None else guideline,

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -172,9 +172,9 @@ _OPENING = re.compile(r"[{\[]")
 def parse_reply(raw_text: str, schema: type[Schema]) -> Reply[Schema]:
     """Read a reply that may be prose, fenced, truncated or wrong in part. Never raises for anything a model can say.
 
-    The JSON values in the text are found one by one. For a schema with a list (Proposals), every good item is kept, the
-    others are dropped with the reason; a list without its wrapper, and the whole items of a truncated list, count.
-    Otherwise (Reflection) the last value that fits the schema is the answer.
+    The JSON values in the text are found one by one. Of Proposals every good item is kept, the others are dropped with
+    the reason; a list without its wrapper, and the whole items of a truncated list, count. Of any other schema the last
+    value that fits is the answer.
     """
     # A reasoning model may think aloud first; drafts in there are not its answer.
     answer = raw_text[-MOST_CHARACTERS:].rsplit("</think>", 1)[-1]
@@ -183,8 +183,8 @@ def parse_reply(raw_text: str, schema: type[Schema]) -> Reply[Schema]:
     if not values:
         what = "is empty" if not raw_text.strip() else "holds no JSON"
         return Reply(None, (*problems, f"the reply {what}"))
-    field = _list_field(schema)
-    reply = _last_value(values, schema) if field is None else _items(values, schema, field)
+    listed = issubclass(schema, Proposals)
+    reply = _items(values, schema) if listed else _last_value(values, schema)
     return replace(reply, problems=_bounded((*problems, *reply.problems)))
 
 
@@ -205,16 +205,6 @@ def _json_values(text: str) -> Iterator[Any]:
             yield value
 
 
-def _list_field(schema: type[BaseModel]) -> tuple[str, type[BaseModel], int] | None:
-    """Return name, item type and largest size of the schema's list field, None where it has none."""
-    for name, about in schema.model_fields.items():
-        inner = get_args(about.annotation)
-        if inner and isinstance(inner[0], type) and issubclass(inner[0], BaseModel):
-            most = next(limit.max_length for limit in about.metadata if hasattr(limit, "max_length"))
-            return name, inner[0], most
-    return None
-
-
 def _last_value(values: list[Any], schema: type[Schema]) -> Reply[Schema]:
     problems: list[str] = []
     for value in reversed(values):
@@ -226,8 +216,9 @@ def _last_value(values: list[Any], schema: type[Schema]) -> Reply[Schema]:
     return Reply(None, tuple(problems) or ("the JSON in the reply is not what was asked for",))
 
 
-def _items(values: list[Any], schema: type[Schema], field: tuple[str, type[BaseModel], int]) -> Reply[Schema]:
-    name, item_type, most = field
+def _items(values: list[Any], schema: type[Schema]) -> Reply[Schema]:
+    name, metadata = "antibodies", schema.model_fields["antibodies"].metadata
+    most = next(limit.max_length for limit in metadata if hasattr(limit, "max_length"))
     raw_items: list[Any] = []
     for value in values:
         lists = [holder[name] for holder in _wrapped(value, name) if isinstance(holder[name], list)]
@@ -235,25 +226,25 @@ def _items(values: list[Any], schema: type[Schema], field: tuple[str, type[BaseM
             raw_items += [item for items in lists for item in items]
         elif isinstance(value, list):
             raw_items += [item for item in value if isinstance(item, dict)]
-        elif isinstance(value, dict) and next(iter(item_type.model_fields)) in value:
+        elif isinstance(value, dict) and "text" in value:
             raw_items.append(value)
-    good: list[BaseModel] = []
+    good: list[Proposal] = []
     keys: set[str] = set()
     problems = [f"only the first {_MOST_ITEMS} items were read"] if len(raw_items) > _MOST_ITEMS else []
     refused: list[Antibody] = []
 
     def refuse(number: int, raw: Any, category: str, why: str) -> None:
         problems.append(f"item {number} ({_excerpt(raw)}): {why}")
-        if len(refused) < _MOST_REFUSED and (item := _refused(raw, f"{category}: {why}")) is not None:
-            refused.append(item)
+        if len(refused) < _MOST_REFUSED and (antibody := _refused(raw, f"{category}: {why}")) is not None:
+            refused.append(antibody)
 
     for number, raw in enumerate(raw_items[:_MOST_ITEMS], start=1):
         try:
-            item = item_type.model_validate(raw)
+            item = Proposal.model_validate(raw)
         except ValidationError as error:
             refuse(number, raw, "malformed", _reason(error))
             continue
-        key = text_key(str(getattr(item, next(iter(item_type.model_fields)))))
+        key = text_key(item.text)
         if key in keys:
             refuse(number, raw, "repeated", "said before")
         elif len(good) == most:

@@ -20,7 +20,6 @@ from agents.graph import GenerationState, Loop
 from agents.memory import Memory, choose_origin, recall
 from agents.policies import handled_by, new_generator, state_of, stop_reason
 from agents.prompts.inspection import Inspector
-from agents.prompts.templates import prompt_template
 from db import AntibodyStore, ClaimLostError, GenerationRecord, HeldClaim, SessionRecord
 from evaluation.antibodies.vocabulary import load_vocabulary
 from evaluation.scores import configured_score
@@ -96,16 +95,10 @@ class RefinementSession:
         """Measure the classifier without antibodies: what every later generation is compared with."""
         started = datetime.now(UTC)
         boundary = measure(self.space, Bank.empty(self.space.dim), self.config.score, self.config.acceptance)
-        return self.store.save_generation(
-            draft_first_generation(
-                self.record.id,
-                self.space,
-                boundary,
-                guideline=prompt_template("guideline"),
-                random_state=state_of(new_generator(self.record.seed)),
-                started=started,
-            )
+        draft = draft_first_generation(
+            self.record.id, self.space, boundary, state_of(new_generator(self.record.seed)), started=started
         )
+        return self.store.save_generation(draft)
 
     def _run_missing(self, on_generation: OnGeneration, claim: HeldClaim) -> None:
         loop = self.loop()
@@ -115,13 +108,7 @@ class RefinementSession:
             started = datetime.now(UTC)
             memory = self.recall(generations)
             state = cast(GenerationState, graph.invoke({"memory": memory}))
-            draft = draft_generation(
-                self.record.id,
-                self.space,
-                state,
-                mu=loop.class_prototypes,
-                started=started,
-            )
+            draft = draft_generation(self.record.id, self.space, state, mu=loop.class_prototypes, started=started)
             on_generation(self.store.save_generation(draft))
 
     def loop(self) -> Loop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,15 +118,7 @@ def refine(
     with chat_server(place) as settings:
         space = place.space()
         check_space(space)
-        record = known or place.store.create_session(
-            session,
-            config=config_as_dict(place.config),
-            seed=place.config.seed,
-            git_sha=git_sha(),
-            versions=versions(),
-            encoder=place.embedder.encoder,
-            llm=place.config.refine.llm,
-        )
+        record = known or _new_session(place, session, seed=place.config.seed)
         synonyms = read_synonyms(place.config.classes.synonyms, space.classes)
         run_until_stopped(
             RefinementSession(record, settings, place.store, space, place.embedder, review, synonyms), on_generation
@@ -140,10 +133,7 @@ def chat_server(place: Workplace) -> Iterator[RefineConfig]:
     if server is None:
         yield place.config.refine
         return
-
-    def tell(line: str) -> None:
-        click.echo(line, err=True)
-
+    tell = functools.partial(click.echo, err=True)
     with serve_llm(server, place.config.refine.llm, ray_address=place.ray_address, tell=tell) as base_url:
         yield with_server_address(place.config, base_url)
 
@@ -227,15 +217,19 @@ def _descend(
             "preprocessing are not those that its configuration names now; start a new session instead"
         )
     check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
-    record = place.store.create_session(
-        session,
+    record = _new_session(place, session, seed=parent.seed, parent=origin)
+    place.store.save_generation(draft_branch(place.store, origin, session_id=record.id, guideline=guideline))
+    return refine(place, session=session, resume=True, review=review)
+
+
+def _new_session(place: Workplace, name: str, *, seed: int, parent: GenerationRecord | None = None) -> SessionRecord:
+    return place.store.create_session(
+        name,
         config=config_as_dict(place.config),
-        seed=parent.seed,
+        seed=seed,
         git_sha=git_sha(),
         versions=versions(),
         encoder=place.embedder.encoder,
         llm=place.config.refine.llm,
-        parent_generation_id=origin.id,
+        parent_generation_id=None if parent is None else parent.id,
     )
-    place.store.save_generation(draft_branch(place.store, origin, session_id=record.id, guideline=guideline))
-    return refine(place, session=session, resume=True, review=review)

@@ -69,10 +69,6 @@ class Caller(Protocol):
         """
         ...
 
-    def ask(self, generation: int, request: Request[Schema]) -> Reply[Schema]:
-        """Return the reply to a single request. Raises ModelUnavailable when none came."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class RecordedCaller:
@@ -118,10 +114,6 @@ class RecordedCaller:
         if last is not None and all(reply.source == "nobody" for reply in replies.values()):
             raise last
         return tuple(replies[index] for index in range(len(replies)))
-
-    def ask(self, generation: int, request: Request[Schema]) -> Reply[Schema]:
-        """Return the recorded reply to a request, or ask for one."""
-        return self.ask_all(generation, [request])[0]
 
     def _looked_up(
         self, generation: int, requests: Iterable[Request[Schema]]

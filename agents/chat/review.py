@@ -53,10 +53,6 @@ class ReviewedCaller:
     store: AntibodyStore
     session_id: str
 
-    def ask(self, generation: int, request: Request[Schema]) -> Reply[Schema]:
-        """Return the reply to a single request."""
-        return self.ask_all(generation, [request])[0]
-
     def ask_all(self, generation: int, requests: Iterable[Request[Schema]]) -> tuple[Reply[Schema], ...]:
         """Return the replies as the person left them."""
         subjects: list[str] = []

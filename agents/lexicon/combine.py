@@ -25,7 +25,15 @@ from itertools import chain, zip_longest
 
 from pydantic import ValidationError
 
-from agents.prompts.briefing import ClassBriefing, Harmed, Helped, ReflectionBriefing, Rejected, SampleBriefing
+from agents.prompts.briefing import (
+    ClassBriefing,
+    Harmed,
+    Helped,
+    ReflectionBriefing,
+    Rejected,
+    SampleBriefing,
+    ranked_words,
+)
 from agents.replies import Focus, Proposal, Reflection
 from evaluation.antibodies.vocabulary import WORDS, Vocabulary, read_words
 from immuno_core.records import AntibodyKind, text_digest
@@ -236,13 +244,8 @@ def _guided(briefing: ClassBriefing, vocabulary: Vocabulary) -> tuple[Mentions, 
 
 
 def _ranked(samples: Iterable[SampleBriefing], kind: str) -> list[str]:
-    """Words near the samples: each sample gives its nearest word 1 vote, the second 1/2, the third 1/3, and so on."""
-    votes: dict[str, float] = {}
-    for sample in samples:
-        hits = [hit for hit in sample.nearest_words if hit.kind == kind]
-        for rank, hit in enumerate(hits, start=1):
-            votes[hit.word] = votes.get(hit.word, 0.0) + 1 / rank
-    return sorted(votes, key=lambda word: (-round(votes[word], 9), word))
+    """The words of one kind near the samples."""
+    return ranked_words([hit for hit in sample.nearest_words if hit.kind == kind] for sample in samples)
 
 
 def _drawn(words: Iterable[str], key: str) -> list[str]:

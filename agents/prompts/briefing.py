@@ -8,6 +8,7 @@ list, a word list or an earlier reply says stays data: it can change the text of
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -136,6 +137,15 @@ class ReflectionBriefing(_Record):
     """The one to improve: the last that measured well."""
     dropped: tuple[Annotated[str, _cleaned(_LONGEST_GUIDELINE)], ...] = ()
     """Guidelines made from it before, whose generations were not kept."""
+
+
+def ranked_words(rankings: Iterable[Sequence[WordHit]]) -> list[str]:
+    """Return the words of rankings, nearest first: the first of each counts 1, the second 1/2, the third 1/3."""
+    votes: dict[str, float] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
+            votes[hit.word] = votes.get(hit.word, 0.0) + 1 / rank
+    return sorted(votes, key=lambda word: (-round(votes[word], 9), word))
 
 
 Briefing = ClassBriefing | ReflectionBriefing

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from agents.feedback import Boundary, Half, feedback_of, fit_of
 from agents.memory import Memory
-from agents.prompts.briefing import ClassBriefing, SampleBriefing, WordHit
+from agents.prompts.briefing import ClassBriefing, SampleBriefing, WordHit, ranked_words
 from evaluation.antibodies.vocabulary import Vocabulary
 from evaluation.space import Bank, Space
 from immuno_core.features import FloatArray, TextEmbedder
@@ -149,13 +148,9 @@ class Inspector:
         return [WordHit(word=self._words[kind][i], kind=kind, similarity=round(float(similarity[i]), 3)) for i in best]
 
     def _most_near(self, samples: Sequence[Sample], kind: str, *, of_each: int, most: int) -> list[str]:
-        """The words most often among the nearest of all the mis-accepted images; the nearest counts 1, a second 1/2."""
-        votes: defaultdict[str, float] = defaultdict(float)
-        for set_name, row in samples:
-            vector = self._outliers[set_name].features[row]
-            for rank, hit in enumerate(self._nearest(vector, kind, of_each), start=1):
-                votes[hit.word] += 1 / rank
-        return [word for word, _ in sorted(votes.items(), key=lambda vote: (-round(vote[1], 9), vote[0]))[:most]]
+        """The words most often among the nearest of all the mis-accepted images."""
+        vectors = (self._outliers[set_name].features[row] for set_name, row in samples)
+        return ranked_words(self._nearest(vector, kind, of_each) for vector in vectors)[:most]
 
 
 def _texts_to_avoid(bank: Bank, class_name: str) -> list[str]:

@@ -173,7 +173,7 @@ class TestImages:
     def test_they_are_sent_and_their_digests_are_kept(self, server: ChatServer, store: AntibodyStore) -> None:
         server.answer = lambda _: proposing("a photo of a shark.")
         asking = caller(server, store)
-        asking.ask(1, request("x", images=(DOT,)))
+        asking.ask_all(1, [request("x", images=(DOT,))])
         sent = server.requests[0]["messages"][0]["content"]
         assert sent == [{"type": "text", "text": "thing x"}, {"type": "image_url", "image_url": {"url": DOT}}]
         stored = store.llm_calls(asking.session_id)[0].request_text
@@ -191,7 +191,7 @@ def test_the_tool_path_sends_a_tool_and_reads_its_arguments(server: ChatServer, 
     call = {"id": "1", "type": "function", "function": {"name": "Proposals", "arguments": arguments}}
     server.answer = lambda _: completion(None, tool_calls=[call])
     asking = caller(server, store, structured="tool")
-    assert texts([asking.ask(1, request("x"))]) == ["a photo of a shark."]
+    assert texts(asking.ask_all(1, [request("x")])) == ["a photo of a shark."]
     assert server.requests[0]["tools"][0]["function"]["name"] == "Proposals"
     assert "response_format" not in server.requests[0]
     assert store.llm_calls(asking.session_id)[0].reply_text == arguments
@@ -200,7 +200,7 @@ def test_the_tool_path_sends_a_tool_and_reads_its_arguments(server: ChatServer, 
 def test_the_schema_in_words_for_servers_that_know_nothing_else(server: ChatServer, store: AntibodyStore) -> None:
     server.answer = lambda _: proposing("a photo of a shark.")
     asking = caller(server, store, structured="words")
-    assert texts([asking.ask(1, request("x"))]) == ["a photo of a shark."]
+    assert texts(asking.ask_all(1, [request("x")])) == ["a photo of a shark."]
     sent = server.requests[0]
     assert not {"tools", "response_format"} & set(sent)
     assert '"maxItems": 4' in sent["messages"][-1]["content"]
