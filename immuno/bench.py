@@ -286,7 +286,7 @@ class _Bench:
         bank = without(self.used.bank, leaked)
         try:
             again = run_methods(
-                Arms.only(replace(space, bank=bank)),
+                Arms(replace(space, bank=bank)),
                 [one for one in planned if one.label in with_bank],
                 test.known,
                 test.outliers,

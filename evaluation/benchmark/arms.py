@@ -25,8 +25,7 @@ other score keeps its class texts, and mined words are said as class names are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -54,52 +53,30 @@ _ADJECTIVE_TEMPLATES: dict[Arm, Templates] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Means:
-    """What controls are made with."""
-
-    embedder: TextEmbedder
-    class_template: str
-    antibody_template: str
-    words: WordList
-    seed: int
-
-
 class Arms:
     """Makes the space of each arm, once. The same arguments give the same antibodies.
 
     `base` is the space with the configured bank; `class_template` and `antibody_template` are those with which its
-    class texts and its bank were embedded; `words` is what random and mined words are taken from.
+    class texts and its bank were embedded; `words` is what random and mined words are taken from. With a space alone
+    there are the arms bank and none.
     """
 
-    def __init__(
-        self,
-        *,
-        base: Space,
-        embedder: TextEmbedder,
-        class_template: str,
-        antibody_template: str,
-        words: WordList,
-        seed: int,
-    ) -> None:
-        self._base = base
-        self._means: _Means | None = _Means(embedder, class_template, antibody_template, words, seed)
-        self._made: dict[tuple[Arm, Templates | None], Space] = {}
-
-    @classmethod
-    def only(cls, space: Space) -> Self:
-        """Return the arms bank and none of a space; all that can be had without an encoder and a word list."""
-        arms = cls.__new__(cls)
-        arms._base, arms._means, arms._made = space, None, {}
-        return arms
+    base: Space
+    embedder: TextEmbedder | None = None
+    class_template: str = "{}"
+    antibody_template: str = "{}"
+    words: WordList = field(default_factory=lambda: WordList((), ()))
+    seed: int = 0
+    _made: dict[tuple[Arm, Templates | None], Space] = field(default_factory=dict, init=False)
 
     def space(self, arm: Arm, score: Score) -> Space:
         """Return the space that the score is fitted on in this arm.
 
         Raises SetupError for an arm that cannot be made: noise, random_words or shuffled of an empty bank, shuffled
-        with one known class, random or mined words from a list with too few, and any control of `Arms.only`.
+        with one known class, random or mined words from a list with too few, and any control without an embedder.
         """
         if arm == "bank":
-            return self._base
+            return self.base
         key = (arm, score.templates if arm in _ADJECTIVE_TEMPLATES else None)
         if key not in self._made:
             self._made[key] = self._make(*key)
@@ -107,28 +84,28 @@ class Arms:
 
     def _make(self, arm: Arm, templates: Templates | None) -> Space:
         if arm == "none":
-            return replace(self._base, bank=Bank.empty(self._base.dim))
-        if self._means is None:
+            return replace(self.base, bank=Bank.empty(self.base.dim))
+        if self.embedder is None:
             raise SetupError(
                 f"the arm '{arm}' needs an encoder and a word list; make evaluation.benchmark.arms.Arms with them, "
                 "or ask for the arms bank and none"
             )
         if arm in _ADJECTIVE_TEMPLATES:
-            return _mined(self._base, self._means, arm, templates)
-        return replace(self._base, bank=_instead(self._base, self._means, arm))
+            return _mined(self, self.embedder, arm, templates)
+        return replace(self.base, bank=_instead(self, self.embedder, arm))
 
 
-def _instead(base: Space, means: _Means, arm: Arm) -> Bank:
+def _instead(arms: Arms, embedder: TextEmbedder, arm: Arm) -> Bank:
     """A control that replaces the antibodies of the bank one by one."""
-    bank, rng = base.bank, _generator(means.seed, arm)
+    base, bank, rng = arms.base, arms.base.bank, _generator(arms.seed, arm)
     if not len(bank):
         raise SetupError(f"the arm '{arm}' is as large as the bank, which is empty; configure [antibodies]")
     texts, guards, vectors = bank.texts, bank.guards, bank.vectors
     if arm == "noise":
         texts, vectors = ("noise",) * len(bank), _uniform(rng, len(bank), base.dim)
     elif arm == "random_words":
-        texts = _random_words(rng, means.words, base.classes, len(bank))
-        vectors = ensemble(means.embedder, (means.antibody_template,), texts)
+        texts = _random_words(rng, arms.words, base.classes, len(bank))
+        vectors = ensemble(embedder, (arms.antibody_template,), texts)
     else:
         other = _elsewhere(rng, base.classes)
         guards = tuple(other.get(name, name) for name in guards)
@@ -174,23 +151,24 @@ def _elsewhere(rng: np.random.Generator, classes: Sequence[str]) -> dict[str, st
     return dict(zip(ring, [*ring[1:], ring[0]], strict=True))
 
 
-def _mined(base: Space, means: _Means, arm: Arm, own_templates: Templates | None) -> Space:
+def _mined(arms: Arms, embedder: TextEmbedder, arm: Arm, own_templates: Templates | None) -> Space:
     """The space with what is mined from the word list, nouns and adjectives apart."""
-    nouns, adjectives = (_no_classes(listed, base.classes) for listed in (means.words.nouns, means.words.adjectives))
+    base = arms.base
+    nouns, adjectives = (_no_classes(listed, base.classes) for listed in (arms.words.nouns, arms.words.adjectives))
     if not nouns and not adjectives:
         raise SetupError(f"the arm '{arm}' mines a word list, and this one has no word but names of known classes")
     if arm == "csp":
-        drawn = _generator(means.seed, arm).integers(0, len(SUPERCLASSES), len(adjectives))
+        drawn = _generator(arms.seed, arm).integers(0, len(SUPERCLASSES), len(adjectives))
         adjectives = [f"{word} {SUPERCLASSES[i]}" for word, i in zip(adjectives, drawn, strict=True)]
     class_texts = base.texts
-    noun_templates: Templates = (means.class_template,)
-    adjective_templates: Templates = (means.class_template,)
+    noun_templates: Templates = (arms.class_template,)
+    adjective_templates: Templates = (arms.class_template,)
     if own_templates is not None:
-        class_texts = ensemble(means.embedder, own_templates, base.classes)
+        class_texts = ensemble(embedder, own_templates, base.classes)
         noun_templates, adjective_templates = own_templates, _ADJECTIVE_TEMPLATES[arm]
     parts = [
-        _farthest(means.embedder, noun_templates, nouns, class_texts),
-        _farthest(means.embedder, adjective_templates, adjectives, class_texts),
+        _farthest(embedder, noun_templates, nouns, class_texts),
+        _farthest(embedder, adjective_templates, adjectives, class_texts),
     ]
     texts = [text for part, _ in parts for text in part]
     antibodies = tuple(Antibody(text, id=f"{arm}:{j}") for j, text in enumerate(texts))

@@ -243,7 +243,7 @@ def test_mined_arms_need_no_bank() -> None:
 
 def test_a_space_alone_gives_bank_and_none_and_says_what_the_others_need() -> None:
     base = space()
-    made = Arms.only(base)
+    made = Arms(base)
     assert made.space("bank", PLAIN) is base
     assert len(made.space("none", PLAIN).bank) == 0
     for arm in ALL:

@@ -48,7 +48,7 @@ def method(name: str, label: str | None = None, arm: Arm | None = None, **params
 
 
 def run(*methods: MethodConfig | Planned, space: Space = SPACE, **options: Any) -> BenchmarkResult:
-    return run_methods(Arms.only(space), methods, KNOWN, [NEAR, FAR], seed=7, replicates=20, **options)
+    return run_methods(Arms(space), methods, KNOWN, [NEAR, FAR], seed=7, replicates=20, **options)
 
 
 @cache
@@ -161,7 +161,7 @@ def test_a_score_that_needs_patches_asks_for_them_once() -> None:
 def test_it_says_which_method_it_works_on() -> None:
     told: list[str] = []
     fitted = fit_methods(
-        Arms.only(SPACE), [method("mcm"), method("max_logit", "max cosine")], on_method=lambda label: told.append(label)
+        Arms(SPACE), [method("mcm"), method("max_logit", "max cosine")], on_method=lambda label: told.append(label)
     )
     measure_methods(fitted, KNOWN, [NEAR], seed=0, replicates=5, on_method=told.append)
     assert told == ["mcm", "max cosine"] * 2
@@ -206,7 +206,7 @@ def test_the_same_run_gives_the_same_numbers() -> None:
 def test_what_cannot_be_measured_is_refused(changes: dict[str, Any], said: str) -> None:
     given: dict[str, Any] = {"methods": [method("mcm")], "known": KNOWN, "outliers": [NEAR]} | changes
     with pytest.raises(SetupError, match=said):
-        run_methods(Arms.only(SPACE), given["methods"], given["known"], given["outliers"], seed=0)
+        run_methods(Arms(SPACE), given["methods"], given["known"], given["outliers"], seed=0)
 
 
 # ---- the results folder
