@@ -37,7 +37,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -66,14 +66,6 @@ class _Criterion:
 
     holds: bool | None
     sentence: str
-
-
-class _Cost(NamedTuple):
-    """A share of the known images that is not to suffer, and its paired difference, bank minus none."""
-
-    bank: float
-    none: float
-    difference: Estimate
 
 
 class Estimated(Part):
@@ -150,15 +142,16 @@ def settle(
     found = resample(arms, seed=seed, count=replicates, names=("fpr95_id", "id_accuracy"))
     acceptance = {arm: _tidy(found.mean("fpr95_id", arm)) for arm in arms}
     minus = {arm: _tidy(found.paired_difference("fpr95_id", references.get(arm, BANK), arm)) for arm in compared}
-    accuracies = {"id_accuracy": _accuracy(found)}
+    costs = {"id_accuracy": _accuracy(found, "ID accuracy")}
     if thresholds is not None:
         accepted = {arm: _only_accepted(arms[arm], thresholds, arm) for arm in (BANK, NONE)}
-        accuracies["accepted_and_right"] = _accuracy(
-            resample(accepted, seed=seed, count=replicates, names=("id_accuracy",))
+        costs["accepted_and_right"] = _accuracy(
+            resample(accepted, seed=seed, count=replicates, names=("id_accuracy",)),
+            "The share of known images accepted and rightly classified",
         )
     criteria = [
         *(_fewer(arm, minus[arm], acceptance[references.get(arm, BANK)], acceptance[arm]) for arm in compared),
-        *(_not_inferior(what, accuracy) for what, accuracy in accuracies.items()),
+        *(criterion for _, criterion in costs.values()),
         *(_Criterion(None, f"The control {arm} is missing: {reasons_left_out[arm]}.") for arm in needed),
     ]
     too_few = _too_few(arms[BANK])
@@ -175,12 +168,7 @@ def settle(
             name: {arm: float(found.points["fpr95_id"][a, s]) for a, arm in enumerate(found.methods)}
             for s, name in enumerate(found.sets)
         },
-        **{
-            what: Accuracy(
-                bank=bank, none=none, difference=_estimated(difference), non_inferior=_is_not_inferior(difference)
-            )
-            for what, (bank, none, difference) in accuracies.items()
-        },
+        **{what: accuracy for what, (accuracy, _) in costs.items()},
         references=references,
         left_out=reasons_left_out,
     )
@@ -195,9 +183,20 @@ def _same_scores(a: MethodScores, b: MethodScores) -> bool:
     )
 
 
-def _accuracy(found: Replicates) -> _Cost:
-    bank, none = (_tidy(found.mean("id_accuracy", arm)) for arm in (BANK, NONE))
-    return _Cost(bank.value, none.value, _tidy(found.paired_difference("id_accuracy", BANK, NONE)))
+def _accuracy(found: Replicates, share: str) -> tuple[Accuracy, _Criterion]:
+    """A share of the known images with the bank and without, and whether the bank costs no more than the margin."""
+    bank, none = (_tidy(found.mean("id_accuracy", arm)).value for arm in (BANK, NONE))
+    difference = _tidy(found.paired_difference("id_accuracy", BANK, NONE))
+    holds = True if difference.low > -MARGIN else False if difference.high < -MARGIN else None
+    finding = {True: "is not inferior", False: "is inferior", None: "is not shown to be non-inferior"}[holds]
+    return (
+        Accuracy(bank=bank, none=none, difference=_estimated(difference), non_inferior=holds is True),
+        _Criterion(
+            holds,
+            f"{share} {finding}: {_percent(bank)} with the bank, {_percent(none)} without "
+            f"({_interval(difference)}; the margin is {_points(MARGIN)}).",
+        ),
+    )
 
 
 def _only_accepted(scores: MethodScores, thresholds: Mapping[str, float], arm: str) -> MethodScores:
@@ -222,25 +221,6 @@ def _fewer(arm: str, minus: Estimate, bank: Estimate, other: Estimate) -> _Crite
     return _Criterion(
         holds,
         f"Against {against}, {change}: {_percent(bank.value)} against {_percent(other.value)} ({_interval(minus)}).",
-    )
-
-
-def _is_not_inferior(difference: Estimate) -> bool:
-    return difference.low > -MARGIN
-
-
-def _not_inferior(what: str, accuracy: _Cost) -> _Criterion:
-    """The bank costs no more than the margin."""
-    share = {
-        "id_accuracy": "ID accuracy",
-        "accepted_and_right": "The share of known images accepted and rightly classified",
-    }[what]
-    holds = True if _is_not_inferior(accuracy.difference) else False if accuracy.difference.high < -MARGIN else None
-    finding = {True: "is not inferior", False: "is inferior", None: "is not shown to be non-inferior"}[holds]
-    return _Criterion(
-        holds,
-        f"{share} {finding}: {_percent(accuracy.bank)} with the bank, {_percent(accuracy.none)} without "
-        f"({_interval(accuracy.difference)}; the margin is {_points(MARGIN)}).",
     )
 
 
