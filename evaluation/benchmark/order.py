@@ -98,6 +98,18 @@ class Contrast:
         return self.best / self.after if self.best is not None and self.after else None
 
 
+class Headline(NamedTuple):
+    """The methods that a run comes down to, None where not measured, on the headline sets and on the unseen ones."""
+
+    before: str | None
+    after: str | None
+    main: Contrast
+    unseen: Contrast | None
+    """None where there are no such sets, or they are those of `main`."""
+    id_accuracy_before: float | None
+    id_accuracy_after: float | None
+
+
 class Measured:
     """Rows by method and set, both in the order of the rows; several seeds of one are averaged.
 
@@ -203,12 +215,17 @@ class Measured:
 
         return Contrast(tuple(sets), mean(before), mean(after), mean(best), best)
 
-    def contrasts(self, before: str | None, after: str | None) -> tuple[Contrast, Contrast | None]:
-        """On the headline sets, and on the unseen ones, where there are such and they are others."""
+    def headline(self, before: str, after: str) -> Headline:
+        """Two methods, such as `compared` gives."""
+        old, new = (method if method in self.methods else None for method in (before, after))
         unseen = self.unseen_sets if self.unseen_sets != self.headline_sets else ()
-        return (
-            self.contrast(self.headline_sets, before, after),
-            self.contrast(unseen, before, after) if unseen else None,
+        return Headline(
+            old,
+            new,
+            main=self.contrast(self.headline_sets, old, new),
+            unseen=self.contrast(unseen, old, new) if unseen else None,
+            id_accuracy_before=self.over(old, "id_accuracy") if old else None,
+            id_accuracy_after=self.over(new, "id_accuracy") if new else None,
         )
 
     def _lowest(self, methods: Sequence[str], sets: Sequence[str] | None = None) -> str | None:

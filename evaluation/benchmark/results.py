@@ -38,6 +38,7 @@ from pydantic import (
 from evaluation.benchmark.fields import READ, Interval, Number, Part, Share, Text, explained, known_to
 from evaluation.benchmark.gallery import GalleryItem
 from evaluation.benchmark.leakage import Leak
+from evaluation.benchmark.order import Measured
 from evaluation.benchmark.published import Published
 from evaluation.benchmark.seeds import Summary
 from evaluation.benchmark.settle import Verdict
@@ -237,6 +238,12 @@ class Results(Part):
         if self._folder is None:
             raise SetupError("these results are in no folder yet; save them first")
         return self._folder
+
+    @property
+    def measured(self) -> Measured:
+        """The rows arranged, with what the session's feedback was."""
+        generations = self.session.generations if self.session else ()
+        return Measured(self.rows, self.unseen, {name for one in generations for name in one.fpr95})
 
     @field_serializer("verdict")
     def _said(self, verdict: Verdict) -> dict[str, Any]:

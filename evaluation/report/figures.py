@@ -25,10 +25,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from evaluation.benchmark.order import Measured
+from evaluation.benchmark.order import Headline, Measured
 from evaluation.benchmark.results import Generation
 from evaluation.metrics import ACCEPTANCE, Scores, fpr95_id, rank_of_share, threshold_at
-from evaluation.report.tables import Headline
 
 STAND_INS: Final = ("#010101", "#020202", "#030303", "#040404", "#050505", "#060606", "#070707", "#080808", "#090909")
 """Those of the CSS variables below, in turn. figures.mplstyle draws with some of them too."""

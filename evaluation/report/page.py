@@ -17,7 +17,7 @@ from evaluation.benchmark.results import Generation, ListedAntibody, Results
 from evaluation.metrics import METRICS
 from evaluation.report.figures import generation_panels, read_scores, score_panels
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
-from evaluation.report.tables import build_table, measured_of, method_table, summarise
+from evaluation.report.tables import build_table, method_table
 from evaluation.report.verdict import ARM_TITLES, verdict_view
 from immuno_core.errors import SetupError
 from immuno_core.files import write_atomically
@@ -51,8 +51,8 @@ def render_report(folder: Path) -> Path:
 
 
 def _render(results: Results, folder: Path) -> str:
-    measured = measured_of(results)
-    headline = summarise(results, measured)
+    measured = results.measured
+    headline = measured.headline(results.before, results.after)
     scores = read_scores(folder)
     generations = results.session.generations if results.session else ()
     script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The tables of the page: the numbers at its top, methods against outlier sets, method by method, several seeds."""
+"""The tables of the page: methods against outlier sets, method by method, several seeds."""
 
 from __future__ import annotations
 
@@ -6,55 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from evaluation.benchmark.order import Contrast, Measured, same_name
+from evaluation.benchmark.order import Measured, same_name
 from evaluation.benchmark.published import Published, by_source
-from evaluation.benchmark.results import Results
 from evaluation.metrics import METRICS, Metric
 from immuno_core.records import ResultRow
-
-
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """What the header says."""
-
-    before: str | None
-    after: str | None
-    main: Contrast
-    unseen: Contrast | None
-    id_accuracy_before: float | None
-    id_accuracy_after: float | None
-    antibodies: int
-    test_reads: int
-
-    @property
-    def id_accuracy_change(self) -> float | None:
-        """After minus before, as a share."""
-        if self.id_accuracy_before is None or self.id_accuracy_after is None:
-            return None
-        return self.id_accuracy_after - self.id_accuracy_before
-
-
-def measured_of(results: Results) -> Measured:
-    """The rows of results, with what the session's feedback was."""
-    generations = results.session.generations if results.session else ()
-    return Measured(results.rows, results.unseen, {name for one in generations for name in one.fpr95})
-
-
-def summarise(results: Results, measured: Measured) -> Headline:
-    """Compute the header's numbers from the rows alone."""
-    before = results.before if results.before in measured.methods else None
-    after = results.after if results.after in measured.methods else None
-    main, unseen = measured.contrasts(before, after)
-    return Headline(
-        before=before,
-        after=after,
-        main=main,
-        unseen=unseen,
-        id_accuracy_before=measured.over(before, "id_accuracy") if before else None,
-        id_accuracy_after=measured.over(after, "id_accuracy") if after else None,
-        antibodies=measured.antibodies(after) if after else 0,
-        test_reads=len(results.test_reads),
-    )
 
 
 @dataclass(frozen=True, slots=True)

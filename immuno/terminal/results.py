@@ -31,19 +31,16 @@ from immuno_core.records import ResultRow
 
 def headline(results: Results) -> list[str]:
     """Return the few lines that a run comes down to: the bank against the best method without antibodies."""
-    before, after = results.before, results.after
-    measured = Measured(results.rows, results.unseen)
-    if before == after or not {before, after} <= set(measured.methods):
+    before, after, main, unseen, *accuracies = results.measured.headline(results.before, results.after)
+    if before == after or not before or not after:
         return []
     lines = []
-    main, unseen = measured.contrasts(before, after)
     for title, contrast in ((" + ".join(main.sets), main), ("unseen", unseen)):
         if contrast is not None and contrast.best is not None:
             old, new = percentage(contrast.best), percentage(contrast.after)
             shares = f"{old} % ({contrast.best_method}) -> {new} % ({after})"
             lines.append(f"FPR95, {title}: {shares}, {_ratio(contrast)}")
-    old, new = (percentage(measured.over(method, "id_accuracy")) for method in (before, after))
-    lines.append(f"ID accuracy: {old} % -> {new} %")
+    lines.append("ID accuracy: {} % -> {} %".format(*map(percentage, accuracies)))
     return lines
 
 

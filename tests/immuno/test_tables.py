@@ -13,7 +13,6 @@ from evaluation.benchmark.published import Published
 from evaluation.benchmark.results import Results
 from evaluation.benchmark.seeds import Summary
 from evaluation.benchmark.settle import Verdict
-from evaluation.report.tables import measured_of, summarise
 from immuno.terminal.results import headline, print_table, results_table, seeds_table, verdict_lines
 from immuno_core.records import ResultRow
 from tests.rows import result_row
@@ -275,7 +274,7 @@ def test_terminal_and_page_name_the_same_methods_and_sets() -> None:
         "FPR95, unseen: 60.0 % (knn) -> 30.0 % (immuno_vlm), ratio 0.50",
         "ID accuracy: 80.0 % -> 80.0 %",
     ]
-    page = summarise(results, measured_of(results))
+    page = results.measured.headline(results.before, results.after)
     assert (page.main.best_method, page.before, page.after) == ("mcm", "mcm", "immuno_vlm")
     assert page.unseen is not None
     assert (page.unseen.sets, page.unseen.best_method, page.unseen.best) == (("sun",), "knn", 0.6)

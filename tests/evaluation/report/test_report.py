@@ -18,7 +18,7 @@ from evaluation.benchmark.results import Results
 from evaluation.report import render_report
 from evaluation.report.figures import histogram, roc_curve
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
-from evaluation.report.tables import build_table, measured_of
+from evaluation.report.tables import build_table
 
 from .report_folder import AFTER, BEFORE, METHODS, SETS, make_results, make_scores
 from .report_folder import write_folder as write
@@ -31,7 +31,7 @@ def row(method: str, ood: str, fpr95: float, *, antibodies: int = 0, **more: Any
 
 
 def measured(*results_rows: dict[str, Any], **keys: Any) -> Measured:
-    return measured_of(Results.model_validate({"rows": list(results_rows), **keys}))
+    return Results.model_validate({"rows": list(results_rows), **keys}).measured
 
 
 # The header

@@ -15,7 +15,7 @@ from evaluation.benchmark.seeds import Summary
 from evaluation.benchmark.settle import Verdict
 from evaluation.metrics import METRICS
 from evaluation.report import render_report
-from evaluation.report.tables import build_table, measured_of, method_table
+from evaluation.report.tables import build_table, method_table
 from evaluation.report.verdict import verdict_view
 from immuno_core.errors import SetupError
 
@@ -48,7 +48,7 @@ def render(results: dict[str, Any], tmp_path: Path) -> Callable[..., Page]:
 
 
 def measured(results: dict[str, Any]) -> Measured:
-    return measured_of(Results.model_validate(results))
+    return Results.model_validate(results).measured
 
 
 def row(results: dict[str, Any], method: str, ood: str) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def test_metrics_that_nothing_has_take_no_column(results: dict[str, Any]) -> Non
 
 def test_published_figures_stand_under_the_method_of_their_name_with_their_source(results: dict[str, Any]) -> None:
     parsed = Results.model_validate(results)
-    table = build_table(measured_of(parsed), parsed.published)
+    table = build_table(parsed.measured, parsed.published)
     lines = table.lines
     (quoted,) = lines["mcm"].published
     assert quoted.source == "Ming et al., NeurIPS 2022"
