@@ -25,7 +25,7 @@ from evaluation.antibodies.bank_files import read_bank_file
 from evaluation.antibodies.mining import WordList
 from evaluation.antibodies.vocabulary import load_vocabulary
 from evaluation.benchmark.arms import Arms
-from evaluation.benchmark.gallery import GalleryItem, gallery
+from evaluation.benchmark.gallery import gallery
 from evaluation.benchmark.leakage import Leak, leaks, without
 from evaluation.benchmark.methods import BenchmarkResult, check_methods, fit_methods, measure_methods, run_methods
 from evaluation.benchmark.order import Measured, unseen_sets
@@ -336,6 +336,7 @@ class _Bench:
     ) -> Results:
         place, run = self.place, self.run
         before, after = Measured(rows).compared(verdict.method)
+        scores = measured.scores
         sets = [one for one in (space.fit, test.known, *test.outliers) if one is not None]
         encoder = place.embedder.encoder
         history = session_history(place, self.used)
@@ -367,15 +368,8 @@ class _Bench:
             ),
             session=history,
             antibodies=listed_antibodies(place, self.used),
-            gallery=_gallery(measured, space, test.outliers, before, after),
+            gallery=gallery(test.outliers, space.classes, scores[before], scores[after], measured.fitted[after]),
         )
-
-
-def _gallery(
-    measured: BenchmarkResult, space: Space, outliers: Sequence[FeatureSet], before: str, after: str
-) -> tuple[GalleryItem, ...]:
-    scores = measured.scores
-    return gallery(outliers, space.classes, scores[before], scores[after], measured.fitted[after])
 
 
 def _unseen(space: Space, outliers: Sequence[FeatureSet], history: Session | None) -> tuple[str, ...]:

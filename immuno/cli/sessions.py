@@ -21,17 +21,15 @@ if TYPE_CHECKING:
 
 def print_comparison(found: Comparison) -> None:
     """Print what `immuno refine compare` found: the banks, their spread, and the pairs."""
-    banks = session_table("session", "model", title="Banks, on the same feedback images (per cent)")
-    for head in ("antibodies", "mean FPR95", "worst FPR95", "AUROC", "ID accuracy"):
-        banks.add_column(head, justify="right")
+    measures = ("antibodies", "mean FPR95", "worst FPR95", "AUROC", "ID accuracy")
+    banks = session_table("Banks, on the same feedback images (per cent)", ("session", "model"), measures)
     for one in found.banks:
         shares = (one.mean_fpr95, one.worst_fpr95, one.mean_auroc, one.id_accuracy)
         banks.add_row(escape(one.session), escape(one.llm or ""), str(one.antibodies), *map(percentage, shares))
     banks.add_section()
     banks.add_row("mean ± sd", "", "", *(_spread(one) for one in found.spread.values()))
-    pairs = session_table("pair", title="How alike they are (per cent)")
-    for head in ("texts", "embeddings", "nearest cosine", "outliers hit", "known hit"):
-        pairs.add_column(head, justify="right")
+    likenesses = ("texts", "embeddings", "nearest cosine", "outliers hit", "known hit")
+    pairs = session_table("How alike they are (per cent)", ("pair",), likenesses)
     for pair in found.pairs:
         alike = pair.alikeness
         overlaps = (alike.text, alike.embedding, alike.nearest, alike.firing_outliers, alike.firing_known)

@@ -217,7 +217,7 @@ def print_sessions(lines: Sequence[SessionLine]) -> None:
         }
         for line in lines
     ]
-    table = session_table(title="Sessions; FPR95 is the mean over the feedback sets, at first → at best; times are UTC")
+    table = session_table("Sessions; FPR95 is the mean over the feedback sets, at first → at best; times are UTC")
     for name in rows[0]:
         if any(row[name] not in ("", "0") for row in rows):
             words = name in ("session", "status", "model", "from")
@@ -268,9 +268,7 @@ def generations_table(generations: Sequence[GenerationRecord]) -> Table:
 
 
 def _costs(generations: Sequence[GenerationRecord]) -> Table:
-    table = session_table("generation", title="Cost")
-    for head in ("calls", "tokens in", "tokens out", "cost", "time"):
-        table.add_column(head, justify="right")
+    table = session_table("Cost", ("generation",), ("calls", "tokens in", "tokens out", "cost", "time"))
     for one in generations:
         spent = Spent.of([one])
         counts = (spent.calls, spent.prompt_tokens, spent.completion_tokens)
@@ -279,19 +277,20 @@ def _costs(generations: Sequence[GenerationRecord]) -> Table:
 
 
 def _effects(title: str, effects: Sequence[EffectRecord], what: str) -> Table:
-    table = session_table("antibody", "guards", "on", title=title)
-    table.add_column(what, justify="right")
+    table = session_table(title, ("antibody", "guards", "on"), (what,))
     for one in effects:
         cells = (one.antibody_text or "", one.guards or "", one.outlier_set)
         table.add_row(*map(escape, cells), f"{100 * getattr(one, what):.1f} %")
     return table
 
 
-def session_table(*columns: str, title: str | None = None) -> Table:
-    """Return an empty table, as all of these are."""
+def session_table(title: str, words: Sequence[str] = (), numbers: Sequence[str] = ()) -> Table:
+    """Return an empty table with columns of words, which fold, and then of numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for name in columns:
+    for name in words:
         table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
     return table
 
 
