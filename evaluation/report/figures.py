@@ -73,20 +73,16 @@ _BINS = 44
 _CURVE_POINTS = 200
 
 
+@dataclass(frozen=True, slots=True)
 class ScoreTable:
-    """Scores by method and set. `problem` says in one sentence why there are none, or is None."""
+    """Scores that are usable, by "method|set". `problem` says in one sentence why there are none, or is None."""
 
-    def __init__(self, arrays: dict[str, Scores], problem: str | None = None) -> None:
-        self._arrays = arrays
-        self.problem = problem
-
-    def of(self, method: str, set_name: str) -> Scores | None:
-        """Scores (n,) of a method on a set; None where they are missing or not usable."""
-        return self._arrays.get(f"{method}|{set_name}")
+    arrays: dict[str, Scores]
+    problem: str | None = None
 
     def pair(self, method: str, outlier_set: str) -> tuple[Scores, Scores] | None:
         """Scores (n,) of the known images and (m,) of the outliers; None unless both are there."""
-        known, outliers = self.of(method, KNOWN_SET), self.of(method, outlier_set)
+        known, outliers = (self.arrays.get(f"{method}|{name}") for name in (KNOWN_SET, outlier_set))
         return None if known is None or outliers is None else (known, outliers)
 
 

@@ -43,11 +43,6 @@ class Entry:
     fpr95_ood: float | None = None
     """The other FPR95, where a paper gives that one."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no figure in it."""
-        return self.fpr95 is None and self.auroc is None and self.fpr95_ood is None
-
 
 @dataclass(frozen=True, slots=True)
 class PublishedLine:
@@ -63,8 +58,6 @@ class Line:
     """One method, and what papers give for a method of the same name."""
 
     method: str
-    antibodies: int
-    arm: str
     id_accuracy: float | None
     best_id_accuracy: bool
     entries: tuple[Entry, ...]
@@ -110,8 +103,6 @@ def build_table(measured: Measured, published: Sequence[Published] = ()) -> Resu
     lines = {
         method: Line(
             method=method,
-            antibodies=measured.antibodies(method),
-            arm=measured.arm(method),
             id_accuracy=accuracy[i][0],
             best_id_accuracy=accuracy[i][1],
             entries=tuple(

@@ -58,6 +58,7 @@ def _label(one: PromptVersion) -> Iterator[Text]:
 
 
 _EFFECTS_SHOWN = 8
+_OF_A_GENERATION = ("number", "parent", "accepted", "reason", "proposed", "kept", "bank", "prompt_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +131,7 @@ class SessionView:
             **self.line.as_dict(),
             "by_generation": [
                 {
-                    "number": one.number,
-                    "parent": one.parent,
-                    "accepted": one.accepted,
-                    "reason": one.reason,
-                    "proposed": one.proposed,
-                    "kept": one.kept,
-                    "bank": one.bank,
-                    "prompt_version": one.prompt_version,
+                    **{name: getattr(one, name) for name in _OF_A_GENERATION},
                     **asdict(Spent.of([one])),
                     "metrics": one.metrics,
                 }
