@@ -148,7 +148,7 @@ def test_methods_are_grouped_by_arm_and_sorted_by_mean_fpr95(results: dict[str, 
     numbers = measured(results)
     groups, lines = numbers.groups(), build_table(numbers).lines
     assert [group.title for group in groups] == ["With the bank", "Without antibodies", "With mined words", "Controls"]
-    arms = {group.name: {lines[method].arm for method in group.methods} for group in groups}
+    arms = {group.name: {numbers.arm(method) for method in group.methods} for group in groups}
     assert arms == {
         "bank": {"bank"},
         "none": {"", "none"},
