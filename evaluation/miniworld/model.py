@@ -136,7 +136,7 @@ def verify_checkpoint(folder: Path = CHECKPOINT) -> None:
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
                 raise SetupError(
                     f"{folder / name} is not the file that PROVENANCE.json describes; restore it with git, "
-                    "or train again: python -m evaluation.miniworld.training.train"
+                    "or train again: python -m tools.miniworld.train"
                 )
     except (FileNotFoundError, KeyError, json.JSONDecodeError) as error:
         raise SetupError(

@@ -304,7 +304,7 @@ class TestCheckpoint:
 
     def test_it_names_known_classes_and_sees_look_alikes(self, tmp_path: Path) -> None:
         from evaluation.miniworld.model import load
-        from evaluation.miniworld.training.measure import measure
+        from tools.miniworld.measure import measure
 
         sizes = Sizes(**dict.fromkeys(vars(SMALL), 16) | {"fit_per_class": 1, "test_id": 96, "test_near": 96})
         figures = measure(load(), build(tmp_path, seed=99, sizes=sizes))

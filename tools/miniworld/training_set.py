@@ -44,25 +44,20 @@ class _Chunk(NamedTuple):
 
 
 def draw_training_set(
-    seed: int,
-    count: int,
-    *,
-    first: int = 0,
-    workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    seed: int, count: int, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> TrainingSet:
-    """Draws the training images number `first` to `first + count - 1`; the same ones however many processes draw them.
+    """Draws `count` training images; the same ones however many processes draw them.
 
     `progress(done, count)` is called as images get ready.
     """
-    tasks = [_Task(seed, start, min(_CHUNK, first + count - start)) for start in range(first, first + count, _CHUNK)]
+    tasks = [_Task(seed, start, min(_CHUNK, count - start)) for start in range(0, count, _CHUNK)]
     images = np.zeros((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     scenes: dict[int, list[Scene]] = {}
     done = 0
 
     def take(chunk: _Chunk) -> None:
         nonlocal done
-        start, size = chunk.first - first, len(chunk.drawn.scenes)
+        start, size = chunk.first, len(chunk.drawn.scenes)
         images[start : start + size] = chunk.drawn.images
         scenes[start] = chunk.drawn.scenes
         done += size

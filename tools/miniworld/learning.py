@@ -10,8 +10,9 @@ Everything depends on the step and never on the clock, so the same seed gives th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -24,12 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.miniworld.model import EMBEDDING_SIZE, MEAN, STANDARD_DEVIATION, model_config
-from evaluation.miniworld.training.training_set import TrainingSet
-from evaluation.miniworld.vocabulary import CATEGORIES, COLOURS, CONTEXTS, TEXTURES, caption, nouns, object_prompt
+from evaluation.miniworld.vocabulary import CATEGORIES, COLOURS, CONTEXTS, TEXTURES, caption, object_prompt
+from tools.miniworld.training_set import TrainingSet
 
 THREADS: Final = 2
 """Threads of torch. Fixed, since sums over more threads round differently."""
-_PLAIN_TEMPLATE: Final = "a photo of a {}."
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,6 @@ class Settings:
     """The share of the run after which the four heads no longer count."""
     largest_gradient: float = 1.0
     report_every: int = 100
-    check_every: int = 200
-
-
-class Report(NamedTuple):
-    """Where a run stands: running means of the losses, and, now and then, the accuracy on images it has not seen."""
-
-    step: int
-    loss: float
-    prompt_loss: float
-    attribute_loss: float
-    logit_scale: float
-    accuracy: float | None
 
 
 class _Attribute(NamedTuple):
@@ -78,31 +66,6 @@ _ATTRIBUTES: Final = (
 )
 
 
-class _Tokens:
-    """Tokens of texts, kept: the captions repeat."""
-
-    def __init__(self, tokenizer: SimpleTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._known: dict[str, Tensor] = {}
-
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Tokens of n texts, (n, context length)."""
-        for text in texts:
-            if text not in self._known:
-                self._known[text] = self._tokenizer([text])[0]
-        return torch.stack([self._known[text] for text in texts])
-
-
-class _RunningMean:
-    """An exponential mean that starts at the first value."""
-
-    def __init__(self) -> None:
-        self.value = math.nan
-
-    def add(self, value: float) -> None:
-        self.value = value if math.isnan(self.value) else 0.95 * self.value + 0.05 * value
-
-
 def image_tensor(images: NDArray[np.uint8]) -> Tensor:
     """Images, (n, 64, 64, 3) of 0 to 255, as the model wants them: standardised, (n, 3, 64, 64)."""
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STANDARD_DEVIATION))
@@ -111,38 +74,30 @@ def image_tensor(images: NDArray[np.uint8]) -> Tensor:
 
 
 def train(
-    data: TrainingSet,
-    unseen: TrainingSet,
-    tokenizer: SimpleTokenizer,
-    seed: int,
-    settings: Settings,
-    report: Callable[[Report], None],
+    data: TrainingSet, tokenizer: SimpleTokenizer, seed: int, settings: Settings, report: Callable[[int, float], None]
 ) -> CLIP:
-    """Trains a new model on `data`; `unseen` only tells how it is coming along."""
+    """Trains a new model; `report` is called with the steps taken and the loss of the last one."""
     torch.manual_seed(seed)
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
     model = CLIP(**model_config(tokenizer.vocab_size)).to(memory_format=torch.channels_last)
     heads = nn.ModuleDict({name: nn.Linear(EMBEDDING_SIZE, len(values)) for name, values, _ in _ATTRIBUTES})
     optimizer = _optimizer(model, heads, settings)
-    tokens = _Tokens(tokenizer)
     labels = _labels(data)
     rng = np.random.default_rng(seed)
-    batches = _Batches(len(data.scenes), settings.batch_size, rng)
-    means = _RunningMean(), _RunningMean(), _RunningMean()
     model.train()
-    for step in range(settings.steps):
+    batches = _batches(len(data.scenes), settings.batch_size, rng)
+    for step, chosen in enumerate(islice(batches, settings.steps)):
         for group in optimizer.param_groups:
             group["lr"] = _learning_rate(step, settings)
-        chosen = batches.next()
         images = _shifted_and_mirrored(image_tensor(data.images[chosen]), rng, settings)
         texts = [caption(data.scenes[index], rng) for index in chosen]
         prompts = [object_prompt(category, rng) for category in CATEGORIES]
 
         chosen_labels = {name: values[chosen] for name, values in labels.items()}
-        losses = _losses(model, heads, images, tokens([*texts, *prompts]), chosen_labels, settings.label_smoothing)
         fade = max(0.0, 1 - step / settings.steps / settings.attribute_fade_out)
-        loss = losses.captions + losses.prompts + fade * losses.attributes
+        tokens = tokenizer([*texts, *prompts])
+        loss = _loss(model, heads, images, tokens, chosen_labels, settings.label_smoothing, fade)
 
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -152,33 +107,21 @@ def train(
             # CLIP's own limits: a softmax between 1 and 100 times the cosines.
             model.logit_scale.clamp_(0, math.log(100))
 
-        for mean, value in zip(means, (loss, losses.prompts, losses.attributes), strict=True):
-            mean.add(value.item())
-        last = step + 1 == settings.steps
-        if last or (step + 1) % settings.report_every == 0:
-            check = last or (step + 1) % settings.check_every == 0
-            accuracy = _accuracy(model, tokens, unseen) if check else None
-            loss_mean, prompt_mean, attribute_mean = (mean.value for mean in means)
-            scale = model.logit_scale.exp().item()
-            report(Report(step + 1, loss_mean, prompt_mean, attribute_mean, scale, accuracy))
+        if (step + 1) % settings.report_every == 0:
+            report(step + 1, loss.item())
     return model.eval()
 
 
-class _Losses(NamedTuple):
-    captions: Tensor
-    prompts: Tensor
-    attributes: Tensor
-
-
-def _losses(
+def _loss(
     model: CLIP,
     heads: nn.ModuleDict,
     images: Tensor,
     tokens: Tensor,
     labels: dict[str, Tensor],
     label_smoothing: float,
-) -> _Losses:
-    """The three losses of a batch of n images, (n, 3, 64, 64).
+    fade: float,
+) -> Tensor:
+    """The three losses of a batch of n images, (n, 3, 64, 64), added up; those of the attributes `fade` times.
 
     `tokens` are those of the images' n captions followed by those of one prompt for each category; `labels` are the
     images' attributes, (n,) each.
@@ -196,25 +139,20 @@ def _losses(
         weight * functional.cross_entropy(heads[name](image_output), labels[name]) for name, _, weight in _ATTRIBUTES
     ]
     caption_loss = ClipLoss()(image_embedding, captions, scale)
-    return _Losses(caption_loss, prompt_loss, torch.stack(attribute_losses).sum())
+    loss: Tensor = caption_loss + prompt_loss + fade * torch.stack(attribute_losses).sum()
+    return loss
 
 
-class _Batches:
-    """Goes through the images in random order, again and again; what is left over at the end of a round is skipped."""
+def _batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Yield batches (size,), each ascending, of the images in random order, again and again.
 
-    def __init__(self, count: int, size: int, rng: np.random.Generator) -> None:
-        self._count, self._size, self._rng = count, min(size, count), rng
-        self._order = rng.permutation(count)
-        self._position = 0
-
-    def next(self) -> NDArray[np.int64]:
-        """The next batch, (size,), in ascending order."""
-        if self._position + self._size > self._count:
-            self._order = self._rng.permutation(self._count)
-            self._position = 0
-        chosen = self._order[self._position : self._position + self._size]
-        self._position += self._size
-        return np.sort(chosen)
+    What is left over at the end of a round is skipped.
+    """
+    size = min(size, count)
+    while True:
+        order = rng.permutation(count)
+        for start in range(0, count - size + 1, size):
+            yield np.sort(order[start : start + size])
 
 
 def _optimizer(model: CLIP, heads: nn.ModuleDict, settings: Settings) -> torch.optim.Optimizer:
@@ -251,15 +189,3 @@ def _shifted_and_mirrored(images: Tensor, rng: np.random.Generator, settings: Se
     right, down = rng.integers(-settings.largest_shift, settings.largest_shift + 1, 2)
     shifted = torch.roll(images, (int(down), int(right)), (2, 3))
     return shifted.contiguous(memory_format=torch.channels_last)
-
-
-def _accuracy(model: CLIP, tokens: _Tokens, data: TrainingSet) -> float:
-    """Share of images whose category is the nearest of all categories' prompts."""
-    model.eval()
-    with torch.no_grad():
-        prompts = [_PLAIN_TEMPLATE.format(nouns(category)[0]) for category in CATEGORIES]
-        texts = model.encode_text(tokens(prompts), normalize=True)
-        images = model.encode_image(image_tensor(data.images), normalize=True)
-        right = (images @ texts.T).argmax(1) == _labels(data)["category"]
-    model.train()
-    return float(right.float().mean())

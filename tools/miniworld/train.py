@@ -1,4 +1,4 @@
-"""Trains the model of the mini-world and writes its checkpoint: `python -m evaluation.miniworld.training.train`.
+"""Trains the model of the mini-world and writes its checkpoint: `python -m tools.miniworld.train`.
 
 Reproduces the folder `checkpoint/` in about 20 minutes on 2 cores. Torch is imported only after the training images are
 drawn, since the drawing processes import this module too.
@@ -29,18 +29,14 @@ from evaluation.miniworld.model import (
     write_config,
     write_vocabulary,
 )
-from evaluation.miniworld.training.training_set import TrainingSet, draw_training_set
+from tools.miniworld.training_set import TrainingSet, draw_training_set
 
 if TYPE_CHECKING:
     from open_clip import CLIP
 
-    from evaluation.miniworld.training.learning import Report
-
 
 PROVENANCE_FILE: Final = "PROVENANCE.json"
 TRAINING_IMAGES: Final = 60_000
-# Images with numbers after the training images': they show how training goes, and nothing depends on them.
-_UNSEEN_IMAGES: Final = 500
 _DRAWING_STEP: Final = 10_000
 
 
@@ -50,11 +46,10 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     started = time.monotonic()
     data = _draw(options.seed, options.images, console)
-    unseen = draw_training_set(options.seed, _UNSEEN_IMAGES, first=options.images, workers=1)
     # A run that fails while measuring leaves its weights here.
     folder = options.out.with_name(f"{options.out.name}-unfinished")
     folder.mkdir(parents=True, exist_ok=True)
-    _train(data, unseen, folder, options.seed, options.steps, console)
+    _train(data, folder, options.seed, options.steps, console)
     figures = _measure(folder, console)
     provenance = _provenance(folder, options, figures, minutes=(time.monotonic() - started) / 60)
     (folder / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
@@ -66,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m evaluation.miniworld.training.train", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.miniworld.train", description=main.__doc__)
     parser.add_argument("--out", type=Path, default=CHECKPOINT, help="folder to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of images, weights and order (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=2300, help="training steps (default: %(default)s)")
@@ -84,25 +79,19 @@ def _draw(seed: int, count: int, console: Console) -> TrainingSet:
     return draw_training_set(seed, count, progress=progress)
 
 
-def _train(data: TrainingSet, unseen: TrainingSet, folder: Path, seed: int, steps: int, console: Console) -> None:
+def _train(data: TrainingSet, folder: Path, seed: int, steps: int, console: Console) -> None:
     """Trains a model and writes vocabulary, configuration and weights."""
-    from evaluation.miniworld.training.learning import Settings, train
+    from tools.miniworld.learning import Settings, train
 
     started = time.monotonic()
 
-    def report(state: Report) -> None:
-        seconds = time.monotonic() - started
-        accuracy = "" if state.accuracy is None else f", accuracy among all categories {state.accuracy:.3f}"
-        console.print(
-            f"step {state.step} of {steps}: loss {state.loss:.3f} (prompts {state.prompt_loss:.3f}, "
-            f"attributes {state.attribute_loss:.3f}), scale {state.logit_scale:.1f}{accuracy}, {seconds:.0f} s",
-            soft_wrap=True,
-        )
+    def report(step: int, loss: float) -> None:
+        console.print(f"step {step} of {steps}: loss {loss:.3f}, {time.monotonic() - started:.0f} s")
 
     write_vocabulary(folder / VOCABULARY_FILE)
     tokenizer = load_tokenizer(folder / VOCABULARY_FILE)
     write_config(folder / CONFIG_FILE, tokenizer.vocab_size)
-    model = train(data, unseen, tokenizer, seed, Settings(steps=steps), report)
+    model = train(data, tokenizer, seed, Settings(steps=steps), report)
     _write_weights(model, folder / WEIGHTS_FILE)
 
 
@@ -118,7 +107,7 @@ def _write_weights(model: CLIP, path: Path) -> None:
 
 
 def _measure(folder: Path, console: Console) -> dict[str, Any]:
-    from evaluation.miniworld.training.measure import measure_on_fresh_world
+    from tools.miniworld.measure import measure_on_fresh_world
 
     figures = measure_on_fresh_world(folder)
     console.print_json(data=figures)
@@ -127,9 +116,9 @@ def _measure(folder: Path, console: Console) -> dict[str, Any]:
 
 def _provenance(folder: Path, options: argparse.Namespace, figures: dict[str, Any], minutes: float) -> dict[str, Any]:
     """How the checkpoint came about and how good it is."""
-    from evaluation.miniworld.training.learning import THREADS
+    from tools.miniworld.learning import THREADS
 
-    command = f"python -m evaluation.miniworld.training.train --seed {options.seed} --steps {options.steps}"
+    command = f"python -m tools.miniworld.train --seed {options.seed} --steps {options.steps}"
     if options.images != TRAINING_IMAGES:
         command += f" --images {options.images}"
     return {
