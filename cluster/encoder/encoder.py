@@ -1,7 +1,7 @@
 """A vision-language encoder: image files and texts in, unit vectors out.
 
     encoder = load_encoder(EncoderSpec("ViT-B-16", "openai"))
-    features, failures = encoder.embed_image_files(paths)
+    features, failures, *_ = encoder.embed_image_files(paths)
 
 One encoder belongs to one process and one device; `cluster.actors.actor` holds one in each Ray actor. Several threads
 may use it at a time: they share its decode workers (`cluster.encoder.reading`) and take turns at its model

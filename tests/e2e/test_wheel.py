@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.small_world import SMALLER
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.wheel]
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -51,7 +51,7 @@ def refusal(spec: EncoderSpec) -> str:
 
 def test_images_and_texts_become_unit_rows_of_one_space(encoder: Encoder, tmp_path: Path) -> None:
     folder = write_images(tmp_path, {"cat": 6})
-    images, failures, _ = encoder.embed_image_files(sorted(map(str, folder.glob("cat/*.png"))))
+    images, failures, *_ = encoder.embed_image_files(sorted(map(str, folder.glob("cat/*.png"))))
     texts = encoder.embed_texts(["a cat", "a dog", "a cat with a very long story that has no end in sight"])
     assert failures == {}
     assert images.shape == (6, 16)
@@ -139,7 +139,7 @@ def test_an_image_over_which_the_model_raises_is_left_out_alone(
         return embed(images)
 
     choosy._encode_image = no_white
-    features, failures, _ = choosy.embed_image_files(paths)
+    features, failures, *_ = choosy.embed_image_files(paths)
     assert [(row, failure.reason) for row, failure in failures.items()] == [
         (2, "not an image"),
         (7, "the model fails on it: ValueError: too bright"),
@@ -193,7 +193,7 @@ def test_weights_that_overflow_are_named_not_measured(model_copy: Path, tmp_path
     save_file(weights, model_copy / "open_clip_model.safetensors")
     broken = load_encoder(spec_of(model_copy))
     paths = [str(path) for path in write_images(tmp_path / "images", {"cat": 2}).glob("cat/*")]
-    features, failures, _ = broken.embed_image_files(paths)
+    features, failures, *_ = broken.embed_image_files(paths)
     assert len(features) == 0
     assert [failure.reason for failure in failures.values()] == ["its embedding is not finite at precision fp32"] * 2
     with pytest.raises(SetupError, match="'a cat' is not finite"):
