@@ -1,9 +1,10 @@
-"""SQL from a user, read-only by construction, with a limit on time and on rows.
+"""SQL from a user, read-only by construction, with limits on time, memory and rows.
 
 SQLite: a connection of its own, opened with mode=ro, which asks about every step of a statement and lets through only
-reading: no write, no ATTACH, no PRAGMA, no extension. PostgreSQL: a cursor declared over the query (only a query can
-be) in a READ ONLY transaction with a statement_timeout; what a function of the server may do besides is decided by the
-rights of the role that connects.
+reading: no write, no ATTACH, no PRAGMA, no extension; in a process of its own (db.questions.sqlite_child), since one
+step may take for ever. PostgreSQL: a cursor declared over the query (only a query can be) in a READ ONLY transaction
+with a statement_timeout; what a function of the server may do besides is decided by the rights of the role that
+connects.
 
 Values are as they are stored: db.schema.types tells how texts are escaped, db.schema.types how NaN is kept; bytes come
 as hex.
@@ -11,31 +12,36 @@ as hex.
 
 from __future__ import annotations
 
+import json
 import os
-import sqlite3
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy.exc import DBAPIError
 
+from db.questions import sqlite_child
+from db.questions.sqlite_child import LARGEST_RESULT, LONGEST_VALUE, size
 from db.schema.engine import is_sqlite, reading
 from db.store import AntibodyStore
 from immuno_core.errors import SetupError
 
-_ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
-_REFUSED_FUNCTIONS = ("load_extension", "fts3_tokenizer")
-_LONGEST_VALUE = 8 << 20
-"""Bytes: one SQL function can fill the memory within one step, and no clock is looked at within a step."""
-_LONGEST_PATTERN = 200
-_STEPS = 10_000
-"""Of SQLite's machine between two looks at the clock: below a millisecond."""
+_CHILD = Path(sqlite_child.__file__)
+_AT_ONCE = 20
+"""Rows fetched at once from PostgreSQL: few, since the size of a value is known only when it has come."""
+
+
+_Found = tuple[list[str], Sequence[Sequence[Any]]]
+"""Columns, and rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ def run_sql(store: AntibodyStore, query: str, *, seconds: float = 10.0, limit: i
     columns, rows = found
     if not columns:
         raise SetupError("that is no query; write a SELECT, as in: SELECT name FROM sessions")
-    plain = tuple(tuple(_plain(value) for value in row) for row in rows[:limit])
+    plain = tuple(tuple(map(_plain, row)) for row in rows[:limit])
     return Table(_distinct(columns), plain, more=len(rows) > limit)
 
 
@@ -74,26 +80,24 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float | dict | list | datetime) else str(value)
 
 
-def _run_on_sqlite(
-    store: AntibodyStore, query: str, seconds: float, most: int
-) -> tuple[list[str], Sequence[tuple[Any, ...]]]:
-    deadline = time.monotonic() + seconds
-    with closing(sqlite3.connect(_read_only(_file(store)), uri=True, isolation_level=None)) as connection:
-        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")  # SQL can cut a character in two
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _LONGEST_PATTERN)
-        connection.set_authorizer(_authorize)
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+def _run_on_sqlite(store: AntibodyStore, query: str, seconds: float, most: int) -> _Found:
+    asked = {"database": _read_only(_file(store)), "query": query, "rows": most, "seconds": seconds}
+    # Isolated, and without site: what it imports is the standard library, and nobody's PYTHONPATH changes that.
+    command = [sys.executable, "-I", "-S", str(_CHILD)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         try:
-            cursor = connection.execute(query)
-            return [name for name, *_ in cursor.description or ()], cursor.fetchmany(most)
-        except (sqlite3.Error, sqlite3.Warning) as error:
-            raise _explained(str(error), seconds) from None
-
-
-def _authorize(action: int, _first: str | None, second: str | None, _database: str | None, _inner: str | None) -> int:
-    allowed = action in _ALLOWED and not (action == sqlite3.SQLITE_FUNCTION and second in _REFUSED_FUNCTIONS)
-    return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+            answer, _ = child.communicate(json.dumps(asked).encode())
+        finally:  # at a Ctrl-C, too, it is gone when this returns
+            child.kill()
+            child.wait()
+    if child.returncode == -signal.SIGALRM:
+        raise _explained("statement timeout", seconds)
+    if child.returncode:
+        raise _explained("out of memory", seconds)
+    lines = [json.loads(line) for line in answer.splitlines()]
+    if isinstance(lines[-1], dict) and "error" in lines[-1]:
+        raise _explained(lines[-1]["error"], seconds)
+    return lines[0]["columns"], lines[1:]
 
 
 def _file(store: AntibodyStore) -> Path:
@@ -108,9 +112,8 @@ def _read_only(path: Path) -> str:
     return f"file:{quote(str(path))}?mode=ro" + ("&immutable=1" if alone else "")
 
 
-def _run_on_postgresql(
-    store: AntibodyStore, query: str, seconds: float, most: int
-) -> tuple[list[str], Sequence[tuple[Any, ...]]]:
+def _run_on_postgresql(store: AntibodyStore, query: str, seconds: float, most: int) -> _Found:
+    deadline = time.monotonic() + seconds
     with reading(store.engine) as transaction:
         connection = transaction.connection()
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
@@ -119,8 +122,17 @@ def _run_on_postgresql(
         try:
             # A named cursor sends DECLARE ... CURSOR FOR by the extended protocol, which takes one statement only.
             with driver.cursor(name="immuno_sql") as cursor:
+                cursor.itersize = _AT_ONCE
                 cursor.execute(query)
-                return [column.name for column in cursor.description or ()], cursor.fetchmany(most)
+                rows, left = [], LARGEST_RESULT
+                for row in islice(cursor, most):
+                    left -= size(row)
+                    if left < 0:
+                        raise _explained("result too large", seconds)
+                    if time.monotonic() > deadline:  # the server's own limit is on each fetch
+                        raise _explained("statement timeout", seconds)
+                    rows.append(row)
+                return [column.name for column in cursor.description or ()], rows
         except (connection.dialect.loaded_dbapi.Error, DBAPIError) as error:
             raise _explained(str(error), seconds) from None
         finally:
@@ -129,13 +141,17 @@ def _run_on_postgresql(
 
 _MEANINGS = (
     ("statement timeout", "it took longer than {seconds:g} s; narrow it, or allow more with --seconds"),
-    ("interrupted", "it took longer than {seconds:g} s; narrow it, or allow more with --seconds"),
     ("authoriz", "only reading is allowed: SELECT, WITH, VALUES and EXPLAIN of them"),
     ("prohibited", "only reading is allowed: SELECT, WITH, VALUES and EXPLAIN of them"),
     ("read-only", "only reading is allowed: SELECT, WITH and VALUES"),
     ("one statement", "one statement at a time"),
     ("multiple commands", "one statement at a time"),
-    ("too big", f"a value in it is longer than {_LONGEST_VALUE >> 20} MB"),
+    ("too big", f"a value in it is longer than {LONGEST_VALUE >> 20} MB"),
+    (
+        "result too large",
+        f"its result is larger than {LARGEST_RESULT >> 20} MB; narrow it, or lower --limit",
+    ),
+    ("out of memory", "it needs more memory than a query may have; narrow it"),
 )
 
 

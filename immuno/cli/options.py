@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,29 @@ class _OutputFolder(click.Path):
 
 
 OUTPUT_FOLDER = _OutputFolder()
+LARGEST_WHOLE = 2**31 - 1
+"""The largest whole number that every database takes."""
+LONGEST_SECONDS = 86_400.0
+
+
+class _Real(click.FloatRange):
+    """A number within bounds. NaN, which is not beyond any bound, is refused too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
+
+
+def whole(least: int = 0, most: int = LARGEST_WHOLE) -> click.IntRange:
+    """Return the type of an option that is a whole number from `least` to `most`."""
+    return click.IntRange(least, most)
+
+
+def real(least: float, most: float, *, above: bool = False) -> click.FloatRange:
+    """Return the type of an option that is a number from `least` (`above`: more than that) to `most`, both finite."""
+    return _Real(least, most, min_open=above)
 
 
 def database_option(command: Command) -> Command:

@@ -12,7 +12,7 @@ import click
 
 from immuno.cli.db import exchange, find, lists
 from immuno.cli.db.options import answer, database_option
-from immuno.cli.options import open_database
+from immuno.cli.options import open_database, whole
 from immuno.terminal.output import print_json, printable
 from immuno_core import __version__
 from immuno_core.paths import default_database
@@ -36,7 +36,7 @@ for _query in (*lists.COMMANDS, *find.COMMANDS, *exchange.COMMANDS):
 @group.command()
 @click.argument("session")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--generation", type=int, metavar="N", help="Default: the session's best generation.")
+@click.option("--generation", type=whole(), metavar="N", help="Default: the session's best generation.")
 @database_option
 def export(session: str, file: Path, generation: int | None, database: str | None, as_json: bool) -> None:
     """Write the bank of SESSION into FILE.

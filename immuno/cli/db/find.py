@@ -16,6 +16,7 @@ from immuno.cli.db.options import (
     set_option,
     status_option,
 )
+from immuno.cli.options import LONGEST_SECONDS, real
 from immuno.terminal.output import Form, decimals, print_records, print_rows, show
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     set_option,
     class_option,
     kind_option,
-    click.option("--min-gain", type=float, metavar="SHARE", help="With at least this mean gain."),
-    click.option("--max-harm", type=float, metavar="SHARE", help="With at most this mean harm."),
+    click.option("--min-gain", type=real(0, 1), metavar="SHARE", help="With at least this mean gain."),
+    click.option("--max-harm", type=real(0, 1), metavar="SHARE", help="With at most this mean harm."),
     first_option(20),
 )
 def top(store: AntibodyStore, form: Form, session: str | None, **which: Any) -> None:
@@ -150,7 +151,7 @@ def stats(store: AntibodyStore, form: Form, session: str | None) -> None:
     first_option(1000),
     click.option(
         "--seconds",
-        type=click.FloatRange(min=0, min_open=True),
+        type=real(0, LONGEST_SECONDS, above=True),
         default=10.0,
         show_default=True,
         help="Stop a query that takes longer.",

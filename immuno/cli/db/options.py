@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from immuno.cli import options
+from immuno.cli.options import whole
 from immuno.terminal.output import print_json, printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -55,13 +56,13 @@ def answer(as_json: bool, row: dict[str, Any], words: str) -> None:
 def first_option(count: int) -> Option:
     """Add `--limit N`, of which the default is `count`."""
     return click.option(
-        "--limit", type=click.IntRange(min=1), default=count, show_default=True, metavar="N", help="The first N only."
+        "--limit", type=whole(1), default=count, show_default=True, metavar="N", help="The first N only."
     )
 
 
-limit_option = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N only. Default: all.")
+limit_option = click.option("--limit", type=whole(1), metavar="N", help="The first N only. Default: all.")
 session_argument = click.argument("session", required=False)
-generation_option = click.option("--generation", type=int, metavar="N", help="Of this generation only.")
+generation_option = click.option("--generation", type=whole(), metavar="N", help="Of this generation only.")
 class_option = click.option("--class", "guards", metavar="NAME", help="That guard this known class only.")
 kind_option = click.option("--kind", type=click.Choice(["look_alike", "contextual"]), help="Of this kind only.")
 status_option = click.option("--status", type=click.Choice(["accepted", "rejected"]), help="With this status only.")

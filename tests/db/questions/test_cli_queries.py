@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -95,6 +96,29 @@ def test_every_question_is_answered_as_a_table_as_json_and_as_csv(filled: Path, 
     assert not [cell for row in read for cell in row.values() if cell.startswith("=")]
     for answer in (printed(filled, *question), in_csv):
         assert {unicodedata.category(one) for one in answer if one != "\n"}.isdisjoint({"Cc", "Cf", "Cs"})
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "wrong"),
+    [
+        (("sql", "SELECT 1"), "--seconds", ("nan", "inf", "1e300", "0", "-1", "9" * 400)),
+        (("sql", "SELECT 1"), "--limit", ("0", "-1", "1.5", "9" * 20, "9" * 5000)),
+        (("antibodies",), "--limit", ("0", "9" * 20)),
+        (("antibodies",), "--generation", ("-1", "9" * 20)),
+        (("effects",), "--generation", ("9" * 20,)),
+        (("export", "alpha", "bank.jsonl"), "--generation", ("9" * 20,)),
+        (("nearest", "dog 0"), "--limit", ("9" * 20,)),
+        (("top",), "--limit", ("9" * 20,)),
+        (("top",), "--min-gain", ("nan", "inf", "7")),
+        (("top",), "--max-harm", ("nan", "-inf", "-1")),
+    ],
+)
+def test_a_number_beyond_its_bounds_is_a_wrong_use(
+    filled: Path, command: tuple[str, ...], option: str, wrong: tuple[str, ...]
+) -> None:
+    for number in wrong:
+        with pytest.raises(click.UsageError, match=r"not in the range|not a (number|valid)"):
+            group([*command, option, number, "--db", str(filled)], standalone_mode=False)
 
 
 def test_a_text_that_is_a_formula_starts_with_an_apostrophe_in_csv_and_is_whole_in_json(filled: Path) -> None:

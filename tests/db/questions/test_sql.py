@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +56,57 @@ def test_a_query_that_runs_for_ever_is_stopped(filled: AntibodyStore) -> None:
     with pytest.raises(SetupError, match=r"longer than 0\.2 s; narrow it, or allow more with --seconds"):
         run_sql(filled, FOR_EVER, seconds=0.2)
     assert run_sql(filled, "SELECT 1").rows == ((1,),)
+
+
+def test_a_single_step_that_takes_for_ever_is_stopped(filled: AntibodyStore, path: Path) -> None:
+    """SQLite looks at no clock within a step, and Python at no Ctrl-C."""
+    started = time.monotonic()
+    with pytest.raises(SetupError, match=r"longer than 0\.3 s"):
+        run_sql(filled, "SELECT instr(printf('%.*c', 8000000, 'a'), printf('%.*c', 4000000, 'a') || 'b')", seconds=0.3)
+    assert time.monotonic() - started < 5
+
+
+def test_ctrl_c_ends_a_query_at_once(filled: AntibodyStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def noted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        children.append(start(*arguments, **options))
+        return children[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    started = time.monotonic()
+    threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_sql(filled, FOR_EVER, seconds=60)
+    assert time.monotonic() - started < 30
+    assert [child.poll() is not None for child in children] == [True]
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("SELECT " + ", ".join(["zeroblob(8000000)"] * 1000), "more memory than a query may have"),
+        ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT zeroblob(8000000) FROM n", "128 MB"),
+        (
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000)"
+            " SELECT length(b) FROM (SELECT randomblob(8000000) AS b FROM n ORDER BY 1)",
+            "more memory than a query may have",
+        ),
+    ],
+)
+def test_what_would_fill_the_memory_is_refused(filled: AntibodyStore, path: Path, statement: str, why: str) -> None:
+    with pytest.raises(SetupError, match=why):
+        run_sql(filled, statement)
+
+
+def test_the_whole_result_is_bounded(filled: AntibodyStore) -> None:
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 99) SELECT TEXT FROM n"
+    sqlite = filled.url.startswith("sqlite")
+    many = many.replace("TEXT", "printf('%.*c', 4000000, 'a')" if sqlite else "repeat('a', 4000000)")
+    with pytest.raises(SetupError, match="its result is larger than 128 MB; narrow it, or lower --limit"):
+        run_sql(filled, many)
+    assert len(run_sql(filled, many, limit=5).rows) == 5
 
 
 @pytest.mark.parametrize(
