@@ -13,6 +13,7 @@ figures would move with other test images of the same kind; not how much with an
     found.intervals("mcm", "textures")                         of every metric: ResultRow.intervals
     found.mean("fpr95_id", "mcm")                              the mean over sets, with its interval
     found.paired_difference("fpr95_id", "bank", "none")        of the means over sets
+    right_difference(bank, none, thresholds, seed=0)           of the shares of known images accepted and right
 
 For speed scores are sorted once. A replicate is then a count per image (how often it was drawn), and every metric comes
 from cumulative counts in the sorted order: no replicate is sorted. All definitions are those of evaluation.metrics.
@@ -21,6 +22,7 @@ from cumulative counts in the sorted order: no replicate is sorted. All definiti
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -29,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics import METRICS, Bools, Counts, Ints, Scores, SortedScores
+from evaluation.metrics import ACCEPTANCE, METRICS, Bools, Counts, Ints, Scores, SortedScores, checked, rank_of_share
 from immuno_core.errors import SetupError, did_you_mean
 
 REPLICATES = 1000
@@ -47,6 +49,20 @@ class MethodScores(NamedTuple):
     """(n,) whether the predicted class of a known image is its own."""
     outliers: Mapping[str, Scores]
     """(m,) of each outlier set, by name."""
+
+
+class Threshold(NamedTuple):
+    """A deployed threshold, and the scores (f,) of the known feedback images that it accepts 95 % of.
+
+    None: no image of the feedback set it, so none makes it uncertain.
+    """
+
+    value: float
+    found_on: Scores | None = None
+
+
+EVERYTHING = Threshold(-np.inf)
+"""Accepts every image."""
 
 
 class Estimate(NamedTuple):
@@ -122,6 +138,78 @@ def resample(
                 for name in names:
                     values[name][i, s, block] = measured[name]
     return Replicates(tuple(scores), sets, points, values)
+
+
+def right_difference(
+    first: MethodScores,
+    second: MethodScores,
+    thresholds: tuple[Threshold, Threshold] = (EVERYTHING, EVERYTHING),
+    *,
+    seed: int,
+    count: int = REPLICATES,
+) -> Estimate:
+    """Return first minus second of the share of known images that are accepted and rightly classified.
+
+    A replicate resamples the feedback images, and finds both thresholds on them anew: other feedback would have given
+    others. Of the test images only those count that are accepted and right by one method alone. They are few, and
+    resamples of few are too much alike (of none, all the same), so their shares are drawn as in the Bayesian bootstrap
+    (Rubin 1981), for either end of the interval with one more image of the kind that moves it outward, as in the exact
+    interval of a share (Clopper & Pearson 1934). Raises SetupError for methods that were measured, or thresholds that
+    were found, on different images.
+    """
+    methods, n = (first, second), first.known.size
+    if second.known.size != n:
+        raise SetupError(f"one method has {n} known images, the other {second.known.size}: pairing needs the same")
+    rng = np.random.default_rng(seed)
+    cuts = _thresholds_anew(thresholds, count, rng)
+    # Images that no replicate judges otherwise than another are counted once.
+    same = np.ones(n, dtype=bool)
+    for one, cut in zip(methods, cuts, strict=True):
+        same &= ~one.right | (one.known < cut.min()) | (one.known >= cut.max())
+    alone = np.zeros((2, count))
+    for rows, of in ((np.flatnonzero(same), cuts[:, :1]), (np.flatnonzero(~same), cuts)):
+        a, b = (one.right[rows] & (one.known[rows] >= cut[:, None]) for one, cut in zip(methods, of, strict=True))
+        alone += [(a & ~b).sum(axis=1), (b & ~a).sum(axis=1)]
+    of_first, of_second, others, one_more = rng.standard_gamma([*alone, n - alone.sum(axis=0), np.ones(count)])
+    total = of_first + of_second + others + one_more
+    low, _ = _interval((of_first - of_second - one_more) / total)
+    _, high = _interval((of_first - of_second + one_more) / total)
+    value = accepted_and_right(first, thresholds[0]) - accepted_and_right(second, thresholds[1])
+    return Estimate(value, low, high)
+
+
+def accepted_and_right(scores: MethodScores, threshold: Threshold) -> float:
+    """Return the share of known images that are both."""
+    return float(np.mean(scores.right & (scores.known >= threshold.value)))
+
+
+def _thresholds_anew(thresholds: Sequence[Threshold], count: int, rng: np.random.Generator) -> Scores:
+    """(T, R): each threshold found on R resamples of the feedback, one draw for all; one without feedback as it is.
+
+    It is one of the lowest scores, so the images that are among those of no method are drawn as one.
+    """
+    found = np.repeat([[threshold.value] for threshold in thresholds], count, axis=1)
+    scores = {
+        t: checked(one.found_on, "known feedback") for t, one in enumerate(thresholds) if one.found_on is not None
+    }
+    if not scores:
+        return found
+    sizes = {one.size for one in scores.values()}
+    if len(sizes) > 1:
+        raise SetupError(f"thresholds were found on {sorted(sizes)} feedback images: pairing needs the same")
+    n = sizes.pop()
+    below = n - rank_of_share(ACCEPTANCE, n)
+    # Of the resample, fewer than `below` come from this many with a probability of less than 1e-7.
+    lowest = min(n, below + 18 + 8 * math.isqrt(below))
+    rows = np.unique([np.argpartition(one, lowest - 1)[:lowest] for one in scores.values()])
+    drawn = rng.binomial(n, len(rows) / n, size=count)
+    places = np.repeat(np.arange(count), drawn) * len(rows) + rng.integers(len(rows), size=drawn.sum())
+    counts = np.bincount(places, minlength=count * len(rows)).reshape(count, len(rows))
+    for t, one in scores.items():
+        order = np.argsort(one[rows], kind="stable")
+        at = (np.cumsum(counts[:, order], axis=1) <= below).sum(axis=1)
+        found[t] = one[rows][order][np.minimum(at, len(rows) - 1)]
+    return found
 
 
 def _draws(size: int, count: int, seed: int, *stratum: str) -> Iterator[Ints]:

@@ -326,7 +326,7 @@ class Scored(NamedTuple):
     right: Bools
     outliers: Scores
     threshold: float | None = None
-    """The deployed one: it accepts 95 % of known *feedback* images. None without them."""
+    """The deployed one: it accepts 95 % of known *feedback* images, or is the score's own. None without either."""
 
     @property
     def deployed(self) -> Deployed | None:
@@ -440,8 +440,8 @@ METRICS: dict[str, Metric] = {
     "threshold": Metric(
         "Threshold",
         None,
-        "the deployed threshold: it accepts 95 % of the known feedback images, so it was fixed before the test was "
-        "opened",
+        "the deployed threshold: it accepts 95 % of the known feedback images, or is the score's own, so it was fixed "
+        "before the test was opened",
         lambda scored: scored.threshold,
         of="known",
         deployed=True,

@@ -21,6 +21,7 @@ The word rules and their exceptions are in evaluation.antibodies.wording. Every 
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ class SelectionRules:
     """What passes.
 
     `band`: quantiles (low, high) in [0, 1] of the cosines of a class's valid proposals, both kept; (0, 1) keeps all.
+    Of n, at most the shares low and 1 - high are turned down, so at least one stays.
     `bounds`: absolute cosines (delta_safe, delta_risk) instead, both turned down. `near_duplicate`: cosine between two
     texts from which they count as one. Raises SetupError for values out of range.
     """
@@ -223,5 +225,8 @@ def _band(cosines: Floats, rules: SelectionRules) -> _Band:
     if rules.bounds is not None:
         low, high = rules.bounds
         return _Band(low, high, (cosines <= low) | (cosines >= high))
-    low, high = (float(limit) for limit in np.quantile(cosines, rules.band))
+    # Order statistics: of few proposals an interpolated quantile would turn more away than the share it stands for.
+    ordered, below = np.sort(cosines), math.floor(rules.band[0] * len(cosines) + 1e-9)
+    above = math.floor((1 - rules.band[1]) * len(cosines) + 1e-9)
+    low, high = float(ordered[below]), float(ordered[len(cosines) - 1 - above])
     return _Band(low, high, (cosines < low) | (cosines > high))

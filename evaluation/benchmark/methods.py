@@ -1,6 +1,6 @@
 """Every method on every sealed outlier set: embed once, score many.
 
-A method's threshold to deploy accepts 95 % of the known *feedback* images (a score may bring its own instead), so the
+A method's threshold to deploy accepts 95 % of the known *feedback* images, unless the score has one of its own, so the
 shares accepted and rejected at it are what a user would see. 95 % intervals come from one paired bootstrap over all
 methods (evaluation.bootstrap).
 """
@@ -19,7 +19,7 @@ import numpy as np
 from evaluation import metrics
 from evaluation.benchmark.arms import Arms
 from evaluation.benchmark.presets import Planned
-from evaluation.bootstrap import REPLICATES, MethodScores, Replicates, resample
+from evaluation.bootstrap import REPLICATES, MethodScores, Replicates, Threshold, resample
 from evaluation.data.sealed import ID_SET
 from evaluation.scores.base import FittedScore, Score
 from evaluation.scores.own import is_own
@@ -43,7 +43,7 @@ class BenchmarkResult:
     rows: tuple[ResultRow, ...]
     measured: Mapping[str, MethodScores]
     fitted: Mapping[str, FittedScore]
-    thresholds: Mapping[str, float | None]
+    thresholds: Mapping[str, Threshold | None]
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -61,7 +61,7 @@ class FittedMethod:
     arm: str
     space: Space
     fitted: FittedScore
-    threshold: float | None
+    threshold: Threshold | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +218,10 @@ def _fit(one: Planned, arms: Arms, local: _LocalAnswers) -> FittedMethod:
         if is_own(type(score)):
             space = _read_only(space)
         fitted = score.fit(space)
-        threshold = None
-        if space.feedback is not None:
-            threshold = metrics.threshold_at(_ranked(fitted, local.asked(space.feedback.known, score, space)))
+        threshold = None if fitted.own_threshold is None else Threshold(fitted.own_threshold)
+        if threshold is None and space.feedback is not None:
+            known = _ranked(fitted, local.asked(space.feedback.known, score, space))
+            threshold = Threshold(metrics.threshold_at(known), known)
         if is_own(type(score)):
             _check_own(score, fitted, threshold, space)
     return FittedMethod(one.label, score, arm if score.uses_bank else "", space, fitted, threshold)
@@ -279,13 +280,13 @@ def _ranked(fitted: FittedScore, images: FeatureSet) -> Floats:
     return scores
 
 
-def _check_own(score: Score, fitted: FittedScore, threshold: float | None, space: Space) -> None:
+def _check_own(score: Score, fitted: FittedScore, threshold: Threshold | None, space: Space) -> None:
     """Find before the sealed test is opened what would be wrong with a user's own score there."""
     for images in (space.fit, space.feedback.known if space.feedback else None):
         if images is not None:
             _check_predicted(fitted, images, len(space.classes))
-    if threshold is not None and not float(threshold) == threshold:
-        raise SetupError(f"its threshold is {threshold}; it must be a number")
+    if threshold is not None and not float(threshold.value) == threshold.value:
+        raise SetupError(f"its threshold is {threshold.value}; it must be a number")
     try:
         json.dumps([score.params, fitted.chosen], allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -316,7 +317,11 @@ def _row(
         ood=images.name,
         n_id=len(measured.known),
         n_ood=len(outliers),
-        metrics=metrics.measure(metrics.Scored(measured.known, measured.right, outliers, method.threshold)),
+        metrics=metrics.measure(
+            metrics.Scored(
+                measured.known, measured.right, outliers, None if method.threshold is None else method.threshold.value
+            )
+        ),
         antibodies=len(method.space.bank) if method.score.uses_bank else 0,
         arm=method.arm,
         intervals=resampled.intervals(method.label, images.name),

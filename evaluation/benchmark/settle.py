@@ -6,9 +6,9 @@ The figure is the mean over the sealed outlier sets, each with the same weight, 
 that accepts 95 % of the known test images (evaluation.metrics.fpr95_id; every arm at its own threshold). Arms
 (evaluation.benchmark.arms) are compared by a paired, stratified bootstrap (evaluation.bootstrap): 95 % percentile
 intervals of the bank minus another arm, with the thresholds found anew in every replicate. ID accuracy is compared with
-that of the arm none: the share of known test images rightly classified, and, where thresholds were deployed from
-feedback images, also the share accepted and rightly classified. It is non-inferior where the lower end of the interval
-is above -0.01.
+that of the arm none: the share of known test images rightly classified, and, where thresholds were deployed, also the
+share accepted and rightly classified; of thresholds found on feedback images every replicate resamples those too. It is
+non-inferior where the lower end of the interval is above -0.01.
 
     supported   the bank accepts fewer outliers than none and than every control (intervals wholly below 0), and ID
                 accuracy is non-inferior
@@ -28,8 +28,9 @@ at most as often. "Refuted" asks for any one of them, and is not corrected: a ba
 as each of four controls is called refuted with a probability of up to 12.5 %, less as the comparisons go together. The
 reasons give every comparison with its interval: a refutation by one narrow miss among many is to be read as that.
 
-What the intervals do not cover. They say how the figures would move with other test images of the same sets. The bank,
-the words and vectors drawn for the controls, the encoder and the choice of outlier sets are taken as they are.
+What the intervals do not cover. They say how the figures would move with other test images of the same sets, and with
+thresholds from other feedback images. What was fitted and chosen, the bank, the words and vectors drawn for the
+controls, the encoder and the choice of outlier sets are taken as they are.
 """
 
 from __future__ import annotations
@@ -42,7 +43,16 @@ from typing import Literal
 import numpy as np
 
 from evaluation.benchmark.fields import Interval, Number, Part, Share, Text
-from evaluation.bootstrap import REPLICATES, Estimate, MethodScores, Replicates, resample
+from evaluation.bootstrap import (
+    EVERYTHING,
+    REPLICATES,
+    Estimate,
+    MethodScores,
+    Threshold,
+    accepted_and_right,
+    resample,
+    right_difference,
+)
 from immuno_core.errors import SetupError
 
 CONTROLS = ("noise", "random_words", "shuffled", "neglabel")
@@ -115,7 +125,7 @@ def settle(
     arms: Mapping[str, MethodScores],
     *,
     seed: int,
-    thresholds: Mapping[str, float] | None = None,
+    thresholds: Mapping[str, Threshold] | None = None,
     left_out: Mapping[str, str] | None = None,
     replicates: int = REPLICATES,
 ) -> Verdict:
@@ -139,16 +149,13 @@ def settle(
         references.pop("shuffled", None)
         arms = {arm: scores for arm, scores in arms.items() if arm not in ("shuffled", REFERENCES["shuffled"])}
     compared = [NONE, *(arm for arm in arms if arm not in (BANK, NONE, *REFERENCES.values()))]
-    found = resample(arms, seed=seed, count=replicates, names=("fpr95_id", "id_accuracy"))
+    found = resample(arms, seed=seed, count=replicates, names=("fpr95_id",))
     acceptance = {arm: _tidy(found.mean("fpr95_id", arm)) for arm in arms}
     minus = {arm: _tidy(found.paired_difference("fpr95_id", references.get(arm, BANK), arm)) for arm in compared}
-    costs = {"id_accuracy": _accuracy(found, "ID accuracy")}
+    costs = {"id_accuracy": _accuracy(arms, dict.fromkeys((BANK, NONE), EVERYTHING), "ID accuracy", seed, replicates)}
     if thresholds is not None:
-        accepted = {arm: _only_accepted(arms[arm], thresholds, arm) for arm in (BANK, NONE)}
-        costs["accepted_and_right"] = _accuracy(
-            resample(accepted, seed=seed, count=replicates, names=("id_accuracy",)),
-            "The share of known images accepted and rightly classified",
-        )
+        accepted = "The share of known images accepted and rightly classified"
+        costs["accepted_and_right"] = _accuracy(arms, thresholds, accepted, seed, replicates)
     criteria = [
         *(_fewer(arm, minus[arm], acceptance[references.get(arm, BANK)], acceptance[arm]) for arm in compared),
         *(criterion for _, criterion in costs.values()),
@@ -183,10 +190,21 @@ def _same_scores(a: MethodScores, b: MethodScores) -> bool:
     )
 
 
-def _accuracy(found: Replicates, share: str) -> tuple[Accuracy, _Criterion]:
+def _accuracy(
+    arms: Mapping[str, MethodScores], thresholds: Mapping[str, Threshold], share: str, seed: int, replicates: int
+) -> tuple[Accuracy, _Criterion]:
     """A share of the known images with the bank and without, and whether the bank costs no more than the margin."""
-    bank, none = (_tidy(found.mean("id_accuracy", arm)).value for arm in (BANK, NONE))
-    difference = _tidy(found.paired_difference("id_accuracy", BANK, NONE))
+    for arm in (BANK, NONE):
+        if arm not in thresholds or math.isnan(thresholds[arm].value):
+            raise SetupError(
+                f"the deployed threshold of the arm '{arm}' is missing; give those of bank and none, or neither"
+            )
+    bank, none = (accepted_and_right(arms[arm], thresholds[arm]) for arm in (BANK, NONE))
+    pair = thresholds[BANK], thresholds[NONE]
+    if all(one is EVERYTHING for one in pair) and np.array_equal(arms[BANK].right, arms[NONE].right):
+        difference = Estimate(0.0, 0.0, 0.0)  # antibodies do not touch the predicted class
+    else:
+        difference = _tidy(right_difference(arms[BANK], arms[NONE], pair, seed=seed, count=replicates))
     holds = True if difference.low > -MARGIN else False if difference.high < -MARGIN else None
     finding = {True: "is not inferior", False: "is inferior", None: "is not shown to be non-inferior"}[holds]
     return (
@@ -197,16 +215,6 @@ def _accuracy(found: Replicates, share: str) -> tuple[Accuracy, _Criterion]:
             f"({_interval(difference)}; the margin is {_points(MARGIN)}).",
         ),
     )
-
-
-def _only_accepted(scores: MethodScores, thresholds: Mapping[str, float], arm: str) -> MethodScores:
-    """The scores, where what the deployed threshold rejects does not count as right."""
-    threshold = thresholds.get(arm)
-    if threshold is None or math.isnan(threshold):
-        raise SetupError(
-            f"the deployed threshold of the arm '{arm}' is missing; give those of bank and none, or neither"
-        )
-    return scores._replace(right=scores.right & (scores.known >= threshold))
 
 
 def _fewer(arm: str, minus: Estimate, bank: Estimate, other: Estimate) -> _Criterion:

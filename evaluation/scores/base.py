@@ -150,6 +150,11 @@ class FittedScore(ABC):
         """What fitting chose by a rule, as plain JSON values; shown with the results."""
         return {}
 
+    @property
+    def own_threshold(self) -> float | None:
+        """The threshold that its own rule accepts by; None for one that is found on known feedback images."""
+        return None
+
     def score_set(self, images: FeatureSet) -> Floats:
         """Return the scores (n,) of an embedded set; a score that needs more than the embeddings finds it there."""
         return self.score(images.features)

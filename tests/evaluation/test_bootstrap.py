@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evaluation import metrics
-from evaluation.bootstrap import MethodScores, resample
+from evaluation.bootstrap import MethodScores, Threshold, resample, right_difference
 from evaluation.metrics import METRICS, Bools, Scores, SortedScores
 from immuno_core.errors import SetupError
 
@@ -176,6 +176,40 @@ def test_intervals_cover_the_truth_about_95_times_in_100() -> None:
     shares = {name: count / trials for name, count in covered.items()}
     # Four standard errors of a share of 0.95 in 400 trials are 0.044.
     assert all(0.906 <= share <= 0.994 for share in shares.values()), shares
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 5), (30, 60), (300, 200)])
+def test_a_difference_of_shares_is_resampled_as_by_hand_thresholds_and_all(n: int, m: int) -> None:
+    rng = np.random.default_rng(n)
+    feedback = rng.normal(size=n) + 0.7 * rng.normal(size=(2, n)).round(1)
+    test = rng.normal(size=m) + 0.7 * rng.normal(size=(2, m)).round(1)
+    right = rng.random((2, m)) < 0.9
+    methods = [MethodScores(known, good, {}) for known, good in zip(test, right, strict=True)]
+    cuts = [Threshold(metrics.threshold_at(scores), scores) for scores in feedback]
+    found = right_difference(methods[0], methods[1], (cuts[0], cuts[1]), seed=0, count=4000)
+    values = []
+    for _ in range(4000):
+        drawn, rows = rng.integers(n, size=n), rng.integers(m, size=m)
+        shares = [
+            np.mean(good[rows] & (known[rows] >= metrics.threshold_at(scores[drawn])))
+            for scores, known, good in zip(feedback, test, right, strict=True)
+        ]
+        values.append(shares[0] - shares[1])
+    assert found.value == np.mean(right[0] & (test[0] >= cuts[0].value)) - np.mean(
+        right[1] & (test[1] >= cuts[1].value)
+    )
+    low, high = np.quantile(values, (0.025, 0.975))
+    assert low - 3.7 / m <= found.low <= low + 0.5 / m
+    assert high - 0.5 / m <= found.high <= high + 3.7 / m
+
+
+def test_a_difference_of_shares_needs_the_same_images() -> None:
+    a, b = method(n=60), method(n=61)
+    with pytest.raises(SetupError, match="60 known images, the other 61"):
+        right_difference(a, b, seed=0)
+    thresholds = (Threshold(0.0, a.known), Threshold(0.0, b.known))
+    with pytest.raises(SetupError, match="pairing needs the same"):
+        right_difference(a, a, thresholds, seed=0)
 
 
 def test_memory_does_not_grow_with_the_number_of_replicates() -> None:

@@ -7,18 +7,19 @@
     tau_k  the score that the share `target` of class k reaches, by a Weibull tail  (evaluation.scores.paper.thresholds)
     S(x)   = S_DIS(x) - tau_k*(x),  k*(x) = argmax_k c(f(x), mu_k)         higher = more in-distribution
 
-So accepting iff S(x) >= 0 is the paper's rule, and the benchmark's single threshold moves all tau_k together. As the
-formula reads, f moves images only: mu_k and a_j stay.
+So accepting iff S(x) >= 0 is the paper's rule, and what is deployed; FPR95 moves all tau_k together. As the formula
+reads, f moves images only: mu_k and a_j stay.
 
 Which images fit what. The prototypes of the score are made of all fit images; those that the adapter is trained on, of
 its training part alone. The tails need scores of images that made neither: each image is compared with its class's
 prototype made without it, and where an adapter is in force only the images held out of its training count (they did
 choose its epoch). Scores count for the class they are predicted as, since that is whose tau will judge.
 
-The paper's ablations are parameters. No push: push = False, or lambda_push = 0. Visual mean only: alpha = 0. Text only:
-alpha = 1. No EVT: evt = False, which leaves S_DIS in the adapted space. No adapter: adapter = False. Without both it is
-the score s_dis. Without fit images there are no prototypes but the texts, no adapter and no EVT; with one class, or one
-image per class, no adapter. The paper publishes no parameter but m = 0.2; the defaults are those of the modules above.
+The paper's ablations are parameters. No push: push = False, or lambda_push = 0. Visual mean only: alpha = 0, xi = pi.
+Text only: alpha = 1. No EVT: evt = False, which leaves S_DIS in the adapted space. No adapter: adapter = False. Without
+both it is the score s_dis. Without fit images there are no prototypes but the texts, no adapter and no EVT; with one
+class, or one image per class, no adapter. The paper publishes no parameter but m = 0.2; the defaults are those of the
+modules above.
 
 A bank that was chosen on the very fit images makes their scores, and so the thresholds, too high.
 """
@@ -173,6 +174,11 @@ class FittedPaper(FittedDifference):
             chosen["own_tails"] = int(self.thresholds.own.sum())
             chosen["shared_tails"] = len(self.thresholds.fell_back)
         return chosen
+
+    @property
+    def own_threshold(self) -> float | None:
+        """0, the paper's rule, where there are tau_k."""
+        return None if self.thresholds is None else 0.0
 
     def _predict_block(self, x: Floats) -> IntArray:
         return self._repelled(x).nearest

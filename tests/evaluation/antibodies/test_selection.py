@@ -286,6 +286,14 @@ def test_quantiles_are_of_valid_proposals_only_and_a_single_one_is_kept() -> Non
     assert [one.accepted for one in found] == [False, False, True]
 
 
+@pytest.mark.parametrize("count", range(1, 9))
+def test_a_band_turns_down_no_larger_share_of_few_proposals_than_of_many(count: int) -> None:
+    cosines = np.linspace(0.2, 0.9, count)
+    found = run([proposed(name) for name in NAMES[:count]], at_cosines(cosines, 0), rules=SelectionRules((0.25, 0.75)))
+    outside = count // 4
+    assert [one.accepted for one in found] == [outside <= i < count - outside for i in range(count)]
+
+
 def test_absolute_bounds_are_the_paper_s_open_interval() -> None:
     values = [0.0, 0.5, 0.6, 0.75]
     found = run([proposed(name) for name in NAMES[:4]], at_cosines(values, 0), rules=SelectionRules(bounds=(0.0, 0.75)))

@@ -93,11 +93,26 @@ def test_the_deployed_threshold_accepts_95_percent_of_the_known_feedback_images(
     result = measured()
     for row in result.rows:
         score = make_score(str(row.extra.get("score", row.method)), **row.params).fit(SPACE)
-        threshold = row.metrics["threshold"]
-        assert threshold == metrics.threshold_at(score.score(HELD_OUT.features))
-        assert threshold == result.thresholds[row.method]
+        threshold, deployed = row.metrics["threshold"], result.thresholds[row.method]
+        assert threshold is not None
+        assert deployed is not None
+        assert threshold == deployed.value
+        if score.own_threshold is None:
+            assert threshold == metrics.threshold_at(score.score(HELD_OUT.features))
+            assert deployed.found_on is not None
+            assert deployed.found_on.tolist() == score.score(HELD_OUT.features).tolist()
+        else:
+            assert deployed == (score.own_threshold, None)
         assert row.metrics["acceptance"] == np.mean(result.scores[row.method]["id"] >= threshold)
         assert row.metrics["rejection"] == np.mean(result.scores[row.method][row.ood] < threshold)
+
+
+def test_the_paper_deploys_its_own_rule_with_and_without_feedback() -> None:
+    paper, without_evt = method("immuno_vlm_paper"), method("immuno_vlm_paper", "no EVT", evt=False)
+    for space in (SPACE, BARE):
+        result = run(paper, without_evt, space=space)
+        assert {row.metrics["threshold"] for row in result.rows if row.method == "immuno_vlm_paper"} == {0.0}
+        assert 0.0 not in {row.metrics["threshold"] for row in result.rows if row.method == "no EVT"}
 
 
 def test_without_feedback_nothing_is_deployed() -> None:

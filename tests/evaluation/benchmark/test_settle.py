@@ -13,7 +13,7 @@ import pytest
 from evaluation import metrics
 from evaluation.benchmark import settle as settling
 from evaluation.benchmark.settle import CONTROLS, FEWEST
-from evaluation.bootstrap import MethodScores
+from evaluation.bootstrap import EVERYTHING, MethodScores, Threshold, resample, right_difference
 from immuno_core.errors import SetupError
 
 SETS = ("near", "far")
@@ -130,18 +130,82 @@ def test_a_loss_of_accuracy_that_may_be_chance_leaves_it_open() -> None:
 
 def test_with_deployed_thresholds_what_they_reject_is_lost_too() -> None:
     arms = world(7, {"bank": 1.5}, n=400)
-    fair = {arm: metrics.threshold_at(arms[arm].known) for arm in ("bank", "none")}
+    fair = {arm: Threshold(metrics.threshold_at(arms[arm].known)) for arm in ("bank", "none")}
     assert settle("x", arms, seed=0, thresholds=fair)["status"] != "refuted"
-    strict = fair | {"bank": metrics.threshold_at(arms["bank"].known, 0.7)}
+    strict = fair | {"bank": Threshold(metrics.threshold_at(arms["bank"].known, 0.7))}
     verdict = settle("x", arms, seed=0, thresholds=strict)
     assert verdict["status"] == "refuted"
     assert "accepted and rightly classified is inferior" in verdict["reasons"][0]
     lost = verdict["accepted_and_right"]
     for arm in ("bank", "none"):
-        assert lost[arm] == pytest.approx(np.mean(arms[arm].right & (arms[arm].known >= strict[arm])))
+        assert lost[arm] == pytest.approx(np.mean(arms[arm].right & (arms[arm].known >= strict[arm].value)))
     assert lost["difference"]["interval"][1] < -0.15
     assert verdict["id_accuracy"]["non_inferior"]
     assert settle("x", arms, seed=0)["accepted_and_right"] is None
+
+
+DRAWS = 1000
+WRONG = 0.04
+"""The most of them that may be called better than they are; 2.5 % are to be expected."""
+
+
+@pytest.mark.parametrize(("feedback", "test"), [(480, 960), (8_000, 50_000)])
+@pytest.mark.parametrize("deployed", [True, False], ids=["accepted and right", "accuracy"])
+def test_a_loss_as_large_as_the_margin_is_hardly_ever_called_non_inferior(
+    *, feedback: int, test: int, deployed: bool
+) -> None:
+    rng = np.random.default_rng(feedback)
+    accepted = metrics.rank_of_share(metrics.ACCEPTANCE, feedback) / (feedback + 1) if deployed else 1.0
+    loss = settling.MARGIN / accepted  # of test images in expectation, over feedback sets
+
+    def scores(n: int) -> np.ndarray[Any, Any]:
+        return rng.standard_normal(n) + 0.5 * rng.standard_normal((2, n))
+
+    found = 0
+    for seed in range(DRAWS):
+        thresholds = [Threshold(metrics.threshold_at(of), of) if deployed else EVERYTHING for of in scores(feedback)]
+        luck = rng.random(test)
+        bank, none = (
+            MethodScores(known, luck > wrong, {})
+            for known, wrong in zip(scores(test), (0.05 + loss, 0.05), strict=True)
+        )
+        difference = right_difference(bank, none, (thresholds[0], thresholds[1]), seed=seed, count=200)
+        found += difference.low > -settling.MARGIN
+    assert found <= WRONG * DRAWS
+
+
+@pytest.mark.parametrize(("n", "m"), [(120, 100), (480, 240)])
+def test_a_bank_that_accepts_as_many_outliers_is_hardly_ever_called_better(n: int, m: int) -> None:
+    rng, found = np.random.default_rng(n), 0
+    for seed in range(DRAWS):
+        known, outliers = rng.normal(2, 1, n), rng.normal(0, 1, m)
+        arms = {
+            arm: MethodScores(
+                known + 0.5 * rng.standard_normal(n),
+                np.ones(n, dtype=bool),
+                {"near": outliers + 0.5 * rng.standard_normal(m)},
+            )
+            for arm in ("bank", "none")
+        }
+        drawn = resample(arms, seed=seed, count=200, names=("fpr95_id",))
+        found += drawn.paired_difference("fpr95_id", "bank", "none").high < 0
+    assert found <= WRONG * DRAWS
+
+
+def test_the_bootstrap_knows_the_noise_of_the_feedback() -> None:
+    arms, rng = world(7, n=4000), np.random.default_rng(0)
+    apart = {arm: rng.permutation(arms[arm].known)[:200] for arm in ("bank", "none")}
+    found_on = {arm: Threshold(metrics.threshold_at(of), of) for arm, of in apart.items()}
+    fixed = {arm: Threshold(threshold.value) for arm, threshold in found_on.items()}
+    known, unknown = (
+        settle("x", arms, seed=0, thresholds=thresholds)["accepted_and_right"]["difference"]
+        for thresholds in (fixed, found_on)
+    )
+    assert known["value"] == unknown["value"]
+    # By error propagation: two thresholds, found apart on 200 images each.
+    error = float(np.diff(unknown["interval"])[0]) / 3.92
+    assert error == pytest.approx(np.sqrt(2 * 0.05 * 0.95 / 200 + 2 * 0.05 * 0.95 / 4000), rel=0.3)
+    assert float(np.diff(known["interval"])[0]) < 0.5 * float(np.diff(unknown["interval"])[0])
 
 
 WORLDS = 120
@@ -253,6 +317,6 @@ def test_what_cannot_be_compared_is_refused() -> None:
         settle("x", arms | {"noise": world(17, n=149)["noise"]}, seed=0)
     with pytest.raises(SetupError, match="NaN"):
         settle("x", arms | {"noise": arms["noise"]._replace(known=np.full(150, np.nan))}, seed=0)
-    for thresholds in ({"bank": 0.0}, {"bank": 0.0, "none": float("nan")}):
+    for thresholds in ({"bank": EVERYTHING}, {"bank": EVERYTHING, "none": Threshold(float("nan"))}):
         with pytest.raises(SetupError, match="threshold of the arm 'none' is missing"):
             settle("x", arms, seed=0, thresholds=thresholds)
