@@ -145,7 +145,9 @@ _NO_FILE = text_digest("", "no file")
 def _digests(kind: type[Score]) -> Iterator[str]:
     """Digests of the files behind a class: its module's, and those that it imports from beside it or its package."""
     module = sys.modules.get(kind.__module__)
-    if module is None or (file := _file(module)) is None:
+    # A class that `type(...)` made is said to be of Python's own module `abc`, whose files tell nothing of it.
+    by_type = kind.__module__.partition(".")[0] in sys.stdlib_module_names
+    if module is None or by_type or (file := _file(module)) is None:
         yield "no file"
         return
     depth = module.__name__.count(".") + (file.stem == "__init__")

@@ -170,6 +170,12 @@ def test_what_is_in_no_file_is_new_each_time() -> None:
     assert source_digest(kind) != source_digest(kind)
 
 
+def test_a_class_that_type_made_is_in_no_file() -> None:
+    kind = register_score(type("Made", (Score,), {"fit": lambda self, space: self.fitted(space, lambda x: x[:, 0])}))
+    assert kind.__module__ == "abc"  # Python's own: whose files would be read, and tell nothing
+    assert source_digest(kind) != source_digest(kind)
+
+
 def test_entry_points_are_scores(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     info = folder / "gap_scores-1.2.dist-info"
     info.mkdir()
