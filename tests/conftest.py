@@ -21,6 +21,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Ray starts a worker for each CPU of a machine before there is work, which most tests never need.
 os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112 - so Ray calls it
+# Ray's workers give way to all others (niceness 15): beside other tests they would hardly ever have their turn.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 # A shell that starts this in the background has it ignore Ctrl-C, and whatever it starts too: the tests of Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmarks import gpu
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.gpu", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+@pytest.fixture(autouse=True)
+def _root_log_as_it_was() -> Iterator[None]:
+    filters = list(logging.getLogger("root").filters)
+    yield
+    logging.getLogger("root").filters = filters
 
 
-def test_on_a_cpu_it_makes_what_can_be_made(tmp_path: Path) -> None:
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["gpu", *arguments])
+    return gpu.main()
+
+
+def test_on_a_cpu_it_makes_what_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = tmp_path / "report.json"
     checks = ("precision", "halving", "pinned", "two_actors", "texts", "vllm_beside")
-    done = run("--device", "cpu", "--quick", "--out", str(report), "--only", *checks)
-    assert done.returncode == 0, done.stderr
+    assert run(monkeypatch, "--device", "cpu", "--quick", "--out", str(report), "--only", *checks) == 0
     made = {check["check"]: check for check in json.loads(report.read_text())["checks"]}
     assert {name: made[name]["state"] for name in checks} == {
         "precision": "ok", "halving": "skipped", "pinned": "skipped", "two_actors": "ok", "texts": "ok",
@@ -34,9 +41,11 @@ def test_on_a_cpu_it_makes_what_can_be_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_without_a_gpu_it_says_so_in_one_line() -> None:
-    done = run()
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "no GPU" in done.stderr
+def test_without_a_gpu_it_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "no GPU" in err
