@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from immuno_core.config.secrecy import shown_address
 from immuno_core.errors import ImmunoError, SetupError, first_line
 
 _MIB: Final = 2**20
@@ -149,6 +150,8 @@ def dashboard_address(given: str | None) -> str:
             f"jobs go to a cluster's dashboard, and '{address}' is none; give --address http://HEAD:8265 (on "
             "Kubernetes after: kubectl port-forward service/NAME-head-svc 8265)"
         )
+    if shown_address(address) != address:
+        raise SetupError("the dashboard's address holds a password or a key, which would be shown; use Ray's token")
     return address.rstrip("/")
 
 

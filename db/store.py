@@ -162,7 +162,7 @@ class AntibodyStore(RunBook):
 
     @property
     def url(self) -> str:
-        """The database's URL, its password hidden."""
+        """What may be shown of the database's URL."""
         return shown(self._url)
 
     @property

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from pydantic import ValidationError
 
+from immuno_core.config.secrecy import without_secrets
 from immuno_core.errors import ImmunoError, did_you_mean
 from immuno_core.text import clean_text
 
 # For the hint only: LangChain knows more, and decides.
 _USUAL_PROVIDERS = ("anthropic", "azure_openai", "deepseek", "google_genai", "groq", "mistralai", "ollama", "openai")
 _LONGEST_MESSAGE = 300
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-_SHORTEST_SECRET = 8
-_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|gsk|hf|xai|key)[-_][\w*.-]{6,}|\bBearer\s+\S+", re.IGNORECASE)
-"""Providers quote a wrong key in their errors, half of it starred out; that half is a secret too."""
 
 
 class ModelUnavailable(ImmunoError):  # noqa: N818 - what the loop has to decide about is that there is no model
@@ -135,11 +130,3 @@ def one_line(error: Exception) -> str:
     else:
         said = str(error).split("\n\n", 1)[0]
     return clean_text(without_secrets(said), _LONGEST_MESSAGE)
-
-
-def without_secrets(text: str, environment: Mapping[str, Any] = os.environ) -> str:
-    """Return the text without the values of environment variables named like keys, nor anything that looks like one."""
-    for name, value in environment.items():
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
-            text = text.replace(value, "[secret]")
-    return _LIKE_A_KEY.sub("[secret]", text)

@@ -11,7 +11,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -24,6 +23,7 @@ from agents.lexicon.model import LexiconChatModel
 from agents.replies import MOST_CHARACTERS, Reply, Schema, parse_reply, wire_schema
 from evaluation.antibodies.vocabulary import Vocabulary
 from immuno_core.config.refine import RefineConfig
+from immuno_core.config.secrecy import server_address
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.text import clean_text, storable_text
 
@@ -42,14 +42,16 @@ def make_chat_model(config: RefineConfig, *, seed: int, vocabulary: Vocabulary) 
     bad address.
     """
     spec, base_url = config.llm, config.base_url
+    try:
+        options: dict[str, Any] = {} if base_url is None else {"base_url": server_address(base_url)}
+    except ValueError as error:
+        raise SetupError(f"refine.base_url: {error}") from None
     if spec == LEXICON:
         return LexiconChatModel(seed=seed, vocabulary=vocabulary)
     provider, colon, name = spec.partition(":")
     if provider == REPLAY and colon:
         return ReplayChatModel.read(name)
-    options: dict[str, Any] = {name: getattr(config, name) for name in ("temperature", "max_tokens", "timeout")}
-    if base_url is not None:
-        options["base_url"] = _checked_address(base_url)
+    options |= {name: getattr(config, name) for name in ("temperature", "max_tokens", "timeout")}
     if colon and not name:
         raise SetupError(f"the chat model '{spec}' has no name; {_FORM}")
     # Tries are counted in one place, agents.chat.pacing, which also knows what the other threads were told.
@@ -71,19 +73,6 @@ def make_chat_model(config: RefineConfig, *, seed: int, vocabulary: Vocabulary) 
     if "seed" in type(model).model_fields:
         model = model.model_copy(update={"seed": seed})
     return model
-
-
-def _checked_address(base_url: str) -> str:
-    """Return the address. Raises SetupError for what is none, and for one with a password: it would be stored."""
-    if not base_url.startswith(("http://", "https://")):
-        raise SetupError(f"'{base_url}' is not the address of a server; write it as in http://127.0.0.1:8000/v1")
-    parts = urlsplit(base_url)
-    if parts.username or parts.password or parts.query:
-        raise SetupError(
-            f"base_url (at {parts.hostname}) holds a user, password or query; it is stored with the session, so leave "
-            "them out: keys come from the environment (OPENAI_API_KEY)"
-        )
-    return base_url
 
 
 @dataclass(frozen=True, slots=True)

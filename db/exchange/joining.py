@@ -256,7 +256,7 @@ def merge(store: AntibodyStore, other: AntibodyStore, *, rename: Mapping[str, st
     A second merge adds nothing. Raises SetupError where both are the same database, for a session to rename that is
     not there, and for a row that contradicts one of `store` (db.exchange.joining says when), naming it.
     """
-    if store.url == other.url:
+    if store.engine.url == other.engine.url:
         raise SetupError(f"{other.url} would be merged into itself; name another database")
     renamed = dict(rename or {})
     names = [session.name for session in other.sessions()]

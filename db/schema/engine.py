@@ -24,6 +24,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, StatementError
 from sqlalchemy.orm import Session
 
+from immuno_core.config.secrecy import shown_address
 from immuno_core.errors import ImmunoError, SetupError, did_you_mean
 
 BUSY_SECONDS = 30
@@ -52,7 +53,11 @@ def resolve_url(url: str | None, default: Path | None = None) -> URL:
         ) from None
     if parsed.drivername not in _DRIVERS:
         raise SetupError(f"unknown database '{parsed.drivername}'{did_you_mean(parsed.drivername, _DRIVERS)}")
-    return _sqlite_url(parsed.database or "", parsed) if is_sqlite(parsed) else parsed
+    if is_sqlite(parsed):
+        return _sqlite_url(parsed.database or "", parsed)
+    if "@" in (parsed.host or ""):  # what is behind the first @ of a password would be asked for as a host, and shown
+        raise SetupError("--db/IMMUNO_DB has more than one @; write those of the user and the password as %40")
+    return parsed
 
 
 def _sqlite_url(database: str, url: URL) -> URL:
@@ -69,8 +74,9 @@ def is_sqlite(url: URL) -> bool:
 
 
 def shown(url: URL) -> str:
-    """Return the URL with its password hidden."""
-    return url.render_as_string(hide_password=True)
+    """Return what may be shown of the URL (immuno_core.config.secrecy)."""
+    whole = url.render_as_string(hide_password=False)
+    return whole if is_sqlite(url) else shown_address(whole)
 
 
 def make_engine(url: URL, *, read_only: bool = False) -> Engine:

@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 
 import click
 
+from immuno.terminal.output import printable
 from immuno_core import __version__
+from immuno_core.config.secrecy import without_secrets
 from immuno_core.errors import ImmunoError, SetupError, did_you_mean
 from immuno_core.paths import in_copy_of_a_job, runs_root
 
@@ -89,5 +91,5 @@ def main(args: list[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    click.echo(message, err=True)
+    click.echo(printable(without_secrets(message), lines=True), err=True)
     sys.exit(status)

@@ -12,6 +12,7 @@ import click
 
 from immuno.cli.options import database_option, json_option, print_json
 from immuno.obstacles import HOME, ROOMS, obstacles
+from immuno_core.config.secrecy import shown_address, without_secrets
 from immuno_core.errors import ImmunoError
 from immuno_core.versions import installed
 
@@ -42,7 +43,7 @@ def examine(database: str | None) -> Iterator[Finding]:
         try:
             yield check()
         except Exception as error:  # noqa: BLE001 - whatever breaks is what the user wants to hear about
-            yield Finding(name, "fail", f"{type(error).__name__}: {error}")
+            yield Finding(name, "fail", without_secrets(f"{type(error).__name__}: {error}"))
 
 
 def _python() -> Finding:
@@ -97,7 +98,7 @@ def _ray() -> Finding:
     except ImmunoError as error:
         return Finding("ray", "fail", str(error))
     address = os.environ.get("RAY_ADDRESS")
-    where = f"RAY_ADDRESS={address}" if address else "a private local cluster is started when needed"
+    where = f"RAY_ADDRESS={shown_address(address)}" if address else "a private local cluster is started when needed"
     if address and address.startswith(("http://", "https://")):
         return Finding(
             "ray", "warn", f"{where} is a dashboard: immuno submit goes there, every other command needs --ray"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,12 @@ import click
 
 from cluster.jobs import WorkingDir
 from immuno_core.config.run import RunConfig, read_config
+from immuno_core.config.secrecy import SECRET_NAME, without_secrets
 from immuno_core.errors import SetupError
 from immuno_core.versions import git_sha
 
 PYTHON = "python"
 """As the cluster's machines call it: the environment in which Ray runs there."""
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +77,9 @@ def prepare(
 
 
 def secrets(submission: Submission) -> tuple[str, ...]:
-    """Return the variables that look like secrets: whoever sees the cluster's dashboard can read them."""
-    return tuple(name for name in submission.env_vars if _SECRET.search(name))
+    """Return the variables and arguments that hold secrets: whoever sees the cluster's dashboard can read them."""
+    named = tuple(name for name in submission.env_vars if SECRET_NAME.search(name))
+    return named + tuple(shown for one in submission.arguments if (shown := without_secrets(one)) != one)
 
 
 def _configs(arguments: Sequence[str], root: Path) -> Iterator[Path]:
@@ -197,7 +197,7 @@ def command(
         click.echo(submission.command_line(dashboard))
         return 0
     for name in secrets(submission):
-        click.echo(f"warning: whoever can open the cluster's dashboard can read {name} there", err=True)
+        click.echo(f"warning: whoever can open the cluster's dashboard can read {name} there, whole", err=True)
     check_token()
     client = JobClient(dashboard)
     job = client.submit(submission.command, runtime_env=submission.runtime_env)

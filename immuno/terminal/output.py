@@ -123,11 +123,16 @@ def _print_columns(title: str | None, columns: Mapping[str, Sequence[str]]) -> N
     console.print(table)
 
 
-def printable(text: str) -> str:
-    """Return the text with everything invisible (control and direction characters, lone surrogates) written out."""
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return the text with everything invisible (control and direction characters, lone surrogates) written out.
+
+    Line breaks too; with `lines` they stay.
+    """
     return "".join(
         character
-        if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in _JOINERS
+        if (lines and character == "\n")
+        or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        or character in _JOINERS
         else character.encode("unicode_escape").decode("ascii")
         for character in text
     )

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from immuno_core.config.secrecy import server_address
 
 VLLM_SERVE = ("-m", "vllm.entrypoints.cli.main", "serve", "{model}")
 """What an interpreter is given to be `vllm serve MODEL`, in whichever environment it is."""
+
+ServerAddress = Annotated[str, AfterValidator(server_address)]
 
 
 class LLMServerConfig(BaseModel):
@@ -17,9 +21,9 @@ class LLMServerConfig(BaseModel):
     The server serves its model under the name that refine.llm gives ("openai:NAME").
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), hide_input_in_errors=True)
 
-    base_url: str | None = None
+    base_url: ServerAddress | None = None
     """A server that runs already, as in http://10.0.0.7:8000/v1; every other key but start_timeout is then left out."""
     model: str | None = None
     """A name of the Hugging Face hub, or a folder (starting with / or ./); default: the NAME of refine.llm."""
@@ -46,11 +50,8 @@ class LLMServerConfig(BaseModel):
 
     @model_validator(mode="after")
     def _attached_or_started(self) -> LLMServerConfig:
-        if self.base_url is not None:
-            if not self.base_url.startswith(("http://", "https://")):
-                raise ValueError(f"base_url = '{self.base_url}': write it as in http://10.0.0.7:8000/v1")
-            if more := sorted(self.model_fields_set - {"base_url", "start_timeout"}):
-                raise ValueError(f"base_url is for a server that runs already; leave out {', '.join(more)}")
+        if self.base_url is not None and (more := sorted(self.model_fields_set - {"base_url", "start_timeout"})):
+            raise ValueError(f"base_url is for a server that runs already; leave out {', '.join(more)}")
         return self
 
 

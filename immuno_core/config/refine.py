@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from immuno_core.config.llm_server import ServerAddress
 from immuno_core.config.methods import MethodConfig
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class PriceConfig(_Section):
@@ -26,7 +27,7 @@ class RefineConfig(_Section):
     llm: str = "lexicon"
     """lexicon (a deterministic word combiner, not an LLM), what LangChain's init_chat_model takes ("openai:NAME"), or
     replay:FILE (the recorded calls of a session, see docs/llm.md)."""
-    base_url: str | None = None
+    base_url: ServerAddress | None = None
     """Address of an OpenAI-compatible server (vLLM, Ollama, ...)."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     max_tokens: Annotated[int, Field(ge=64)] = 2048

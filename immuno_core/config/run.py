@@ -10,27 +10,25 @@ import sys
 import tomllib
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
 from immuno_core.config.llm_server import LLMServerConfig, require_chat_model
 from immuno_core.config.methods import MethodConfig, MethodEntry, PresetConfig
 from immuno_core.config.refine import RefineConfig
+from immuno_core.config.secrecy import shown_address, without_secrets
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.files import read_text
 from immuno_core.paths import shipped_configs
 
 _LOCAL = "local-dir:"
 _REPLAY = "replay:"
-_HIDDEN: Final = "hidden_value"
-"""The type of an error whose message must not show the value."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), hide_input_in_errors=True)
 
 
 def _number_or_auto(value: Any) -> Any:
@@ -82,11 +80,10 @@ def store_place(value: Any) -> Any:
         return value
     if "://" not in value:
         return Path(value)
-    if "@" in urlsplit(value).netloc or "?" in value:
-        raise PydanticCustomError(
-            _HIDDEN,
+    if "?" in value or shown_address(value) != value:
+        raise ValueError(
             "give the bare URL (s3://bucket/folder); keys and passwords come from the environment (AWS_ACCESS_KEY_ID, "
-            "AWS_PROFILE, ...), because configurations are stored",
+            "AWS_PROFILE, ...), because configurations are stored"
         )
     return value
 
@@ -285,8 +282,8 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "literal_error":
         valid = re.findall("'([^']*)'", str(error["ctx"]["expected"]))
         return f"{where} = {given!r}{did_you_mean(str(given), valid)}"
-    value = f" = {given!r}" if isinstance(given, str | int | float) and error["type"] != _HIDDEN else ""
-    return f"{where or 'configuration'}{value}: {error['msg'].removeprefix('Value error, ')}"
+    value = f" = {given!r}" if isinstance(given, str | int | float) else ""
+    return without_secrets(f"{where or 'configuration'}{value}: {error['msg'].removeprefix('Value error, ')}")
 
 
 _TAGS = {"method": MethodConfig, "preset": PresetConfig}

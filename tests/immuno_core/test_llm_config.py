@@ -19,7 +19,7 @@ REFINE: dict[str, Any] = {"refine": {"llm": LLM}}
     [
         ({"refine": {}, "llm_server": {}}, "serves what refine.llm asks for, and that is 'lexicon'; write it as"),
         ({"refine": {"llm": LLM, "base_url": "http://x/v1"}, "llm_server": {}}, "refine.base_url or [llm_server], not"),
-        ({"llm_server": {"base_url": "x:8000"}}, "base_url = 'x:8000': write it as in http://"),
+        ({"llm_server": {"base_url": "x:8000"}}, "base_url = 'x:8000': that is not the address of a server"),
         ({"llm_server": {"base_url": "http://x/v1", "gpus": 2, "args": []}}, "runs already; leave out args, gpus"),
         ({"llm_server": {"gpus": 0.5}}, "llm_server.gpus = 0.5"),
         ({"llm_server": {"modle": "x"}}, "unknown key 'llm_server.modle'; did you mean 'model'?"),

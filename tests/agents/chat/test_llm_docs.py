@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from agents.chat.failures import ModelUnavailable
 from agents.session import check_settings
@@ -82,8 +83,12 @@ def test_no_key_lands_in_the_database_in_the_output_or_in_an_error(
     assert not [one for one in told if key in one or "Zq81" in one]
 
 
-def test_an_address_with_a_password_is_refused() -> None:
+@pytest.mark.parametrize("llm", ["openai:tiny", "lexicon"])
+def test_an_address_with_a_password_is_refused(llm: str) -> None:
     for address in ("http://me:secret@127.0.0.1:8000/v1", "http://127.0.0.1/v1?api_key=secret"):
         with pytest.raises(SetupError, match="keys come from the environment") as caught:
-            check_settings(RefineConfig(llm="openai:tiny", base_url=address), seed=0)
+            check_settings(RefineConfig(llm=llm).model_copy(update={"base_url": address}), seed=0)
         assert "secret" not in str(caught.value)
+    with pytest.raises(ValidationError) as refused:
+        RefineConfig(llm=llm, base_url="http://me:secret@127.0.0.1:8000/v1")
+    assert "secret" not in str(refused.value)

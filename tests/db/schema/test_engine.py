@@ -47,6 +47,7 @@ def test_the_argument_comes_before_the_environment_and_that_before_the_default(
         ("sqlite+aiosqlite:///x.db", "unknown database 'sqlite.aiosqlite'; did you mean"),
         ("not a url: secret", "not a database URL; write sqlite:///FILE or postgresql://"),
         ("postgresql://u:secret@h:port/d", "not a database URL"),
+        ("postgresql://me:p@secret@h/d", "more than one @; write those of the user and the password as %40"),
         ("sqlite:///a\x00b", "no file can be named"),
     ],
 )
@@ -67,6 +68,15 @@ def test_an_unreachable_server_is_named_without_the_password() -> None:
     pytest.importorskip("psycopg")
     with pytest.raises(SetupError, match=r"postgresql://someone:\*\*\*@127.0.0.1:1/db cannot be reached") as caught:
         open_store("postgresql://someone:secret@127.0.0.1:1/db")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_in_the_query_is_not_shown() -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(
+        SetupError, match=r"postgresql:///db\?host=127.0.0.1&password=\*\*\*&port=1 cannot be"
+    ) as caught:
+        open_store("postgresql:///db?host=127.0.0.1&port=1&password=secret")
     assert "secret" not in str(caught.value)
 
 
