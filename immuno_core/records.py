@@ -178,6 +178,11 @@ class ResultRow:
         """The name of its score; `method` is its label, which may be another."""
         return str(self.extra.get("score", self.method))
 
+    @property
+    def uses_feedback(self) -> bool:
+        """Whether outliers of the feedback split, told as such, had a say in its settings or in its antibodies."""
+        return bool(self.extra.get("uses_feedback"))
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as a line of results.json: flat, each metric under its own name."""
         own = {key: getattr(self, key) for key in _ROW_FIELDS if key != "metrics"}

@@ -22,6 +22,7 @@ from evaluation.benchmark.presets import Planned
 from evaluation.bootstrap import REPLICATES, MethodScores, Replicates, Threshold, resample
 from evaluation.data.sealed import ID_SET
 from evaluation.scores.base import FittedScore, Score
+from evaluation.scores.choice import AUTO, choose_settings, free_settings
 from evaluation.scores.own import is_own
 from evaluation.scores.registry import configured_score, score_class
 from evaluation.space import Space
@@ -62,6 +63,16 @@ class FittedMethod:
     space: Space
     fitted: FittedScore
     threshold: Threshold | None
+    params: Mapping[str, Any]
+    """Of the score, "auto" for what was chosen on the feedback."""
+    figures: Mapping[str, Any]
+    """What was chosen so, and why (evaluation.scores.choice.choose_settings)."""
+
+    @property
+    def uses_feedback(self) -> bool:
+        """Whether outliers, told as such, had a say in it."""
+        feedback = self.space.feedback
+        return bool(self.figures or (self.score.uses_feedback and feedback is not None and feedback.outliers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,8 @@ class FittedMethods:
 def check_methods(methods: Sequence[MethodConfig | Planned]) -> None:
     """Check whatever can be checked of methods before anything is embedded.
 
-    Raises SetupError for unknown scores and parameters, values out of range, an arm for a score without antibodies, and
-    two methods of one label.
+    Raises SetupError for unknown scores and parameters, values out of range, an arm for a score without antibodies, a
+    choice where there is none, and two methods of one label.
     """
     planned = _planned(methods)
     _check_distinct([one.label for one in planned], "methods", "give one of them a label")
@@ -89,6 +100,8 @@ def check_methods(methods: Sequence[MethodConfig | Planned]) -> None:
                 f"method '{one.label}': the score '{score.name}' uses no antibodies; "
                 f'leave out arm = "{one.method.arm}"'
             )
+        if one.method.choose:
+            free_settings(score, one.method.params)
 
 
 def fit_methods(
@@ -217,6 +230,13 @@ def _fit(one: Planned, arms: Arms, local: _LocalAnswers) -> FittedMethod:
         space = arms.space(arm, score) if score.uses_bank else arms.space("bank", score)
         if is_own(type(score)):
             space = _read_only(space)
+        params: dict[str, Any] = score.params
+        figures: dict[str, Any] = {}
+        if one.method.choose:
+            params |= dict.fromkeys(free_settings(score, one.method.params), AUTO)
+            score, figures = choose_settings(
+                score, space, given=one.method.params, asked=lambda images, some: local.asked(images, some, space)
+            )
         fitted = score.fit(space)
         threshold = None if fitted.own_threshold is None else Threshold(fitted.own_threshold)
         if threshold is None and space.feedback is not None:
@@ -224,7 +244,7 @@ def _fit(one: Planned, arms: Arms, local: _LocalAnswers) -> FittedMethod:
             threshold = Threshold(metrics.threshold_at(known), known)
         if is_own(type(score)):
             _check_own(score, fitted, threshold, space)
-    return FittedMethod(one.label, score, arm if score.uses_bank else "", space, fitted, threshold)
+    return FittedMethod(one.label, score, arm if score.uses_bank else "", space, fitted, threshold, params, figures)
 
 
 def _scores(
@@ -308,11 +328,13 @@ def _row(
 ) -> ResultRow:
     outliers = measured.outliers[images.name]
     extra: dict[str, Any] = {} if method.label == method.score.name else {"score": method.score.name}
-    if method.fitted.chosen:
-        extra["chosen"] = method.fitted.chosen
+    if method.uses_feedback:
+        extra["uses_feedback"] = True
+    if chosen := {**method.fitted.chosen, **method.figures}:
+        extra["chosen"] = chosen
     return ResultRow(
         method=method.label,
-        params=method.score.params,
+        params=method.params,
         seed=seed,
         ood=images.name,
         n_id=len(measured.known),

@@ -129,7 +129,7 @@ def _class_of(method: MethodConfig) -> type[Score] | None:
 
 
 def _label(method: MethodConfig) -> str:
-    return method.label or method.name
+    return method.label or method.name + (", chosen" if method.choose else "")
 
 
 def _preset(name: str, main: MethodConfig) -> Iterator[MethodConfig]:

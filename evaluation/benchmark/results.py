@@ -69,6 +69,8 @@ class Extra(Part):
     """Its name where the method's label is another."""
     chosen: dict[str, Any] = {}
     """What fitting chose by a rule."""
+    uses_feedback: bool = False
+    """As ResultRow.uses_feedback; no row of the versions before this key was marked."""
     without_leaks: WithoutLeaks | None = None
 
 
@@ -305,7 +307,7 @@ class Results(Part):
 def csv_columns() -> tuple[str, ...]:
     """Return the columns of `results.csv`, in order."""
     bounds = (f"{name}_{end}" for name, metric in METRICS.items() if metric.resampled for end in ("low", "high"))
-    own = ("method", "arm", "ood", "seed", "n_id", "n_ood", "antibodies")
+    own = ("method", "arm", "uses_feedback", "ood", "seed", "n_id", "n_ood", "antibodies")
     return (*own, *METRICS, *bounds, "params", "extra")
 
 
@@ -315,7 +317,7 @@ def _line(row: ResultRow) -> dict[str, Any]:
         for metric, bounds in row.intervals.items()
         for end, value in zip(("low", "high"), bounds, strict=True)
     }
-    return row.as_dict() | ends
+    return {**row.as_dict(), "uses_feedback": row.uses_feedback, **ends}
 
 
 def write_csv(path: Path, rows: Iterable[ResultRow]) -> None:

@@ -29,8 +29,9 @@ Without any antibody the scores are base(x) and e^(peak(x) - known(x)).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -45,6 +46,8 @@ from immuno_core.features import FeatureSet, FloatArray, Floats, IntArray, Local
 EVERY_CLASS = -1
 """The guard of an antibody that acts whatever the nearest class."""
 Combine = Literal["max", "sum"]
+Choices = Mapping[str, tuple[Any, ...]]
+"""Free settings of a score, each with the values that may be chosen, the published one first."""
 
 
 class RepelledImages(NamedTuple):
@@ -195,6 +198,8 @@ class Score(ABC):
     """Whether antibodies change it."""
     uses_feedback: ClassVar[bool] = False
     """Whether it makes choices on images of the feedback split."""
+    choices: ClassVar[Choices] = MappingProxyType({})
+    """What of it may be chosen on the feedback (evaluation.scores.choice)."""
     default_arm: ClassVar[Arm] = "bank"
     """Which antibodies it gets where the configuration does not say. Of interest only where it uses a bank."""
 

@@ -1,20 +1,154 @@
-"""How immuno_vlm chooses among candidates on the feedback split; the rule is stated in evaluation.scores.immuno_vlm."""
+"""How settings are chosen on the feedback split: by one judge and one rule, for our scores and for everybody's.
+
+A candidate is judged by how it ranks feedback images from which it learned nothing (`Rankings`): by outliers *like*
+those that it learned from, and *unlike* them. `choose` is the rule. `choose_settings` chooses among the settings that a
+score offers (`Score.choices`); what immuno_vlm chooses among is in evaluation.scores.immuno_vlm, and learns from
+outliers, so that its rankings (`Trial`) are made of banks matured on other outliers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from evaluation.antibodies.maturation import mature
 from evaluation.metrics import fpr95_id
+from evaluation.scores.base import Score
 from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.space import Bank, Feedback, Space
-from immuno_core.features import FloatArray, Floats
+from immuno_core.errors import SetupError
+from immuno_core.features import FeatureSet, FloatArray, Floats
 
 _ALL, _EVEN, _ODD = slice(None), slice(0, None, 2), slice(1, None, 2)
+AUTO: Final = "auto"
+"""What stands for a setting that is chosen."""
+
+
+class Ranking(NamedTuple):
+    """The scores of the known feedback images (n,), and of some `rows` of outlier sets."""
+
+    known: Floats
+    outliers: Mapping[str, Floats]
+    rows: slice = _ALL
+
+    def fpr95(self) -> list[float]:
+        """Of each set, the share accepted at 95 % acceptance of known images; none of an empty one."""
+        return [fpr95_id(self.known, scores) for scores in self.outliers.values() if len(scores)]
+
+
+class Rankings(NamedTuple):
+    """How a candidate ranks outliers like those that it learned from, and unlike them (none with one set)."""
+
+    like: Sequence[Ranking]
+    unlike: Sequence[Ranking]
+
+    @property
+    def judgement(self) -> Judgement:
+        """Both in a figure each."""
+        like, unlike = ([value for one in view for value in one.fpr95()] for view in self)
+        return Judgement(float(np.mean(like)), float(np.mean(unlike)) if unlike else None)
+
+    @property
+    def judges(self) -> int:
+        """How many outliers judge."""
+        return sum(len(scores) for one in self.like for scores in one.outliers.values())
+
+
+class Judgement(NamedTuple):
+    """Mean FPR95 over sets: of outliers like those that a candidate learned from, and unlike (None with one set)."""
+
+    like: float
+    unlike: float | None
+
+    @property
+    def mean(self) -> float:
+        """What candidates are compared by: both views count alike."""
+        return self.like if self.unlike is None else (self.like + self.unlike) / 2
+
+
+class Choice(NamedTuple):
+    """Which of the candidates to use, by number, and the figures behind it as plain JSON values."""
+
+    best: int
+    figures: dict[str, Any]
+
+
+def choose(ranked: Sequence[Rankings], *, alike: Callable[[int, int], bool] = lambda _, __: True) -> Choice:
+    """Return the candidate to use, the first of equals; the first is the default.
+
+    Of candidates that are `alike` the best one, the first that is within one standard error of it is taken (after the
+    rule of Breiman et al., 1984): what is far from the default, and cannot be told from it here, is likely to be worse
+    on outliers unlike any of these.
+    """
+    judged = [one.judgement for one in ranked]
+    means = [one.mean for one in judged]
+    lowest = means.index(min(means))
+    share = means[lowest]
+    within = share + float(np.sqrt(share * (1 - share) / ranked[lowest].judges))
+    best = next(i for i, mean in enumerate(means) if mean <= within and alike(i, lowest))
+    figures = {
+        "feedback_fpr95": judged[best].like,
+        "feedback_fpr95_unlike": judged[best].unlike,
+        "feedback_fpr95_of_defaults": judged[0].like,
+        "candidates": len(ranked),
+    }
+    return Choice(best, figures)
+
+
+class Chosen(NamedTuple):
+    """A score with the settings that were chosen, and the figures behind it as plain JSON values."""
+
+    score: Score
+    figures: dict[str, Any]
+
+
+def free_settings(score: Score, given: Collection[str]) -> dict[str, tuple[Any, ...]]:
+    """Return what of a score's settings may be chosen, where some are given. Raises SetupError for nothing."""
+    free = {name: values for name, values in score.choices.items() if name not in given}
+    if not free:
+        what = ", ".join(score.choices) or "it offers none"
+        raise SetupError(f"the score '{score.name}' has no setting left to choose ({what}); leave out choose = true")
+    return free
+
+
+def choose_settings(
+    score: Score,
+    space: Space,
+    *,
+    given: Collection[str] = (),
+    asked: Callable[[FeatureSet, Score], FeatureSet] = lambda images, _: images,
+) -> Chosen:
+    """Return the score with those of `score.choices` that were not `given` chosen on the feedback.
+
+    No score chosen so learns from outliers, so all of them are judges. `asked` adds to a set what a score needs of its
+    patches. Raises SetupError as `free_settings` does, and where there are no feedback outliers.
+    """
+    free = free_settings(score, given)
+    if space.feedback is None or not space.feedback.outliers:
+        raise SetupError("settings are chosen on feedback outliers; give [[data.feedback]], or leave out choose = true")
+    known, outliers = space.feedback.known, space.feedback.outliers
+
+    def rankings(candidate: Score) -> Rankings:
+        fitted = candidate.fit(replace(space, feedback=None))
+        scores = {name: fitted.score_set(asked(images, candidate)) for name, images in outliers.items()}
+        of_known = fitted.score_set(asked(known, candidate))
+        apart = [Ranking(of_known, {name: one}) for name, one in scores.items()]
+        return Rankings([Ranking(of_known, scores)], apart if len(apart) > 1 else [])
+
+    candidates = [
+        replace(score, **dict(zip(free, values, strict=True)))  # type: ignore[type-var]  # every score is a dataclass
+        for values in itertools.product(*free.values())
+    ]
+    best, figures = choose([rankings(one) for one in candidates])
+    settings = {name: getattr(candidates[best], name) for name in free}
+    return Chosen(candidates[best], {**settings, **figures})
+
+
+# ---- what immuno_vlm chooses among
 
 
 class Fusion(NamedTuple):
@@ -25,7 +159,7 @@ class Fusion(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A setting that may be chosen."""
+    """A setting of immuno_vlm that may be chosen."""
 
     fusion: Fusion
     beta: float
@@ -49,18 +183,6 @@ class Judges(NamedTuple):
 
     like: Sequence[Firing]
     unlike: Sequence[Firing]
-
-
-class Judgement(NamedTuple):
-    """Mean FPR95 over sets: of outliers like those that matured the bank, and unlike them (None with one set)."""
-
-    like: float
-    unlike: float | None
-
-    @property
-    def mean(self) -> float:
-        """What candidates are compared by: both views count alike."""
-        return self.like if self.unlike is None else (self.like + self.unlike) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,45 +234,11 @@ class Trial:
         unlike = [matured([x for name, x in sets.items() if name not in on.outliers], on) for on in apart]
         return cls(bases, {False: Judges([even, odd], apart), True: Judges(like, unlike)})
 
-    def fpr95(self, candidate: Candidate) -> Judgement:
-        """Return what a candidate accepts of the feedback outliers at 95 % acceptance of known images."""
-        like, others = (
-            [value for firing in firings for value in self._fpr95(candidate, firing)]
-            for firings in self.judges[candidate.matured]
-        )
-        return Judgement(float(np.mean(like)), float(np.mean(others)) if others else None)
+    def ranked(self, candidate: Candidate) -> Rankings:
+        """How a candidate ranks the feedback images."""
+        return Rankings(*([self._ranked(candidate, one) for one in view] for view in self.judges[candidate.matured]))
 
-    def error(self, judgement: Judgement) -> float:
-        """The standard error of a mean share of the outliers, as if it were one share of them all."""
-        share = judgement.mean
-        count = sum(len(e) for firing in self.judges[False].like for e in firing.outliers.values())
-        return float(np.sqrt(share * (1 - share) / count))
-
-    def _fpr95(self, candidate: Candidate, firing: Firing) -> list[float]:
+    def _ranked(self, candidate: Candidate, firing: Firing) -> Ranking:
         known, outliers = self.bases[candidate.fusion]
-        scores = known - candidate.beta * firing.known
-        return [
-            fpr95_id(scores, outliers[name][firing.rows] - candidate.beta * e)
-            for name, e in firing.outliers.items()
-            if len(e)
-        ]
-
-
-def choose(trial: Trial, candidates: Sequence[Candidate]) -> tuple[Candidate, dict[str, Any]]:
-    """Return the candidate to use, the first of equals, and the figures behind it as plain JSON values.
-
-    Of candidates with the base of the best one, the first that is within one standard error of it is taken (after the
-    rule of Breiman et al., 1984): a beta far from the default, or a maturation, that cannot be told from it here is
-    likely to be worse on outliers unlike any of these. The first candidate is the default.
-    """
-    judgements = {candidate: trial.fpr95(candidate) for candidate in candidates}
-    lowest = min(candidates, key=lambda candidate: judgements[candidate].mean)
-    within = judgements[lowest].mean + trial.error(judgements[lowest])
-    same_base = (candidate for candidate in candidates if candidate.fusion == lowest.fusion)
-    best = next(candidate for candidate in same_base if judgements[candidate].mean <= within)
-    return best, {
-        "feedback_fpr95": judgements[best].like,
-        "feedback_fpr95_unlike": judgements[best].unlike,
-        "feedback_fpr95_of_defaults": judgements[candidates[0]].like,
-        "candidates": len(candidates),
-    }
+        scores = {name: outliers[name][firing.rows] - candidate.beta * e for name, e in firing.outliers.items()}
+        return Ranking(known - candidate.beta * firing.known, scores, firing.rows)

@@ -19,13 +19,14 @@ C is the identity. A class without fit images has no mean and is nobody's neares
 from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.scores.base import PARAMETERS, FittedScore, Score, fit_images
+from evaluation.scores.base import PARAMETERS, Choices, FittedScore, Score, fit_images
 from evaluation.space import Space
 from immuno_core.arrays import blocks
 from immuno_core.features import FloatArray, Floats, IntArray
@@ -49,6 +50,7 @@ class Knn(Score):
     """
 
     name: ClassVar[str] = "knn"
+    choices: ClassVar[Choices] = MappingProxyType({"k": (50, 1, 2, 3, 5, 10, 20, 100, 200)})
     k: Annotated[int, Field(ge=1)] = 50
 
     def fit(self, space: Space) -> FittedScore:
@@ -103,6 +105,7 @@ class Mahalanobis(Score):
     """
 
     name: ClassVar[str] = "mahalanobis"
+    choices: ClassVar[Choices] = MappingProxyType({"shrinkage": (None, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)})
     shrinkage: Annotated[float, Field(ge=0, le=1)] | None = None
 
     def fit(self, space: Space) -> FittedScore:

@@ -78,7 +78,11 @@ class ImmunoVlm(Score):
         best = candidates[0]
         if space.feedback is not None and len(candidates) > 1:
             trial = Trial.of(space, space.feedback, self._calibrated, fusions=self._fusions, g=self.g)
-            best, chosen = choose(trial, candidates)
+            found, chosen = choose(
+                [trial.ranked(one) for one in candidates],
+                alike=lambda i, j: candidates[i].fusion == candidates[j].fusion,
+            )
+            best = candidates[found]
         if best.matured and space.feedback is not None:
             matured = mature(space.bank, [images.features for images in space.feedback.outliers.values()], g=self.g)
         fitted = self._calibrated(replace(space, bank=space.bank.concat(matured)), best.fusion, best.beta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from scipy.special import expit
 
 from evaluation.antibodies.mining import CSP_TEMPLATES, NEGLABEL_TEMPLATE
-from evaluation.scores.base import PARAMETERS, FittedScore, Score, SoftmaxForm, SoftmaxImages, log_sum_exp
+from evaluation.scores.base import PARAMETERS, Choices, FittedScore, Score, SoftmaxForm, SoftmaxImages, log_sum_exp
 from evaluation.scores.s_dis import FittedDifference
 from evaluation.space import Bank, Space
 from immuno_core.config.methods import Arm
@@ -34,6 +35,9 @@ class Eoe(Score):
     """
 
     name: ClassVar[str] = "eoe"
+    choices: ClassVar[Choices] = MappingProxyType(
+        {"temperature": (1.0, 0.3, 0.1, 0.03, 0.01), "beta": (0.25, 0.0, 1.0)}
+    )
     uses_bank: ClassVar[bool] = True
     temperature: Annotated[float, Field(gt=0)] = 1.0
     beta: Annotated[float, Field(ge=0)] = 0.25
@@ -137,6 +141,7 @@ class NegLabel(Score):
     """
 
     name: ClassVar[str] = "neglabel"
+    choices: ClassVar[Choices] = MappingProxyType({"tau": (0.01, 0.003, 0.03, 0.1), "groups": (100, 30, 10, 3, 1)})
     uses_bank: ClassVar[bool] = True
     default_arm: ClassVar[Arm] = "neglabel"
     tau: Annotated[float, Field(gt=0)] = 0.01

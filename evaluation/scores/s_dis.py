@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain_dataclass
+from types import MappingProxyType
 from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.scores.base import EVERY_CLASS, PARAMETERS, FittedScore, RepelledImages, RepulsionForm, Score
+from evaluation.scores.base import EVERY_CLASS, PARAMETERS, Choices, FittedScore, RepelledImages, RepulsionForm, Score
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
 from evaluation.space import Bank, Space
 from immuno_core.features import Floats
@@ -29,6 +30,7 @@ class SDis(Score):
     """Prototypes minus antibodies. `lambda_inf` >= 0; `alpha` in [0, 1]; `xi` in [0, pi], radians."""
 
     name: ClassVar[str] = "s_dis"
+    choices: ClassVar[Choices] = MappingProxyType({"lambda_inf": (1.0, 0.5, 0.25, 0.1), "alpha": (DEFAULT_ALPHA, 1.0)})
     uses_bank: ClassVar[bool] = True
     lambda_inf: Annotated[float, Field(ge=0)] = 1.0
     alpha: Annotated[float, Field(ge=0, le=1)] = DEFAULT_ALPHA

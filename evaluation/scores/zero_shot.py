@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
+from types import MappingProxyType
 from typing import Annotated, ClassVar, NoReturn
 
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from evaluation.scores.base import PARAMETERS, FittedFunction, FittedScore, Score, log_sum_exp, top_probability
+from evaluation.scores.base import PARAMETERS, Choices, FittedFunction, FittedScore, Score, log_sum_exp, top_probability
 from evaluation.space import Space
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, Floats, LocalRequest
@@ -68,6 +69,7 @@ class Mcm(Score):
     """
 
     name: ClassVar[str] = "mcm"
+    choices: ClassVar[Choices] = MappingProxyType({"temperature": (1.0, 0.3, 0.1, 0.03, 0.01)})
     temperature: Annotated[float, Field(gt=0)] = 1.0
 
     def fit(self, space: Space) -> FittedScore:
@@ -88,6 +90,7 @@ class Energy(Score):
     """
 
     name: ClassVar[str] = "energy"
+    choices: ClassVar[Choices] = MappingProxyType({"temperature": (1.0, 0.3, 0.1, 0.03, 0.01)})
     temperature: Annotated[float, Field(gt=0)] = 1.0
 
     def fit(self, space: Space) -> FittedScore:
@@ -113,6 +116,7 @@ class GlMcm(Score):
     """
 
     name: ClassVar[str] = "gl_mcm"
+    choices: ClassVar[Choices] = MappingProxyType({"lambda_local": (1.0, 0.5, 0.25, 0.0)})
     temperature: Annotated[float, Field(gt=0)] = 1.0
     lambda_local: Annotated[float, Field(ge=0)] = 1.0
 

@@ -23,6 +23,8 @@ class MethodConfig(BaseModel):
     """Where the module of a score of one's own is looked for first; default: the folder of the configuration."""
     arm: Arm | None = None
     """Default: the score's own (the configured bank; mined words for neglabel and csp)."""
+    choose: bool = False
+    """Whether the score's free settings, but for those given here, are chosen on the feedback (its `choices`)."""
 
     @property
     def params(self) -> dict[str, Any]:

@@ -108,15 +108,19 @@ def test_the_choice_has_the_lowest_mean_of_both_views_or_comes_first_of_those_as
         for beta in (2.5, 1.25, 5, 10)
     ]
     trial = trial_of(SPACE)
-    best, figures = choose(trial, candidates)
-    means = {one: trial.fpr95(one).mean for one in candidates}
+    found, figures = choose(
+        [trial.ranked(one) for one in candidates],
+        alike=lambda i, j: candidates[i].fusion == candidates[j].fusion,
+    )
+    best = candidates[found]
+    means = {one: trial.ranked(one).judgement.mean for one in candidates}
     lowest = min(means, key=lambda one: means[one])
     error = (means[lowest] * (1 - means[lowest]) / 150) ** 0.5  # of 90 + 60 outliers
     as_good = [one for one in candidates if one.fusion == lowest.fusion and means[one] <= means[lowest] + error]
     assert best == as_good[0]
     assert len(as_good) > 1
     assert figures["candidates"] == 32
-    assert (figures["feedback_fpr95"], figures["feedback_fpr95_unlike"]) == trial.fpr95(best)
+    assert (figures["feedback_fpr95"], figures["feedback_fpr95_unlike"]) == trial.ranked(best).judgement
     fitted = chosen(SPACE)
     assert (Fusion(fitted["w"], fitted["v"]), fitted["beta"], fitted["matured"] > 0) == best
 
@@ -145,7 +149,7 @@ def test_outliers_never_judge_what_they_matured(matured: bool) -> None:
     odd, even = [x[1::2] for x in sets.values()], [x[::2] for x in sets.values()]
     like = [fpr95(odd, x) for x in even] + [fpr95(even, x) for x in odd]
     unlike = [fpr95([x for other, x in sets.items() if other != name], sets[name]) for name in sets]
-    found = trial_of(SPACE).fpr95(Candidate(Fusion(0.35, 0.0), 5.0, matured))
+    found = trial_of(SPACE).ranked(Candidate(Fusion(0.35, 0.0), 5.0, matured)).judgement
     assert found.like == pytest.approx(np.mean(like))
     assert found.unlike == pytest.approx(np.mean(unlike))
     assert found.mean == pytest.approx((np.mean(like) + np.mean(unlike)) / 2)
@@ -153,7 +157,7 @@ def test_outliers_never_judge_what_they_matured(matured: bool) -> None:
 
 def test_with_one_set_there_is_no_view_of_unlike_outliers() -> None:
     one = with_feedback(only=toward(1, 40, pull=1.0, seed=3))
-    assert trial_of(one).fpr95(Candidate(Fusion(1.0, 0.0), 2.5, True)).unlike is None
+    assert trial_of(one).ranked(Candidate(Fusion(1.0, 0.0), 2.5, True)).judgement.unlike is None
     assert chosen(one)["feedback_fpr95_unlike"] is None
 
 

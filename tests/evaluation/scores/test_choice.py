@@ -1,0 +1,99 @@
+"""What is chosen on the feedback: by FPR95 on outliers that taught the candidate nothing, and no sealed image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from pydantic.dataclasses import dataclass
+
+from evaluation.metrics import fpr95_id
+from evaluation.scores.base import PARAMETERS, FittedScore, Score
+from evaluation.scores.choice import Ranking, Rankings, choose, choose_settings
+from evaluation.scores.registry import SCORES
+from evaluation.space import Feedback, Space
+from immuno_core.errors import SetupError
+from tests.evaluation.synthetic import held_out, make_space, outliers
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class Tilted(Score):
+    """The maximum cosine, turned round where `sign` is negative and drowned where there is `noise`."""
+
+    name: ClassVar[str] = "tilted"
+    choices: ClassVar[dict[str, tuple[Any, ...]]] = {"sign": (-1, 1), "noise": (5.0, 0.0)}
+    sign: int = -1
+    noise: float = 5.0
+
+    def fit(self, space: Space) -> FittedScore:
+        assert space.feedback is None  # the sets that judge it are not shown to it
+        rng = np.random.default_rng(0)
+        texts = space.texts.astype(np.float64)
+
+        def score(x: Any) -> Any:
+            return self.sign * (x @ texts.T).max(axis=1) + self.noise * rng.standard_normal(len(x))
+
+        return self.fitted(space, score)
+
+
+BARE = make_space(3, classes=4, dim=12, antibodies=6, fit=120)
+KNOWN, LABELS = held_out(BARE, 3, 200)
+SPACE = replace(BARE, feedback=Feedback(KNOWN, LABELS, {name: outliers(BARE, i, 80) for i, name in enumerate("ab")}))
+
+
+def rankings(*shares: float) -> list[Rankings]:
+    """Candidates that accept such shares of 100 outliers of one set."""
+    known = np.arange(100.0)
+    return [
+        Rankings([Ranking(known, {"a": np.where(np.arange(100) < 100 * share, 200.0, -1.0)})], []) for share in shares
+    ]
+
+
+def test_what_is_chosen_has_the_lowest_fpr95_on_the_feedback() -> None:
+    score, figures = choose_settings(Tilted(), SPACE)
+    assert score == Tilted(sign=1, noise=0.0)
+    assert SPACE.feedback is not None
+    fitted = score.fit(BARE)
+    found = [
+        fpr95_id(fitted.score(KNOWN.features), fitted.score(one.features)) for one in SPACE.feedback.outliers.values()
+    ]
+    assert figures["feedback_fpr95"] == pytest.approx(np.mean(found))
+    assert (figures["sign"], figures["noise"], figures["candidates"]) == (1, 0.0, 4)
+
+
+def test_what_is_given_stays() -> None:
+    score, figures = choose_settings(Tilted(sign=-1), SPACE, given=("sign", "arm"))
+    assert score.params["sign"] == -1
+    assert (figures["candidates"], "sign" in figures) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("space", "given", "said"),
+    [
+        (BARE, (), r"give \[\[data.feedback\]\]"),
+        (replace(SPACE, feedback=Feedback(KNOWN, LABELS, {})), (), r"give \[\[data.feedback\]\]"),
+        (SPACE, ("sign", "noise"), "no setting left to choose"),
+    ],
+)
+def test_nothing_to_choose_or_to_choose_by_is_told(space: Space, given: tuple[str, ...], said: str) -> None:
+    with pytest.raises(SetupError, match=said):
+        choose_settings(Tilted(), space, given=given)
+
+
+def test_the_first_of_those_as_good_is_taken() -> None:
+    assert choose(rankings(0.9, 0.31, 0.3)).best == 1  # a standard error is 4.6 points
+    assert choose(rankings(0.9, 0.5, 0.3)).best == 2
+    assert choose(rankings(0.3, 0.3)).best == 0
+
+
+@pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.choices])
+def test_a_score_offers_its_own_parameters_the_published_value_first(name: str) -> None:
+    kind = SCORES[name]
+    defaults = kind().params
+    assert {key: values[0] for key, values in kind.choices.items()} == {key: defaults[key] for key in kind.choices}
+    for key, values in kind.choices.items():
+        assert len(set(values)) == len(values) > 1
+        for value in values:
+            kind(**{key: value})
