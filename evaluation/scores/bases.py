@@ -78,8 +78,10 @@ class Base:
         return base
 
 
-def fit_base(space: Space, name: BaseName, *, alpha: float, xi: float, w: float, v: float) -> Base:
-    """Fit a base; see the module for the three of them."""
+def fit_base(
+    space: Space, name: BaseName, *, alpha: float, xi: float, w: float, v: float, shrinkage: float | None = None
+) -> Base:
+    """Fit a base; see the module for the three of them. `shrinkage` is that of D's covariance; None: by its rule."""
     if name == "max_cosine" or space.fit is None or space.fit_labels is None:
         return Base(prototypes=None)
     mu, features, labels = prototype_vectors(space, alpha=alpha, xi=xi), space.fit.features, space.fit_labels
@@ -94,7 +96,7 @@ def fit_base(space: Space, name: BaseName, *, alpha: float, xi: float, w: float,
         width = 2 * len(texts) + space.dim
         mcm = _mapped(in_blocks(features, width, lambda x: top_probability(x @ texts.T, 1.0)), p, distinctness)
     if v:
-        spread = ClassSpread.of(features, labels)
+        spread = ClassSpread.of(features, labels, shrinkage=shrinkage)
         typicality = _mapped(-np.sqrt(spread.left_out(features, labels)), p, v)
     return Base(prototypes=mu, closeness=(1 - v) * w, mcm=mcm, typicality=typicality, spread=spread)
 

@@ -62,7 +62,7 @@ class Closest(NamedTuple):
 @dataclass(frozen=True, config=PARAMETERS)
 class Calibrated(Score):
     """Self-calibrated antibodies. `eps`, `class_eps` in (0, 1); `beta` >= 0; `alpha`, `w`, `v` in [0, 1]; `xi` in [0,
-    pi], radians."""
+    pi], radians; `shrinkage` in [0, 1], of the covariance in the base, None for the rule of Ledoit & Wolf."""
 
     name: ClassVar[str] = "calibrated"
     uses_bank: ClassVar[bool] = True
@@ -73,6 +73,7 @@ class Calibrated(Score):
     xi: Annotated[float, Field(ge=0, le=math.pi)] = DEFAULT_XI
     w: Annotated[float, Field(ge=0, le=1)] = 0.35
     v: Annotated[float, Field(ge=0, le=1)] = 0.0
+    shrinkage: Annotated[float, Field(ge=0, le=1)] | None = None
     margin: Margin = "top1"
     combine: Combine = "max"
     guarded: bool = False
@@ -82,7 +83,7 @@ class Calibrated(Score):
     def fit(self, space: Space) -> FittedCalibrated:
         """Fit the base, and each antibody's radius. Raises SetupError where `guarded` meets an unknown class."""
         texts, vectors = space.texts.astype(np.float64), space.bank.vectors.astype(np.float64)
-        base = fit_base(space, self.base, alpha=self.alpha, xi=self.xi, w=self.w, v=self.v)
+        base = fit_base(space, self.base, alpha=self.alpha, xi=self.xi, w=self.w, v=self.v, shrinkage=self.shrinkage)
         fit = space.fit.features if space.fit is not None else np.zeros((0, space.dim), np.float32)
         radii = self_radii(fit, texts, vectors, eps=self.eps, margin=self.margin)
         everyone = np.full(len(space.bank), EVERY_CLASS)

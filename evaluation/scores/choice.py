@@ -152,10 +152,11 @@ def choose_settings(
 
 
 class Fusion(NamedTuple):
-    """The weights of a fused base (evaluation.scores.bases)."""
+    """The weights of a fused base (evaluation.scores.bases), and the shrinkage of its covariance."""
 
     w: float
     v: float
+    shrinkage: float | None = None
 
 
 class Candidate(NamedTuple):

@@ -7,7 +7,8 @@ bank to which affinity maturation (evaluation.antibodies.maturation) has added. 
 by cross-validation on the feedback split, among few candidates:
 
 - w: the default 0.35, or 1 (closeness without distinctness);
-- v: the default 0, or 0.75 (typicality, by Mahalanobis distance);
+- v: the default 0, or 0.75 (typicality, by Mahalanobis distance), the latter with the shrinkage of the covariance by
+  the rule of Ledoit & Wolf, or 0.2;
 - beta: the default 2.5, half of it, twice, or four times;
 - whether matured antibodies (g = 0.3) are added.
 
@@ -44,14 +45,16 @@ from evaluation.space import Bank, Space
 DEFAULT_W, DEFAULT_V, DEFAULT_BETA = 0.35, 0.0, 2.5
 _WS = (DEFAULT_W, 1.0)
 _VS = (DEFAULT_V, 0.75)
+_SHRINKAGES = (None, 0.2)
 _BETAS = (DEFAULT_BETA, DEFAULT_BETA / 2, 2 * DEFAULT_BETA, 4 * DEFAULT_BETA)
 
 
 @dataclass(frozen=True, config=PARAMETERS)
 class ImmunoVlm(Score):
-    """Our pipeline. `w`, `v` in [0, 1], `beta` >= 0 and `maturation` may be "auto": chosen by the rule of the module.
+    """Our pipeline. `w`, `v`, `shrinkage`, `beta` and `maturation` may be "auto": chosen by the rule of the module.
 
-    `eps` in (0, 1), `alpha` and `g` in [0, 1]. For ablations: another `base`, where w and v have no say; `radii`
+    `w`, `v` in [0, 1], `beta` >= 0, `shrinkage` as in evaluation.scores.calibrated; `eps` in (0, 1), `alpha` and `g`
+    in [0, 1]. For ablations: another `base`, where w and v have no say; `radii`
     False takes 0 for each radius; `guarded`, `class_radii` and `class_eps` as in evaluation.scores.calibrated.
     """
 
@@ -63,6 +66,7 @@ class ImmunoVlm(Score):
     base: BaseName = "fused"
     w: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     v: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    shrinkage: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = "auto"
     beta: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     g: Annotated[float, Field(ge=0, le=1)] = DEFAULT_PULL
     maturation: bool | Literal["auto"] = "auto"
@@ -106,7 +110,8 @@ class ImmunoVlm(Score):
             return (Fusion(1.0, 0.0),)
         ws = _WS if self.w == "auto" else (self.w,)
         vs = _VS if self.v == "auto" else (self.v,)
-        return tuple(Fusion(w, v) for v in vs for w in ws)
+        shrinkages = _SHRINKAGES if self.shrinkage == "auto" else (self.shrinkage,)
+        return tuple(Fusion(w, v, s) for v in vs for s in (shrinkages if v else shrinkages[:1]) for w in ws)
 
     def _calibrated(self, space: Space, fusion: Fusion, beta: float) -> FittedCalibrated:
         fitted = Calibrated(
@@ -114,6 +119,7 @@ class ImmunoVlm(Score):
             alpha=self.alpha,
             w=fusion.w,
             v=fusion.v,
+            shrinkage=fusion.shrinkage,
             beta=beta,
             base=self.base,
             guarded=self.guarded,

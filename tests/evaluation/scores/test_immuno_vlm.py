@@ -34,7 +34,7 @@ def with_feedback(**sets: FloatArray) -> Space:
 
 
 SPACE = with_feedback(near=outliers(BARE, 3, 90).features, far=toward(2, 60, pull=1.5, seed=0))
-FUSIONS = tuple(Fusion(w, v) for v in (0.0, 0.75) for w in (0.35, 1.0))
+FUSIONS = tuple(Fusion(w, v, s) for v, s in ((0.0, None), (0.75, None), (0.75, 0.2)) for w in (0.35, 1.0))
 TEST = np.concatenate([KNOWN.features, outliers(BARE, 9, 80).features])
 
 
@@ -49,12 +49,14 @@ def chosen(space: Space, **params: Any) -> dict[str, Any]:
 def test_without_feedback_it_is_the_calibrated_score_with_its_defaults() -> None:
     expected = make_score("calibrated").fit(BARE).score(TEST)
     assert scores(BARE).tolist() == expected.tolist()
-    assert chosen(BARE) == {"w": 0.35, "v": 0.0, "beta": 2.5, "matured": 0}
+    assert chosen(BARE) == {"w": 0.35, "v": 0.0, "shrinkage": None, "beta": 2.5, "matured": 0}
 
 
 def test_what_is_given_is_not_chosen() -> None:
-    expected = make_score("calibrated", w=0.8, v=0.5, beta=3.0, eps=0.01, alpha=0.8).fit(SPACE).score(TEST)
-    given = scores(SPACE, w=0.8, v=0.5, beta=3.0, eps=0.01, alpha=0.8, maturation=False)
+    expected = (
+        make_score("calibrated", w=0.8, v=0.5, shrinkage=0.1, beta=3.0, eps=0.01, alpha=0.8).fit(SPACE).score(TEST)
+    )
+    given = scores(SPACE, w=0.8, v=0.5, shrinkage=0.1, beta=3.0, eps=0.01, alpha=0.8, maturation=False)
     assert given.tolist() == expected.tolist()
 
 
@@ -119,15 +121,15 @@ def test_the_choice_has_the_lowest_mean_of_both_views_or_comes_first_of_those_as
     as_good = [one for one in candidates if one.fusion == lowest.fusion and means[one] <= means[lowest] + error]
     assert best == as_good[0]
     assert len(as_good) > 1
-    assert figures["candidates"] == 32
+    assert figures["candidates"] == 48
     assert (figures["feedback_fpr95"], figures["feedback_fpr95_unlike"]) == trial.ranked(best).judgement
     fitted = chosen(SPACE)
-    assert (Fusion(fitted["w"], fitted["v"]), fitted["beta"], fitted["matured"] > 0) == best
+    assert (Fusion(fitted["w"], fitted["v"], fitted["shrinkage"]), fitted["beta"], fitted["matured"] > 0) == best
 
 
 def trial_of(space: Space) -> Trial:
     def fit(some: Space, fusion: Fusion, beta: float) -> FittedCalibrated:
-        fitted = make_score("calibrated", w=fusion.w, v=fusion.v, beta=beta).fit(some)
+        fitted = make_score("calibrated", w=fusion.w, v=fusion.v, shrinkage=fusion.shrinkage, beta=beta).fit(some)
         assert isinstance(fitted, FittedCalibrated)
         return fitted
 
