@@ -11,7 +11,9 @@ by the score that the loop itself measures with. Per world, and over the worlds 
     random    (b) as many texts drawn from the word list: half of them things, half things in places, for any class
 
 (a) and (b) go through the same screen; each is drawn `--draws` times, and the mean of its draws counts. The baselines
-are all scores without antibodies, of the same run. The first run on a world draws and embeds its images.
+are ours without antibodies and every published score, as published and with its settings chosen on the feedback; those
+that need a bank have the first draw of (a), texts that nobody measured, as EOE has. The first run on a world draws and
+embeds its images.
 """
 
 from __future__ import annotations
@@ -40,14 +42,18 @@ from cluster import EncoderSpec, LocalEmbedder
 from db import AntibodyStore, open_store
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
+from evaluation.benchmark.arms import Arms
+from evaluation.benchmark.methods import FittedMethod, fit_methods
+from evaluation.benchmark.presets import Planned, control, expand
 from evaluation.data.sealed import SealedTest
 from evaluation.metrics import fpr95_id
 from evaluation.scores.base import FittedScore
 from evaluation.scores.prototypes import prototypes
-from evaluation.scores.registry import SCORES, make_score
+from evaluation.scores.registry import make_score
 from evaluation.space import Bank, Space
+from immuno.bench import word_list, word_template
 from immuno.workplace import Workplace, draw_miniworld, with_overrides
-from immuno_core.config.methods import MethodConfig
+from immuno_core.config.methods import MethodConfig, PresetConfig
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.run import RunConfig, config_as_dict, read_config
 from immuno_core.features import FeatureSet, IntArray
@@ -137,7 +143,8 @@ def run_world(config: RunConfig, *, draws: int) -> dict[str, Any]:
         "loop_seconds": seconds,
         "generations": generations,
         "baselines": {
-            name: as_json(figures(world, fit(world, one, None), 0)) for name, one in baselines(config).items()
+            one.label: as_json(figures(world, one.fitted, len(one.space.bank) if one.score.uses_bank else 0))
+            for one in baselines(world, config, arms["at once"][0])
         },
         "loop": {name: [as_json(measured(world, one, bank)) for bank in banks] for name, one in methods.items()},
         **{
@@ -256,25 +263,33 @@ def screened(proposals: Sequence[Antibody], world: World, config: RunConfig) -> 
     return Bank.of([proposals[i] for i in rows], vectors[rows])
 
 
-def baselines(config: RunConfig) -> dict[str, MethodConfig]:
-    """Every score that knows no antibodies (GL-MCM apart, which needs the patches of images), and ours without any."""
-    found = {
-        name: MethodConfig(name=name) for name, score in SCORES.items() if not score.uses_bank and name != "gl_mcm"
-    }
-    found["mcm, T = 0.1"] = MethodConfig.model_validate({"name": "mcm", "temperature": 0.1})
-    found["mcm, T = 0.01"] = MethodConfig.model_validate({"name": "mcm", "temperature": 0.01})
-    return {**found, "ours, no antibodies": config.refine.score}
+def baselines(world: World, config: RunConfig, bank: Bank) -> tuple[FittedMethod, ...]:
+    """The published scores (GL-MCM apart, which needs the patches of images) in both settings, and ours without any."""
+    planned = [
+        one
+        for one in expand([PresetConfig(preset="scores")])
+        if one.method.name not in (MAIN, config.refine.score.name, "gl_mcm")
+    ]
+    none = Planned(control(MethodConfig(name=MAIN), "none"))
+    return fit_methods(arms_of(world, config, bank), [*planned, none]).methods
 
 
-def fit(world: World, method: MethodConfig, bank: Bank | None) -> FittedScore:
-    """Fit a method on a world, with a bank."""
-    space = world.space if bank is None else replace(world.space, bank=bank)
-    return make_score(method.name, **method.params).fit(space)
+def arms_of(world: World, config: RunConfig, bank: Bank) -> Arms:
+    """The arms of a world with this bank."""
+    return Arms(
+        base=replace(world.space, bank=bank),
+        embedder=world.embedder,
+        class_template=config.classes.template,
+        antibody_template=word_template(config),
+        words=word_list(config),
+        seed=config.seed,
+    )
 
 
 def measured(world: World, method: MethodConfig, bank: Bank) -> Figures:
     """Measure a bank on the sealed test."""
-    return figures(world, fit(world, method, bank), len(bank))
+    fitted = make_score(method.name, **method.params).fit(replace(world.space, bank=bank))
+    return figures(world, fitted, len(bank))
 
 
 def figures(world: World, fitted: FittedScore, bank: int) -> Figures:
@@ -342,13 +357,13 @@ def print_worlds(found: Sequence[dict[str, Any]]) -> None:
 
 
 def best_baseline(found: dict[str, Any]) -> tuple[str, float]:
-    """Return the best score without antibodies and its figure."""
+    """Return the best baseline and its figure."""
     name = min(found["baselines"], key=lambda one: found["baselines"][one]["told"])
     return name, found["baselines"][name]["told"]
 
 
 def best_unseen(found: dict[str, Any]) -> float:
-    """Return the figure on unseen outliers of the score without antibodies that is best on them."""
+    """Return the figure on unseen outliers of the baseline that is best on them."""
     return min(float(one["unseen"]) for one in found["baselines"].values())
 
 

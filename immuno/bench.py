@@ -20,15 +20,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
+
 from db import EffectRecord, GenerationRecord, RunRecord, SessionRecord, chosen_generation
 from evaluation.antibodies.bank_files import read_bank_file
 from evaluation.antibodies.mining import WordList
-from evaluation.antibodies.vocabulary import load_vocabulary
+from evaluation.antibodies.vocabulary import load_vocabulary, wordnet
 from evaluation.benchmark.arms import Arms
 from evaluation.benchmark.gallery import gallery
 from evaluation.benchmark.leakage import Leak, leaks, without
 from evaluation.benchmark.methods import BenchmarkResult, check_methods, fit_methods, measure_methods, run_methods
-from evaluation.benchmark.order import Measured, unseen_sets
+from evaluation.benchmark.order import Measured, by_remark, unseen_sets
 from evaluation.benchmark.presets import Planned, expand, main_by_arm
 from evaluation.benchmark.published import published
 from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, SealedRead, Session, write_scores
@@ -77,19 +79,26 @@ def word_list(config: RunConfig) -> WordList:
 
     Raises SetupError naming a file that is missing, unreadable or empty.
     """
-    folder = config.antibodies.words
+    shipped, folder = load_vocabulary(), config.antibodies.words
     if folder is None:
-        shipped = load_vocabulary()
-        return WordList(shipped.nouns, shipped.attributes)
+        return WordList(shipped.nouns, shipped.attributes, shipped.places)
+    if folder == "wordnet":
+        return WordList(*wordnet(), shipped.places)
     if folder.is_file():
-        return WordList(_lines(folder), ())
-    adjectives = folder / "adjectives.txt"
-    return WordList(_lines(folder / "nouns.txt"), _lines(adjectives) if adjectives.exists() else ())
+        return WordList(_lines(folder), (), shipped.places)
+    adjectives, places = folder / "adjectives.txt", folder / "places.txt"
+    return WordList(
+        _lines(folder / "nouns.txt"),
+        _lines(adjectives) if adjectives.exists() else (),
+        _lines(places) if places.exists() else shipped.places,
+    )
 
 
 def _lines(path: Path) -> tuple[str, ...]:
     """The entries of a list with one word per line, underscores as blanks (WordNet's way), each once."""
-    hint = "antibodies.words is a text file with a noun per line, or a folder with nouns.txt and adjectives.txt"
+    hint = (
+        'antibodies.words is "wordnet", a text file with a noun per line, or a folder with nouns.txt and adjectives.txt'
+    )
     lines = read_text(path, "word list", hint=hint).splitlines()
     said = (" ".join(line.replace("_", " ").split()) for line in lines if not line.startswith("#"))
     words = tuple(dict.fromkeys(word for word in said if word))
@@ -238,6 +247,8 @@ class _Bench:
         planned = expand(config.methods, settle=self.to_settle)
         with bar(self.place.journal.progress, len(planned), "fitting methods") as shown:
             fitted = fit_methods(arms, planned, embedder=self.place.embedder, on_method=lambda _: shown.advance(1))
+        for remark, labels in by_remark({one.label: one.fitted.remarks for one in fitted.methods}).items():
+            click.echo(f"note: {', '.join(labels)}: {remark}", err=True)
         # Whatever can be wrong with a method is known by now: the seal is not broken for nothing.
         test = self._open(sets.sealed, space)
         with bar(self.place.journal.progress, len(fitted.methods), "measuring methods") as shown:
@@ -245,7 +256,7 @@ class _Bench:
                 fitted, test.known, test.outliers, seed=self.run.seed, on_method=lambda _: shown.advance(1)
             )
         leaked = leaks(self.used.bank, {images.name: images.label_names for images in test.outliers})
-        rows = self._with_leak_free_figures(measured.rows, leaked, space, planned, test)
+        rows = self._with_leak_free_figures(self._marked(measured.rows), leaked, space, planned, test)
         self.place.store.save_results(self.run.id, rows)
         verdict = self._verdict(measured) if self.to_settle else Verdict()
         results = self._results(rows, measured, space, test, leaked, verdict)
@@ -269,6 +280,16 @@ class _Bench:
             [place.embed(images) for images in opened.ood],
             open_sets=[*([space.fit] if space.fit else []), *feedback],
             overlap=place.config.data.overlap,
+        )
+
+    def _marked(self, rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
+        """The rows; those with antibodies of a session say that outliers of the feedback chose these."""
+        chose = self.used.session is not None
+        return tuple(
+            replace(row, extra={**row.extra, "uses_feedback": True})
+            if chose and row.arm in ("bank", "shuffled")
+            else row
+            for row in rows
         )
 
     def _with_leak_free_figures(

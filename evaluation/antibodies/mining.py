@@ -64,6 +64,8 @@ class WordList:
 
     nouns: tuple[str, ...]
     adjectives: tuple[str, ...]
+    places: tuple[str, ...] = ()
+    """Phrases that can follow a noun: "in the desert"."""
 
 
 def mine(candidates: FloatArray, texts: FloatArray, *, quantile: float = 0.95, keep: float = 0.15) -> IntArray:

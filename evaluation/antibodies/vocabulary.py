@@ -1,13 +1,18 @@
-"""The general word list: common nouns, places and attributes of everyday English, as plain text files.
+"""Word lists: common nouns, places and attributes of everyday English, shipped as plain text files; and WordNet's.
 
-It was written from general knowledge, category by category, without regard to any benchmark: which of its words name
-outliers of a data set is not known to it. The loop measures words against images; the lexicon model combines them.
+The shipped one was written from general knowledge, category by category, without regard to any benchmark: which of its
+words name outliers of a data set is not known to it. The loop measures words against images; the lexicon model combines
+them.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from immuno_core.errors import SetupError
 from immuno_core.files import read_text
@@ -36,6 +41,29 @@ def load_vocabulary(path: Path | None = None) -> Vocabulary:
     """
     folder = WORDS if path is None else path
     return Vocabulary(*(read_words(folder / f"{name}.txt") for name in ("nouns", "places", "attributes")))
+
+
+class NounsAndAdjectives(NamedTuple):
+    """Words of two kinds, each said once in its tuple."""
+
+    nouns: tuple[str, ...]
+    adjectives: tuple[str, ...]
+
+
+def wordnet() -> NounsAndAdjectives:
+    """Return all nouns and adjectives of WordNet that are single words, some 57,000 and 21,000, lower case.
+
+    They come with the package spacy-lookups-data. Raises SetupError where it is not installed.
+    """
+    try:
+        packed = (resources.files("spacy_lookups_data") / "data" / "en_lemma_index.json.gz").read_bytes()
+    except (ModuleNotFoundError, FileNotFoundError):
+        raise SetupError(
+            'the word list "wordnet" comes with a package that is not installed; pip install "immuno-vlm[words]", or '
+            "name a file in antibodies.words"
+        ) from None
+    index = json.loads(gzip.decompress(packed))
+    return NounsAndAdjectives(*(tuple(sorted({clean_text(word) for word in index[part]})) for part in ("noun", "adj")))
 
 
 def read_words(path: Path) -> tuple[str, ...]:

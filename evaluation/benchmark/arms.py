@@ -2,21 +2,29 @@
 
 A method is fitted on a space; an arm is that space with other antibodies. What each arm is there to ask:
 
-    bank          the configured bank
-    none          no antibodies: is the bank better than nothing?
-    noise         as many vectors, uniform on the unit sphere: does it matter that they are texts?
-    random_words  as many words drawn from a word list: does it matter which texts? Names of known classes and of kinds
-                  of them are left out, as in a bank; where nouns run out, adjectives are put before them
-    shuffled      the bank, but each antibody guards another class: the known classes change places in one ring, so that
-                  none keeps its own. Differs from the bank only for scores that look at the class an antibody guards
-    neglabel      nouns and adjectives mined from the word list (evaluation.antibodies.mining): is the bank better than
-                  what needs neither images nor a language model?
-    csp           mined nouns, and mined adjectives with a superclass, drawn for each of them ("striped creature")
+    bank           the configured bank
+    none           no antibodies: is the bank better than nothing?
+    noise          as many vectors, uniform on the unit sphere: does it matter that they are texts?
+    random_words   as many nouns drawn from a word list, all look-alikes: does it matter which texts? Names of known
+                   classes and of kinds of them are left out, as in a bank; where nouns run out, adjectives are put
+                   before them
+    random_places  as many times the guarded class in a place drawn from a list, all contextual: does it matter which
+                   places? Where places run out, adjectives are put before the class
+    random_texts   kind for kind: a noun in place of each look-alike, the guarded class in a drawn place in place of
+                   each contextual antibody
+    shuffled       the bank, but each antibody guards another class: the known classes change places in one ring, so
+                   that none keeps its own. Differs from the bank only for scores that look at the class an antibody
+                   guards
+    neglabel       nouns and adjectives mined from the word list (evaluation.antibodies.mining): is the bank better than
+                   what needs neither images nor a language model?
+    csp            mined nouns, and mined adjectives with a superclass, drawn for each of them ("striped creature")
 
-In noise and random_words every antibody stands for one of the bank, with its kind and the class it guards; mined ones
-guard no class in particular. Ids begin with the arm ("noise:0"). Texts are the words without a template.
+Every antibody of a control is of the kind that its text is, since a score may give the kinds radii that differ widely:
+contextual is what says the class that it guards in some place, and all else is a look-alike. A control guards what the
+antibody in whose place it stands guards (a class drawn for it, where random_places needs one); mined ones guard no
+class in particular. Ids begin with the arm ("noise:0"). Texts are the words without a template.
 
-Templates. The texts of random_words are embedded with the antibody template: the comparison is fair only if that says
+Templates. Random texts are embedded with the antibody template: the comparison is fair only if that says
 a word as the texts of the bank are said. In the arms neglabel and csp, a score with templates of its own
 (`Score.templates`) has class texts and nouns said with those, and adjectives as the paper of the arm says them; any
 other score keeps its class texts, and mined words are said as class names are.
@@ -24,7 +32,8 @@ other score keeps its class texts, and mined words are said as class names are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -43,9 +52,12 @@ from evaluation.space import Bank, Space
 from immuno_core.config.methods import Arm
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, TextEmbedder
-from immuno_core.records import Antibody, text_digest
+from immuno_core.records import Antibody, AntibodyKind, text_digest
 
+FEWEST_MINED = 10
+"""Fewer words than that are no negative labels."""
 Templates = tuple[str, ...]
+_KIND: dict[Arm, AntibodyKind] = {"random_places": "contextual"}
 _ADJECTIVE_TEMPLATES: dict[Arm, Templates] = {
     "neglabel": (NEGLABEL_ADJECTIVE_TEMPLATE,),
     "csp": CSP_ADJECTIVE_TEMPLATES,
@@ -72,8 +84,8 @@ class Arms:
     def space(self, arm: Arm, score: Score) -> Space:
         """Return the space that the score is fitted on in this arm.
 
-        Raises SetupError for an arm that cannot be made: noise, random_words or shuffled of an empty bank, shuffled
-        with one known class, random or mined words from a list with too few, and any control without an embedder.
+        Raises SetupError for an arm that cannot be made: one as large as the bank where that is empty, shuffled with
+        one known class, random or mined texts from a list with too few, and any control without an embedder.
         """
         if arm == "bank":
             return self.base
@@ -101,19 +113,20 @@ def _instead(arms: Arms, embedder: TextEmbedder, arm: Arm) -> Bank:
     if not len(bank):
         raise SetupError(f"the arm '{arm}' is as large as the bank, which is empty; configure [antibodies]")
     texts, guards, vectors = bank.texts, bank.guards, bank.vectors
+    kinds = bank.kinds if arm == "random_texts" else (_KIND.get(arm, "look_alike"),) * len(bank)
     if arm == "noise":
         texts, vectors = ("noise",) * len(bank), _uniform(rng, len(bank), base.dim)
-    elif arm == "random_words":
-        texts = _random_words(rng, arms.words, base.classes, len(bank))
-        vectors = ensemble(embedder, (arms.antibody_template,), texts)
-    else:
+    elif arm == "shuffled":
         other = _elsewhere(rng, base.classes)
         guards = tuple(other.get(name, name) for name in guards)
-    controls = zip(bank.antibodies, texts, guards, strict=True)
+    else:
+        texts, guards = _random_texts(rng, arms, kinds, arm)
+        vectors = ensemble(embedder, (arms.antibody_template,), texts)
+    controls = zip(bank.antibodies, texts, kinds, guards, strict=True)
     return Bank(
         tuple(
-            replace(antibody, id=f"{arm}:{j}", text=text, guards=name)
-            for j, (antibody, text, name) in enumerate(controls)
+            replace(antibody, id=f"{arm}:{j}", text=text, kind=kind, guards=name)
+            for j, (antibody, text, kind, name) in enumerate(controls)
         ),
         vectors,
     )
@@ -126,21 +139,45 @@ def _uniform(rng: np.random.Generator, count: int, dim: int) -> FloatArray:
     return unit
 
 
-def _random_words(rng: np.random.Generator, listed: WordList, classes: Sequence[str], count: int) -> tuple[str, ...]:
-    """So many different texts: nouns in random order, then adjectives with nouns."""
+def _random_texts(
+    rng: np.random.Generator, arms: Arms, kinds: Sequence[AntibodyKind], arm: Arm
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """In place of each antibody a text of this kind, all different, and what it guards."""
+    listed, classes = arms.words, arms.base.classes
     names = ClassNames(classes, {})
+    drawn = rng.integers(0, len(classes), len(kinds))
+    guards = tuple(
+        name if kind == "look_alike" or name in classes else classes[k]
+        for kind, name, k in zip(kinds, arms.base.bank.guards, drawn, strict=True)
+    )
+    wanted = Counter(name for kind, name in zip(kinds, guards, strict=True) if kind == "contextual")
+
+    def texts(count: int, phrases: Sequence[str], what: str) -> Iterator[str]:
+        missing = f"the arm '{arm}' needs {count} {what}, as many as the bank has antibodies"
+        return iter(_drawn(rng, phrases, listed.adjectives, count, missing=missing))
+
     nouns = [noun for noun in _no_classes(listed.nouns, classes) if names.kind_of(words(noun)) is None]
-    adjectives = tuple(dict.fromkeys(listed.adjectives))
-    if (available := len(nouns) * (1 + len(adjectives))) < count:
-        raise SetupError(
-            f"the arm 'random_words' needs {count} words, as many as the bank has antibodies; the word list gives "
-            f"{available} that name no known class; take a longer list"
-        )
-    found = [nouns[i] for i in rng.permutation(len(nouns))[:count]]
-    for pair in rng.choice(max(1, len(nouns) * len(adjectives)), size=count - len(found), replace=False):
-        adjective, noun = divmod(int(pair), len(nouns))
-        found.append(f"{adjectives[adjective]} {nouns[noun]}")
-    return tuple(found)
+    things = texts(kinds.count("look_alike"), nouns, "words that name no known class")
+    elsewhere = {
+        name: texts(count, [f"{name} {place}" for place in dict.fromkeys(listed.places)], f"places for '{name}'")
+        for name, count in wanted.items()
+    }
+    told = (next(things if kind == "look_alike" else elsewhere[name]) for kind, name in zip(kinds, guards, strict=True))
+    return tuple(told), guards
+
+
+def _drawn(
+    rng: np.random.Generator, phrases: Sequence[str], adjectives: Sequence[str], count: int, *, missing: str
+) -> list[str]:
+    """So many different texts: phrases in random order, then adjectives with phrases."""
+    adjectives = tuple(dict.fromkeys(adjectives))
+    if (available := len(phrases) * (1 + len(adjectives))) < count:
+        raise SetupError(f"{missing}; the word list gives {available}; take a longer list")
+    found = [phrases[i] for i in rng.permutation(len(phrases))[:count]]
+    for pair in rng.choice(max(1, len(phrases) * len(adjectives)), size=count - len(found), replace=False):
+        adjective, phrase = divmod(int(pair), len(phrases))
+        found.append(f"{adjectives[adjective]} {phrases[phrase]}")
+    return found
 
 
 def _elsewhere(rng: np.random.Generator, classes: Sequence[str]) -> dict[str, str]:
@@ -171,6 +208,11 @@ def _mined(arms: Arms, embedder: TextEmbedder, arm: Arm, own_templates: Template
         _farthest(embedder, adjective_templates, adjectives, class_texts),
     ]
     texts = [text for part, _ in parts for text in part]
+    if len(texts) < FEWEST_MINED:
+        raise SetupError(
+            f"the arm '{arm}' mines the farthest 15 % of a word list, and of {len(nouns) + len(adjectives)} words that "
+            f"is {len(texts)}; its authors mine about 10,000: name a longer list in antibodies.words"
+        )
     antibodies = tuple(Antibody(text, id=f"{arm}:{j}") for j, text in enumerate(texts))
     return replace(base, texts=class_texts, bank=Bank(antibodies, np.concatenate([part for _, part in parts])))
 

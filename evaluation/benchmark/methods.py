@@ -330,6 +330,8 @@ def _row(
     extra: dict[str, Any] = {} if method.label == method.score.name else {"score": method.score.name}
     if method.uses_feedback:
         extra["uses_feedback"] = True
+    if method.fitted.remarks:
+        extra["remarks"] = list(method.fitted.remarks)
     if chosen := {**method.fitted.chosen, **method.figures}:
         extra["chosen"] = chosen
     return ResultRow(

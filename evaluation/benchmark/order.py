@@ -31,6 +31,8 @@ _GROUP_OF_ARM: Final[dict[str, Group]] = {
     "csp": "mined",
     "noise": "controls",
     "random_words": "controls",
+    "random_places": "controls",
+    "random_texts": "controls",
     "shuffled": "controls",
 }
 
@@ -71,6 +73,10 @@ def _rank(mean: float | None) -> tuple[bool, float]:
     return mean is None, mean or 0.0
 
 
+FEEDBACK_MARK: Final = "†"
+"""Beside the name of a method in whose settings or antibodies feedback outliers had a say."""
+ABOUT_FEEDBACK: Final = "outliers of the feedback, told as such, had a say in its settings or in its antibodies"
+"""What the mark says."""
 OURS: Final = "immuno_vlm"
 """The score that headline and verdict are about where it runs."""
 
@@ -132,6 +138,8 @@ class Measured:
         self.headline_sets = headline_sets(self.sets)
         self.unseen_sets = unseen_of(self.sets, unseen, feedback)
         self.seeds = max(map(len, by_key.values()), default=0)
+        self.using_feedback = frozenset(row.method for row in rows if row.uses_feedback)
+        """The methods in whose settings or antibodies outliers of the feedback had a say."""
         self.has_intervals = any("fpr95_id" in cell.intervals for cell in self._cells.values())
 
     def cell(self, method: str, outlier_set: str) -> ResultRow | None:
@@ -145,6 +153,10 @@ class Measured:
     def arm(self, method: str) -> str:
         """Which antibodies a method was given; "" where that is not recorded or it uses none."""
         return self._last[method].arm
+
+    def remarks(self) -> dict[str, list[str]]:
+        """What has to be known of how methods were fitted, each remark with the methods that it is about."""
+        return by_remark({method: row.extra.get("remarks", ()) for method, row in self._last.items()})
 
     def group(self, method: str) -> Group:
         """The group of the tables in which a method stands."""
@@ -230,6 +242,15 @@ class Measured:
 
     def _lowest(self, methods: Sequence[str], sets: Sequence[str] | None = None) -> str | None:
         return min(methods, key=lambda method: _rank(self.over(method, "fpr95_id", sets)), default=None)
+
+
+def by_remark(remarks: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Turn the remarks of each method into the methods of each remark."""
+    found: dict[str, list[str]] = {}
+    for method, said in remarks.items():
+        for remark in said:
+            found.setdefault(remark, []).append(method)
+    return found
 
 
 def _averaged(rows: Sequence[ResultRow]) -> ResultRow:

@@ -1,6 +1,7 @@
 """Presets: methods that a configuration names all at once (`[[methods]] preset = "scores"`).
 
-    scores      every score, the baselines with the settings their papers report best
+    scores      every score: the baselines with the settings of their papers, and as in `chosen`
+    chosen      the baselines that have free settings, with those chosen on the feedback (evaluation.scores.choice)
     controls    the main method with other antibodies than the bank's (evaluation.benchmark.arms)
     ablations   the paper's method and ours, each with one part changed or left out
 
@@ -23,7 +24,9 @@ from evaluation.scores import Score, score_class
 from immuno_core.config.methods import Arm, MethodConfig, MethodEntry
 from immuno_core.errors import SetupError
 
-CONTROLS: tuple[Arm, ...] = ("none", "noise", "random_words", "shuffled", "neglabel")
+CONTROLS: tuple[Arm, ...] = (
+    "none", "noise", "random_words", "random_places", "random_texts", "shuffled", "neglabel"
+)  # fmt: skip
 """What the bank is compared with; see evaluation.benchmark.arms."""
 GUARDED = "guarded"
 """Of scores that look at which class an antibody guards: shuffling the classes means something only to them."""
@@ -31,6 +34,7 @@ _PRESETS: Final[dict[str, list[dict[str, Any]]]] = tomllib.loads(
     Path(__file__).with_name("presets.toml").read_text(encoding="utf-8")
 )
 """Methods as a configuration would name them."""
+_PARTS: Final = {"scores": ("scores", "chosen")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,4 +137,6 @@ def _label(method: MethodConfig) -> str:
 
 
 def _preset(name: str, main: MethodConfig) -> Iterator[MethodConfig]:
-    return controls(main) if name == "controls" else (MethodConfig(**entry) for entry in _PRESETS[name])
+    if name == "controls":
+        return controls(main)
+    return (MethodConfig(**entry) for each in _PARTS.get(name, (name,)) for entry in _PRESETS[each])

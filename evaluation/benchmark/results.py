@@ -71,6 +71,8 @@ class Extra(Part):
     """What fitting chose by a rule."""
     uses_feedback: bool = False
     """As ResultRow.uses_feedback; no row of the versions before this key was marked."""
+    remarks: tuple[str, ...] = ()
+    """What has to be known of how it was fitted."""
     without_leaks: WithoutLeaks | None = None
 
 

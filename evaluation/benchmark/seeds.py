@@ -45,6 +45,8 @@ class SeedRow(Part):
     method: str
     arm: Text = ""
     ood: Text = ""
+    uses_feedback: bool = False
+    """As ResultRow.uses_feedback."""
     spreads: dict[str, Spread | None]
     """By metric of evaluation.metrics.METRICS; None where a run did not measure it."""
 
@@ -55,11 +57,13 @@ class SeedRow(Part):
         if not isinstance(line, Mapping) or "spreads" in line:
             return line
         spreads = {name: line.get(name) for name in METRICS}
-        return {name: line[name] for name in ("method", "arm", "ood") if name in line} | {"spreads": spreads}
+        own = ("method", "arm", "ood", "uses_feedback")
+        return {name: line[name] for name in own if name in line} | {"spreads": spreads}
 
     @model_serializer
     def _line(self) -> dict[str, Any]:
-        own = {"method": self.method, "arm": self.arm} | ({"ood": self.ood} if self.ood else {})
+        own: dict[str, Any] = {"method": self.method, "arm": self.arm} | ({"ood": self.ood} if self.ood else {})
+        own |= {"uses_feedback": True} if self.uses_feedback else {}
         return own | {name: spread and spread._asdict() for name, spread in self.spreads.items()}
 
 
@@ -79,6 +83,11 @@ class Summary(Part):
     def headline_sets(self) -> tuple[str, ...]:
         """The sets that `headline` is over."""
         return headline_sets(self.sets)
+
+    @property
+    def using_feedback(self) -> frozenset[str]:
+        """The methods in whose settings or antibodies outliers of the feedback had a say."""
+        return frozenset(row.method for row in self.means if row.uses_feedback)
 
     def spread(self, method: str, metric: str, ood: str = "") -> Spread | None:
         """A metric of a method on a set, or over all of them; None where it was not measured."""
@@ -134,11 +143,11 @@ def summarise(runs: Sequence[Sequence[ResultRow]]) -> Summary:
                 )
     methods = dict.fromkeys(row.method for row in runs[0])
     sets = {method: [row.ood for row in runs[0] if row.method == method] for method in methods}
-    arms = {row.method: row.arm for row in runs[0]}
+    one_of = {row.method: row for row in runs[0]}
     return Summary(
         seeds=seeds,
-        rows=tuple(_over_seeds(row.method, row.arm, row.ood, cells, [row.ood]) for row in runs[0]),
-        means=tuple(_over_seeds(method, arms[method], "", cells, sets[method]) for method in methods),
+        rows=tuple(_over_seeds(row, row.ood, cells, [row.ood]) for row in runs[0]),
+        means=tuple(_over_seeds(one_of[method], "", cells, sets[method]) for method in methods),
     )
 
 
@@ -155,12 +164,13 @@ def _what(row: ResultRow) -> tuple[str, dict[str, Any]]:
 
 
 def _over_seeds(
-    method: str, arm: str, ood: str, runs: Sequence[dict[tuple[str, str], ResultRow]], sets: Sequence[str]
+    one: ResultRow, ood: str, runs: Sequence[dict[tuple[str, str], ResultRow]], sets: Sequence[str]
 ) -> SeedRow:
+    """What the method of a row reaches over the seeds."""
     spreads = {
-        name: _spread([[run[method, one].metrics.get(name) for one in sets] for run in runs]) for name in METRICS
+        name: _spread([[run[one.method, each].metrics.get(name) for each in sets] for run in runs]) for name in METRICS
     }
-    return SeedRow(method=method, arm=arm, ood=ood, spreads=spreads)
+    return SeedRow(method=one.method, arm=one.arm, ood=ood, uses_feedback=one.uses_feedback, spreads=spreads)
 
 
 def _spread(values: Sequence[Sequence[float | None]]) -> Spread | None:

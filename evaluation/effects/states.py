@@ -192,7 +192,7 @@ class _SoftmaxState(State):
         )
         self._bare = np.exp(self._peak - self._known)
         self.bare = RankedScores(self._bare)
-        self._sizes = np.bincount(form.group[form.group >= 0])
+        self._sizes = np.bincount(form.group)
         shape = len(self._sizes), len(features)
         self._lead = np.full(shape, -1, dtype=np.int32)
         # Of each group: the largest logarithm, the second, and the sum of all but the largest, relative to the second.
@@ -216,8 +216,6 @@ class _SoftmaxState(State):
 
     def absorb(self, j: int, term: Term) -> None:
         g, new = self._form.group[j], term.values
-        if g < 0:
-            return
         top, second, others = self._top[g], self._second[g], self._others[g]
         lower = np.minimum(top, new)
         np.copyto(self._lead[g], j, where=new > top)
@@ -257,7 +255,7 @@ class _SoftmaxState(State):
 
     def left_out(self, j: int, term: Term | None) -> Change:
         g, groups = self._form.group[j], len(self._sizes)
-        if g < 0 or term is None:
+        if term is None:
             return NO_CHANGE
         if self._sizes[g] == 1:
             if groups == 1:

@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from evaluation.benchmark.order import ABOUT_FEEDBACK, FEEDBACK_MARK
 from evaluation.benchmark.results import Generation, ListedAntibody, Results
 from evaluation.metrics import METRICS
 from evaluation.report.figures import generation_panels, read_scores, score_panels
@@ -66,6 +67,8 @@ def _render(results: Results, folder: Path) -> str:
             table=build_table(measured, results.published),
             methods=method_table(measured),
             metrics=METRICS,
+            feedback_mark=FEEDBACK_MARK,
+            about_feedback=ABOUT_FEEDBACK,
             seeds=results.seeds_summary,
             verdict=verdict_view(results.verdict),
             arm_titles=ARM_TITLES,

@@ -87,7 +87,7 @@ class SoftmaxImages(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SoftmaxForm:
-    """Softmax over groups; see the module. `group` (A,) from 0 to G - 1, all of one size, or -1: not used."""
+    """Softmax over groups; see the module. `group` (A,) from 0 to G - 1."""
 
     ids: tuple[str, ...]
     antibodies: Floats
@@ -157,6 +157,11 @@ class FittedScore(ABC):
     def own_threshold(self) -> float | None:
         """The threshold that its own rule accepts by; None for one that is found on known feedback images."""
         return None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of its figures has to know of how it was fitted here; shown with the results."""
+        return ()
 
     def score_set(self, images: FeatureSet) -> Floats:
         """Return the scores (n,) of an embedded set; a score that needs more than the embeddings finds it there."""

@@ -43,7 +43,8 @@ class Knn(Score):
 
     The distance is Euclidean. K = 50, the authors' choice for CIFAR-10 (they take 200 for CIFAR-100 and 1,000 for all
     of ImageNet's training set, and 10 for 1 % of it): it should be smaller than the number of fit images of a class.
-    With fewer than K fit images the farthest of them counts; `chosen` says which K was in force. Uses fit images; class
+    Where it is not, a remark says so; with fewer than K fit images in all the farthest of them counts. `chosen` says
+    which K was in force. Uses fit images; class
     names only to classify.
 
     `k` >= 1.
@@ -55,12 +56,13 @@ class Knn(Score):
 
     def fit(self, space: Space) -> FittedScore:
         """Take the fit images. Raises SetupError where there are none."""
-        images, _ = fit_images(space, self.name)
+        images, labels = fit_images(space, self.name)
         return _FittedKnn(
             name=self.name,
             class_vectors=space.texts.astype(np.float64),
             fit=images.features,
             k=min(self.k, len(images)),
+            smallest=int(np.unique(labels, return_counts=True)[1].min()),
         )
 
 
@@ -69,6 +71,8 @@ class _FittedKnn(FittedScore):
     fit: FloatArray
     """(n, d), n >= k."""
     k: int
+    smallest: int
+    """Images of the class that has fewest."""
 
     @property
     def width(self) -> int:
@@ -77,6 +81,12 @@ class _FittedKnn(FittedScore):
     @property
     def chosen(self) -> dict[str, Any]:
         return {"k": self.k}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        if self.k <= self.smallest:
+            return ()
+        return (f"K = {self.k}, and the smallest class has {self.smallest} fit image(s): those of other classes count",)
 
     def _score_block(self, x: Floats) -> Floats:
         own = np.einsum("ij,ij->i", x, x)
@@ -126,6 +136,12 @@ class _FittedMahalanobis(FittedScore):
     @property
     def chosen(self) -> dict[str, Any]:
         return {"shrinkage": self.spread.shrinkage}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        if self.spread.counts.max() > 1:
+            return ()
+        return ("no class has two fit images: the covariance is that of none, and the distance is the Euclidean one",)
 
     def _score_block(self, x: Floats) -> Floats:
         return -self.spread.squared(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
@@ -36,7 +37,7 @@ class Eoe(Score):
 
     name: ClassVar[str] = "eoe"
     choices: ClassVar[Choices] = MappingProxyType(
-        {"temperature": (1.0, 0.3, 0.1, 0.03, 0.01), "beta": (0.25, 0.0, 1.0)}
+        {"temperature": (1.0, 0.3, 0.1, 0.03, 0.01), "beta": (0.25, 0.0, 0.5, 1.0)}
     )
     uses_bank: ClassVar[bool] = True
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -113,6 +114,8 @@ class FittedSoftmax(FittedScore):
 
 
 _SEED = 0
+_FEW = 1000
+"""Negative labels that are far fewer than the authors'."""
 # A TOML file has lists, never tuples; each entry must be a text all the same.
 Templates = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
@@ -126,26 +129,29 @@ class NegLabel(Score):
         S(x)   = 1/G sum_g sigmoid(L(x) - N_g(x))         higher = more in-distribution
 
     That is the softmax mass of the known classes among themselves and one group, averaged over the groups. Defaults, as
-    in the authors' code: tau = 0.01, G = 100, groups of equal size after a permutation that is always the same (here it
-    is drawn by NumPy, seed 0, from the number of antibodies alone), what is left over at the end of the bank dropped,
-    and the template "The nice {}" for classes and mined nouns. Antibodies are by default mined from a word list
-    (evaluation.antibodies.mining), which puts the farthest first, so that what is dropped is among the nearest; the arm
-    "bank" gives it the configured ones.
+    in the authors' code: tau = 0.01, G = 100, groups by a permutation that is always the same, and the template "The
+    nice {}" for classes and mined nouns. Antibodies are by default mined from a word list
+    (evaluation.antibodies.mining); the arm "bank" gives it the configured ones.
 
-    With fewer antibodies than groups each is a group of its own: nothing is dropped. Without antibodies there is
-    nothing to compare with, and the score is 1 for every image. In float64 the score is exactly 1 where L exceeds every
-    N_g by about 37, a difference in cosine of 0.37 at tau = 0.01: an encoder whose cosines spread that far needs a
-    larger tau.
+    The authors mine about 10,000 labels, 100 to a group. With fewer there are fewer groups, of at least `least` labels
+    each: a group of a few is no sample of what is unlike the classes. Every label is in a group, and groups differ in
+    size by at most one. What stands together in the bank (nouns, adjectives; the farthest, the nearest) is dealt out to
+    all groups alike: see `assign_groups`.
 
-    `tau` > 0, `groups` >= 1.
+    Without antibodies there is nothing to compare with, and the score is 1 for every image. In float64 the score is
+    exactly 1 where L exceeds every N_g by about 37, a difference in cosine of 0.37 at tau = 0.01: an encoder whose
+    cosines spread that far needs a larger tau.
+
+    `tau` > 0, `groups` >= 1, `least` >= 1.
     """
 
     name: ClassVar[str] = "neglabel"
-    choices: ClassVar[Choices] = MappingProxyType({"tau": (0.01, 0.003, 0.03, 0.1), "groups": (100, 30, 10, 3, 1)})
+    choices: ClassVar[Choices] = MappingProxyType({"tau": (0.01, 0.005, 0.02, 0.05), "groups": (100, 10, 1)})
     uses_bank: ClassVar[bool] = True
     default_arm: ClassVar[Arm] = "neglabel"
     tau: Annotated[float, Field(gt=0)] = 0.01
     groups: Annotated[int, Field(ge=1)] = 100
+    least: Annotated[int, Field(ge=1)] = 50
     templates: Templates = (NEGLABEL_TEMPLATE,)
 
     def fit(self, space: Space) -> FittedGrouped:
@@ -155,7 +161,8 @@ class NegLabel(Score):
             class_vectors=space.texts.astype(np.float64),
             bank=space.bank,
             antibodies=space.bank.vectors.astype(np.float64),
-            group=assign_groups(len(space.bank), self.groups),
+            asked=self.groups,
+            group=assign_groups(len(space.bank), self.groups, self.least),
             tau=self.tau,
         )
 
@@ -177,27 +184,27 @@ class Csp(NegLabel):
     templates: Templates = CSP_TEMPLATES
 
 
-def assign_groups(count: int, groups: int) -> IntArray:
-    """Return (count,) the group of each antibody, from 0 up; -1 for the last ones, where they fill no group.
+def assign_groups(count: int, groups: int, least: int) -> IntArray:
+    """Return (count,) the group of each antibody, from 0 up: the same for the same numbers.
 
-    There are min(groups, count) groups of one size. The same for the same two numbers.
+    There are as many groups as asked for, or as have at least so many antibodies each; at least one. Each run of as
+    many antibodies as there are groups is dealt out to all of them, in an order drawn by NumPy (seed 0).
     """
-    group = np.full(count, -1, dtype=np.int64)
-    number = min(groups, count)
-    if number:
-        size = count // number
-        shuffled = np.random.default_rng(_SEED).permutation(number * size)
-        group[shuffled] = np.arange(number * size) // size
-    return group
+    number = max(1, min(groups, count // least))
+    rng = np.random.default_rng(_SEED)
+    dealt = [rng.permutation(number) for _ in range(0, count, number)]
+    return np.concatenate([*dealt, np.zeros(0, dtype=np.int64)])[:count].astype(np.int64)
 
 
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
 class FittedGrouped(FittedScore):
-    """The grouped score; `antibodies` (A, d) are those of `bank`, and `group` (A,) is -1 for those left out."""
+    """The grouped score; `antibodies` (A, d) are those of `bank`, each in its `group` (A,)."""
 
     bank: Bank
     antibodies: Floats
     group: IntArray
+    asked: int
+    """Groups."""
     tau: float
 
     @property
@@ -212,8 +219,16 @@ class FittedGrouped(FittedScore):
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The groups in force, and how many antibodies filled none."""
-        return {"groups": self.groups, "dropped": int((self.group < 0).sum())}
+        """The groups in force."""
+        return {"groups": self.groups}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Where there are far fewer labels than its authors use, or too few for as many groups as were asked for."""
+        if len(self.bank) >= _FEW and self.groups == self.asked:
+            return ()
+        said = f"{len(self.bank)} negative labels in {self.groups} group(s), {self.asked} were asked for"
+        return (f"{said}; its authors have about 10,000 in 100",)
 
     @property
     def form(self) -> SoftmaxForm:
@@ -239,7 +254,15 @@ class FittedGrouped(FittedScore):
         if not self.groups:
             return np.ones(len(x))
         known = self._known(x)
-        by_group = np.argsort(self.group, kind="stable")[int((self.group < 0).sum()) :]
-        negative = (x @ self.antibodies.T / self.tau)[:, by_group].reshape(len(x), self.groups, -1)
-        share: Floats = expit(known[:, None] - log_sum_exp(negative)).mean(axis=1)
+        negative = np.append(x @ self.antibodies.T / self.tau, np.full((len(x), 1), -np.inf), axis=1)
+        share: Floats = expit(known[:, None] - log_sum_exp(negative[:, self._members])).mean(axis=1)
         return share
+
+    @cached_property
+    def _members(self) -> IntArray:
+        """(G, size) the antibodies of each group; A where a group has one less than another."""
+        sizes = np.bincount(self.group)
+        place = np.arange(sizes.max()) < sizes[:, None]
+        members = np.full(place.shape, len(self.group))
+        members[place] = np.argsort(self.group, kind="stable")
+        return members

@@ -30,7 +30,9 @@ class SDis(Score):
     """Prototypes minus antibodies. `lambda_inf` >= 0; `alpha` in [0, 1]; `xi` in [0, pi], radians."""
 
     name: ClassVar[str] = "s_dis"
-    choices: ClassVar[Choices] = MappingProxyType({"lambda_inf": (1.0, 0.5, 0.25, 0.1), "alpha": (DEFAULT_ALPHA, 1.0)})
+    choices: ClassVar[Choices] = MappingProxyType(
+        {"lambda_inf": (1.0, 0.75, 0.5, 0.25), "alpha": (DEFAULT_ALPHA, 0.8, 1.0)}
+    )
     uses_bank: ClassVar[bool] = True
     lambda_inf: Annotated[float, Field(ge=0)] = 1.0
     alpha: Annotated[float, Field(ge=0, le=1)] = DEFAULT_ALPHA

@@ -5,7 +5,7 @@ Methods stand in the order of the report (evaluation.benchmark.order): by group,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.benchmark.order import Contrast, Measured, MethodGroup, same_name
+from evaluation.benchmark.order import ABOUT_FEEDBACK, FEEDBACK_MARK, Contrast, Measured, MethodGroup, same_name
 from evaluation.benchmark.published import Published, by_source
 from evaluation.benchmark.results import Results
 from evaluation.benchmark.seeds import Spread, Summary
@@ -81,7 +81,9 @@ def print_bench(results: Results) -> None:
 
 
 def _remarks(results: Results) -> Iterator[str]:
-    """What was left out, and what a reader must know of the images and the bank."""
+    """What was left out, and what a reader must know of the methods, the images and the bank."""
+    for remark, methods in results.measured.remarks().items():
+        yield f"{', '.join(methods)}: {remark}"
     for label, why in results.left_out.items():
         yield f"left out: {label}: {why}"
     if results.skipped:
@@ -124,7 +126,12 @@ def results_table(rows: Sequence[ResultRow], published: Sequence[Published] = ()
         for method, _, figures in by_source(published, measured.sets)
     ]
     groups = measured.groups()
-    return Group(*_overview(measured, groups), *_columns(title, groups, measured.sets, cells, quoted))
+    marked = measured.using_feedback
+    return Group(
+        *_overview(measured, groups),
+        *_columns(title, groups, measured.sets, cells, quoted, marked),
+        *([Text(f"{FEEDBACK_MARK} {ABOUT_FEEDBACK}", "dim")] if marked else []),
+    )
 
 
 def seeds_table(summary: Summary) -> Group:
@@ -143,7 +150,11 @@ def seeds_table(summary: Summary) -> Group:
         }
         cells[method] = {headline: percentage(summary.headline(method)), **spreads}
     title = f"FPR95 / AUROC, per cent: mean ± standard deviation over the seeds {', '.join(map(str, summary.seeds))}"
-    return Group(*_columns(title, groups, list(dict.fromkeys((headline, every, *summary.sets))), cells, ()))
+    columns, marked = list(dict.fromkeys((headline, every, *summary.sets))), summary.using_feedback
+    return Group(
+        *_columns(title, groups, columns, cells, (), marked),
+        *([Text(f"{FEEDBACK_MARK} {ABOUT_FEEDBACK}", "dim")] if marked else []),
+    )
 
 
 def _overview(measured: Measured, groups: Sequence[MethodGroup]) -> list[RenderableType]:
@@ -157,7 +168,8 @@ def _overview(measured: Measured, groups: Sequence[MethodGroup]) -> list[Rendera
             columns[metric.short or metric.title] = partial(measured.over, metric=name)
             if name == "fpr95_id":
                 columns["worst"] = partial(measured.worst, metric=name)
-    label = min(max(map(len, _labels(groups)), default=0), _LONGEST_LABEL)
+    marked = measured.using_feedback
+    label = min(max(map(len, _labels(groups, marked)), default=0), _LONGEST_LABEL)
     widths = [max(_NARROWEST, *map(len, title.split())) + _GAP for title in columns]
     shown: list[RenderableType] = [Text(f"Sealed test, per cent: means over {over}", _TITLE)]
     for part in _fitting(list(columns), widths, WIDTH - label):
@@ -165,7 +177,7 @@ def _overview(measured: Measured, groups: Sequence[MethodGroup]) -> list[Rendera
         for title in part:
             table.add_column(escape(title), justify="right")
         for method in _in_groups(table, groups):
-            table.add_row(escape(method), *(percentage(columns[title](method)) for title in part))
+            table.add_row(_named(method, marked), *(percentage(columns[title](method)) for title in part))
         shown.append(table)
     caption = (
         "FPR95: outliers accepted where 95 % of known images are; worst: the highest of all sets. FPR95 OOD: known "
@@ -198,9 +210,10 @@ def _columns(
     columns: Sequence[str],
     cells: Mapping[str, Mapping[str, str]],
     quoted: Sequence[_Quoted],
+    marked: Collection[str],
 ) -> list[RenderableType]:
     """A line per method with a cell per column, in as few tables as it takes, published figures among the lines."""
-    labels = [*_labels(groups), *(_published_label(q) for q in quoted)]
+    labels = [*_labels(groups, marked), *(_published_label(q) for q in quoted)]
     longest = max(map(len, labels), default=0)
     every = [text for line in (*cells.values(), *(q.cells for q in quoted)) for text in line.values()]
     words = [word for name in columns for word in _heading(name).split()]
@@ -210,7 +223,7 @@ def _columns(
     for part in parts:
         room = WIDTH - len(part) * (width + _GAP)
         label = min(longest, _LONGEST_LABEL, max(room, _SHORTEST_LABEL))
-        shown += ["", Text(title, _TITLE), _part(groups, part, cells, quoted, label, width)]
+        shown += ["", Text(title, _TITLE), _part(groups, part, cells, quoted, marked, label, width)]
     if any(text.startswith(_OTHER_FPR95) for text in every):
         about = "FPR95 OOD: known images rejected where 95 % of outliers are; not to be compared."
         shown.append(Text(f"{_OTHER_FPR95} {about}", "dim"))
@@ -222,6 +235,7 @@ def _part(
     columns: Sequence[str],
     cells: Mapping[str, Mapping[str, str]],
     quoted: Sequence[_Quoted],
+    marked: Collection[str],
     label: int,
     width: int,
 ) -> Table:
@@ -234,7 +248,7 @@ def _part(
         table.add_row(escape(_published_label(each)), *(each.cells.get(name, "") for name in columns), style="dim")
 
     for method in _in_groups(table, groups):
-        table.add_row(escape(method), *(cells[method].get(name, "") for name in columns))
+        table.add_row(_named(method, marked), *(cells[method].get(name, "") for name in columns))
         for each in shown:
             if same_name(each.method, method):
                 quote(each)
@@ -251,9 +265,14 @@ def _heading(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _labels(groups: Sequence[MethodGroup]) -> list[str]:
+def _labels(groups: Sequence[MethodGroup], marked: Collection[str]) -> list[str]:
     """What stands in the first column: the methods, and the titles of their groups."""
-    return [text for group in groups for text in (group.title, *group.methods)]
+    return [text for group in groups for text in (group.title, *(_named(method, marked) for method in group.methods))]
+
+
+def _named(method: str, marked: Collection[str]) -> str:
+    """A method's label as markup, with the mark of those that outliers of the feedback had a say in."""
+    return escape(method) + (f" {FEEDBACK_MARK}" if method in marked else "")
 
 
 def _in_groups(table: Table, groups: Sequence[MethodGroup]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 
-Arm = Literal["bank", "none", "noise", "random_words", "shuffled", "neglabel", "csp"]
+Arm = Literal["bank", "none", "noise", "random_words", "random_places", "random_texts", "shuffled", "neglabel", "csp"]
 """Which antibodies a method is given: the configured bank, or a control. See evaluation.benchmark.arms."""
 
 
@@ -33,11 +33,11 @@ class MethodConfig(BaseModel):
 
 
 class PresetConfig(BaseModel):
-    """Several methods at once: every score, the controls, or the ablations. See evaluation.benchmark.presets."""
+    """Several methods at once; evaluation.benchmark.presets says which."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    preset: Literal["scores", "controls", "ablations"]
+    preset: Literal["scores", "chosen", "controls", "ablations"]
 
 
 def _entry_kind(entry: Any) -> str:

@@ -184,9 +184,10 @@ class AntibodiesConfig(_Section):
     session: str | None = None
     generation: int | None = None
     """Default: the session's best generation."""
-    words: Path | None = None
-    """What controls and mined baselines (NegLabel, CSP) draw words from: a text file with a noun per line, or a folder
-    with nouns.txt and adjectives.txt, e.g. WordNet's. Default: the vocabulary shipped here."""
+    words: Literal["wordnet"] | Path | None = None
+    """What controls and mined baselines (NegLabel, CSP) draw words from: "wordnet" (with the extra `words`), a text
+    file with a noun per line, or a folder with nouns.txt, and if you like adjectives.txt and places.txt. Default: the
+    short vocabulary shipped here."""
 
     @model_validator(mode="after")
     def _one_source(self) -> AntibodiesConfig:

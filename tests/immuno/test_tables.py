@@ -11,11 +11,11 @@ from rich.console import Console, RenderableType
 from evaluation.benchmark.order import Measured
 from evaluation.benchmark.published import Published
 from evaluation.benchmark.results import Results
-from evaluation.benchmark.seeds import Summary
+from evaluation.benchmark.seeds import Summary, summarise
 from evaluation.benchmark.settle import Verdict
-from immuno.terminal.results import headline, print_table, results_table, seeds_table, verdict_lines
+from immuno.terminal.results import headline, print_bench, print_table, results_table, seeds_table, verdict_lines
 from immuno_core.records import ResultRow
-from tests.rows import result_row
+from tests.rows import changed, result_row
 
 
 def row(method: str, ood: str, fpr95: float, **more: Any) -> ResultRow:
@@ -120,6 +120,25 @@ def test_the_deployed_threshold_is_shown_where_there_is_one() -> None:
     lines = shown(results_table([deployed]))
     assert line_of(lines, "m ").split()[-3:] == ["94.1", "97.3", "61.2"]
     assert "OOD rej." in " ".join(" ".join(lines).split()) or "rej." in lines[2]
+
+
+def test_what_used_labelled_outliers_is_marked_and_remarks_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    few = {"remarks": ["183 words"]}
+    rows = [
+        row("knn", "near", 0.5),
+        row("knn, chosen", "near", 0.4, extra={"uses_feedback": True}),
+        row("NegLabel", "near", 0.6, extra=few),
+        row("CSP", "near", 0.7, extra=few),
+    ]
+    lines = shown(results_table(rows))
+    assert [line.split("  ")[0] for line in lines if line.startswith("knn")] == ["knn, chosen †", "knn"] * 2
+    assert lines[-1].startswith("† outliers of the feedback")
+    assert not any("†" in line for line in shown(results_table(rows[:1])))
+    print_bench(results_of(rows))
+    assert "NegLabel, CSP: 183 words" in capsys.readouterr().out
+    summary = summarise([rows, [changed(one, seed=1) for one in rows]])
+    again = Summary.model_validate(summary.model_dump())
+    assert sum("†" in line for line in shown(seeds_table(again))) == 2
 
 
 def test_published_figures_stand_under_ours_and_the_rest_at_the_end() -> None:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain_dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -36,7 +37,7 @@ from pydantic.dataclasses import dataclass
 
 from evaluation.antibodies.selection import SelectionRules, guarded_classes, in_band
 from evaluation.metrics import ACCEPTANCE
-from evaluation.scores.base import PARAMETERS, RepelledImages, Score
+from evaluation.scores.base import PARAMETERS, Choices, RepelledImages, Score
 from evaluation.scores.paper.thresholds import LEAST, ClassThresholds, class_thresholds
 from evaluation.scores.paper.vaccination import Adapter, AdapterSettings, Vaccination, vaccinate
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, leave_one_out
@@ -54,6 +55,7 @@ class ImmunoVlmPaper(Score):
     """The paper's method. `alpha`, `xi`, `lambda_inf` as in s_dis; the rest belongs to the part that is named."""
 
     name: ClassVar[str] = "immuno_vlm_paper"
+    choices: ClassVar[Choices] = MappingProxyType({"adapter": (True, False), "lambda_inf": (1.0, 0.5, 0.25)})
     uses_bank: ClassVar[bool] = True
     lambda_inf: Annotated[float, Field(ge=0)] = 1.0
     alpha: Annotated[float, Field(ge=0, le=1)] = DEFAULT_ALPHA

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from agents.lexicon.combine import with_article
-from evaluation.antibodies.vocabulary import load_vocabulary
+from evaluation.antibodies import vocabulary
+from evaluation.antibodies.vocabulary import load_vocabulary, wordnet
 from immuno_core.errors import SetupError
 
 
@@ -104,3 +105,20 @@ def test_articles(noun, phrase):
 def _write(folder: Path, **lists: str) -> None:
     for name, text in lists.items():
         (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+
+
+def test_wordnet_has_the_size_that_negative_labels_are_mined_from():
+    nouns, adjectives = wordnet()
+    assert (len(nouns), len(adjectives)) == (57_528, 20_993)
+    assert {"dog", "teapot", "skyscraper"} < set(nouns)
+    assert {"striped", "wooden"} < set(adjectives)
+    assert int(0.15 * len(nouns)) + int(0.15 * len(adjectives)) > 10_000
+
+
+def test_wordnet_without_its_package_says_what_to_install(monkeypatch):
+    def missing(package):
+        raise ModuleNotFoundError(package)
+
+    monkeypatch.setattr(vocabulary.resources, "files", missing)
+    with pytest.raises(SetupError, match=r'pip install "immuno-vlm\[words\]", or name a file in antibodies.words'):
+        wordnet()

@@ -25,6 +25,7 @@ DIM = 24
 CLASSES = ("fish", "car", "house", "tree")
 NOUNS = ("fish", "cars", "race car", *(f"noun{i}" for i in range(60)), "noun3")
 ADJECTIVES = ("tree", *(f"adjective{i}" for i in range(40)))
+PLACES = tuple(f"in place{i}" for i in range(8))
 ALL: tuple[Arm, ...] = get_args(Arm)
 CLASS_TEMPLATE, ANTIBODY_TEMPLATE = "a picture of a {}", "an image of a {}"
 
@@ -70,7 +71,7 @@ def arms(base: Space | None = None, *, seed: int = 0, **changes: Any) -> Arms:
         "embedder": HashEmbedder(),
         "class_template": CLASS_TEMPLATE,
         "antibody_template": ANTIBODY_TEMPLATE,
-        "words": WordList(NOUNS, ADJECTIVES),
+        "words": WordList(NOUNS, ADJECTIVES, PLACES),
     }
     return Arms(base=base or space(), seed=seed, **(settings | changes))
 
@@ -91,7 +92,7 @@ def test_bank_is_the_configured_space_and_none_has_no_antibodies() -> None:
 def test_noise_puts_a_random_direction_in_the_place_of_every_antibody() -> None:
     found = arms(space(2000)).space("noise", PLAIN).bank
     configured = bank(2000)
-    assert (found.kinds, found.guards) == (configured.kinds, configured.guards)
+    assert (set(found.kinds), found.guards) == ({"look_alike"}, configured.guards)
     assert found.vectors.dtype == np.float32
     # Uniform: the mean is near 0, and every coordinate has variance 1/d.
     assert np.abs(found.vectors.mean(axis=0)).max() < 5 / np.sqrt(2000 * DIM)
@@ -105,7 +106,42 @@ def test_random_words_are_as_many_words_that_name_no_known_class_nor_a_kind_of_o
     assert set(found.texts) <= {f"noun{i}" for i in range(60)}
     assert embedder.asked == filled(ANTIBODY_TEMPLATE, found.texts)
     assert np.array_equal(found.vectors, vectors_of(embedder.asked))
-    assert (found.kinds, found.guards) == (bank().kinds, bank().guards)
+    assert (set(found.kinds), found.guards) == ({"look_alike"}, bank().guards)
+
+
+def test_random_places_are_the_guarded_classes_in_as_many_places() -> None:
+    embedder = HashEmbedder()
+    found = arms(embedder=embedder).space("random_places", PLAIN).bank
+    assert len(found) == len(set(found.texts)) == 20
+    assert set(found.kinds) == {"contextual"}
+    for before, after, text in zip(bank().guards, found.guards, found.texts, strict=True):
+        assert after == before or (before == "" and after in CLASSES)  # one that guards none in particular: any class
+        assert text in {f"{after} {place}" for place in PLACES}
+    assert embedder.asked == filled(ANTIBODY_TEMPLATE, found.texts)
+
+
+def test_random_texts_are_kind_for_kind() -> None:
+    found = arms().space("random_texts", PLAIN).bank
+    assert found.kinds == bank().kinds
+    assert len(set(found.texts)) == 20
+    for kind, guards, text in zip(found.kinds, found.guards, found.texts, strict=True):
+        said = {f"{guards} {place}" for place in PLACES} if kind == "contextual" else {f"noun{i}" for i in range(60)}
+        assert text in said
+
+
+def test_where_places_run_out_adjectives_are_put_before_the_class() -> None:
+    found = arms(space(80)).space("random_places", PLAIN).bank
+    assert len(set(found.texts)) == 80
+    own = [text for text, guards in zip(found.texts, found.guards, strict=True) if guards == "fish"]
+    assert sum(text.startswith("fish in place") for text in own) == len(PLACES)
+    assert all(text.split(" ", 1)[1] in {f"fish {place}" for place in PLACES} for text in own if text[:4] != "fish")
+
+
+def test_a_word_list_without_places_makes_no_control_of_places() -> None:
+    bare = WordList(NOUNS, ADJECTIVES)
+    for arm in ("random_places", "random_texts"):
+        with pytest.raises(SetupError, match=f"the arm '{arm}' needs . places for '.*gives 0"):
+            arms(words=bare).space(arm, PLAIN)
 
 
 def test_where_nouns_run_out_adjectives_are_put_before_them() -> None:
@@ -122,7 +158,7 @@ def test_a_word_list_of_exactly_the_size_of_the_bank_will_do_and_a_shorter_one_i
     assert set(arms(space(4), words=few).space("random_words", PLAIN).bank.texts) == {
         "noun0", "noun1", "red noun0", "red noun1",
     }  # fmt: skip
-    with pytest.raises(SetupError, match=r"needs 5 words.*gives 4 that name no known class"):
+    with pytest.raises(SetupError, match=r"needs 5 words that name no known class.*gives 4"):
         arms(space(5), words=few).space("random_words", PLAIN)
     with pytest.raises(SetupError, match="gives 0"):
         arms(words=WordList((), ADJECTIVES)).space("random_words", PLAIN)
@@ -137,7 +173,7 @@ def test_shuffled_lets_no_antibody_guard_its_own_class(seed: int) -> None:
     assert len(moved) == len(classes) + 1
     assert sorted(classes) == sorted(classes.values()) == sorted(CLASSES)
     assert all(before != after for before, after in classes.items())
-    assert found.texts == bank().texts
+    assert (found.texts, set(found.kinds)) == (bank().texts, {"look_alike"})
     assert np.array_equal(found.vectors, bank().vectors)
 
 
@@ -187,13 +223,15 @@ def test_a_score_without_templates_keeps_its_class_texts_and_has_words_said_as_c
 
 def test_arms_that_are_not_mined_leave_the_class_texts_to_the_configuration() -> None:
     base = space()
-    for arm in ("none", "noise", "random_words", "shuffled"):
+    for arm in ("none", "noise", "random_words", "random_places", "random_texts", "shuffled"):
         assert arms(base).space(arm, make_score("neglabel")).texts is base.texts
 
 
 def test_a_word_list_without_adjectives_mines_nouns_alone_and_one_without_words_is_refused() -> None:
-    found = arms(words=WordList(NOUNS, ())).space("neglabel", PLAIN).bank
-    assert len(found) == 9
+    found = arms(words=WordList((*NOUNS, *(f"thing{i}" for i in range(10))), ())).space("neglabel", PLAIN).bank
+    assert len(found) == 10
+    with pytest.raises(SetupError, match=r"of 61 words that is 9; its authors mine about 10,000: name a longer list"):
+        arms(words=WordList(NOUNS, ())).space("neglabel", PLAIN)
     for arm in ("neglabel", "csp"):
         with pytest.raises(SetupError, match="no word but names of known classes"):
             arms(words=WordList(("cars",), ())).space(arm, PLAIN)
@@ -231,7 +269,7 @@ def test_every_space_is_made_once() -> None:
     assert made.space("neglabel", scores[1]) is not made.space("neglabel", scores[0])
 
 
-@pytest.mark.parametrize("arm", ["noise", "random_words", "shuffled"])
+@pytest.mark.parametrize("arm", ["noise", "random_words", "random_places", "random_texts", "shuffled"])
 def test_an_arm_as_large_as_the_bank_needs_a_bank(arm: Arm) -> None:
     with pytest.raises(SetupError, match=f"the arm '{arm}' .*configure \\[antibodies\\]"):
         arms(space(0)).space(arm, PLAIN)

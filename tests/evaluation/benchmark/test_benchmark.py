@@ -24,6 +24,7 @@ from evaluation.benchmark.methods import (
 )
 from evaluation.benchmark.presets import Planned
 from evaluation.benchmark.results import Results, csv_columns, write_scores
+from evaluation.scores.choice import choose_settings
 from evaluation.scores.registry import SCORES, make_score
 from evaluation.space import Feedback, Space
 from immuno_core.config.methods import Arm, MethodConfig
@@ -87,6 +88,49 @@ def test_a_row_holds_the_metrics_of_its_scores() -> None:
         assert row.metrics["h_score"] == metrics.h_score(np.mean(right), metrics.auroc(known, out))
         assert row.intervals["fpr95_id"][0] <= (row.metrics["fpr95_id"] or 0.0) <= row.intervals["fpr95_id"][1]
         assert set(row.intervals) == {"auroc", "fpr95_id", "fpr95_ood", "id_accuracy"}
+
+
+def test_a_method_may_choose_on_the_feedback_and_says_so() -> None:
+    both = [method("knn"), MethodConfig(name="knn", choose=True), MethodConfig(name="mcm"), method("immuno_vlm")]
+    published, chosen, mcm, ours = run(*both).rows[::2]
+    assert [row.method for row in (published, chosen)] == ["knn", "knn, chosen"]
+    assert [row.uses_feedback for row in (published, chosen, mcm, ours)] == [False, True, False, True]
+    # What was asked for is the same with every seed; what it came to is not.
+    assert (published.params["k"], chosen.params["k"]) == (50, "auto")
+    k = chosen.extra["chosen"]["k"]
+    assert k == choose_settings(make_score("knn"), SPACE).figures["k"] != 50
+    same = run(method("knn", k=k)).scores["knn"]["near"]
+    assert run(MethodConfig(name="knn", choose=True)).scores["knn, chosen"]["near"].tolist() == same.tolist()
+
+
+def test_what_used_no_outliers_is_not_marked() -> None:
+    assert not any(row.uses_feedback for row in run(method("immuno_vlm"), space=BARE).rows)
+
+
+def test_a_choice_without_anything_to_choose_or_to_choose_by_is_refused() -> None:
+    nothing = MethodConfig.model_validate({"name": "mcm", "choose": True, "temperature": 0.5})
+    with pytest.raises(SetupError, match="no setting left to choose"):
+        check_methods([nothing])
+    blind = MethodConfig(name="knn", choose=True)
+    with pytest.raises(SetupError, match=r"method 'knn, chosen': .*give \[\[data.feedback\]\]"):
+        run(blind, space=BARE)
+    assert run(Planned(blind, optional=True), method("mcm"), space=BARE).left_out.keys() == {"knn, chosen"}
+
+
+def test_what_has_to_be_known_of_a_fit_is_said_before_and_with_the_figures() -> None:
+    one_each = replace(
+        BARE,
+        fit=BARE.fit.take(first := np.unique(BARE.fit_labels, return_index=True)[1]),
+        fit_labels=BARE.fit_labels[first],
+    )
+    fitted = fit_methods(Arms(one_each), [method("knn", k=3), method("mahalanobis"), method("mcm")])
+    remarks = {one.label: one.fitted.remarks for one in fitted.methods}
+    assert remarks["mcm"] == ()
+    assert remarks["knn"][0].startswith("K = 3, and the smallest class has 1 fit image")
+    assert remarks["mahalanobis"][0].startswith("no class has two fit images")
+    rows = measure_methods(fitted, KNOWN, [NEAR], seed=0, replicates=2).rows
+    assert [row.extra.get("remarks", []) for row in rows] == [list(remarks[row.method]) for row in rows]
+    assert not any(row.extra.get("remarks") for row in run(method("knn", k=1), method("mahalanobis")).rows)
 
 
 def test_the_deployed_threshold_accepts_95_percent_of_the_known_feedback_images() -> None:

@@ -10,7 +10,12 @@ from evaluation.benchmark.presets import CONTROLS, control, controls, expand, ma
 from evaluation.scores.registry import SCORES, make_score
 from immuno_core.config.methods import MethodConfig, MethodEntry, PresetConfig
 
-ALL = [PresetConfig(preset="scores"), PresetConfig(preset="controls"), PresetConfig(preset="ablations")]
+ALL = [
+    PresetConfig(preset="scores"),
+    PresetConfig(preset="chosen"),
+    PresetConfig(preset="controls"),
+    PresetConfig(preset="ablations"),
+]
 
 
 def labels(entries: Sequence[MethodEntry], **options: bool) -> list[str]:
@@ -27,6 +32,14 @@ def test_every_method_of_every_preset_can_be_made() -> None:
 
 def test_every_score_is_in_the_preset_scores() -> None:
     assert {one.method.name for one in expand(ALL[:1])} == set(SCORES)
+
+
+def test_every_score_with_free_settings_is_there_as_published_and_as_chosen() -> None:
+    planned = expand(ALL[:1])
+    free = {name for name, score in SCORES.items() if score.choices}
+    assert {one.method.name for one in planned if one.method.choose} == free
+    assert {one.method.name for one in planned if not one.method.choose} == set(SCORES)
+    assert {one.label for one in planned if one.method.choose} == set(labels([PresetConfig(preset="chosen")]))
 
 
 def test_the_main_method_is_ours_else_the_first_that_uses_the_bank() -> None:

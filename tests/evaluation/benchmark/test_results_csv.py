@@ -36,11 +36,20 @@ def test_a_line_per_row_and_a_column_per_key(tmp_path: Path) -> None:
     assert (near["method"], near["ood"], near["arm"], near["n_ood"]) == ("immuno_vlm", "near", "bank", "20")
     assert float(near["auroc"]) == 1 / 3, "every digit"
     assert (near["fpr95_id_low"], near["fpr95_id_high"]) == ("0.1", "0.2")
+    assert near["uses_feedback"] == "False"
     assert (near["auroc_low"], near["h_score"], near["rejection"]) == ("", "", ""), "nothing where nothing was measured"
     assert near["threshold"] == "-3.5", "a negative number is a number"
     assert json.loads(near["params"]) == {"beta": 2.5, "alpha": None}
     assert json.loads(near["extra"]) == {"score": "calibrated"}
     assert (far["ood"], far["params"], far["fpr95_id_low"]) == ("far", "{}", "")
+
+
+def test_a_row_that_used_labelled_outliers_says_so(tmp_path: Path) -> None:
+    marked = replace(ROW, extra={**ROW.extra, "uses_feedback": True})
+    write_csv(tmp_path / "results.csv", [marked])
+    assert lines(tmp_path / "results.csv")[0]["uses_feedback"] == "True"
+    Results(rows=(marked, ROW)).save(tmp_path)
+    assert [row.uses_feedback for row in Results.read(tmp_path).rows] == [True, False]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])

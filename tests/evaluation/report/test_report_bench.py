@@ -198,6 +198,20 @@ def test_metrics_that_nothing_has_take_no_column(results: dict[str, Any]) -> Non
     assert not table.has_thresholds
 
 
+def test_methods_that_used_labelled_outliers_are_marked_and_remarks_stand_above(
+    render: Callable[..., Page], results: dict[str, Any], page: Page
+) -> None:
+    assert "†" not in page.words("results")
+    said = {"uses_feedback": True, "remarks": ["three words"]}
+    rows = [r | {"extra": said} if r["method"] in ("knn", "csp") else r for r in results["rows"]]
+    found = render(**results | {"rows": rows})
+    words = found.words("results")
+    assert "knn †" in words
+    assert "mahalanobis †" not in words
+    assert "† : outliers of the feedback" in words.replace("†:", "† :")
+    assert "knn and csp: three words" in words
+
+
 # Published figures
 
 
