@@ -160,6 +160,14 @@ class Reply(Generic[Schema]):
     """Of the texts that a person has edited, what the model had written (agents.chat.review)."""
 
 
+_MOST_TOKENS = 2**40
+
+
+def token_count(value: object) -> int | None:
+    """Return a count of tokens as a server gives it; None, unknown, unless it is a whole number from 0 to a bound."""
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
+
+
 MOST_CHARACTERS = 200_000
 """Of a reply that are read: ten times the longest reply that fits the schemas."""
 _MOST_FAILURES = 500

@@ -116,7 +116,11 @@ class RefinementSession:
         vocabulary = load_vocabulary()
         model = make_chat_model(self.config, seed=self.record.seed, vocabulary=vocabulary)
         caller: Caller = RecordedCaller(
-            Chat(model, self.config.structured), self.config, self.record.seed, self.store, self.record.id
+            Chat(model, self.config.structured, self.config.timeout),
+            self.config,
+            self.record.seed,
+            self.store,
+            self.record.id,
         )
         fit, labels = fit_of(self.space)
         return Loop(

@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, Protocol
 from langchain_core.messages import HumanMessage
 
 from agents.chat.failures import ModelUnavailable
+from agents.chat.line import Line
 from agents.chat.models import Chat
 from agents.chat.pacing import Pacer, side_by_side
 from agents.chat.recordings import request_text
@@ -86,9 +87,16 @@ class RecordedCaller:
         in_a_row = 0
         last: ModelUnavailable | None = None
         limit = max(_FEWEST_FAILURES, self.config.concurrency)
-        pacer = Pacer(retries=self.config.retries)
+        pacer, line = Pacer(retries=self.config.retries), Line()
+        answered: dict[str, tuple[Request[Schema], Reply[Schema]]] = {}
+
+        def ask(request: Request[Schema]) -> Reply[Schema] | ModelUnavailable:
+            if isinstance(reply := self._ask(request, pacer, line), Reply):
+                answered[request.subject] = request, reply
+            return reply
+
         groups = side_by_side(
-            lambda looked_up: looked_up[1] or self._ask(looked_up[0], pacer),
+            lambda looked_up: looked_up[1] or ask(looked_up[0]),
             self._looked_up(generation, requests),
             workers=self.config.concurrency,
         )
@@ -98,7 +106,8 @@ class RecordedCaller:
                 self._record(
                     generation, [(request, reply) for _, (request, _), reply in group if isinstance(reply, Reply)]
                 )
-                for index, _, reply in group:
+                for index, (request, _), reply in group:
+                    answered.pop(request.subject, None)
                     if isinstance(reply, ModelUnavailable):
                         last, in_a_row = reply, in_a_row + 1
                         replies[index] = Reply(None, (str(reply),), source="nobody")
@@ -109,7 +118,10 @@ class RecordedCaller:
                         raise last
         except BaseException:
             pacer.stop()
+            line.cut()
             groups.close()
+            # What had come by then was paid for too.
+            self._record(generation, list(answered.values()))
             raise
         if last is not None and all(reply.source == "nobody" for reply in replies.values()):
             raise last
@@ -135,12 +147,12 @@ class RecordedCaller:
                 else:
                     yield request, None
 
-    def _ask(self, request: Request[Schema], pacer: Pacer) -> Reply[Schema] | ModelUnavailable:
+    def _ask(self, request: Request[Schema], pacer: Pacer, line: Line) -> Reply[Schema] | ModelUnavailable:
         """Ask, in a thread of its own; a request that gets no reply is no exception here."""
 
         def once() -> Reply[Schema]:
             started = time.monotonic()
-            reply = self.chat.ask([request.message], request.schema)
+            reply = self.chat.ask([request.message], request.schema, line)
             return replace(reply, seconds=time.monotonic() - started)
 
         try:

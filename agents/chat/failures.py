@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 
 from pydantic import ValidationError
 
+from immuno_core.config.proxies import through_proxy
 from immuno_core.config.secrecy import without_secrets
 from immuno_core.errors import ImmunoError, did_you_mean
 from immuno_core.text import clean_text
@@ -34,6 +35,10 @@ class ModelUnavailable(ImmunoError):  # noqa: N818 - what the loop has to decide
         self.for_all = for_all
 
 
+class Stopped(ImmunoError):  # noqa: N818 - nothing went wrong
+    """Whoever waited for an answer no longer does."""
+
+
 _REMEDIES = {
     400: 'the server takes neither this request nor, perhaps, structured output (try refine.structured = "tool")',
     401: "set the server's key in the environment (OPENAI_API_KEY)",
@@ -43,26 +48,27 @@ _REMEDIES = {
 }
 _FOR_ALL = (401, 403, 404)
 _WORTH_ANOTHER_TRY = (408, 409, 425, 429)
-_QUOTA = "insufficient_quota"
+QUOTA = "insufficient_quota"
 _CONNECTION_ERRORS = frozenset({"TransportError", "APIConnectionError", "APITimeoutError"})
 
 
-def failure_of(error: Exception) -> ModelUnavailable:
-    """Return what a provider's error, whichever it is, means for the loop."""
+def failure_of(error: Exception, address: str | None = None) -> ModelUnavailable:
+    """Return what a provider's error, whichever it is, means for the loop; `address` is its server's, where known."""
     status = getattr(error, "status_code", None)
     said = f"{type(error).__name__}: {one_line(error)}"
+    through = through_proxy(address) if address else ""
     if not isinstance(status, int):
         return ModelUnavailable(
-            f"no usable reply from the chat model ({said}); check that base_url is right and its server is up",
+            f"no usable reply from the chat model ({said}); check that base_url is right and its server is up{through}",
             try_again=any(_is_connection_trouble(one) for one in _causes(error)),
         )
-    if getattr(error, "code", None) == _QUOTA:
+    if getattr(error, "code", None) == QUOTA:
         return ModelUnavailable(
             f"the chat model answered HTTP {status}: the account's quota is used up ({said})", for_all=True
         )
     remedy = _REMEDIES.get(status, "the server failed; its log says why")
     return ModelUnavailable(
-        f"the chat model answered HTTP {status}: {remedy} ({said})",
+        f"the chat model answered HTTP {status}: {remedy} ({said}){through}",
         try_again=status in _WORTH_ANOTHER_TRY or status >= 500,
         wait=_retry_after(getattr(getattr(error, "response", None), "headers", None)),
         for_all=status in _FOR_ALL,
@@ -122,8 +128,8 @@ def explain_setup(spec: str, provider: str | None, own_models: tuple[str, ...], 
     return f"the chat model '{spec}' cannot be set up: {said}"
 
 
-def one_line(error: Exception) -> str:
-    """Return what an error says: its first paragraph, on one line, bounded, without keys."""
+def one_line(error: object) -> str:
+    """Return what an error, or a server, says: its first paragraph, on one line, bounded, without keys."""
     if isinstance(error, ValidationError):
         # Its own text repeats the input, which may hold a key.
         said = "; ".join(str(problem["msg"]) for problem in error.errors(include_input=False))

@@ -1,7 +1,8 @@
 """Chat models: one is made from its name, and asked for a structured reply; whatever comes back is read with tolerance.
 
 Keys come from the environment alone. What a server says is untrusted: it can fail to answer (ModelUnavailable) or
-answer badly (`Reply.problems`), and nothing else. One call is one try; agents.chat.pacing decides about another.
+answer badly (`Reply.problems`), and nothing else. One call is one try, with a deadline (agents.chat.line);
+agents.chat.pacing decides about another.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -18,9 +20,10 @@ from langchain_core.runnables import Runnable, RunnableParallel, RunnableSequenc
 from pydantic import BaseModel
 
 from agents.chat.failures import explain_setup, failure_of
+from agents.chat.line import Line
 from agents.chat.recordings import REPLAY, ReplayChatModel
 from agents.lexicon.model import LexiconChatModel
-from agents.replies import MOST_CHARACTERS, Reply, Schema, parse_reply, wire_schema
+from agents.replies import MOST_CHARACTERS, Reply, Schema, parse_reply, token_count, wire_schema
 from evaluation.antibodies.vocabulary import Vocabulary
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.secrecy import server_address
@@ -66,6 +69,14 @@ def make_chat_model(config: RefineConfig, *, seed: int, vocabulary: Vocabulary) 
 
     try:
         model: BaseChatModel = init_chat_model(spec, **options)
+        if "http_async_client" in type(model).model_fields:
+            # One that speaks as OpenAI does.
+            from agents.chat.http_client import BoundedClient
+
+            address = getattr(model, "openai_api_base", None) or ""
+            # Its other client, which is not used, is told to leave the proxies alone: it would warn about them.
+            options |= {"http_async_client": BoundedClient(urlsplit(address).hostname or ""), "http_socket_options": ()}
+            model = init_chat_model(spec, **options)
     except Exception as error:
         # Every provider raises its own errors; here all of them mean that the set-up is wrong.
         why = explain_setup(spec, provider if colon else None, (LEXICON, REPLAY), _FORM, error)
@@ -84,16 +95,19 @@ class Chat:
 
     model: BaseChatModel
     structured: Structured = "json_schema"
+    timeout: float = 600.0
+    """Seconds for a try, on the wall clock."""
     _steps: dict[type[BaseModel], Runnable[Any, Any] | None] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.structured not in get_args(Structured):
             raise SetupError(f"structured = '{self.structured}'; known: {', '.join(get_args(Structured))}")
 
-    def ask(self, messages: Sequence[BaseMessage], schema: type[Schema]) -> Reply[Schema]:
+    def ask(self, messages: Sequence[BaseMessage], schema: type[Schema], line: Line | None = None) -> Reply[Schema]:
         """Ask once for a reply of the given schema and read it, item by item, whatever the model made of it.
 
-        A reply that was cut off at max_tokens is read as far as it goes. Raises ModelUnavailable when no reply came.
+        A reply that was cut off at max_tokens is read as far as it goes. Raises ModelUnavailable when no reply came,
+        and Stopped when `line` was cut meanwhile.
         """
         step = self._step(schema)
         prompt = list(messages)
@@ -101,21 +115,24 @@ class Chat:
             step = self.model
             prompt += [HumanMessage(f"Answer with JSON alone, of this schema:\n{json.dumps(wire_schema(schema))}")]
         try:
-            said = step.invoke(prompt)
+            return _read_message(self._said(step, prompt, line or Line()), schema)
         except ImmunoError:
             raise
         except Exception as error:
             # Unfinished replies are raised as errors that carry the completion (openai's LengthFinishReasonError).
             completion = getattr(error, "completion", None)
             if completion is None:
-                raise failure_of(error) from error
+                raise failure_of(error, getattr(self.model, "openai_api_base", None)) from error
             return _read_unfinished(completion, schema)
-        message = said["raw"] if isinstance(said, dict) else said
-        counted = message.usage_metadata or {}
-        tokens = counted.get("input_tokens"), counted.get("output_tokens")
-        refusal = message.additional_kwargs.get("refusal")
-        why = _cut_off(message.response_metadata.get("finish_reason"))
-        return _read(_said_text(message), schema, tokens, refusal=refusal, before=why)
+
+    def _said(self, step: Runnable[Any, Any], prompt: list[BaseMessage], line: Line) -> BaseMessage:
+        """Return the model's message."""
+        if isinstance(self.model, LexiconChatModel | ReplayChatModel):  # of this process: nothing to wait for
+            said = step.invoke(prompt)
+        else:
+            said = line.ask(lambda: step.ainvoke(prompt), seconds=self.timeout)
+        message: BaseMessage = said["raw"] if isinstance(said, dict) else said
+        return message
 
     def _step(self, schema: type[BaseModel]) -> Runnable[Any, Any] | None:
         """Return what asks for the schema, made once; None where the model has to be told in words."""
@@ -153,9 +170,18 @@ def _without_parser(structured: Runnable[Any, Any]) -> Runnable[Any, Any]:
     return first
 
 
-def _said_text(message: AIMessage) -> str:
+def _read_message(message: BaseMessage, schema: type[Schema]) -> Reply[Schema]:
+    """Read a message, whoever's it says it is."""
+    counted = getattr(message, "usage_metadata", None) or {}
+    tokens = counted.get("input_tokens"), counted.get("output_tokens")
+    refusal = message.additional_kwargs.get("refusal")
+    why = _cut_off(message.response_metadata.get("finish_reason"))
+    return _read(_said_text(message), schema, tokens, refusal=refusal, before=why)
+
+
+def _said_text(message: BaseMessage) -> str:
     """The text of a reply, or the arguments of its tool call: some providers do structured output by tools."""
-    if not message.text and message.tool_calls:
+    if not message.text and isinstance(message, AIMessage) and message.tool_calls:
         return json.dumps(message.tool_calls[0]["args"])
     return str(message.text)
 
@@ -176,7 +202,7 @@ def _read_unfinished(completion: Any, schema: type[Schema]) -> Reply[Schema]:
 def _read(
     text: str,
     schema: type[Schema],
-    tokens: tuple[int | None, int | None],
+    tokens: tuple[Any, Any],
     *,
     refusal: str | None = None,
     before: tuple[str, ...] = (),
@@ -189,6 +215,6 @@ def _read(
         reply,
         problems=(*before, *reply.problems),
         raw_text=storable_text(text, MOST_CHARACTERS),
-        prompt_tokens=tokens[0],
-        completion_tokens=tokens[1],
+        prompt_tokens=token_count(tokens[0]),
+        completion_tokens=token_count(tokens[1]),
     )

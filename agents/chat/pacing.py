@@ -17,8 +17,7 @@ from typing import NoReturn, TypeVar, cast
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
-from agents.chat.failures import ModelUnavailable
-from immuno_core.errors import ImmunoError
+from agents.chat.failures import ModelUnavailable, Stopped
 from immuno_core.retries import Backoff
 
 _FIRST_PAUSE = 0.5
@@ -28,10 +27,6 @@ _GATHER_SECONDS = 0.02
 _JITTER = secrets.SystemRandom()
 T = TypeVar("T")
 Item = TypeVar("Item")
-
-
-class Stopped(ImmunoError):  # noqa: N818 - nothing went wrong
-    """Whoever waited for an answer no longer does."""
 
 
 class Pacer:
@@ -116,8 +111,8 @@ def side_by_side(
     """Yield what `work` returns for each item, with its index: in groups, as they are done, at most `workers` at once.
 
     Items are drawn as they are needed: twice as many as there are workers are held, so that none is idle while the
-    caller deals with a group. An exception of `work` is raised. When the caller stops early, what has not begun never
-    does, and nobody waits for what has.
+    caller deals with a group. An exception of `work` is raised, after what else is done was yielded. When the caller
+    stops early, what has not begun never does, and nobody waits for what has.
     """
     source = enumerate(items)
     executor = ThreadPoolExecutor(workers, thread_name_prefix="chat")
@@ -130,7 +125,11 @@ def side_by_side(
                 return
             wait(running, return_when=FIRST_COMPLETED)
             done = wait(running, timeout=_GATHER_SECONDS).done
+            ended = [(one, *running.pop(one)) for one in list(running) if one in done]
+            if group := [(index, item, one.result()) for one, index, item in ended if one.exception() is None]:
+                yield group
             # In the order of the items, so that of two errors the same one is raised every time.
-            yield [(*running.pop(one), one.result()) for one in list(running) if one in done]
+            for one, *_ in ended:
+                one.result()
     finally:
         executor.shutdown(wait=False, cancel_futures=True)

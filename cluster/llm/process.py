@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Final, cast
 
 import click
 
+from immuno_core.config.proxies import proxy_for
 from immuno_core.errors import SetupError
 
 _GUARD: Final = Path(__file__).with_name("guard.py")
 _TAIL_BYTES: Final = 64 * 1024
 _TAIL_LINES: Final = 25
 _LONGEST_LINE: Final = 300
+_MOST_BYTES: Final = 2**20
 
 
 class ServerProcess:
@@ -81,28 +83,47 @@ class ServerProcess:
 
 def answers(url: str, *, timeout: float = 5.0) -> bool:
     """Whether a GET of an address of this machine brings status 200; no proxy is asked."""
-    return _fetch(url, timeout, {}, urllib.request.ProxyHandler({})) is not None
+    return _fetch(url, timeout, {}, by_proxy=False) is not None
 
 
 def served_models(base_url: str, *, timeout: float = 5.0) -> list[str] | None:
     """Return the names that an OpenAI-compatible server lists at BASE_URL/models; None where nothing does."""
     key = os.environ.get("OPENAI_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    body = _fetch(f"{base_url.rstrip('/')}/models", timeout, headers, urllib.request.ProxyHandler())
+    url = f"{base_url.rstrip('/')}/models"
+    body = _fetch(url, timeout, headers, by_proxy=proxy_for(url) is not None)
     try:
         return [str(one["id"]) for one in json.loads(body or b"")["data"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
-def _fetch(url: str, timeout: float, headers: Mapping[str, str], proxies: urllib.request.ProxyHandler) -> bytes | None:
-    """The body behind an http(s) address; None unless it comes with status 200."""
-    request = urllib.request.Request(url, headers=dict(headers))  # noqa: S310 - LLMServerConfig lets http(s) through
+def _fetch(url: str, timeout: float, headers: Mapping[str, str], *, by_proxy: bool) -> bytes | None:
+    """The body behind an http(s) address; None unless it comes with status 200, whole, not too long, and in time.
+
+    Redirects are not followed: a key is meant for one server.
+    """
+    import aiohttp  # ray[default] brings it; its `total` is a time-out that a server cannot stretch byte by byte
+
+    async def get() -> bytes | None:
+        async with (
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=timeout), trust_env=by_proxy, auto_decompress=False
+            ) as session,
+            session.get(url, headers={**headers, "Accept-Encoding": "identity"}, allow_redirects=False) as answer,
+        ):
+            body = bytearray()
+            async for piece in answer.content.iter_any():
+                body += piece
+                if len(body) > _MOST_BYTES:
+                    return None
+            return bytes(body) if answer.status == 200 else None
+
     try:
-        with urllib.request.build_opener(proxies).open(request, timeout=timeout) as answer:
-            body: bytes = answer.read()
-            return body if answer.status == 200 else None
-    except (OSError, ValueError, http.client.HTTPException):
+        # In a thread of its own: the caller's may have an event loop, as that of a notebook has.
+        with ThreadPoolExecutor(1) as one:
+            return one.submit(lambda: asyncio.run(get())).result()
+    except (OSError, ValueError, aiohttp.ClientError):
         return None
 
 

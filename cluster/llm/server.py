@@ -21,6 +21,7 @@ from cluster.actors.runtime import connect, node_resources, set_aside
 from cluster.llm.actor import LLMServerActor, LLMStatus
 from cluster.llm.process import served_models
 from immuno_core.config.llm_server import LLMServerConfig, served_name
+from immuno_core.config.proxies import through_proxy
 from immuno_core.errors import SetupError, did_you_mean, first_line
 
 _LOOK_SECONDS: Final = 0.5
@@ -166,6 +167,7 @@ def _wait_for_running(base_url: str, name: str, timeout: float, tell: Tell) -> N
             raise SetupError(
                 f"no OpenAI-compatible server answers at {base_url}/models (tried for {waited:.0f} s); correct "
                 "[llm_server] base_url, which often ends in /v1; a server with a key wants it in OPENAI_API_KEY"
+                + through_proxy(base_url)
             )
         if time.monotonic() - told > _TELL_SECONDS:
             told = time.monotonic()

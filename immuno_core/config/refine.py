@@ -36,7 +36,7 @@ class RefineConfig(_Section):
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 16
     """Requests under way at once."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds for each try of a request."""
+    """Seconds for each try of a request, until its last byte, on the wall clock."""
     retries: Annotated[int, Field(ge=0, le=20)] = 5
     """Tries of a request after the first, with growing pauses; where the server says how long to wait, it is obeyed."""
     reuse: bool | None = None

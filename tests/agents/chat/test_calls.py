@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agents.chat import calls
 from agents.chat.calls import RecordedCaller, Request
 from agents.chat.failures import ModelUnavailable
 from agents.chat.models import Chat, make_chat_model
@@ -50,7 +52,7 @@ def caller(server: ChatServer, store: AntibodyStore, name: str = "one", **change
     session = store.find_session(name) or store.create_session(
         name, config={}, seed=0, git_sha=None, versions={}, encoder=world.WordEmbedder().encoder
     )
-    return RecordedCaller(Chat(model, config.structured), config, 0, store, session.id)
+    return RecordedCaller(Chat(model, config.structured, config.timeout), config, 0, store, session.id)
 
 
 def request(subject: str, prompt: str = "", images: tuple[str, ...] = ()) -> Request[Proposals]:
@@ -103,6 +105,49 @@ def test_what_was_answered_is_recorded_although_the_server_goes_away(server: Cha
     server.answer, before = good, len(server.requests)
     assert len(asking.ask_all(1, [request(str(i)) for i in range(40)])) == 40
     assert len(server.requests) - before <= 40 - 12 + 2  # what was under way when it was given up may still arrive
+
+
+def test_nothing_is_under_way_after_a_failure(server: ChatServer, store: AntibodyStore) -> None:
+    """One is refused for all while others are at work: those are ended, and what was answered is kept."""
+    good = server.answer
+    under_way = threading.Barrier(3)
+
+    def refuse_one(asked: dict[str, Any]) -> Response:
+        assert good is not None
+        word = asked["messages"][0]["content"]
+        if word == "thing 0":
+            return good(asked)
+        under_way.wait(30)
+        return Response(401, b"{}") if word == "thing 1" else server.never()
+
+    server.answer = refuse_one
+    asking = caller(server, store)
+    with pytest.raises(ModelUnavailable, match="HTTP 401"):
+        asking.ask_all(1, [request(str(i)) for i in range(4)])
+    deadline = time.monotonic() + 5
+    while any(thread.name.startswith("chat_") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "requests outlive the failure"
+        time.sleep(0.01)
+    assert [call.subject for call in store.llm_calls(asking.session_id)] == ["0"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SetupError("the disk is full")])
+def test_what_was_answered_is_kept_when_something_else_ends_it(
+    server: ChatServer, store: AntibodyStore, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    asking = caller(server, store)
+
+    def requests() -> Iterator[Request[Proposals]]:
+        yield from (request(str(i)) for i in range(4))
+        while len(server.requests) < 4 or server.under_way:
+            time.sleep(0.01)
+        time.sleep(0.2)  # the replies are on their way, and nobody has looked at them yet
+        raise error
+
+    monkeypatch.setattr(calls, "_LOOKED_UP_AT_ONCE", 4)
+    with pytest.raises(type(error)):
+        asking.ask_all(1, requests())
+    assert len(store.llm_calls(asking.session_id)) == 4
 
 
 def test_tokens_time_and_money_are_counted_for_each_generation(server: ChatServer, store: AntibodyStore) -> None:

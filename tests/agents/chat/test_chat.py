@@ -236,3 +236,34 @@ class TestOtherModels:
         assert answer.problems == ()
         assert len(answer.parsed.antibodies) == 5
         assert json.loads(answer.raw_text)["antibodies"][0]["text"] == answer.parsed.antibodies[0].text
+
+
+class TestProxies:
+    """HTTP_PROXY names a server that takes every request for any host, and says no."""
+
+    @pytest.fixture
+    def proxy(self, monkeypatch):
+        for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "no_proxy", "http_proxy", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        with chat_server() as running:
+            running.reply = Response(502, b"<h1>nobody there</h1>", "text/html")
+            address = running.address.removesuffix("/v1").replace("http://", "")
+            monkeypatch.setenv("HTTP_PROXY", f"http://me:secret@{address}")
+            yield running
+
+    def test_a_server_of_this_machine_is_asked_straight(self, server, proxy):
+        assert ask_server(server, completion(GOOD)).parsed is not None
+        assert proxy.requests == []
+
+    def test_any_other_is_asked_through_it_and_a_failure_names_it(self, proxy):
+        with pytest.raises(
+            ModelUnavailable, match=r"HTTP 502: .* through the proxy http://.*127.0.0.1:\d+ \(HTTP_PROXY\)"
+        ) as caught:
+            Chat(make("openai:tiny", base_url="http://10.254.0.9:8000/v1")).ask(MESSAGES, proposals_of(4))
+        assert len(proxy.requests) == 1
+        assert "secret" not in str(caught.value)
+
+    def test_a_proxy_that_is_not_there_is_named(self, proxy, monkeypatch):
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+        with pytest.raises(ModelUnavailable, match=r"through the proxy http://127.0.0.1:9 \(HTTP_PROXY\)"):
+            Chat(make("openai:tiny", base_url="http://10.254.0.9:8000/v1")).ask(MESSAGES, proposals_of(4))

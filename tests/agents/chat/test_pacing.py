@@ -11,6 +11,7 @@ import httpx
 import openai
 import pytest
 
+from agents.chat import pacing
 from agents.chat.failures import ModelUnavailable, failure_of
 from agents.chat.pacing import Pacer, Stopped, side_by_side
 
@@ -199,6 +200,21 @@ class TestSideBySide:
         for group in side_by_side(lambda x: x, items(), workers=3):
             done += len(group)
         assert done == 200
+
+    def test_what_is_done_comes_out_before_what_goes_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pacing, "_GATHER_SECONDS", 30)  # all four are one group
+        meet = threading.Barrier(4)
+
+        def work(item: int) -> int:
+            meet.wait(30)
+            if item == 1:
+                raise ValueError(item)
+            return item
+
+        groups = side_by_side(work, range(4), workers=4)
+        assert [value for *_, value in next(groups)] == [0, 2, 3]
+        with pytest.raises(ValueError, match="1"):
+            next(groups)
 
     def test_what_goes_wrong_comes_out_and_the_rest_never_begins(self) -> None:
         begun: list[int] = []

@@ -32,6 +32,8 @@ from immuno_core.errors import SetupError
 from immuno_core.retries import Backoff
 from tests.cluster.actors.scripts import run_script, start_script
 from tests.configs import make_config
+from tests.hostile.kinds import http
+from tests.hostile.server import Talk, hostile_server
 
 STAND_IN = str(Path(__file__).with_name("stand_in_llm.py"))
 NAME = "tiny"
@@ -299,6 +301,52 @@ def test_a_log_is_shown_without_colours_controls_and_our_own_questions(tmp_path:
     log.write_text("\n".join(str(number) for number in range(100_000)))
     assert log_tail(log).splitlines() == [str(number) for number in range(99_975, 100_000)]
     assert log_tail(tmp_path / "none") == ""
+
+
+LISTED = json.dumps({"data": [{"id": NAME}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("say", "seconds"),
+    [
+        (lambda talk: talk.drip(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100), 1.0),
+        (lambda talk: (talk.send(http(b"{", length=999)), talk.drip(b" " * 99)), 1.0),
+        (lambda talk: (talk.send(http(b"{", length=2**40)), talk.pour(b" " * 2**16)), 10.0),
+        (lambda talk: talk.send(http(b"[" * 100_000)), 10.0),
+        (lambda talk: talk.send(http(LISTED, "503 Busy")), 10.0),
+        (lambda talk: talk.send(b"SSH-2.0-OpenSSH_9.6\r\n"), 10.0),
+    ],
+    ids=["a header a byte a time", "a body a byte a time", "a body without end", "deep nesting", "503", "SSH"],
+)
+def test_a_server_that_says_odd_things_lists_no_models_in_time(say: Callable[[Talk], None], seconds: float) -> None:
+    with hostile_server() as server:
+        server.say = say
+        began = time.monotonic()
+        assert served_models(server.address, timeout=seconds) is None
+        assert time.monotonic() - began < 5
+        server.say = lambda talk: talk.send(http(LISTED))
+        assert served_models(server.address) == [NAME]
+
+
+def test_a_key_goes_to_no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    with hostile_server() as server, hostile_server() as other:
+        server.say = lambda talk: talk.send(http(b"", "307 Moved", f"location: {other.address}/models"))
+        other.say = lambda talk: talk.send(http(LISTED))
+        assert served_models(server.address) is None
+        assert (server.requests, other.requests) == (1, 0)
+
+
+def test_no_proxy_to_this_machine_and_it_is_named_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with hostile_server() as server:
+        server.say = lambda talk: talk.send(http(LISTED))
+        assert served_models(server.address) == [NAME]
+    away = LLMServerConfig(base_url="http://10.254.0.9/v1", start_timeout=0.1)
+    with pytest.raises(SetupError, match=r"through the proxy http://127.0.0.1:9 \(HTTP_PROXY\)"), serve_llm(away, LLM):
+        pass
 
 
 def free_port() -> int:
