@@ -248,7 +248,7 @@ class _Bench:
         with bar(self.place.journal.progress, len(planned), "fitting methods") as shown:
             fitted = fit_methods(arms, planned, embedder=self.place.embedder, on_method=lambda _: shown.advance(1))
         for remark, labels in by_remark({one.label: one.fitted.remarks for one in fitted.methods}).items():
-            click.echo(f"note: {', '.join(labels)}: {remark}", err=True)
+            click.echo(f"note: {'; '.join(labels)}: {remark}", err=True)
         # Whatever can be wrong with a method is known by now: the seal is not broken for nothing.
         test = self._open(sets.sealed, space)
         with bar(self.place.journal.progress, len(fitted.methods), "measuring methods") as shown:

@@ -122,11 +122,13 @@ def _instead(arms: Arms, embedder: TextEmbedder, arm: Arm) -> Bank:
     else:
         texts, guards = _random_texts(rng, arms, kinds, arm)
         vectors = ensemble(embedder, (arms.antibody_template,), texts)
-    controls = zip(bank.antibodies, texts, kinds, guards, strict=True)
+    # A text or vector of another is not matured, whatever it stands for.
+    records = bank.antibodies if arm == "shuffled" else (Antibody(""),) * len(bank)
+    controls = zip(records, texts, kinds, guards, strict=True)
     return Bank(
         tuple(
-            replace(antibody, id=f"{arm}:{j}", text=text, kind=kind, guards=name)
-            for j, (antibody, text, kind, name) in enumerate(controls)
+            replace(record, id=f"{arm}:{j}", text=text, kind=kind, guards=name)
+            for j, (record, text, kind, name) in enumerate(controls)
         ),
         vectors,
     )

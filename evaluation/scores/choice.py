@@ -124,16 +124,18 @@ def choose_settings(
 ) -> Chosen:
     """Return the score with those of `score.choices` that were not `given` chosen on the feedback.
 
-    No score chosen so learns from outliers, so all of them are judges. `asked` adds to a set what a score needs of its
-    patches. Raises SetupError as `free_settings` does, and where there are no feedback outliers.
+    No score chosen so learns from outliers, and antibodies that some of these have matured are left out of the bank
+    meanwhile, so that all of them are judges. `asked` adds to a set what a score needs of its patches.
+    Raises SetupError as `free_settings` does, and where there are no feedback outliers.
     """
     free = free_settings(score, given)
     if space.feedback is None or not space.feedback.outliers:
         raise SetupError("settings are chosen on feedback outliers; give [[data.feedback]], or leave out choose = true")
     known, outliers = space.feedback.known, space.feedback.outliers
+    blind = replace(space, feedback=None, bank=space.bank.unmatured)
 
     def rankings(candidate: Score) -> Rankings:
-        fitted = candidate.fit(replace(space, feedback=None))
+        fitted = candidate.fit(blind)
         scores = {name: fitted.score_set(asked(images, candidate)) for name, images in outliers.items()}
         of_known = fitted.score_set(asked(known, candidate))
         apart = [Ranking(of_known, {name: one}) for name, one in scores.items()]

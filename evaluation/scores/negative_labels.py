@@ -227,7 +227,8 @@ class FittedGrouped(FittedScore):
         """Where there are far fewer labels than its authors use, or too few for as many groups as were asked for."""
         if len(self.bank) >= _FEW and self.groups == self.asked:
             return ()
-        said = f"{len(self.bank)} negative labels in {self.groups} group(s), {self.asked} were asked for"
+        instead = f" instead of {self.asked}" if self.groups < self.asked else ""
+        said = f"{len(self.bank)} negative labels in {self.groups} group(s){instead}"
         return (f"{said}; its authors have about 10,000 in 100",)
 
     @property

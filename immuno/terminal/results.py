@@ -83,7 +83,7 @@ def print_bench(results: Results) -> None:
 def _remarks(results: Results) -> Iterator[str]:
     """What was left out, and what a reader must know of the methods, the images and the bank."""
     for remark, methods in results.measured.remarks().items():
-        yield f"{', '.join(methods)}: {remark}"
+        yield f"{'; '.join(methods)}: {remark}"
     for label, why in results.left_out.items():
         yield f"left out: {label}: {why}"
     if results.skipped:

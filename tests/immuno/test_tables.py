@@ -135,7 +135,7 @@ def test_what_used_labelled_outliers_is_marked_and_remarks_are_said(capsys: pyte
     assert lines[-1].startswith("† outliers of the feedback")
     assert not any("†" in line for line in shown(results_table(rows[:1])))
     print_bench(results_of(rows))
-    assert "NegLabel, CSP: 183 words" in capsys.readouterr().out
+    assert "NegLabel; CSP: 183 words" in capsys.readouterr().out
     summary = summarise([rows, [changed(one, seed=1) for one in rows]])
     again = Summary.model_validate(summary.model_dump())
     assert sum("†" in line for line in shown(seeds_table(again))) == 2

@@ -18,7 +18,7 @@ from evaluation.space import Bank, Space
 from immuno_core.config.methods import Arm
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray
-from immuno_core.records import Antibody, EncoderInfo, text_digest
+from immuno_core.records import MATURATION, Antibody, EncoderInfo, text_digest
 from tests.evaluation.synthetic import unit
 
 DIM = 24
@@ -118,6 +118,19 @@ def test_random_places_are_the_guarded_classes_in_as_many_places() -> None:
         assert after == before or (before == "" and after in CLASSES)  # one that guards none in particular: any class
         assert text in {f"{after} {place}" for place in PLACES}
     assert embedder.asked == filled(ANTIBODY_TEMPLATE, found.texts)
+
+
+def test_what_stands_for_a_matured_antibody_is_not_matured() -> None:
+    antibodies = tuple(replace(one, origin=MATURATION) for one in bank().antibodies)
+    grown = replace(space(), bank=replace(bank(), antibodies=antibodies))
+    for arm, left in (
+        ("noise", 20),
+        ("random_words", 20),
+        ("random_places", 20),
+        ("random_texts", 20),
+        ("shuffled", 0),
+    ):
+        assert len(arms(grown).space(arm, PLAIN).bank.unmatured) == left
 
 
 def test_random_texts_are_kind_for_kind() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic.dataclasses import dataclass
 
+from evaluation.antibodies.maturation import mature
 from evaluation.metrics import fpr95_id
 from evaluation.scores.base import PARAMETERS, FittedScore, Score
 from evaluation.scores.choice import Ranking, Rankings, choose, choose_settings
@@ -28,7 +29,8 @@ class Tilted(Score):
     noise: float = 5.0
 
     def fit(self, space: Space) -> FittedScore:
-        assert space.feedback is None  # the sets that judge it are not shown to it
+        assert space.feedback is None  # the sets that judge it are not shown to it, nor what they have matured
+        assert "maturation" not in [antibody.origin for antibody in space.bank.antibodies]
         rng = np.random.default_rng(0)
         texts = space.texts.astype(np.float64)
 
@@ -40,7 +42,12 @@ class Tilted(Score):
 
 BARE = make_space(3, classes=4, dim=12, antibodies=6, fit=120)
 KNOWN, LABELS = held_out(BARE, 3, 200)
-SPACE = replace(BARE, feedback=Feedback(KNOWN, LABELS, {name: outliers(BARE, i, 80) for i, name in enumerate("ab")}))
+GROWN = mature(BARE.bank, [outliers(BARE, 0, 80).features])
+SPACE = replace(
+    BARE,
+    bank=BARE.bank.concat(GROWN),
+    feedback=Feedback(KNOWN, LABELS, {name: outliers(BARE, i, 80) for i, name in enumerate("ab")}),
+)
 
 
 def rankings(*shares: float) -> list[Rankings]:
@@ -54,6 +61,7 @@ def rankings(*shares: float) -> list[Rankings]:
 def test_what_is_chosen_has_the_lowest_fpr95_on_the_feedback() -> None:
     score, figures = choose_settings(Tilted(), SPACE)
     assert score == Tilted(sign=1, noise=0.0)
+    assert len(GROWN) > 0
     assert SPACE.feedback is not None
     fitted = score.fit(BARE)
     found = [
