@@ -44,7 +44,9 @@ class BoundedClient(DefaultAsyncHttpxClient):
             finally:
                 await response.aclose()
             request = _moved(request, response)
-        raise ModelUnavailable(f"the chat model's address leads on and on (HTTP {response.status_code}): {_CORRECT}")
+        raise ModelUnavailable(
+            f"the chat model's address leads on and on (HTTP {response.status_code}): {_CORRECT}", for_all=True
+        )
 
 
 _CORRECT: Final = "correct base_url"

@@ -85,12 +85,14 @@ def _status(
     return Kind(name, sending(http(body, status, *headers)), problem, **{"answered": False} | more)
 
 
-def _moved(name: str, status: int, where: Callable[[Talk], str] | str, problem: str = "another server") -> Kind:
+def _moved(
+    name: str, status: int, where: Callable[[Talk], str] | str, problem: str = "another server", *, tries: int = 1
+) -> Kind:
     def send(talk: Talk) -> None:
         location = where if isinstance(where, str) else where(talk)
         talk.send(http(b"", f"{status} Moved", f"location: {location}"))
 
-    return Kind(f"redirect {status}: {name}", send, problem, answered=False, for_all=True)
+    return Kind(f"redirect {status}: {name}", send, problem, answered=False, for_all=True, tries=tries)
 
 
 def _port_of(talk: Talk) -> str:
@@ -346,8 +348,8 @@ REFUSED = (
     _moved("as a GET", 302, lambda _: f"{ELSEWHERE[0]}/models", "leads nowhere"),
     _moved("as a GET, here", 301, "/v1/other", "leads nowhere"),
     _moved("to no address", 307, "http://[::1", "leads nowhere"),
-    _moved("to nowhere", 307, "", "leads"),
-    _moved("to itself", 307, "/v1/chat/completions", "leads on and on"),
+    _moved("to nowhere", 307, "", "leads on and on", tries=3),
+    _moved("to itself", 307, "/v1/chat/completions", "leads on and on", tries=3),
     Kind(
         "redirect 307 with a body without end",
         _poured("location: http://example.invalid/", status="307 Moved"),
