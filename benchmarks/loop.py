@@ -52,13 +52,12 @@ from evaluation.scores.prototypes import prototypes
 from evaluation.scores.registry import make_score
 from evaluation.space import Bank, Space
 from immuno.bench import word_list, word_template
-from immuno.workplace import Workplace, draw_miniworld, with_overrides
+from immuno.workplace import Workplace, with_overrides
 from immuno_core.config.methods import MethodConfig, PresetConfig
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.run import RunConfig, config_as_dict, read_config
 from immuno_core.features import FeatureSet, IntArray
 from immuno_core.paths import cache_root
-from immuno_core.progress import RichProgress
 from immuno_core.records import Antibody, text_digest
 from immuno_core.versions import git_sha, versions
 
@@ -156,9 +155,8 @@ def run_world(config: RunConfig, *, draws: int) -> dict[str, Any]:
 
 def open_world(config: RunConfig, store: AntibodyStore) -> World:
     """Draw and embed a world; what was embedded is kept in the cache."""
-    draw_miniworld(config.seed, RichProgress())
     embedder = LocalEmbedder(EncoderSpec.from_config(config.encoder), cache_root() / "embeddings")
-    place = Workplace(config, store, embedder)
+    place = Workplace(config, lambda: store, embedder)
     space = place.space()
     sealed = SealedTest(config.data, seed=config.seed, classes=space.classes)
     opened = sealed.open(

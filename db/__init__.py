@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from db.records import SessionRecord as SessionRecord
     from db.store import AntibodyStore as AntibodyStore
     from db.store import chosen_generation as chosen_generation
+    from db.store import is_new as is_new
     from db.store import open_store as open_store
     from db.writing import new_id as new_id
 
@@ -43,7 +44,7 @@ _RECORDS = (
 __getattr__ = door(
     __name__,
     {
-        **dict.fromkeys(("AntibodyStore", "chosen_generation", "open_store"), "store"),
+        **dict.fromkeys(("AntibodyStore", "chosen_generation", "is_new", "open_store"), "store"),
         **dict.fromkeys(_RECORDS, "records"),
         **dict.fromkeys(("CallDraft", "StoredReply", "find_calls", "find_replies", "record_calls"), "calls"),
         **dict.fromkeys(("ClaimLostError", "HeldClaim"), "claims"),

@@ -27,7 +27,7 @@ from db.records import (
 )
 from db.schema import models as m
 from db.schema import revision as schema
-from db.schema.engine import make_engine, reading, resolve_url, shown, writing
+from db.schema.engine import is_sqlite, make_engine, reading, resolve_url, shown, writing
 from db.schema.types import from_json, to_json
 from db.writing import add_session, check_session_name, insert_new, is_id, new_id, now, write_generation, write_results
 from immuno_core.errors import SetupError, did_you_mean
@@ -123,6 +123,12 @@ def open_store(url: str | None = None, *, default: Path | None = None, read_only
         engine.dispose()
         raise
     return AntibodyStore(engine, resolved, read_only=read_only)
+
+
+def is_new(url: str | None = None, *, default: Path | None = None) -> bool:
+    """Whether `open_store` would make the database: it is a file, and not there. Raises SetupError for a bad URL."""
+    resolved = resolve_url(url, default)
+    return is_sqlite(resolved) and not Path(resolved.database or "").exists()
 
 
 class AntibodyStore(RunBook):

@@ -247,16 +247,17 @@ class Lab:
             on_generation=(lambda _: None) if self._quiet else tell_generation,
         )
 
-    def bench(self, out: PathLike, *, session: str | None = None, settle: bool = False) -> Results:
+    def bench(self, out: PathLike, *, session: str | None = None, settle: bool = False, fresh: bool = False) -> Results:
         """Measure the configuration's methods on its sealed test, and write results and report into the folder `out`.
 
         The bank is that of `session`, else the one that the configuration names. With `settle` the controls are
-        measured too, and the verdict is given. What `out` holds already is not measured again. Every opening of the
-        seal is on record in the database. Raises SetupError before the seal is opened.
+        measured too, and the verdict is given. What `out` holds already is not measured again, but with `fresh`. Every
+        opening of the seal is on record in the database. Raises SetupError before the seal is opened, or with what was
+        measured kept.
         """
         from immuno.bench import bench
 
-        return bench(self._with_session(session), out=Path(out), to_settle=settle)
+        return bench(self._with_session(session), out=Path(out), to_settle=settle, fresh=fresh)
 
     def _with_session(self, session: str | None) -> Workplace:
         from immuno.workplace import with_overrides

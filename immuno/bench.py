@@ -13,8 +13,7 @@ OUT/summary.json    evaluation.benchmark.seeds.Summary
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +32,7 @@ from evaluation.benchmark.methods import BenchmarkResult, check_methods, fit_met
 from evaluation.benchmark.order import Measured, by_remark, unseen_sets
 from evaluation.benchmark.presets import Planned, expand, main_by_arm
 from evaluation.benchmark.published import published
-from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, SealedRead, Session, write_scores
+from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, SealedRead, Session
 from evaluation.benchmark.seeds import Summary, summarise
 from evaluation.benchmark.settle import Verdict, settle
 from evaluation.data.labels import is_number
@@ -42,6 +41,7 @@ from evaluation.data.sealed import SealedTest
 from evaluation.scores import score_class
 from evaluation.scores.own import source_digest
 from evaluation.space import Bank, Space
+from immuno.keeping import keep, kept, room_in, told_where
 from immuno.results import Results
 from immuno.terminal.progress import bar
 from immuno.workplace import Sets, Workplace, recorded_run, with_overrides
@@ -51,7 +51,7 @@ from immuno_core.features import FeatureSet
 from immuno_core.files import read_text
 from immuno_core.records import Antibody, ResultRow
 from immuno_core.text import fill_template
-from immuno_core.versions import digest_of, git_sha, versions
+from immuno_core.versions import code_digest, digest_of, versions
 
 SUMMARY_FILE = "summary.json"
 
@@ -183,22 +183,30 @@ def bank_in_use(place: Workplace) -> BankInUse:
     return BankInUse(place.store.bank(generation.id), session, generation)
 
 
-def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> Results:
+def bench(
+    place: Workplace,
+    *,
+    out: Path,
+    to_settle: bool = False,
+    fresh: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Results:
     """Measure the configuration's methods on its sealed test sets and write `out`.
 
     With `to_settle` the controls are measured too, and the verdict on the bank is given (evaluation.benchmark.settle).
-    A run is known by its digest over configuration, bank, data and code (package versions and commit); when `out` holds
-    that run already, it is shown again and the sealed test stays closed. Raises SetupError with everything that is
-    wrong with the data before anything is computed.
+    A run is known by its digest over configuration, bank, data and code (package versions and sources); when `out`
+    holds that run already, it is shown again, which `tell` is told, and the sealed test stays closed; `fresh` measures
+    it anew. Raises SetupError with everything that is wrong with the data before anything is computed, and where `out`
+    cannot be written: then what was measured is kept, and the next call finds it.
     """
     config = place.config
-    _writable(out)
     planned = expand(config.methods, settle=to_settle)
     check_methods(planned)
     sets = place.sets()
     if problems := sets.problems():
         raise SetupError("\n".join(problems))
-    used = bank_in_use(place)
+    with room_in(out, _LEAST_ROOM):
+        used = bank_in_use(place)
     if to_settle and not len(used.bank):
         raise SetupError(
             "there is no verdict on an empty bank; name one in [antibodies] (file or session), or with --session"
@@ -215,13 +223,35 @@ def bench(place: Workplace, *, out: Path, to_settle: bool = False) -> Results:
             sets.open_digest(),
             sealed.digest(),
             versions(),
-            git_sha(),
+            code_digest(),
         ]
     )
-    if (known := _measured_before(out, digest)) is not None:
-        return known
-    with recorded_run(place.store, config, digest, session_id=used.session.id if used.session else None) as run:
-        return _Bench(place, out, run, used, to_settle).measure(sets)
+    results = None if fresh else kept(out, digest)
+    if results is not None:
+        _complete_record(place, results)
+        tell(f"shown from {out}, as measured at {results.created}; nothing was measured (--fresh measures anew)")
+    else:
+        with recorded_run(place.store, config, digest, session_id=used.session.id if used.session else None) as run:
+            results = _Bench(place, out, run, used, to_settle).measure(sets)
+        if results.folder != out:
+            raise SetupError(
+                f"cannot write to {out}: what was measured is in {results.folder}; make room, or choose another folder "
+                "with --out, and run the same command again: it is not measured again"
+            )
+    results.report()
+    return results
+
+
+def _complete_record(place: Workplace, results: Results) -> None:
+    """Record the rows of a run that was stopped when only they were missing."""
+    if any(run.id == results.run_id and run.status != "finished" for run in place.store.runs()):
+        place.store.save_results(results.run_id, results.rows)
+        place.store.finish_run(results.run_id)
+
+
+_LEAST_ROOM = 8 * 2**20
+"""Bytes of results and report, but for what grows with images and methods."""
+_ROOM_OF_A_ROW = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,21 +279,23 @@ class _Bench:
             fitted = fit_methods(arms, planned, embedder=self.place.embedder, on_method=lambda _: shown.advance(1))
         for remark, labels in by_remark({one.label: one.fitted.remarks for one in fitted.methods}).items():
             click.echo(f"note: {'; '.join(labels)}: {remark}", err=True)
-        # Whatever can be wrong with a method is known by now: the seal is not broken for nothing.
-        test = self._open(sets.sealed, space)
-        with bar(self.place.journal.progress, len(fitted.methods), "measuring methods") as shown:
-            measured = measure_methods(
-                fitted, test.known, test.outliers, seed=self.run.seed, on_method=lambda _: shown.advance(1)
-            )
-        leaked = leaks(self.used.bank, {images.name: images.label_names for images in test.outliers})
-        rows = self._with_leak_free_figures(self._marked(measured.rows), leaked, space, planned, test)
-        self.place.store.save_results(self.run.id, rows)
-        verdict = self._verdict(measured) if self.to_settle else Verdict()
-        results = self._results(rows, measured, space, test, leaked, verdict)
-        write_scores(self.out / "scores.npz", measured.scores)
-        # Last, since it says that the folder is complete.
-        results.save(self.out)
-        results.report()
+        files = sets.sealed.files()
+        scores = 8 * len(planned) * sum(map(len, files.values()))
+        # Whatever can be wrong with a method, or with the folder, is known by now: the seal is not broken for nothing.
+        with room_in(self.out, _LEAST_ROOM + scores + _ROOM_OF_A_ROW * len(planned) * len(files)):
+            test = self._open(sets.sealed, space)
+            with bar(self.place.journal.progress, len(fitted.methods), "measuring methods") as shown:
+                measured = measure_methods(
+                    fitted, test.known, test.outliers, seed=self.run.seed, on_method=lambda _: shown.advance(1)
+                )
+            leaked = leaks(self.used.bank, {images.name: images.label_names for images in test.outliers})
+            rows = self._with_leak_free_figures(self._marked(measured.rows), leaked, space, planned, test)
+            verdict = self._verdict(measured) if self.to_settle else Verdict()
+            results = self._results(rows, measured, space, test, leaked, verdict)
+        try:
+            keep(results, measured.scores, self.out)
+        finally:
+            self.place.store.save_results(self.run.id, rows)
         return results
 
     def _open(self, sealed: SealedTest, space: Space) -> Disjoint:
@@ -407,28 +439,6 @@ def _unseen(space: Space, outliers: Sequence[FeatureSet], history: Session | Non
     return unseen_sets({images.name: classes(images) for images in outliers}, feedback)
 
 
-def _writable(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SetupError(
-            f"cannot make the results folder {out} ({error.strerror}); choose another with --out"
-        ) from None
-    if not os.access(out, os.W_OK):
-        raise SetupError(f"the results folder {out} is not writable; choose another with --out")
-
-
-def _measured_before(out: Path, digest: str) -> Results | None:
-    try:
-        results = Results.read(out)
-    except SetupError:
-        return None
-    if results.config_digest != digest or not (out / "scores.npz").exists():
-        return None
-    results.report()
-    return results
-
-
 def bench_seeds(
     config: RunConfig,
     seeds: Sequence[int],
@@ -436,6 +446,8 @@ def bench_seeds(
     session: str | None,
     out: Path,
     to_settle: bool = False,
+    fresh: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
     database: str | None = None,
     ray_address: str | None = None,
     progress: str | None = None,
@@ -454,13 +466,14 @@ def bench_seeds(
             ray_address=ray_address,
             progress=progress,
         ) as place:
-            runs[seed] = bench(place, out=out / f"seed-{seed}", to_settle=to_settle)
+            runs[seed] = bench(place, out=out / f"seed-{seed}", to_settle=to_settle, fresh=fresh, tell=tell)
     # What could not be measured with one of the seeds has no mean over them; each seed's results say why.
     left_out = {label for run in runs.values() for label in run.left_out}
     summary = summarise([[row for row in run.rows if row.method not in left_out] for run in runs.values()])
-    summary.save(out / SUMMARY_FILE)
-    for seed, run in runs.items():
-        runs[seed] = run.model_copy(update={"seeds_summary": summary})
-        runs[seed].save(run.folder)
-        runs[seed].report()
+    with told_where(out):
+        summary.save(out / SUMMARY_FILE)
+        for seed, run in runs.items():
+            runs[seed] = run.model_copy(update={"seeds_summary": summary})
+            runs[seed].save(run.folder)
+            runs[seed].report()
     return summary, runs

@@ -21,12 +21,12 @@ from db.exchange.banks import add_embeddings, unembedded
 from evaluation.data.feature_files import is_feature_set
 from evaluation.data.sealed import SealedTest
 from immuno.terminal.progress import watched
-from immuno.workplace import Sets, draw_miniworld, recorded_run, uses_miniworld
+from immuno.workplace import recorded_run, sets_of
 from immuno_core.config.run import RunConfig, config_as_dict, read_config
 from immuno_core.errors import SetupError
 from immuno_core.images import feature_row
 from immuno_core.paths import default_database
-from immuno_core.progress import ProgressReport, RichProgress, SilentProgress
+from immuno_core.progress import RichProgress
 from immuno_core.records import EncoderInfo, FailedImage, ImageSet, Split
 from immuno_core.text import fill_template
 from immuno_core.versions import digest_of
@@ -77,7 +77,7 @@ def fill(
         watched(progress) as journal,
         RayEmbedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal) as embedder,
     ):
-        sets = _sets(config, journal.progress)
+        sets = sets_of(config, journal.progress)
         if not (images_of := _with_images(sets.open)) and not test:
             raise SetupError(
                 "there is nothing to embed: the configuration has no [data.fit] with images; the sealed test sets are "
@@ -133,12 +133,6 @@ def _check_encoder(config: RunConfig) -> None:
         raise SetupError('there is nothing to embed: the encoder is of kind = "precomputed"')
 
 
-def _sets(config: RunConfig, bar: ProgressReport | None = None) -> Sets:
-    if uses_miniworld(config.data):
-        draw_miniworld(config.seed, bar or SilentProgress())
-    return Sets(config)
-
-
 def _with_images(sets: Sequence[ImageSet]) -> list[ImageSet]:
     """Leave out sets that come as embeddings."""
     return [images for images in sets if not is_feature_set(images)]
@@ -179,7 +173,7 @@ def _recorded(config: RunConfig) -> tuple[EmbeddingStore, EncoderInfo, str]:
 
 def _cut_sets(config: RunConfig, encoder: EncoderInfo) -> Iterator[tuple[str, Split, Cut]]:
     """Cut every set of a configuration that has images, the sealed ones last."""
-    sets = _sets(config)
+    sets = sets_of(config)
     listed: list[tuple[str, Split, Sequence[str]]] = [
         (images.name, images.split, [sample.path for sample in images.samples]) for images in _with_images(sets.open)
     ]

@@ -111,12 +111,16 @@ def refine(
     A session that is asked to stop (immuno refine stop) ends, paused, after its generation. Raises SetupError for a
     session that is not as `resume` says, and for one that was started with another encoder, seed or data.
     """
-    known = _known_session(place, session, resume)
     # Whatever can be wrong with a configuration is found before a new session takes its name.
     check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
+    sets = place.sets()
+    # The sealed sets are listed, which opens none: a bank that nothing could be measured on is refined for nothing.
+    if not resume and (problems := sets.problems()):
+        raise SetupError("\n".join(problems))
+    known = _known_session(place, session, resume)
     # The server first: the embedding actors take what GPUs it leaves.
     with chat_server(place) as settings:
-        space = place.space()
+        space = place.space(sets=sets)
         check_space(space)
         record = known or _new_session(place, session, seed=place.config.seed)
         synonyms = read_synonyms(place.config.classes.synonyms, space.classes)

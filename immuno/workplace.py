@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from cluster import make_embedder
 from cluster.journal import Journal
-from db import AntibodyStore, RunRecord, open_store
+from db import AntibodyStore, RunRecord, is_new, open_store
 from evaluation.data.checks import check_sources
 from evaluation.data.classes import read_classes
 from evaluation.data.sealed import SealedTest
@@ -22,7 +23,7 @@ from immuno.terminal.progress import watched
 from immuno_core.config.run import DataConfig, RunConfig, SourceConfig, config_as_dict, parse_config
 from immuno_core.features import Embedder, FeatureSet
 from immuno_core.paths import default_database
-from immuno_core.progress import ProgressReport
+from immuno_core.progress import ProgressReport, SilentProgress
 from immuno_core.records import ImageSet, text_digest
 from immuno_core.text import fill_template
 from immuno_core.versions import git_sha, versions
@@ -33,7 +34,8 @@ class Workplace:
     """What both workflows work with: the configuration, the record, and the encoder."""
 
     config: RunConfig
-    store: AntibodyStore
+    record: Callable[[], AntibodyStore]
+    """Opens the database the first time."""
     embedder: Embedder
     journal: Journal = field(default_factory=Journal)
     """What embedding did, and the progress that is shown meanwhile."""
@@ -46,16 +48,25 @@ class Workplace:
     ) -> Iterator[Workplace]:
         """Open the database and the (lazy) embedder; both are closed at the end, whatever happens.
 
-        `progress` is the value of `--progress`. At the end standard error says what embedding came to.
+        A database that is not there is made when it is first used: what is wrong before leaves none. `progress` is the
+        value of `--progress`. At the end standard error says what embedding came to.
         """
-        with (
-            watched(progress) as journal,
-            open_store(database, default=default_database()) as store,
-            make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal) as embedder,
-        ):
-            if uses_miniworld(config.data):
-                draw_miniworld(config.seed, journal.progress)
-            yield cls(config, store, embedder, journal, ray_address)
+        with ExitStack() as stack:
+            journal = stack.enter_context(watched(progress))
+
+            @functools.cache
+            def record() -> AntibodyStore:
+                return stack.enter_context(open_store(database, default=default_database()))
+
+            if not is_new(database, default=default_database()):
+                record()
+            embedder = make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal)
+            yield cls(config, record, stack.enter_context(embedder), journal, ray_address)
+
+    @property
+    def store(self) -> AntibodyStore:
+        """The record."""
+        return self.record()
 
     def embed(self, images: ImageSet) -> FeatureSet:
         """Record an image set and return its embeddings."""
@@ -63,8 +74,8 @@ class Workplace:
         return self.embedder.embed_images(images)
 
     def sets(self) -> Sets:
-        """Return the image sets of the configuration, for one run: they are listed once."""
-        return Sets(self.config)
+        """Return the image sets of the configuration, for one run: they are listed once. Draws the mini-world."""
+        return sets_of(self.config, self.journal.progress)
 
     def space(self, bank: Bank | None = None, sets: Sets | None = None) -> Space:
         """Embed the class texts, the fit split and the feedback split; without `data.fit` only the texts."""
@@ -159,13 +170,20 @@ def recorded_run(
     store.finish_run(run.id)
 
 
-def uses_miniworld(data: DataConfig) -> bool:
+def sets_of(config: RunConfig, progress: ProgressReport | None = None) -> Sets:
+    """Return the image sets of a configuration; what its mini-world lacks is drawn."""
+    if _uses_miniworld(config.data):
+        _draw_miniworld(config.seed, progress or SilentProgress())
+    return Sets(config)
+
+
+def _uses_miniworld(data: DataConfig) -> bool:
     """Whether any source is the builtin world."""
     sources = (data.fit, data.id, data.feedback_id, *data.ood, *data.feedback)
     return any(source is not None and source.builtin is not None for source in sources)
 
 
-def draw_miniworld(seed: int, bar: ProgressReport) -> None:
+def _draw_miniworld(seed: int, bar: ProgressReport) -> None:
     """Draw what is missing of the mini-world of a seed, showing how far it has come."""
     drawn = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -13,6 +14,10 @@ from typing import Any
 
 import immuno_core
 
+ROOMS = ("immuno", "immuno_core", "cluster", "agents", "evaluation", "db")
+"""The packages that immuno-vlm is made of."""
+_HOME = Path(immuno_core.__file__).resolve().parent.parent
+_SOURCES = (".py", ".toml", ".csv", ".txt")
 _PACKAGES = ("torch", "open_clip_torch", "ray", "numpy", "pillow", "langchain", "langgraph", "sqlalchemy", "pydantic")
 
 
@@ -37,14 +42,27 @@ def git_sha() -> str | None:
 
     A job's copy of a checkout is none: there it is what `immuno submit` found where it was started ($IMMUNO_GIT_SHA).
     """
-    folder = Path(immuno_core.__file__).resolve().parent.parent
-    if not (folder / ".git").exists():
+    if not (_HOME / ".git").exists():
         return os.environ.get("IMMUNO_GIT_SHA")
     try:
-        sha = _git(folder, "rev-parse", "HEAD")
-        return sha + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+        sha = _git(_HOME, "rev-parse", "HEAD")
+        return sha + ("+changes" if _git(_HOME, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+@functools.cache
+def code_digest(home: Path = _HOME) -> str:
+    """Return the SHA-256 over the sources of immuno-vlm, and the tables beside them, as they were when first asked.
+
+    A program runs what it has loaded, so what is edited while it runs counts from the next one on.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for room in ROOMS for path in (home / room).rglob("*") if path.suffix in _SOURCES):
+        digest.update(
+            f"{path.relative_to(home).as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
+    return digest.hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -24,10 +24,10 @@ from pydantic.dataclasses import dataclass
 from evaluation.scores.base import PARAMETERS, Score
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.records import text_digest
+from immuno_core.versions import ROOMS
 
 GROUP = "immuno.scores"
 """Of the entry points."""
-_ROOMS = ("immuno", "immuno_core", "cluster", "agents", "evaluation", "db")
 _ADOPTED: dict[type[Score], type[Score]] = {}
 """Classes of users, with the scores that were made of them."""
 _SOURCES: dict[type[Score], str] = {}
@@ -176,7 +176,7 @@ def _imported(path: Path, root: Path) -> Iterator[Path]:
             continue
         for parts in (name.split(".") for name in names):
             for stem in (root.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)):
-                if parts[0] not in _ROOMS:
+                if parts[0] not in ROOMS:
                     yield from filter(Path.is_file, (stem.with_suffix(".py"), stem / "__init__.py"))
 
 

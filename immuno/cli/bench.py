@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import click
@@ -9,6 +10,8 @@ import click
 from immuno.cli.options import OUTPUT_FOLDER, database_option, json_option, print_json, progress_option, ray_option
 from immuno_core.errors import SetupError
 from immuno_core.paths import RUNS
+
+_tell = functools.partial(click.echo, err=True)
 
 
 @click.command(name="bench")
@@ -23,6 +26,7 @@ from immuno_core.paths import RUNS
 )
 @click.option("--settle", is_flag=True, help="Measure the controls too, and give the verdict on the antibodies.")
 @click.option("--session", metavar="NAME", help="Overrides antibodies.session: the bank of this session is measured.")
+@click.option("--fresh", is_flag=True, help="Measure anew what OUT holds already. Opens the sealed test once more.")
 @database_option
 @ray_option
 @progress_option
@@ -34,6 +38,7 @@ def command(
     seeds: tuple[int, ...] | None,
     settle: bool,
     session: str | None,
+    fresh: bool,
     database: str | None,
     ray_address: str | None,
     progress: str | None,
@@ -42,7 +47,7 @@ def command(
     """Measure the methods of CONFIG on its sealed test sets; write results.json, results.csv and report.html.
 
     Each run that opens the sealed test is a row in the table test_reads. A run that was measured before, with the same
-    configuration, bank and data, is shown again without opening it.
+    configuration, bank, data and code, is shown again without opening it.
     """
     from immuno.bench import SUMMARY_FILE, bench, bench_seeds
     from immuno.terminal.results import print_bench, print_table, seeds_table
@@ -59,6 +64,8 @@ def command(
             session=session,
             out=folder,
             to_settle=settle,
+            fresh=fresh,
+            tell=_tell,
             database=database,
             ray_address=ray_address,
             progress=progress,
@@ -75,7 +82,7 @@ def command(
         return
     chosen = with_overrides(chosen, seed=seed, session=session)
     with Workplace.open(chosen, database=database, ray_address=ray_address, progress=progress) as place:
-        results = bench(place, out=folder, to_settle=settle)
+        results = bench(place, out=folder, to_settle=settle, fresh=fresh, tell=_tell)
     if as_json:
         print_json(results.model_dump())
         return
@@ -127,7 +134,7 @@ def demo(seed: int, out: Path, ray_address: str | None, progress: str | None, as
         refined = refine(place, session=session, resume=None)
         if not as_json:
             print_table(generations_table(refined.generations))
-        results = bench(place, out=out)
+        results = bench(place, out=out, tell=_tell)
     if as_json:
         print_json(results.model_dump())
         return

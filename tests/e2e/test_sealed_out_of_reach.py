@@ -70,7 +70,7 @@ def handed(
     monkeypatch.setattr(RefinementSession, "run", watched)
     with open_store(str(tmp_path / "immuno.db")) as store:
         embedder = LocalEmbedder(EncoderSpec.from_config(config.encoder), tmp_path / "embeddings")
-        refine(Workplace(config, store, embedder), session="one", resume=None, on_generation=lambda _: None)
+        refine(Workplace(config, lambda: store, embedder), session="one", resume=None, on_generation=lambda _: None)
         yield given[0]
 
 

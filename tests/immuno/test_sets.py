@@ -81,7 +81,7 @@ def test_a_benchmark_lists_once_and_looks_at_an_image_twice(
 ) -> None:
     spec = EncoderSpec(f"local-dir:{tiny_encoder_dir}")
     with open_store(str(tmp_path / "x.db")) as store, LocalEmbedder(spec, tmp_path / "store") as embedder:
-        place = Workplace(config, store, embedder)
+        place = Workplace(config, lambda: store, embedder)
         first = bench(place, out=tmp_path / "first")
         for counter in counts.values():
             counter.clear()
