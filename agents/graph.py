@@ -171,6 +171,7 @@ class Loop:
             mu=self.class_prototypes,
             bank=state["memory"].bank,
             rules=SelectionRules(band=self.config.band),
+            cut=self.embedder.cut_texts([proposal.text for proposal in state["proposals"]]),
         )
         return {"screened": tuple(screened)}
 

@@ -19,7 +19,7 @@ from cluster.actors.actor import ShardReceipt
 from cluster.actors.schedule import Work
 from cluster.encoder.spec import EncoderSpec, OtherEncoderError, fingerprint, with_absolute_paths
 from cluster.journal import Journal
-from cluster.records import EmbeddedImages
+from cluster.records import EmbeddedImages, EmbeddedTexts
 from cluster.store.assembly import Assembly
 from cluster.store.manifest import Manifest, describe_encoder, manifest_name, write_manifest
 from cluster.store.shards import (
@@ -102,16 +102,24 @@ class StoredEmbedder(ABC):
 
         Raises SetupError for an encoder that cannot be loaded and a store that cannot be written.
         """
+        return self._embedded(texts).rows(texts)
+
+    def cut_texts(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the texts that are longer than what the encoder reads; raises as `embed_texts` does."""
+        return self._embedded(texts).cut(texts)
+
+    def _embedded(self, texts: Sequence[str]) -> TextCache:
+        """Return the stored texts, these among them."""
         if self._texts is None:
             self._texts = TextCache(self.store, self.encoder)
         missing = self._texts.missing(texts)
         batches = [missing[i : i + _TEXTS_AT_ONCE] for i in range(0, len(missing), _TEXTS_AT_ONCE)]
         if batches:
             with self._reporting(len(missing), "embedding texts"), contextlib.closing(self._run_texts(batches)) as run:
-                for index, features in run:
-                    self._texts.add(batches[index], features)
+                for index, embedded in run:
+                    self._texts.add(batches[index], *embedded)
                     self.journal.advance(len(batches[index]))
-        return self._texts.rows(texts)
+        return self._texts
 
     def embed_images(self, images: ImageSet) -> FeatureSet:
         """Return the embeddings of a set, rows in the order of its samples; unreadable images are skipped and listed.
@@ -285,8 +293,8 @@ class StoredEmbedder(ABC):
             info: EncoderInfo = next(run)[1]
         return info
 
-    def _run_texts(self, batches: Sequence[list[str]]) -> Generator[tuple[int, FloatArray], None, None]:
-        """Embed batches of texts; yields (place in the list, (n, d) rows) in any order."""
+    def _run_texts(self, batches: Sequence[list[str]]) -> Generator[tuple[int, EmbeddedTexts], None, None]:
+        """Embed batches of texts; yields (place in the list, their embeddings) in any order."""
         return self._run(
             [Work("embed_texts", (batch, self.encoder), f"the texts from {batch[0]!r} on") for batch in batches]
         )

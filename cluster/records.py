@@ -28,6 +28,14 @@ class EmbeddedImages(NamedTuple):
     """Of the file in the store; "" where they are in none."""
 
 
+class EmbeddedTexts(NamedTuple):
+    """The embeddings of a list of texts, and the places of those that are longer than what the encoder reads."""
+
+    features: FloatArray
+    """(n, d) float32, unit rows."""
+    cut: Sequence[int]
+
+
 class ShardStats(NamedTuple):
     """The work on one shard, or on several added up. Seconds are wall-clock seconds."""
 

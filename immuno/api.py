@@ -17,7 +17,7 @@ from evaluation.metrics import METRICS, Scored, checked, checked_right
 from evaluation.space import Bank, Space
 from immuno_core.arrays import check_unit_rows
 from immuno_core.config.run import RunConfig, SourceConfig, read_config
-from immuno_core.features import FeatureSet, FloatArray, IntArray
+from immuno_core.features import FeatureSet, FloatArray, IntArray, embed_whole
 from immuno_core.paths import default_database
 from immuno_core.records import Antibody
 
@@ -217,10 +217,11 @@ class Lab:
     def embed(self, what: Sequence[str] | os.PathLike[str]) -> FloatArray | FeatureSet:
         """Embed texts, as they are, to (n, d) unit rows; or the images of a folder (a Path), as a set of features.
 
-        Raises SetupError for a folder that is missing or holds no image.
+        Raises SetupError for texts that are longer than what the encoder reads, and for a folder that is missing or
+        holds no image.
         """
         if not isinstance(what, os.PathLike):
-            return self._place.embedder.embed_texts([what] if isinstance(what, str) else list(what))
+            return embed_whole(self._place.embedder, [what] if isinstance(what, str) else list(what), what="texts")
         from evaluation.data.sources import read_images
 
         folder = Path(what)

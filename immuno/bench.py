@@ -47,7 +47,7 @@ from immuno.terminal.progress import bar
 from immuno.workplace import Sets, Workplace, recorded_run, with_overrides
 from immuno_core.config.run import RunConfig, config_as_dict
 from immuno_core.errors import SetupError
-from immuno_core.features import FeatureSet
+from immuno_core.features import FeatureSet, embed_whole
 from immuno_core.files import read_text
 from immuno_core.records import Antibody, ResultRow
 from immuno_core.text import fill_template
@@ -170,7 +170,8 @@ def bank_in_use(place: Workplace) -> BankInUse:
     if wanted.file is not None:
         proposals = read_bank_file(wanted.file)
         texts = fill_template(wanted.template, [one.text for one in proposals])
-        return BankInUse(Bank.of(proposals, place.embedder.embed_texts(texts)), None, None)
+        vectors = embed_whole(place.embedder, texts, what=f"antibodies of {wanted.file}")
+        return BankInUse(Bank.of(proposals, vectors), None, None)
     if wanted.session is None:
         return BankInUse(Bank.empty(dim), None, None)
     session = place.store.session(wanted.session)

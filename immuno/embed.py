@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster import EncoderSpec, RayEmbedder, make_embedder
 from cluster.encoder.spec import fingerprint, with_absolute_paths
@@ -187,18 +187,30 @@ _AT_ONCE = 4096
 """Texts in one transaction: what was embedded before a stop is kept."""
 
 
-def embed_session(store: AntibodyStore, name: str, config_file: Path, *, ray_address: str | None = None) -> int:
-    """Embed a session's texts with the encoder and the antibodies' template of a configuration; return how many.
+class EmbeddedSession(NamedTuple):
+    """How many texts of a session were embedded, and those that were not: the encoder does not read them whole."""
+
+    embedded: int
+    too_long: tuple[str, ...]
+
+
+def embed_session(
+    store: AntibodyStore, name: str, config_file: Path, *, ray_address: str | None = None
+) -> EmbeddedSession:
+    """Embed a session's texts with the encoder and the antibodies' template of a configuration.
 
     Texts that have an embedding of that encoder are left alone. Raises SetupError for an unknown session.
     """
     session, config = store.session(name), read_config(config_file)
     embedded = 0
+    too_long: list[str] = []
     with make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=RichProgress()) as embedder:
         encoder = embedder.encoder
         missing = unembedded(store, session.id, encoder.digest)
         for some in (missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)):
             texts = fill_template(config.antibodies.template, [one.text for one in some])
-            vectors = embedder.embed_texts(texts)
-            embedded += add_embeddings(store, encoder, dict(zip((one.id for one in some), vectors, strict=True)))
-    return embedded
+            rows, cut = embedder.embed_texts(texts), set(embedder.cut_texts(texts))
+            vectors = {one.id: row for one, text, row in zip(some, texts, rows, strict=True) if text not in cut}
+            embedded += add_embeddings(store, encoder, vectors)
+            too_long += [one.text for one, text in zip(some, texts, strict=True) if text in cut]
+    return EmbeddedSession(embedded, tuple(too_long))

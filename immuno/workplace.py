@@ -21,7 +21,7 @@ from evaluation.miniworld import build, default_root
 from evaluation.space import Bank, Feedback, Space
 from immuno.terminal.progress import watched
 from immuno_core.config.run import DataConfig, RunConfig, SourceConfig, config_as_dict, parse_config
-from immuno_core.features import Embedder, FeatureSet
+from immuno_core.features import Embedder, FeatureSet, embed_whole
 from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport, SilentProgress
 from immuno_core.records import ImageSet, text_digest
@@ -84,7 +84,7 @@ class Workplace:
         fit = self.embed(sets.fit_and_known[0]) if sets.fit_and_known else None
         return Space(
             classes=classes,
-            texts=self.embedder.embed_texts(fill_template(config.classes.template, classes)),
+            texts=embed_whole(self.embedder, fill_template(config.classes.template, classes), what="class names"),
             logit_scale=encoder.logit_scale,
             fit=fit,
             fit_labels=fit.labels(classes) if fit else None,

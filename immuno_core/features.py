@@ -94,6 +94,24 @@ class TextEmbedder(Protocol):
         """Return (len(texts), d) float32 unit rows. Order is kept; equal texts give equal rows."""
         ...
 
+    def cut_texts(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the texts that are longer than what the encoder reads: it sees their beginnings only."""
+        ...
+
+
+def embed_whole(embedder: TextEmbedder, texts: Sequence[str], *, what: str) -> FloatArray:
+    """Return `embed_texts`. Raises SetupError for texts that the encoder does not read to their ends.
+
+    Two of them that begin alike would be one; `what` they are is part of the error, which names the first.
+    """
+    rows = embedder.embed_texts(texts)
+    if cut := embedder.cut_texts(texts):
+        raise SetupError(
+            f"{len(cut)} of the {len(set(texts))} {what} have more tokens than '{embedder.encoder.model}' reads, their "
+            f"template included (first: {cut[0]!r:.300}); shorten them, or the template"
+        )
+    return rows
+
 
 class Embedder(TextEmbedder, Protocol):
     """Embeds texts and images."""

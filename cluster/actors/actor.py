@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from cluster.actors.schedule import KILLED
 from cluster.encoder.spec import EncoderSpec, require_same
-from cluster.records import EmbeddedImages, ShardStats
+from cluster.records import EmbeddedImages, EmbeddedTexts, ShardStats
 from cluster.store.shards import Shard, write_local, write_shard
 from cluster.store.store import EmbeddingStore, StoreDtype
 from immuno_core.config.run import ClusterConfig
 from immuno_core.errors import SetupError
-from immuno_core.features import FloatArray, LocalRequest
+from immuno_core.features import LocalRequest
 from immuno_core.images import containing_file
 from immuno_core.records import EncoderInfo, FailedImage
 
@@ -153,10 +153,11 @@ class EmbeddingActor:
         write_local(self._store, encoder, shard, request, values)
         return None
 
-    def embed_texts(self, texts: Sequence[str], encoder: EncoderInfo) -> FloatArray:
-        """Return (len(texts), d) float32 unit rows. Raises OtherEncoderError if its weights are others."""
+    def embed_texts(self, texts: Sequence[str], encoder: EncoderInfo) -> EmbeddedTexts:
+        """Embed texts. Raises OtherEncoderError if its weights are others."""
         with self._ending_with_its_gpu():
-            return self._loaded(encoder).embed_texts(texts)
+            loaded = self._loaded(encoder)
+            return EmbeddedTexts(loaded.embed_texts(texts), loaded.cut_texts(texts))
 
     def _loaded(self, expected: EncoderInfo | None = None) -> Encoder:
         with self._loading:

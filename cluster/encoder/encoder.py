@@ -34,6 +34,7 @@ from cluster.encoder.batching import (
 )
 from cluster.encoder.loading import (
     LoadedModel,
+    beyond_context,
     check_names,
     load_model,
     preprocess_digest,
@@ -166,7 +167,7 @@ class Encoder:
         return np.concatenate(parts)
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Return (len(texts), d) float32 unit rows; a text longer than the model's context is cut.
+        """Return (len(texts), d) float32 unit rows; a text longer than the model's context is cut (`cut_texts`).
 
         Raises SetupError for a text that the model cannot embed or whose embedding is not finite (half precision), and
         where memory does not suffice for one text.
@@ -188,6 +189,10 @@ class Encoder:
                 'use precision = "fp32"'
             )
         return features
+
+    def cut_texts(self, texts: Sequence[str]) -> list[int]:
+        """Return the places of the texts of which the model sees the beginning only."""
+        return beyond_context(self._tokenizer, texts)
 
     def _through_model(
         self, paths: Sequence[str], step: Step

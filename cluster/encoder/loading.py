@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +56,28 @@ def preprocess_digest(image_side: Mapping[str, Any], tokenizer: Callable[[list[s
     return text_digest(json.dumps([dict(image_side), text_side], sort_keys=True, default=list))
 
 
+def beyond_context(tokenizer: Callable[..., torch.Tensor], texts: Sequence[str]) -> list[int]:
+    """Return the places of the texts that the tokenizer cuts, having more tokens than the model's context.
+
+    It is asked with twice the context too: a text is cut that has more tokens there, whatever it is padded with.
+    """
+    if not texts:
+        return []
+    context = tokenizer([""]).shape[1]
+    pad = tokenizer([""], context_length=2 * context).mode().values
+
+    def lengths(some: Sequence[str], most: int) -> torch.Tensor:
+        return (tokenizer(list(some), context_length=most) != pad).sum(dim=1)
+
+    within = lengths(texts, context)
+    # Begin, end and class tokens may be what it is padded with.
+    full = [i for i, length in enumerate(within.tolist()) if length >= context - 3]
+    if not full:
+        return []
+    whole = lengths([texts[i] for i in full], 2 * context).tolist()
+    return [i for i, length in zip(full, whole, strict=True) if length > within[i]]
+
+
 _MISSING = re.compile(r'Missing key\(s\) in state_dict: "([^"]+)"')
 _UNEXPECTED = re.compile(r'Unexpected key\(s\) in state_dict: "([^"]+)"')
 _MISSHAPED = re.compile(r"size mismatch for (\S+): .*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)")
@@ -67,8 +89,8 @@ class LoadedModel(NamedTuple):
     model: torch.nn.Module
     preprocess: Callable[[Image.Image], torch.Tensor]
     """Image -> (3, h, w) float32."""
-    tokenizer: Callable[[list[str]], torch.Tensor]
-    """n texts -> (n, context length) int64."""
+    tokenizer: Callable[..., torch.Tensor]
+    """n texts -> (n, context length) int64, by default the model's own."""
     image_settings: dict[str, Any]
     """open_clip's PreprocessCfg: size, mean, std, interpolation, resize mode, ..."""
 
@@ -145,7 +167,7 @@ def needs_quick_gelu(spec: EncoderSpec) -> bool:
     return bool(open_clip.get_pretrained_cfg(spec.model.replace("/", "-"), spec.pretrained or "").get("quick_gelu"))
 
 
-def _tokenizer(name: str, folder: Path | None) -> Callable[[list[str]], torch.Tensor]:
+def _tokenizer(name: str, folder: Path | None) -> Callable[..., torch.Tensor]:
     texts = open_clip.get_model_config(name)["text_cfg"]
     options = {}
     if folder is not None and (folder / VOCABULARY_FILE).is_file() and "hf_tokenizer_name" not in texts:

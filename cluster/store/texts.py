@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import numpy as np
@@ -34,6 +34,7 @@ class TextCache:
         self._encoder = encoder
         self._seen: set[str] = set()
         self._rows: dict[str, FloatArray] = {}
+        self._cut: set[str] = set()
 
     def missing(self, texts: Sequence[str]) -> list[str]:
         """Return the texts that are not stored, each once, in the order of their first appearance."""
@@ -46,15 +47,23 @@ class TextCache:
         rows = [self._rows[text] for text in texts]
         return np.stack(rows) if rows else np.empty((0, self._encoder.dim), dtype=np.float32)
 
-    def add(self, texts: Sequence[str], features: FloatArray) -> None:
-        """Store texts with their (len(texts), d) unit rows. Raises SetupError where the store refuses them."""
-        self._seen.add(self._write(texts, features))
-        self._remember(texts, features)
+    def cut(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the stored texts that are longer than what the encoder reads, each once, in their order."""
+        return tuple(text for text in dict.fromkeys(texts) if text in self._cut)
 
-    def _write(self, texts: Sequence[str], features: FloatArray) -> str:
-        name = self._store.name("texts", self._encoder, text_digest("texts 2", self._encoder.digest, *texts))
+    def add(self, texts: Sequence[str], features: FloatArray, cut: Collection[int] = ()) -> None:
+        """Store texts with their (len(texts), d) unit rows, and the places of those that were cut.
+
+        Raises SetupError where the store refuses them.
+        """
+        self._seen.add(self._write(texts, features, cut))
+        self._remember(texts, features, cut)
+
+    def _write(self, texts: Sequence[str], features: FloatArray, cut: Collection[int]) -> str:
+        name = self._store.name("texts", self._encoder, text_digest("texts 3", self._encoder.digest, *texts))
         # ASCII escapes, since a text from a model may hold characters that UTF-8 cannot.
-        self._store.write_rows(name, features, {"encoder": self._encoder.digest, "texts": json.dumps(list(texts))})
+        said = {"texts": json.dumps(list(texts)), "cut": json.dumps(sorted(cut))}
+        self._store.write_rows(name, features, {"encoder": self._encoder.digest, **said})
         return name
 
     def _read_new_files(self) -> None:
@@ -69,9 +78,9 @@ class TextCache:
                     vanished = True
                     continue
                 self._seen.add(entry.name)
-                texts = texts_of(stored, self._encoder) if stored is not None else []
+                texts, cut = texts_of(stored, self._encoder) if stored is not None else ([], [])
                 if stored is not None and texts:
-                    self._remember(texts, stored.array)
+                    self._remember(texts, stored.array, cut)
                     if len(texts) < _LARGE:
                         small[entry.name] = texts
         if len(small) >= _MANY_FILES:
@@ -81,23 +90,29 @@ class TextCache:
         """Replace small files by one; a store that cannot be written stays as it is."""
         texts = list(dict.fromkeys(text for held in small.values() for text in held))
         with contextlib.suppress(SetupError):
-            name = self._write(texts, self.rows(texts))
+            cut = [i for i, text in enumerate(texts) if text in self._cut]
+            name = self._write(texts, self.rows(texts), cut)
             self._seen.add(name)
             if self._store.read_rows(name, self._encoder.dim) is not None:
                 for old in small.keys() - {name}:
                     self._store.files.delete(old)
 
-    def _remember(self, texts: Sequence[str], features: FloatArray) -> None:
+    def _remember(self, texts: Sequence[str], features: FloatArray, cut: Collection[int]) -> None:
+        self._cut.update(texts[i] for i in cut)
         for text, row in zip(texts, features, strict=True):
             self._rows.setdefault(text, row)
 
 
-def texts_of(stored: StoredArray, encoder: EncoderInfo) -> list[str]:
-    """Return the texts whose rows a file holds, in their order; none where it is not this encoder's."""
+def texts_of(stored: StoredArray, encoder: EncoderInfo) -> tuple[list[str], list[int]]:
+    """Return the texts whose rows a file holds, in their order, and the places of those that were cut.
+
+    None where it is not this encoder's, and of a version that did not say which texts were cut.
+    """
     if stored.metadata.get("encoder") != encoder.digest:
-        return []
+        return [], []
     try:
-        texts = json.loads(stored.metadata["texts"])
+        texts, cut = (json.loads(stored.metadata[key]) for key in ("texts", "cut"))
     except (KeyError, ValueError):
-        return []
-    return texts if isinstance(texts, list) and len(texts) == len(stored.array) else []
+        return [], []
+    whole = isinstance(texts, list) and len(texts) == len(stored.array)
+    return (texts, cut) if whole and isinstance(cut, list) and all(i in range(len(texts)) for i in cut) else ([], [])

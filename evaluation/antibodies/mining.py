@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from immuno_core.arrays import blocks, check_unit_rows
 from immuno_core.errors import SetupError
-from immuno_core.features import FloatArray, IntArray, TextEmbedder
+from immuno_core.features import FloatArray, IntArray, TextEmbedder, embed_whole
 from immuno_core.text import fill_template
 
 NEGLABEL_TEMPLATE = "The nice {}"
@@ -95,20 +96,24 @@ def mine(candidates: FloatArray, texts: FloatArray, *, quantile: float = 0.95, k
     return np.argsort(nearness.round(_DECIMALS), kind="stable")[:count].astype(np.int64)
 
 
-def ensemble(embedder: TextEmbedder, templates: Sequence[str], names: Sequence[str]) -> FloatArray:
+def ensemble(
+    embedder: TextEmbedder, templates: Sequence[str], names: Sequence[str], *, whole: str | None = None
+) -> FloatArray:
     """Return (n, d) float32 unit rows: for each name the mean of its unit embeddings in the templates, normalised.
 
     With one template that is the embedding itself, unchanged. Holds the embeddings of one template at a time.
-    Raises SetupError for no template, a template without `{}`, and a name whose embeddings cancel out.
+    Raises SetupError for no template, a template without `{}`, and a name whose embeddings cancel out; with `whole`,
+    what the names are, also as `embed_whole` does.
     """
     if not templates:
         raise SetupError("an ensemble needs at least one template, such as 'a photo of a {}.'")
-    first = embedder.embed_texts(fill_template(templates[0], names))
+    embed = embedder.embed_texts if whole is None else partial(embed_whole, embedder, what=whole)
+    first = embed(fill_template(templates[0], names))
     if len(templates) == 1:
         return first
     total = first.astype(np.float64)
     for template in templates[1:]:
-        total += embedder.embed_texts(fill_template(template, names))
+        total += embed(fill_template(template, names))
     lengths = np.linalg.norm(total, axis=1, keepdims=True)
     if (lost := np.flatnonzero(lengths < 1e-6)).size:
         raise SetupError(f"the embeddings of '{names[lost[0]]}' in {len(templates)} templates cancel out; use fewer")

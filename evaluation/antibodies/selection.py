@@ -6,7 +6,8 @@ is by default two quantiles of the class's own valid proposals; absolute bounds 
 
 Validity comes first, in this order; the first reason counts:
 
-1. not text: empty, no letters, too long, or with control or invisible characters;
+1. not text: empty, no letters, longer than is allowed or than the encoder reads, or with control or invisible
+   characters;
 2. guards a class that is not known;
 3. names only a known class (any of them), or a synonym or plural, at most with attributes that do not change what it
    is. "a fish" and "two old fishes" are the class itself. "a fish in lava" is a contextual anomaly, and stays;
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -73,11 +74,13 @@ def screen(
     mu: NDArray[np.floating],
     bank: Bank,
     rules: SelectionRules,
+    cut: Collection[str] = (),
 ) -> list[Antibody]:
     """Screen proposals with embeddings (P, d), given the prototypes `mu` (K, d) of `classes` and the bank in force.
 
-    `synonyms` maps classes to other names of theirs. Return them in their order, each with its cosine (to the nearest
-    mu_k also where it guards an unknown class), and turned down with the reason where it is not fit; deterministic.
+    `synonyms` maps classes to other names of theirs; `cut` are texts that the encoder does not read whole. Return the
+    proposals in their order, each with its cosine (to the nearest mu_k also where it guards an unknown class), and
+    turned down with the reason where it is not fit; deterministic.
     Raises SetupError for arrays that do not fit one another, NaN and rows that are not of unit norm.
     """
     check_unit_rows(mu, what="prototypes")
@@ -90,7 +93,7 @@ def screen(
     names = ClassNames(classes, synonyms)
     guarded = guarded_classes([proposal.guards for proposal in proposals], classes)
     cosines = _cosines(vectors, mu, guarded)
-    reasons = [_invalid(proposal, guards, names) for proposal, guards in zip(proposals, guarded, strict=True)]
+    reasons = [_invalid(proposal, guards, names, cut) for proposal, guards in zip(proposals, guarded, strict=True)]
     _mark_same_words(proposals, reasons, bank)
     _mark_same_embedding(proposals, vectors, reasons, bank, rules.near_duplicate)
     _mark_outside_band(proposals, cosines, guarded, reasons, rules)
@@ -136,7 +139,7 @@ def _cosines(vectors: FloatArray, mu: NDArray[np.floating], guarded: IntArray) -
     return cosines
 
 
-def _invalid(proposal: Antibody, guarded: int, names: ClassNames) -> str:
+def _invalid(proposal: Antibody, guarded: int, names: ClassNames, cut: Collection[str]) -> str:
     """The first of the reasons 1 to 5, or ""."""
     text = proposal.text
     text_words = words(text)
@@ -144,6 +147,8 @@ def _invalid(proposal: Antibody, guarded: int, names: ClassNames) -> str:
         return "not text: it has no words"
     if len(text) > LONGEST_ANTIBODY:
         return f"too long: {len(text)} characters, at most {LONGEST_ANTIBODY}"
+    if text in cut:
+        return "too long: it has more tokens than the encoder reads"
     if any(unicodedata.category(character).startswith("C") for character in text):
         return "not text: it has control or invisible characters"
     if guarded == _UNKNOWN:

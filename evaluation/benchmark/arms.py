@@ -203,7 +203,7 @@ def _mined(arms: Arms, embedder: TextEmbedder, arm: Arm, own_templates: Template
     noun_templates: Templates = (arms.class_template,)
     adjective_templates: Templates = (arms.class_template,)
     if own_templates is not None:
-        class_texts = ensemble(embedder, own_templates, base.classes)
+        class_texts = ensemble(embedder, own_templates, base.classes, whole="class names")
         noun_templates, adjective_templates = own_templates, _ADJECTIVE_TEMPLATES[arm]
     parts = [
         _farthest(embedder, noun_templates, nouns, class_texts),

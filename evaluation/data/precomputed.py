@@ -86,6 +86,10 @@ class PrecomputedEmbedder:
             )
         return self._features[[self._rows[text] for text in texts]]
 
+    def cut_texts(self, texts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002
+        """None: what the table holds was embedded elsewhere."""
+        return ()
+
     def embed_images(self, images: ImageSet) -> FeatureSet:
         """Return the embeddings of a set that comes with them. Raises SetupError for a set of images."""
         if not is_feature_set(images):

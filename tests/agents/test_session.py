@@ -333,6 +333,19 @@ def test_a_useless_reply_costs_its_generation_and_nothing_else(
     assert generations[1].metrics["problems"]
 
 
+def test_a_proposal_beyond_the_encoders_context_is_turned_down_with_that_reason(
+    store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "a " + "big " * 20 + "toy"  # the world's encoder reads 20 words
+    items = [{"text": text, "kind": "look_alike", "rationale": ""} for text in (long, "a toy")]
+    model = Replies(reply=json.dumps({"antibodies": items}))
+    monkeypatch.setattr(sessions, "make_chat_model", lambda *_, **__: model)
+    new_session(store, space, config=CONFIG.model_copy(update={"generations": 1})).run()
+    reasons = {one.text: one.reason for one in store.antibodies(store.session("one").id)}
+    assert reasons[long] == "too long: it has more tokens than the encoder reads"
+    assert not reasons["a toy"].startswith("too long")
+
+
 @pytest.mark.usefixtures("no_waiting")
 def test_a_model_out_of_reach_pauses_the_session(
     store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch

@@ -53,6 +53,10 @@ class WordEmbedder:
         rows = [embed([w for w in re.findall(r"\w+", text.lower()) if w not in _SILENT]) for text in texts]
         return np.stack(rows) if rows else np.zeros((0, DIM), np.float32)
 
+    def cut_texts(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """Those of more than 20 words."""
+        return tuple(text for text in texts if len(text.split()) > 20)
+
 
 def _images(name: str, split: Split, contents: Sequence[tuple[str, tuple[str, ...]]], seed: int) -> FeatureSet:
     rng = np.random.default_rng(seed)

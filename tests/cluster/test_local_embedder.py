@@ -13,6 +13,7 @@ import pytest
 from cluster import EncoderSpec, LocalEmbedder
 from cluster.encoder.encoder import Encoder, MeasuredImages
 from immuno_core.errors import SetupError
+from immuno_core.features import embed_whole
 
 from .tiny_models import image_set, write_images, write_tiny_model
 
@@ -189,6 +190,20 @@ def test_a_new_text_is_the_only_one_embedded(spec: EncoderSpec, tmp_path: Path, 
     LocalEmbedder(spec, tmp_path / "store").embed_texts(["another", *texts])
     assert work.texts == [*texts, "another"]
     assert embedder.embed_texts([]).shape == (0, 16)
+
+
+def test_texts_that_were_cut_are_known_from_the_store(spec: EncoderSpec, tmp_path: Path, work: Work) -> None:
+    short, long = "a cat", "a very " * 30 + "red fox"
+    assert LocalEmbedder(spec, tmp_path / "store").cut_texts([long, short, long]) == (long,)
+    work.texts.clear()
+    second = LocalEmbedder(spec, tmp_path / "store")
+    second.embed_texts([short, long])
+    assert second.cut_texts([short]) == ()
+    assert second.cut_texts([short, long]) == (long,)
+    assert work.texts == []
+    with pytest.raises(SetupError, match=r"1 of the 2 class names have more tokens .*first: 'a very a very"):
+        embed_whole(second, [short, long], what="class names")
+    np.testing.assert_array_equal(embed_whole(second, [short], what="class names"), second.embed_texts([short]))
 
 
 def test_another_model_in_the_same_folder_has_embeddings_of_its_own(folder: Path, tmp_path: Path) -> None:

@@ -19,12 +19,12 @@ MERGES = 200
 
 
 def tiny_config() -> dict[str, Any]:
-    """open_clip's configuration of a 58,000-parameter CLIP: 32 x 32 images, 12 tokens, 16 dimensions."""
+    """open_clip's configuration of a 59,000-parameter CLIP: 32 x 32 images, 40 tokens, 16 dimensions."""
     tokens = 2 * 256 + MERGES + 2
     return {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 12, "vocab_size": tokens, "width": 32, "heads": 2, "layers": 1},
+        "text_cfg": {"context_length": 40, "vocab_size": tokens, "width": 32, "heads": 2, "layers": 1},
     }
 
 

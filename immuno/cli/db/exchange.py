@@ -16,6 +16,7 @@ from immuno.terminal.output import print_json, printable
 from immuno_core.paths import default_database
 
 if TYPE_CHECKING:
+    from db import AntibodyStore
     from db.exchange.joining import Joined
 
 
@@ -90,9 +91,7 @@ def import_bank(
         bank = import_(store, name, antibodies, source)
         embedded = None if embedded_bank is None else add_bank_embeddings(store, bank.generation, embedded_bank)
         if config is not None:
-            from immuno.embed import embed_session
-
-            embedded = (embedded or 0) + embed_session(store, name, config, ray_address=ray_address)
+            embedded = (embedded or 0) + _embed(store, name, config, ray_address)
     generation = bank.generation
     found = {"session": name, "generation": generation.number, "antibodies": generation.proposed}
     words = "stored as" if bank.is_new else "is there already:"
@@ -113,11 +112,23 @@ def embed(session: str, config: Path, ray_address: str | None, database: str | N
     before they were embedded, are found by `nearest` then. This loads a model; what has an embedding of that encoder is
     left alone.
     """
+    with open_database(database, read_only=False) as store:
+        embedded = _embed(store, session, config, ray_address)
+    answer(as_json, {"session": session, "embedded": embedded}, f"session '{session}': {embedded} texts embedded")
+
+
+def _embed(store: AntibodyStore, session: str, config: Path, ray_address: str | None) -> int:
+    """Embed a session's texts; say which cannot be."""
     from immuno.embed import embed_session
 
-    with open_database(database, read_only=False) as store:
-        embedded = embed_session(store, session, config, ray_address=ray_address)
-    answer(as_json, {"session": session, "embedded": embedded}, f"session '{session}': {embedded} texts embedded")
+    found = embed_session(store, session, config, ray_address=ray_address)
+    if found.too_long:
+        click.echo(
+            f"{len(found.too_long)} texts were not embedded: they have more tokens than the encoder reads, template "
+            f"included (first: {printable(found.too_long[0])!r:.300})",
+            err=True,
+        )
+    return found.embedded
 
 
 @click.command()

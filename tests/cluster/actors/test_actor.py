@@ -165,4 +165,4 @@ def test_an_actor_without_a_gpu_leaves_the_gpus_of_others_alone(
     settings: ActorSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert EmbeddingActor(settings).embed_texts(["a cat"], EmbeddingActor(settings).info()).shape == (1, 16)
+    assert EmbeddingActor(settings).embed_texts(["a cat"], EmbeddingActor(settings).info()).features.shape == (1, 16)

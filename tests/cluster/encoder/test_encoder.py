@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cluster.encoder.encoder import Encoder, load_encoder
+from cluster.encoder.loading import beyond_context
 from cluster.encoder.spec import EncoderSpec, fingerprint
 from immuno_core.errors import SetupError
 from tests.cluster.tiny_models import write_images, write_tiny_model
@@ -47,6 +48,39 @@ def refusal(spec: EncoderSpec) -> str:
 
 
 # --- embeddings
+
+
+def test_texts_beyond_the_context_are_told(encoder: Encoder) -> None:
+    """The tiny model reads 40 tokens, begin and end among them: 38 letters that stand alone."""
+    texts = ["a", "q " * 38, "q " * 39, "", "q " * 200]
+    assert encoder.cut_texts(texts) == [2, 4]
+    assert encoder.cut_texts([]) == encoder.cut_texts(["q " * 38]) == []
+    kept, *cut = encoder.embed_texts(texts[1:3] + texts[4:])
+    np.testing.assert_allclose(cut[0], cut[1], atol=1e-6)  # such texts are one to the model
+    np.testing.assert_allclose(kept, cut[0], atol=1e-6)
+
+
+def padded(tokens: list[int], context: int, *, end: int, pad: int, after: list[int], left: bool) -> list[int]:
+    room = context - len(after) - 2
+    whole = [98, *tokens[:room], end]
+    filling = [pad] * (context - len(after) - len(whole))
+    return [*filling, *whole, *after] if left else [*whole, *filling, *after]
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("after", [[], [97]])
+@pytest.mark.parametrize("pad", [0, 1, 99])
+def test_cut_texts_are_told_whatever_they_are_padded_with(pad: int, after: list[int], left: bool) -> None:
+    """Padding may be the end token, on either side, and before a last token of its own."""
+
+    def tokenizer(texts: list[str], context_length: int = 10) -> torch.Tensor:
+        tokens = [[int(word) for word in text.split()] for text in texts]
+        rows = [padded(one, context_length, end=99, pad=pad, after=after, left=left) for one in tokens]
+        return torch.tensor(rows)
+
+    room = 10 - 2 - len(after)
+    texts = [" ".join(["7"] * count) for count in range(room + 3)]
+    assert beyond_context(tokenizer, texts) == [room + 1, room + 2]
 
 
 def test_images_and_texts_become_unit_rows_of_one_space(encoder: Encoder, tmp_path: Path) -> None:

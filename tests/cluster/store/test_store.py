@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -306,6 +307,22 @@ def test_many_small_files_of_texts_become_one(store: EmbeddingStore, monkeypatch
     entries, late = store.files.entries, [listed]
     monkeypatch.setattr(store.files, "entries", lambda under="": late.pop() if late else entries(under))
     assert TextCache(store, ENCODER).missing([f"text {i}" for i in range(70)]) == []
+
+
+def test_which_texts_were_cut_is_stored_with_them(store: EmbeddingStore) -> None:
+    TextCache(store, ENCODER).add(["short", "long"], unit_rows(2), cut=[1])
+    for i in range(70):
+        TextCache(store, ENCODER).add([f"text {i}"], unit_rows(1), cut=[0] if i == 3 else [])
+    for _ in range(2):  # file by file, and then put together
+        reader = TextCache(store, ENCODER)
+        assert reader.missing(["short", "long", "text 3", "text 4"]) == []
+        assert reader.cut(["short", "long", "text 4", "text 3", "long"]) == ("long", "text 3")
+
+
+def test_texts_of_a_version_that_did_not_say_are_embedded_anew(store: EmbeddingStore) -> None:
+    metadata = {"encoder": ENCODER.digest, "texts": json.dumps(["a cat"])}
+    store.write_rows(store.name("texts", ENCODER, "0" * 64), unit_rows(1), metadata)
+    assert TextCache(store, ENCODER).missing(["a cat"]) == ["a cat"]
 
 
 def test_small_files_stay_where_the_store_may_not_be_written(

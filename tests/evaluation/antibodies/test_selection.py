@@ -184,6 +184,22 @@ def test_the_longest_text_that_a_model_may_write_passes() -> None:
     assert reason(longest + "s").startswith("too long")
 
 
+def test_what_the_encoder_does_not_read_whole_is_turned_down() -> None:
+    """Such a text was embedded, but as its beginning: its vector is another text's, and no duplicate's reason."""
+    long, other = proposed("a very very long toy"), proposed("a robot")
+    screened = screen(
+        [long, other],
+        np.repeat(MU[:1], 2, axis=0),
+        classes=CLASSES,
+        synonyms={},
+        mu=MU,
+        bank=Bank.empty(MU.shape[1]),
+        rules=SelectionRules(),
+        cut=(long.text,),
+    )
+    assert [one.reason for one in screened] == ["too long: it has more tokens than the encoder reads", ""]
+
+
 def test_an_antibody_must_guard_a_known_class_or_none_in_particular() -> None:
     unknown, nothing = run([proposed("whale", guards="fich"), proposed("shark", guards="")])
     assert unknown.reason == "unknown class: it guards 'fich'"

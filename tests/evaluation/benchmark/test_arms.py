@@ -44,6 +44,9 @@ class HashEmbedder:
         self.asked += texts
         return vectors_of(texts)
 
+    def cut_texts(self, texts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(text for text in texts if len(text) > 100)
+
 
 def vectors_of(texts: Sequence[str]) -> FloatArray:
     rows = [np.random.default_rng(int(text_digest(text)[:12], 16)).standard_normal(DIM) for text in texts]
