@@ -50,6 +50,8 @@ from immuno_core.records import EncoderInfo, FailedImage, ImageSet
 _TEXTS_AT_ONCE: Final = 1024
 """Texts in a piece of work: a larger call is spread over the actors, and stored piece by piece."""
 
+_FEW_TEXTS: Final = 256
+
 
 class Filled(NamedTuple):
     """A set all of whose shards are in the store."""
@@ -77,6 +79,7 @@ class StoredEmbedder(ABC):
         self.journal = Journal.around(progress)
         self._info: EncoderInfo | None = None
         self._texts: TextCache | None = None
+        self._has_worked = False
 
     def __enter__(self) -> Self:
         return self
@@ -115,10 +118,16 @@ class StoredEmbedder(ABC):
         missing = self._texts.missing(texts)
         batches = [missing[i : i + _TEXTS_AT_ONCE] for i in range(0, len(missing), _TEXTS_AT_ONCE)]
         if batches:
-            with self._reporting(len(missing), "embedding texts"), contextlib.closing(self._run_texts(batches)) as run:
+            # With a model that is loaded few texts take no time that anybody would watch.
+            told = len(missing) >= _FEW_TEXTS or not self._has_worked
+            with (
+                self._reporting(len(missing), "embedding texts", told=told),
+                contextlib.closing(self._run_texts(batches)) as run,
+            ):
                 for index, embedded in run:
                     self._texts.add(batches[index], *embedded)
-                    self.journal.advance(len(batches[index]))
+                    if told:
+                        self.journal.advance(len(batches[index]))
         return self._texts
 
     def embed_images(self, images: ImageSet) -> FeatureSet:
@@ -260,16 +269,19 @@ class StoredEmbedder(ABC):
         return ImmunoError(f"a shard just written to the embedding store {self.store.place} cannot be read back")
 
     @contextlib.contextmanager
-    def _reporting(self, total: int, description: str) -> Iterator[None]:
-        self.journal.start(total, description)
+    def _reporting(self, total: int, description: str, *, told: bool = True) -> Iterator[None]:
+        if told:
+            self.journal.start(total, description)
         try:
             yield
+            self._has_worked = True
         except OtherEncoderError:
             # Next time the model is asked again what it is.
             self.store.forget_encoder(fingerprint(self.spec))
             raise
         finally:
-            self.journal.stop()
+            if told:
+                self.journal.stop()
 
     @abstractmethod
     def close(self) -> None:

@@ -77,6 +77,7 @@ class RayEmbedder(StoredEmbedder):
     def started(self) -> EmbeddingPool:
         """Return the actors' pool; Ray is joined or started the first time. Raises SetupError where that fails."""
         if self._pool is None:
+            self.journal.progress.note(f"starting Ray actors that load the encoder '{self.spec.label}'")
             with contextlib.ExitStack() as stack:
                 stack.enter_context(connect(self._ray_address))
                 mark = self.store.leave_mark()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from immuno_core.records import Antibody, Effect, EncoderInfo, Split, Verdict
@@ -78,6 +79,12 @@ class GenerationRecord:
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float
+
+    @property
+    def mean_auroc(self) -> float | None:
+        """The mean over the feedback sets, by which generations are compared; None where it was not recorded."""
+        values = [value for value in self.metrics.get("auroc", {}).values() if value is not None]
+        return fmean(values) if values else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

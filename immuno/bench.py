@@ -123,6 +123,7 @@ def session_history(place: Workplace, used: BankInUse) -> Session | None:
                 reason=one.reason,
                 fpr95=one.metrics["fpr95"],
                 mean_fpr95=one.metrics["mean_fpr95"],
+                mean_auroc=one.mean_auroc,
                 id_accuracy=one.metrics["id_accuracy"],
                 proposed=one.proposed,
                 kept=one.kept,

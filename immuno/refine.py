@@ -24,6 +24,7 @@ from cluster.llm.server import serve_llm
 from db import GenerationRecord, SessionRecord, chosen_generation
 from db.claims import asked_to_stop, withdraw_stop
 from evaluation.data.classes import read_synonyms
+from immuno.terminal.output import percentage
 from immuno.workplace import Workplace
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.run import RunConfig, config_as_dict, parse_config
@@ -92,6 +93,7 @@ def tell_generation(one: GenerationRecord) -> None:
     accepted = "accepted" if one.accepted else "not accepted"
     click.echo(
         f"generation {one.number}: mean FPR95 {100 * one.metrics['mean_fpr95']:.1f} %, "
+        f"AUROC {percentage(one.mean_auroc)} %, "
         f"{one.kept} of {one.proposed} proposals kept, bank of {one.bank}; {accepted}: {one.reason}",
         err=True,
     )

@@ -21,6 +21,7 @@ from evaluation.miniworld import build, default_root
 from evaluation.space import Bank, Feedback, Space
 from immuno.terminal.progress import watched
 from immuno_core.config.run import DataConfig, RunConfig, SourceConfig, config_as_dict, parse_config
+from immuno_core.errors import SetupError
 from immuno_core.features import Embedder, FeatureSet, embed_whole
 from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport, SilentProgress
@@ -183,21 +184,30 @@ def _uses_miniworld(data: DataConfig) -> bool:
     return any(source is not None and source.builtin is not None for source in sources)
 
 
-def _draw_miniworld(seed: int, bar: ProgressReport) -> None:
+def _draw_miniworld(seed: int, progress: ProgressReport) -> None:
     """Draw what is missing of the mini-world of a seed, showing how far it has come."""
-    drawn = 0
+    drawn: int | None = None
 
-    def progress(done: int, total: int) -> None:
+    def shown(done: int, total: int) -> None:
         nonlocal drawn
-        if drawn == 0 and done < total:
-            bar.start(total, "drawing the mini-world")
-        bar.advance(done - drawn)
+        if drawn is None:
+            if done == total:
+                return
+            progress.start(total, "drawing the mini-world")
+        progress.advance(done - (drawn or 0))
         drawn = done
 
+    root = default_root(seed)
     try:
-        build(default_root(seed), seed=seed, progress=progress)
+        build(root, seed=seed, progress=shown)
+    except OSError as error:
+        raise SetupError(
+            f"the mini-world cannot be drawn into {root}: {error.strerror}; make room there, or name another folder "
+            "with IMMUNO_CACHE (what was drawn is kept)"
+        ) from None
     finally:
-        bar.stop()
+        if drawn is not None:
+            progress.stop()
 
 
 def with_overrides(

@@ -15,7 +15,16 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, TextIO, get_args
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from immuno_core.errors import SetupError, did_you_mean
@@ -62,8 +71,12 @@ class ProgressState(NamedTuple):
 class ProgressReport:
     """Is told of a piece of work: `start`, any number of `advance` and `tell`, `stop` (also after an error).
 
-    What it does not override does nothing.
+    Work may begin within work: what is told then is of the inner one until that stops. What it does not override does
+    nothing.
     """
+
+    def note(self, text: str) -> None:
+        """Something begins that takes seconds and cannot be counted."""
 
     def start(self, total: int, description: str) -> None:
         """`total` images or texts are to be embedded; those already stored are not among them."""
@@ -88,38 +101,48 @@ class RichProgress(ProgressReport):
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         self._bar: Progress | None = None
+        self._tasks: list[TaskID] = []
+
+    def note(self, text: str) -> None:
+        """Print it, above the bars."""
+        self._console.print(Text(text, "dim"))
 
     def start(self, total: int, description: str) -> None:
-        """Show the bar."""
-        self.stop()
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}", markup=False, style="progress.remaining"),
-            console=self._console,
-            speed_estimate_period=_RATE_SECONDS,
-            # What a result prints must stay where it is, even while the bar is shown.
-            redirect_stdout=False,
-        )
-        self._bar.add_task(description, total=total, state="")
-        self._bar.start()
+        """Show a bar."""
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[state]}", markup=False, style="progress.remaining"),
+                console=self._console,
+                speed_estimate_period=_RATE_SECONDS,
+                # What a result prints must stay where it is, even while the bar is shown.
+                redirect_stdout=False,
+            )
+            self._bar.start()
+        self._tasks.append(self._bar.add_task(description, total=total, state=""))
 
     def advance(self, count: int) -> None:
         """Move the bar."""
         if self._bar is not None:
-            self._bar.advance(self._bar.task_ids[0], count)
+            self._bar.advance(self._tasks[-1], count)
 
     def tell(self, state: ProgressState) -> None:
         """Show the state behind the bar."""
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], state=str(state))
+            self._bar.update(self._tasks[-1], state=str(state))
 
     def stop(self) -> None:
-        """Leave the bar as it is."""
-        if self._bar is not None:
+        """Leave the bar as it is; one within another goes."""
+        if self._bar is None:
+            return
+        ended = self._tasks.pop()
+        if self._tasks:
+            self._bar.remove_task(ended)
+        else:
             self._bar.stop()
             self._bar = None
 
@@ -157,6 +180,18 @@ def make_progress(mode: ProgressMode) -> ProgressReport:
     return kinds[mode]()
 
 
+class _Work(NamedTuple):
+    total: int
+    what: str
+    began: float
+    bar: Progress
+    """For its rates."""
+
+    @property
+    def task(self) -> Task:
+        return self.bar.tasks[0]
+
+
 class _Lines(ProgressReport, ABC):
     """What both share: when to write, and what is known then."""
 
@@ -166,50 +201,49 @@ class _Lines(ProgressReport, ABC):
     def __init__(self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._running = False
+        self._works: list[_Work] = []
         self._state = ProgressState({})
 
     def start(self, total: int, description: str) -> None:
         """Write that it begins."""
-        self.stop()
-        self._total, self._what, self._began = total, description, self._clock()
-        self._bar = unseen_bar(self._clock)
-        self._bar.add_task(description, total=total)
-        self._task = self._bar.tasks[0]
-        self._written, self._running = self._began, True
+        bar = unseen_bar(self._clock)
+        bar.add_task(description, total=total)
+        self._works.append(_Work(total, description, self._clock(), bar))
         self._write("start")
 
     def advance(self, count: int) -> None:
         """Write how far it is, if the last line is old enough."""
-        if self._running:
-            self._bar.advance(self._task.id, count)
+        if self._works:
+            self._works[-1].bar.advance(self._works[-1].task.id, count)
             self._write_in_time()
 
     def tell(self, state: ProgressState) -> None:
         """Keep the state for the next line."""
         self._state = state
-        if self._running:
+        if self._works:
             self._write_in_time()
 
     def stop(self) -> None:
         """Write how far it came."""
-        if self._running:
-            self._running = False
+        if self._works:
             self._write("stop")
+            self._works.pop()
 
     def _write_in_time(self) -> None:
-        now = self._clock()
-        if now - self._written >= self.every:
-            self._written = now
+        if self._clock() - self._written >= self.every:
             self._write("progress")
 
     def _write(self, event: str) -> None:
+        self._written = self._clock()
+        self._print(self._line(event, self._works[-1]))
+
+    def _print(self, line: str) -> None:
         stream = self._stream or sys.stderr
-        stream.write(self._line(event) + "\n")
+        stream.write(line + "\n")
         stream.flush()
 
     @abstractmethod
-    def _line(self, event: str) -> str: ...
+    def _line(self, event: str, work: _Work) -> str: ...
 
 
 class PlainProgress(_Lines):
@@ -217,14 +251,18 @@ class PlainProgress(_Lines):
 
     every = 10.0
 
-    def _line(self, event: str) -> str:
+    def note(self, text: str) -> None:
+        """Write it."""
+        self._print(text)
+
+    def _line(self, event: str, work: _Work) -> str:
         if event == "start":
-            return f"{self._what}: {self._total:,}"
-        done = f"{self._what}: {int(self._task.completed):,} of {self._total:,}"
-        rate, left, state = self._task.speed, self._task.time_remaining, str(self._state)
+            return f"{work.what}: {work.total:,}"
+        done = f"{work.what}: {int(work.task.completed):,} of {work.total:,}"
+        rate, left, state = work.task.speed, work.task.time_remaining, str(self._state)
         parts = [done] if rate is None else [done, f"{rate:,.0f}/s"]
         if event == "stop":
-            parts.append(f"in {duration(self._clock() - self._began)}")
+            parts.append(f"in {duration(self._clock() - work.began)}")
         elif left is not None:
             parts.append(f"{duration(left)} left")
         return ", ".join(parts) + (f" ({state})" if state else "")
@@ -235,15 +273,19 @@ class JsonProgress(_Lines):
 
     every = 1.0
 
-    def _line(self, event: str) -> str:
+    def note(self, text: str) -> None:
+        """Write it, as an event of its own."""
+        self._print(json_line("note", text=text))
+
+    def _line(self, event: str, work: _Work) -> str:
         return json_line(
             event,
-            what=self._what,
-            done=int(self._task.completed),
-            total=self._total,
-            seconds=round(self._clock() - self._began, 3),
-            per_second=_rounded(self._task.speed),
-            eta_seconds=_rounded(self._task.time_remaining),
+            what=work.what,
+            done=int(work.task.completed),
+            total=work.total,
+            seconds=round(self._clock() - work.began, 3),
+            per_second=_rounded(work.task.speed),
+            eta_seconds=_rounded(work.task.time_remaining),
             actors={name: _rounded(rate) for name, rate in self._state.actors.items()},
             retries=self._state.retries,
             quarantined=self._state.quarantined,

@@ -40,14 +40,17 @@ def read_bank_file(path: Path) -> list[Antibody]:
 
 
 def write_bank_jsonl(path: Path, antibodies: Iterable[Antibody]) -> None:
-    """Write antibodies as .jsonl; the file appears whole or not at all, with its folder where that is missing."""
+    """Write antibodies as .jsonl, whole or not at all, with the folder. Raises SetupError where it cannot be."""
     lines = []
     for antibody in antibodies:
         entry = {"text": antibody.text, "kind": antibody.kind, "guards": antibody.guards}
         if antibody.rationale:
             entry["rationale"] = antibody.rationale
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
-    write_atomically(path, "".join(lines))
+    try:
+        write_atomically(path, "".join(lines))
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _read_jsonl(path: Path, content: str) -> list[Antibody]:

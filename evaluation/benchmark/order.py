@@ -228,8 +228,10 @@ class Measured:
         return Contrast(tuple(sets), mean(before), mean(after), mean(best), best)
 
     def headline(self, before: str, after: str) -> Headline:
-        """Two methods, such as `compared` gives."""
+        """Two methods, such as `compared` gives; there is no second where the same one without antibodies is both."""
         old, new = (method if method in self.methods else None for method in (before, after))
+        if new is not None and new == old and not self.antibodies(new):
+            new = None
         unseen = self.unseen_sets if self.unseen_sets != self.headline_sets else ()
         return Headline(
             old,

@@ -162,6 +162,8 @@ class Generation(Part):
     reason: Text = ""
     fpr95: dict[str, Share] = {}
     mean_fpr95: Share = None
+    mean_auroc: Share = None
+    """None in files of versions that did not say."""
     id_accuracy: Share = None
     proposed: int | None = None
     kept: int | None = None

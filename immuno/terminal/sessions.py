@@ -90,11 +90,23 @@ class SessionLine:
     """A session with the first and the best of its generations, and what it cost."""
 
     session: SessionRecord
-    baseline: float | None
-    """Mean FPR95 of generation 0."""
-    best: float | None
+    first: GenerationRecord | None
+    best: GenerationRecord | None
+    """The last that was accepted: by AUROC each is better than those before, or no worse within chance."""
     bank: int
     spent: Spent
+
+    @property
+    def mean_fpr95(self) -> tuple[float | None, float | None]:
+        """Of the first and of the best."""
+        first, best = (one.metrics.get("mean_fpr95") if one else None for one in (self.first, self.best))
+        return first, best
+
+    @property
+    def mean_auroc(self) -> tuple[float | None, float | None]:
+        """Of the first and of the best."""
+        first, best = (one.mean_auroc if one else None for one in (self.first, self.best))
+        return first, best
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `--json` prints."""
@@ -108,7 +120,8 @@ class SessionLine:
             "encoder": record.encoder.model,
             "generations": record.generations,
             "best": record.best,
-            "mean_fpr95": {"first": self.baseline, "best": self.best},
+            "mean_fpr95": dict(zip(("first", "best"), self.mean_fpr95, strict=True)),
+            "mean_auroc": dict(zip(("first", "best"), self.mean_auroc, strict=True)),
             "bank": self.bank,
             **asdict(self.spent),
             "created_at": record.created_at.isoformat(),
@@ -160,8 +173,8 @@ def _line(session: SessionRecord, generations: Sequence[GenerationRecord]) -> Se
     best = next((one for one in generations if one.number == session.best), None)
     return SessionLine(
         session=session,
-        baseline=generations[0].metrics.get("mean_fpr95") if generations else None,
-        best=best.metrics.get("mean_fpr95") if best else None,
+        first=generations[0] if generations else None,
+        best=best,
         bank=best.bank if best else 0,
         spent=Spent.of(generations),
     )
@@ -202,7 +215,8 @@ def print_sessions(lines: Sequence[SessionLine]) -> None:
             "model": line.session.llm or "",
             "from": line.session.parent or "",
             "generations": str(line.session.generations),
-            "FPR95, %": f"{percentage(line.baseline)} → {percentage(line.best)}",
+            "AUROC, %": "→".join(map(percentage, line.mean_auroc)),
+            "FPR95, %": "→".join(map(percentage, line.mean_fpr95)),
             "bank": str(line.bank),
             "calls": _count(line.spent.calls),
             "tokens": _count(line.spent.prompt_tokens + line.spent.completion_tokens),
@@ -211,11 +225,15 @@ def print_sessions(lines: Sequence[SessionLine]) -> None:
         }
         for line in lines
     ]
-    table = session_table("Sessions; FPR95 is the mean over the feedback sets, at first → at best; times are UTC")
+    table = session_table(
+        "Sessions; means over the feedback sets, at first → at best, which AUROC decides (so a bank that was not "
+        "accepted may have had a lower FPR95); times are UTC"
+    )
     for name in rows[0]:
         if any(row[name] not in ("", "0") for row in rows):
             words = name in ("session", "status", "model", "from")
-            fixed = name in ("status", "FPR95, %", "created")
+            # What is short stays on one line; names fold.
+            fixed = name not in ("session", "model", "from")
             table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=fixed)
             shown.append(name)
     for row in rows:
@@ -241,12 +259,14 @@ def print_session(view: SessionView) -> None:
 
 
 def generations_table(generations: Sequence[GenerationRecord]) -> Table:
-    """One line per generation: what it proposed and kept, and FPR95 on each feedback set, in per cent."""
+    """One line per generation: what it proposed and kept, FPR95 on each feedback set, and the AUROC that decides."""
     sets = list(generations[0].metrics.get("fpr95", {})) if generations else []
-    table = Table(title="Feedback split: FPR95 by generation, per cent", title_justify="left")
+    table = Table(
+        title="Feedback split by generation, per cent: FPR95, and the mean AUROC, which decides", title_justify="left"
+    )
     for column in ("generation", "proposed", "kept", "bank"):
         table.add_column(column, justify="right")
-    for name in (*sets, "mean"):
+    for name in (*sets, "mean", "AUROC"):
         table.add_column(escape(name), justify="right")
     table.add_column("decision")
     for generation in generations:
@@ -256,6 +276,7 @@ def generations_table(generations: Sequence[GenerationRecord]) -> Table:
             *(str(count) for count in (generation.proposed, generation.kept, generation.bank)),
             *(f"{100 * metrics['fpr95'][name]:.1f}" for name in sets),
             f"{100 * metrics['mean_fpr95']:.1f}",
+            percentage(generation.mean_auroc),
             escape(generation.reason),
         )
     return table

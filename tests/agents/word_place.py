@@ -35,8 +35,10 @@ def write_word_world(folder: Path, **refine: Any) -> Path:
     """Write features, classes and configuration, with more keys of [refine]; return the configuration's path."""
     feedback = feedback_of(world.space())
     sets = {"fit": fit_of(world.space())[0], "known": feedback.known, **feedback.outliers}
+    sets |= {"sealed_known": feedback.known, "sealed_near": feedback.outliers["near"]}  # there, and never opened
     for name, images in sets.items():
-        labels = np.array(images.label_names) if name in ("fit", "known") else np.array([""] * len(images))
+        of_classes = name in ("fit", "known", "sealed_known")
+        labels = np.array(images.label_names) if of_classes else np.array([""] * len(images))
         np.savez(folder / f"{name}.npz", features=images.features, labels=labels, ids=np.array(images.ids))
     (folder / "classes.txt").write_text("\n".join(world.CLASSES))
     score = {"name": "calibrated", "base": "max_cosine", "eps": 0.02}
@@ -48,8 +50,8 @@ def write_word_world(folder: Path, **refine: Any) -> Path:
             "fit": "fit.npz",
             "feedback_id": "known.npz",
             "feedback": {"near": "near.npz", "contextual": "contextual.npz"},
-            "id": "known.npz",
-            "ood": {"near": "near.npz"},
+            "id": "sealed_known.npz",
+            "ood": {"near": "sealed_near.npz"},
         },
         refine={"generations": 2, "classes_per_generation": 4, "proposals_per_class": 8, "score": score} | refine,
     )

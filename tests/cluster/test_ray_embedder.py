@@ -15,7 +15,7 @@ from cluster import EncoderSpec, LocalEmbedder, RayEmbedder
 from cluster.actors.actor import ActorPlace
 from cluster.actors.schedule import Work
 from immuno_core.config.run import ClusterConfig, EncoderConfig
-from immuno_core.progress import ProgressState
+from immuno_core.progress import ProgressReport, ProgressState
 from immuno_core.records import ImageSet
 from tests.cluster.actors.scripts import run_script, start_script
 
@@ -27,7 +27,7 @@ SMALL = ClusterConfig(actors=2, num_cpus=0.25, shard_size=4)
 """Leaves room in the shared cluster for others."""
 
 
-class Reports:
+class Reports(ProgressReport):
     """Remembers what is reported; `on_advance` may interfere."""
 
     def __init__(self) -> None:
@@ -97,12 +97,13 @@ def test_rows_are_those_of_one_process_in_the_order_of_the_samples(
     texts = ["a cat", "a dog", "a cat"]
     np.testing.assert_allclose(embedder.embed_texts(texts), local.embed_texts(texts), atol=1e-6)
     assert embedder.encoder == local.encoder
-    assert reports.started[-1] == (2, "embedding texts")
+    assert reports.started[-1] == (60, "embedding images of animals")  # of two texts not a word
 
 
-def test_many_texts_are_spread_and_come_back_in_order(embedder: RayEmbedder) -> None:
+def test_many_texts_are_spread_and_come_back_in_order(embedder: RayEmbedder, reports: Reports) -> None:
     texts = [f"thing {i}" for i in range(2500)]
     rows = embedder.embed_texts(texts)
+    assert reports.started[-1] == (2500, "embedding texts")
     np.testing.assert_allclose(rows[[2400, 3]], embedder.embed_texts(["thing 2400", "thing 3"]), atol=1e-6)
     local = LocalEmbedder(embedder.spec)
     np.testing.assert_allclose(rows[::500], local.embed_texts(texts[::500]), atol=1e-6)
@@ -184,9 +185,10 @@ def test_ctrl_c_keeps_what_is_finished_and_a_rerun_does_the_rest(
         from pathlib import Path
         from cluster import RayEmbedder
         from immuno_core.config.run import ClusterConfig, EncoderConfig
+        from immuno_core.progress import ProgressReport
         from tests.cluster.tiny_models import image_set
 
-        class Progress:
+        class Progress(ProgressReport):
             done = 0
             def start(self, total, description):
                 print(total, flush=True)

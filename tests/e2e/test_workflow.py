@@ -193,8 +193,8 @@ def test_what_is_wrong_is_said_in_one_line(
     ],
     ids=["missing folder", "unknown score", "unknown model"],
 )
-def test_a_session_that_cannot_start_does_not_take_its_name(
-    cli: Cli, config: Path, change: tuple[str, str], message: str
+def test_a_session_that_cannot_start_takes_no_name_and_makes_no_database(
+    cli: Cli, config: Path, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     right = config.read_text()
     assert change[0] in right
@@ -202,7 +202,7 @@ def test_a_session_that_cannot_start_does_not_take_its_name(
     status, _, err = cli("refine", "start", str(config), "--session", "one")
     assert status == 2
     assert message in err
-    assert json.loads(cli("db", "sessions", "--json", ray=False)[1]) == []
+    assert not (tmp_path / "immuno.db").exists()
 
 
 def test_ctrl_c_loses_nothing_and_duplicates_nothing(config: Path, tmp_path: Path, cli: Cli) -> None:

@@ -17,6 +17,7 @@ from immuno import bench, keeping
 from immuno.cli import main
 from immuno_core import versions
 from immuno_core.errors import ImmunoError
+from tests.configs import write_config
 from tests.e2e.own_data import write_own_data
 
 Run = Callable[..., tuple[int, str, str]]
@@ -83,6 +84,25 @@ def test_room_is_taken_for_what_grows_with_the_images(
     assert status == 2
     assert "cannot take results of about 9672 MB" in err
     assert on_record(tmp_path)[:2] == (["failed"], 0)
+
+
+@pytest.mark.parametrize("wrong", ["mcn", "bank"])
+def test_what_is_wrong_makes_no_database_and_draws_no_world(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    drawn = []
+    monkeypatch.setattr("immuno.workplace.build", lambda *_, **__: drawn.append(1))
+    if wrong == "mcn":
+        config = write_config(tmp_path / "x.toml", methods=["mcn"])
+    else:
+        config = write_own_data(tmp_path)
+        (tmp_path / "bank.txt").unlink()
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", str(config), "--out", str(tmp_path / "out"), "--db", str(tmp_path / "x.db")])
+    assert stopped.value.code == 2
+    assert wrong in capsys.readouterr().err
+    assert not (tmp_path / "x.db").exists()
+    assert drawn == []
 
 
 @pytest.mark.parametrize("stage", ["write_scores", "save"])

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -85,10 +86,16 @@ class TestLooking:
         assert (line["session"], line["status"], line["llm"], line["generations"]) == ("one", "finished", "lexicon", 3)
         assert line["calls"] == 2 * (4 + 1)
         assert line["mean_fpr95"]["best"] < line["mean_fpr95"]["first"]
+        assert line["mean_auroc"]["best"] > line["mean_auroc"]["first"]
         status, out, _ = cli("list")
         assert status == 0
         assert "one" in out
         assert "lexicon" in out
+        auroc, fpr95 = (
+            f"{100 * line[what]['first']:.1f}→{100 * line[what]['best']:.1f}" for what in ("mean_auroc", "mean_fpr95")
+        )
+        assert auroc in out
+        assert fpr95 in out
 
     def test_list_of_nothing_says_how_to_begin(self, cli: Cli, store: AntibodyStore) -> None:
         status, out, _ = cli("list")
@@ -106,6 +113,8 @@ class TestLooking:
         status, out, _ = cli("show", "one")
         assert status == 0
         assert "helped most" in out
+        for each in shown["by_generation"]:  # beside the FPR95, what decided
+            assert f"{100 * fmean(each['metrics']['auroc'].values()):.1f}" in out
         assert shown["helped"][0]["text"] in " ".join(out.split())
 
     @pytest.mark.parametrize("command", [("show",), ("stop",), ("record", "{tmp}/x.jsonl"), ("resume",)])
@@ -117,6 +126,36 @@ class TestLooking:
         assert (status, out) == (2, "")
         assert "no session 'onee'" in err
         assert "did you mean 'one'?" in err
+
+
+class TestStarting:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (('features = "sealed_near.npz"', 'features = "gone.npz"'), "gone.npz"),
+            (("generations = 2", 'generations = 2\nllm = "lexcon"'), "did you mean 'lexicon'"),
+            (('names = "classes.txt"', 'names = "gone.txt"'), "gone.txt"),
+        ],
+        ids=["sealed set", "model", "classes"],
+    )
+    def test_what_is_wrong_is_said_before_a_database_is_made(
+        self, cli: Cli, config: Path, tmp_path: Path, change: tuple[str, str], message: str
+    ) -> None:
+        """A bank is not refined for a sealed test that is not there; that it is there is looked up, and opens none."""
+        whole = config.read_text()
+        head, found, tail = whole.rpartition(change[0])  # of two sets the last is the sealed one
+        assert found
+        config.write_text(head + change[1] + tail)
+        status, out, err = cli("start", str(config), "--session", "one")
+        assert (status, out) == (2, "")
+        assert message in err
+        assert not (tmp_path / "immuno.db").exists()
+        config.write_text(whole)
+        status, _, err = cli("start", str(config), "--session", "one", "--generations", "1")
+        assert status == 0
+        assert "%, AUROC " in err
+        with open_store(str(tmp_path / "immuno.db")) as store:
+            assert store.test_reads() == ()
 
 
 class TestStopping:

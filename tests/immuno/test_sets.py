@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 
 from cluster import EncoderSpec, LocalEmbedder
 from db.store import open_store
+from immuno import workplace
 from immuno.bench import bench
 from immuno.workplace import Sets, Workplace
 from immuno_core.config.run import RunConfig
+from immuno_core.errors import SetupError
 from tests.cluster.tiny_models import write_images
 from tests.configs import make_config
 
@@ -90,3 +93,12 @@ def test_a_benchmark_lists_once_and_looks_at_an_image_twice(
     # Listed, and compared with what the store holds; of the sealed images some are drawn in the gallery.
     assert of_images(counts["stat"], *(tmp_path / name for name in ("fit", "known", "near"))) == {2}
     assert of_images(counts["stat"], tmp_path / "id", tmp_path / "far") <= {2, 3}
+
+
+def test_a_world_that_cannot_be_drawn_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workplace, "build", full)
+    with pytest.raises(SetupError, match=r"the mini-world cannot be drawn into .*: No space left on device"):
+        workplace.sets_of(make_config(tmp_path))

@@ -86,9 +86,46 @@ def test_lines_are_few_and_say_where_it_stands() -> None:
     ]
 
 
+def test_work_within_work_does_not_end_it() -> None:
+    """Methods that are measured may have texts or patches embedded meanwhile."""
+    stream, clock = io.StringIO(), Clock()
+    progress = PlainProgress(stream=stream, clock=clock)
+    progress.note("starting")
+    progress.start(3, "measuring methods")
+    progress.advance(1)
+    progress.start(8, "matching patches")
+    progress.advance(8)
+    progress.stop()
+    progress.advance(2)
+    progress.stop()
+    progress.advance(1)
+    progress.stop()
+    assert [line.partition(", ")[0] for line in stream.getvalue().splitlines()] == [
+        "starting",
+        "measuring methods: 3",
+        "matching patches: 8",
+        "matching patches: 8 of 8",
+        "measuring methods: 3 of 3",
+    ]
+    screen = io.StringIO()
+    bars = RichProgress(Console(file=screen, force_terminal=True, width=160))
+    bars.start(3, "measuring methods")
+    bars.start(8, "matching patches")
+    bars.note("starting")
+    bars.stop()
+    bars.advance(3)
+    bars.stop()
+    shown = screen.getvalue()
+    assert "matching patches" in shown
+    assert "starting" in shown
+    assert "3/3" in shown
+    assert "matching patches" not in shown.rpartition("3/3")[0].rpartition("measuring")[2]
+
+
 def test_json_is_an_object_a_line_for_programs_to_read() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = JsonProgress(stream=stream, clock=clock)
+    progress.note("starting\x1b[2J")
     progress.start(100, "embedding images of caf\udce9\x1b[2J")
     clock.now += 2
     progress.tell(TROUBLED)
@@ -99,6 +136,8 @@ def test_json_is_an_object_a_line_for_programs_to_read() -> None:
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert stream.getvalue().isascii()
     assert "\x1b" not in stream.getvalue()
+    first = lines.pop(0)
+    assert (first["event"], first["text"]) == ("note", "starting\x1b[2J")
     assert [(line["event"], line["done"]) for line in lines] == [
         ("start", 0),
         ("progress", 0),

@@ -38,6 +38,12 @@ def test_what_is_written_as_jsonl_is_read_back(
     assert read_bank_file(path) == bank
 
 
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match=r"bank.jsonl cannot be written: File exists"):
+        write_bank_jsonl(tmp_path / "file" / "bank.jsonl", [])
+
+
 def test_jsonl_needs_text_kind_and_guards_and_ignores_what_else_an_export_holds(tmp_path: Path) -> None:
     lines = [
         {"text": " whale ", "kind": "look_alike", "guards": "fish", "rationale": "same outline", "cosine": 0.71},

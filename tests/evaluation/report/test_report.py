@@ -62,6 +62,20 @@ def test_the_unseen_sets_have_a_headline_of_their_own(full: Page, rows: list[dic
     assert full.words("unseen-after") == f"{100 * mean:.1f}"
 
 
+@pytest.mark.parametrize("methods", [("mcm", "max cosine"), ("mcm",)])
+def test_without_a_bank_the_page_compares_nothing_with_itself(tmp_path: Path, methods: tuple[str, ...]) -> None:
+    rows = [row(name, ood, 0.5 + 0.1 * i) for i, name in enumerate(methods) for ood in ("near", "far")]
+    numbers = measured(*rows)
+    before, after = numbers.compared()
+    assert (before, after) == ("mcm", "mcm")
+    Results.model_validate({"rows": rows, "before": before, "after": after}).save(tmp_path)
+    page = read(render_report(tmp_path))
+    assert page.words("summary").startswith(
+        "No method with antibodies is compared here. The best of those without, mcm,"
+    )
+    assert numbers.headline(before, after).after is None
+
+
 def test_best_baseline_uses_no_antibodies_and_was_measured_on_every_set() -> None:
     numbers = measured(
         *(row("mcm", s, 0.6) for s in ("near", "contextual")),
