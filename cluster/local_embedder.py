@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from cluster.journal import Journal
 from cluster.store.shards import FileIdentity
 from cluster.store.store import EmbeddingStore, StoreDtype
 from immuno_core.progress import ProgressReport
+from immuno_core.system.temporary import OwnedFolder
 
 
 class LocalEmbedder(StoredEmbedder):
@@ -35,8 +34,9 @@ class LocalEmbedder(StoredEmbedder):
     ) -> None:
         """Without a `store`, what is embedded is kept in a temporary folder as long as this object lives."""
         if store is None:
-            store = Path(tempfile.mkdtemp(prefix="immuno-store-"))
-            weakref.finalize(self, shutil.rmtree, store, ignore_errors=True)
+            folder = OwnedFolder("store-")
+            weakref.finalize(self, folder.cleanup)
+            store = folder.path
         super().__init__(spec, EmbeddingStore(store, dtype=store_dtype), shard_size, progress, file_identity)
         self._settings = ActorSettings(self.spec, batch_size, store=self.store.place)
         self._actor = EmbeddingActor(self._settings)

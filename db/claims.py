@@ -37,6 +37,7 @@ SILENCE = timedelta(seconds=60)
 """An owner that has not been heard of for so long is taken for dead."""
 _BEATS = 6
 """In that time: some may come late or be lost."""
+_LAST_BEAT_SECONDS = 5.0
 _STOP = "stop:"
 
 
@@ -110,7 +111,7 @@ def held(engine: Engine, work: str, what: str, *, silence: timedelta = SILENCE) 
         yield mine
     finally:
         stop.set()
-        heart.join()
+        heart.join(_LAST_BEAT_SECONDS)  # a beat that hangs must not keep the program
         with suppress(ImmunoError):  # it must not hide why the work ended; silence gives the claim back as well
             release(engine, work, owner)
 

@@ -20,8 +20,9 @@ from evaluation.data.sources import Listing, OpenSplit, Role, hold_out, read_ima
 from evaluation.miniworld import build, default_root
 from evaluation.space import Bank, Feedback, Space
 from immuno.terminal.progress import watched
+from immuno_core.config.numbers import MOST_SEED
 from immuno_core.config.run import DataConfig, RunConfig, SourceConfig, config_as_dict, parse_config
-from immuno_core.errors import SetupError
+from immuno_core.errors import SetupError, shown
 from immuno_core.features import Embedder, FeatureSet, embed_whole
 from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport, SilentProgress
@@ -221,6 +222,10 @@ def with_overrides(
 ) -> RunConfig:
     """Return the configuration with what the command line overrides. With another `llm` goes another `base_url`."""
     changes: dict[str, Any] = {}
+    if seed is not None and not 0 <= seed <= MOST_SEED:
+        raise SetupError(f"seed = {shown(seed)}: give a whole number from 0 to {MOST_SEED}")
+    if llm == "":
+        raise SetupError("the name of the chat model is empty; write lexicon, openai:NAME, ...")
     if seed is not None:
         changes["seed"] = seed
     loop: dict[str, Any] = {} if generations is None else {"generations": generations}

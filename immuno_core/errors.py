@@ -25,6 +25,14 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def shown(value: object, most: int = 100) -> str:
+    """Return a wrong value as an error names it, in at most `most` characters."""
+    if isinstance(value, int) and value.bit_length() > 3 * most:  # Python refuses to write the largest
+        return "a number of very many digits"
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 3) -> str:
     """Return `"; did you mean 'x' or 'y'?"` with the nearest known names, or a list of them where none is near.
 

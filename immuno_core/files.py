@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,26 +40,46 @@ def write_atomically(path: Path, content: str | bytes, *, sync: bool = True) -> 
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def check_regular(path: Path, what: str, *, hint: str = "") -> None:
+    """Raise SetupError naming `what` the file is where it is missing, a folder, or a pipe or device without an end.
+
+    To open a pipe would wait for whoever writes to it. A `hint` how to mend it is part of the error.
+    """
+    end = f"; {hint}" if hint else ""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise SetupError(f"no {what} at {path}{end}") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        raise SetupError(f"cannot read the {what} {path}: {getattr(error, 'strerror', None) or error}{end}") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise SetupError(f"cannot read the {what} {path}: it is {kind}{end}")
+
+
+def read_bytes(path: Path, what: str, *, hint: str = "", most: int = _MOST_TEXT) -> bytes:
+    """Return what is in a file. Raises SetupError as `check_regular`, and for more than `most` bytes."""
+    check_regular(path, what, hint=hint)
+    end = f"; {hint}" if hint else ""
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise SetupError(f"cannot read the {what} {path}: {error.strerror}{end}") from None
+    if len(content) > most:
+        raise SetupError(f"cannot read the {what} {path}: it has more than {most:,} bytes{end}")
+    return content
+
+
 def read_text(path: Path, what: str, *, hint: str = "", most: int = _MOST_TEXT) -> str:
     r"""Return the UTF-8 text of a file, a byte order mark taken off, with "\n" at the ends of its lines.
 
-    `what` the file is and a `hint` how to mend it are part of the error. Raises SetupError naming the file where it is
-    missing, not readable, a pipe or a device (which might have no end), of more than `most` bytes, or not UTF-8.
+    Raises SetupError as `read_bytes`, and for what is not UTF-8.
     """
-    end = f"; {hint}" if hint else ""
-    cannot = f"cannot read the {what} {path}"
+    content = read_bytes(path, what, hint=hint, most=most)
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for whoever writes to it
-            raise SetupError(f"{cannot}: it is {'a folder' if path.is_dir() else 'no regular file'}{end}")
-        with path.open("rb") as file:
-            content = file.read(most + 1)
-        if len(content) > most:
-            raise SetupError(f"{cannot}: it has more than {most:,} bytes{end}")
         text = content.decode("utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError):
-        raise SetupError(f"no {what} at {path}{end}") from None
     except UnicodeDecodeError as error:
-        raise SetupError(f"{cannot}: it is not UTF-8 text ({error.reason} at byte {error.start}){end}") from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-        raise SetupError(f"{cannot}: {getattr(error, 'strerror', None) or error}{end}") from None
+        why = f"it is not UTF-8 text ({error.reason} at byte {error.start})"
+        raise SetupError(f"cannot read the {what} {path}: {why}{'; ' + hint if hint else ''}") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -60,10 +60,18 @@ def safe_cell(value: Any) -> Any:
 def fill_template(template: str, texts: Sequence[str]) -> list[str]:
     """Return the prompts: the template with each text in place of its `{}`.
 
-    Other braces stay as they are, in the template and in the texts. Raises SetupError for a template without `{}`.
+    Other braces stay as they are, in the template and in the texts. Raises SetupError for a template without `{}`, with
+    more than one, and with a control character.
     """
-    if "{}" not in template:
-        raise SetupError(f"the template '{template}' has no {{}} where the text goes; write e.g. 'a photo of a {{}}.'")
+    if template.count("{}") != 1 or not template.isprintable():
+        wrong = (
+            "has no {} where the text goes"
+            if "{}" not in template
+            else "has more than one {}, and one text to put there"
+            if template.isprintable()
+            else "has a control character"
+        )
+        raise SetupError(f"the template {template!r} {wrong}; write e.g. 'a photo of a {{}}.'")
     return [template.replace("{}", text) for text in texts]
 
 

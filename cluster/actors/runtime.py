@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
-import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -18,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from immuno_core.errors import SetupError, first_line
+from immuno_core.system.signals import held_back
+from immuno_core.system.temporary import OwnedFolder
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds within which a cluster must answer; Ray itself would try for minutes, and then end the program."""
@@ -43,12 +43,13 @@ def connect(address: str | None = None, *, num_cpus: int | None = None) -> Itera
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     with contextlib.ExitStack() as stack:
-        if address == "local":
-            _start_private(stack, num_cpus)
-            stack.enter_context(_being_private())
-        else:
-            _join(address)
-        stack.callback(ray.shutdown)
+        with held_back():
+            if address == "local":
+                _start_private(stack, num_cpus)
+                stack.enter_context(_being_private())
+            else:
+                _join(address)
+            stack.callback(ray.shutdown)
         yield ray.get_runtime_context().gcs_address
 
 
@@ -104,10 +105,10 @@ def _start_private(stack: contextlib.ExitStack, num_cpus: int | None) -> None:
     import ray
 
     # Ray puts unix sockets there, whose paths may have at most 107 characters: a long TMPDIR would break it.
-    short = Path("/tmp")  # noqa: S108 - mkdtemp makes the folder, private to this user
-    folder = tempfile.mkdtemp(prefix="immuno-", dir=short if os.access(short, os.W_OK) else None)
+    short = Path("/tmp")  # noqa: S108 - the folder is made anew, private to this user
+    folder = OwnedFolder(within=short if os.access(short, os.W_OK) else None)
     # On exit, and also if the program ends without leaving the block.
-    stack.callback(weakref.finalize(stack, shutil.rmtree, folder, ignore_errors=True))
+    stack.callback(weakref.finalize(stack, folder.cleanup))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(
@@ -117,7 +118,7 @@ def _start_private(stack: contextlib.ExitStack, num_cpus: int | None) -> None:
             object_store_memory=_OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
             log_to_driver=False,
-            _temp_dir=folder,
+            _temp_dir=str(folder.path / "r"),  # which Ray lets everybody write to
         )
     except (RuntimeError, OSError, ValueError, TimeoutError) as error:
         stack.close()

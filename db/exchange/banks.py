@@ -40,7 +40,7 @@ from db.writing import (
     write_generation,
 )
 from immuno_core.errors import SetupError
-from immuno_core.files import written_whole
+from immuno_core.files import check_regular, written_whole
 from immuno_core.records import Antibody, AntibodyKind, EncoderInfo
 
 if TYPE_CHECKING:
@@ -89,10 +89,9 @@ def read_bank_parquet(path: Path) -> EmbeddedBank:
 
     from immuno_core.bank import Bank
 
+    check_regular(path, "bank")
     try:
         table = pq.read_table(path)
-    except FileNotFoundError:
-        raise SetupError(f"there is no file {path}") from None
     except (OSError, pa.ArrowException) as error:
         raise SetupError(f"{path} is not a Parquet file ({str(error).splitlines()[0]})") from None
     encoder = _encoder(path, table.schema.metadata or {})
@@ -130,7 +129,7 @@ def _encoder(path: Path, metadata: dict[bytes, bytes]) -> EncoderInfo:
     try:
         found = EncoderInfo(**json.loads(metadata[_ENCODER]))
         sound = isinstance(found.dim, int) and isinstance(found.digest, str)
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         sound = False
     if not sound:
         raise SetupError(f"{path} does not say which encoder its vectors are of; it is no bank that immuno exported")

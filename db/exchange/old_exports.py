@@ -23,6 +23,7 @@ from db.schema import migrations
 from db.schema.engine import make_engine, migrating, resolve_url
 from db.schema.vectors import DTYPE, to_bytes
 from immuno_core.errors import SetupError
+from immuno_core.files import read_bytes
 
 _MANIFEST = "manifest.json"
 _VECTORS = "vectors.safetensors"
@@ -66,12 +67,7 @@ def restore(folder: Path, target: Path) -> None:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     file = folder / _MANIFEST
-    try:
-        manifest = _object(file.read_bytes(), str(file))
-    except OSError as error:
-        raise SetupError(
-            f"{folder} is not an exported session: its {_MANIFEST} cannot be read ({error.strerror})"
-        ) from None
+    manifest = _object(read_bytes(file, "list of an exported session's files"), str(file))
     if (manifest.get("format"), manifest.get("version")) != ("immuno-session", 1):
         raise SetupError(f"{file}: not the format 'immuno-session' 1; another version of immuno-vlm wrote it")
     if manifest.get("schema") not in migrations.REVISIONS:
@@ -186,6 +182,8 @@ def _vector(vector: Any, row: Row, where: str) -> bytes:
 
 
 def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise SetupError(f"cannot read {path}: it is missing, or no regular file; export the session again")
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

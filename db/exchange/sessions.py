@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from sqlalchemy import ColumnElement, select
@@ -20,6 +19,7 @@ from db.maintenance import backup_database, new_file, upgrade_database
 from db.schema import models as m
 from db.store import AntibodyStore, open_store
 from immuno_core.errors import SetupError
+from immuno_core.system.temporary import OwnedFolder
 
 
 def belongs(session_id: str) -> dict[str, ColumnElement[bool]]:
@@ -61,7 +61,7 @@ def export_session(store: AntibodyStore, name: str, file: Path) -> tuple[Joined,
     session, and for a file that exists or cannot be made.
     """
     session, target = store.session(name), new_file(file)
-    with TemporaryDirectory(prefix="immuno-export-") as folder:
+    with OwnedFolder("export-") as folder:
         work = Path(folder) / "session.db"
         with open_store(str(work)) as new:
             joined = join(new, store, store.url, only=belongs(session.id))
@@ -90,7 +90,7 @@ def open_export(path: Path) -> Iterator[Export]:
 
     Raises SetupError for what is no export, and for one that was changed since.
     """
-    with TemporaryDirectory(prefix="immuno-import-") as folder:
+    with OwnedFolder("import-") as folder:
         work = Path(folder) / "session.db"
         if path.is_dir():
             restore(path, work)

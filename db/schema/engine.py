@@ -46,7 +46,7 @@ def resolve_url(url: str | None, default: Path | None = None) -> URL:
     if ":" not in named:
         return _sqlite_url(named, URL.create("sqlite"))
     try:
-        parsed = make_url(named)
+        parsed = make_url(f"sqlite:///{named}" if named.startswith("file:") else named)
     except (ArgumentError, ValueError):  # the text may hold a password: it is not repeated
         raise SetupError(
             "--db/IMMUNO_DB is not a database URL; write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
@@ -61,7 +61,12 @@ def resolve_url(url: str | None, default: Path | None = None) -> URL:
 
 
 def _sqlite_url(database: str, url: URL) -> URL:
-    if database in ("", ":memory:") or database.startswith("file:"):
+    if database.startswith("file:"):  # SQLite's own form of an address, of which only the mode "ro" counts
+        database = database.removeprefix("file:") if url.query.get("mode") != "memory" else ""
+        database = f"/{database[2:].partition('/')[2]}" if database.startswith("//") else database  # file://host/path
+        reading = url.query.get("mode") == "ro" or url.query.get("immutable") == "1"
+        url = url.set(query={"mode": "ro"} if reading else {})
+    if database in ("", ":memory:"):
         raise SetupError("name a file for SQLite, as in sqlite:///runs/immuno.db: what is kept in memory would be lost")
     if "\x00" in database:
         raise SetupError(f"no file can be named {database!r}")
@@ -108,6 +113,8 @@ def _usable(url: URL, path: Path, *, read_only: bool) -> URL:
         if path.is_dir():
             raise SetupError(f"{path} is a folder; name the database file inside it, for example {path / 'immuno.db'}")
         exists = path.exists()
+        if exists and not path.is_file():  # to open a pipe would wait for whoever writes to it
+            raise SetupError(f"{path} is no regular file; name a SQLite file with --db")
         if read_only and not exists:
             raise SetupError(
                 f"there is no database at {path}; name one with --db URL or IMMUNO_DB, or run: immuno demo"
@@ -116,6 +123,10 @@ def _usable(url: URL, path: Path, *, read_only: bool) -> URL:
             path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"the database {path} cannot be used: {error.strerror} ({error.filename})") from None
+    if url.query.get("mode") == "ro":
+        if not read_only:
+            raise SetupError(f"{path} is named for reading only (mode=ro), and would be written; name it by its path")
+        url = url.set(query={})
     writable = os.access(path.parent, os.W_OK) and (not exists or os.access(path, os.W_OK))
     if writable:
         return url

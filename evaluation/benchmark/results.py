@@ -46,11 +46,13 @@ from evaluation.data.overlap import Dropped
 from evaluation.metrics import METRICS
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import Floats
-from immuno_core.files import write_atomically
+from immuno_core.files import read_bytes, write_atomically
 from immuno_core.records import FailedImage, ResultRow
 from immuno_core.text import safe_cell
 
 RESULTS_FILE: Final = "results.json"
+_WRITTEN_BY: Final = "name a folder that `immuno bench CONFIG --out DIR` has written"
+_MOST_BYTES: Final = 2**30
 _ROW_FIELDS: Final = tuple(one.name for one in fields(ResultRow))
 
 
@@ -263,11 +265,7 @@ class Results(Part):
         """
         path = Path(place) if Path(place).name == RESULTS_FILE else Path(place) / RESULTS_FILE
         try:
-            raw = json.loads(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            raise SetupError(f"no {path}; name a folder that `immuno bench CONFIG --out DIR` has written") from None
-        except OSError as error:
-            raise SetupError(f"cannot read {path}: {error.strerror}") from None
+            raw = json.loads(read_bytes(path, "results", hint=_WRITTEN_BY, most=_MOST_BYTES))
         except (ValueError, RecursionError) as error:
             raise SetupError(f"{path} is not JSON ({error}); run the benchmark again") from None
         if not isinstance(raw, dict):

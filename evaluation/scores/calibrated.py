@@ -31,7 +31,6 @@ from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from evaluation.scores.base import EVERY_CLASS, PARAMETERS, Combine, FittedScore, RepelledImages, RepulsionForm, Score
@@ -40,6 +39,7 @@ from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI
 from evaluation.scores.radii import ROUNDING, Margin, class_radii, near_classes, self_radii
 from evaluation.space import Bank, Space
 from immuno_core.arrays import blocks, check_unit_rows
+from immuno_core.config.numbers import real
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.features import FloatArray, Floats, IntArray
 
@@ -66,19 +66,19 @@ class Calibrated(Score):
 
     name: ClassVar[str] = "calibrated"
     uses_bank: ClassVar[bool] = True
-    eps: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    beta: Annotated[float, Field(ge=0)] = 2.5
+    eps: Annotated[float, real(gt=0, lt=1)] = 0.001
+    beta: Annotated[float, real(ge=0)] = 2.5
     base: BaseName = "fused"
-    alpha: Annotated[float, Field(ge=0, le=1)] = DEFAULT_ALPHA
-    xi: Annotated[float, Field(ge=0, le=math.pi)] = DEFAULT_XI
-    w: Annotated[float, Field(ge=0, le=1)] = 0.35
-    v: Annotated[float, Field(ge=0, le=1)] = 0.0
-    shrinkage: Annotated[float, Field(ge=0, le=1)] | None = None
+    alpha: Annotated[float, real(ge=0, most=1)] = DEFAULT_ALPHA
+    xi: Annotated[float, real(ge=0, most=math.pi)] = DEFAULT_XI
+    w: Annotated[float, real(ge=0, most=1)] = 0.35
+    v: Annotated[float, real(ge=0, most=1)] = 0.0
+    shrinkage: Annotated[float, real(ge=0, most=1)] | None = None
     margin: Margin = "top1"
     combine: Combine = "max"
     guarded: bool = False
     class_radii: bool = True
-    class_eps: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    class_eps: Annotated[float, real(gt=0, lt=1)] = 0.02
 
     def fit(self, space: Space) -> FittedCalibrated:
         """Fit the base, and each antibody's radius. Raises SetupError where `guarded` meets an unknown class."""

@@ -23,12 +23,12 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from evaluation.scores.base import PARAMETERS, Choices, FittedScore, Score, fit_images
 from evaluation.space import Space
 from immuno_core.arrays import blocks
+from immuno_core.config.numbers import real, whole
 from immuno_core.features import FloatArray, Floats, IntArray
 
 FIT_ROWS = 2048
@@ -52,7 +52,7 @@ class Knn(Score):
 
     name: ClassVar[str] = "knn"
     choices: ClassVar[Choices] = MappingProxyType({"k": (50, 1, 2, 3, 5, 10, 20, 100, 200)})
-    k: Annotated[int, Field(ge=1)] = 50
+    k: Annotated[int, whole(1)] = 50
 
     def fit(self, space: Space) -> FittedScore:
         """Take the fit images. Raises SetupError where there are none."""
@@ -116,7 +116,7 @@ class Mahalanobis(Score):
 
     name: ClassVar[str] = "mahalanobis"
     choices: ClassVar[Choices] = MappingProxyType({"shrinkage": (None, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)})
-    shrinkage: Annotated[float, Field(ge=0, le=1)] | None = None
+    shrinkage: Annotated[float, real(ge=0, most=1)] | None = None
 
     def fit(self, space: Space) -> FittedScore:
         """Take means and covariance of the fit images. Raises SetupError where there are none."""

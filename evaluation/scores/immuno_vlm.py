@@ -31,7 +31,6 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from evaluation.antibodies.maturation import DEFAULT_PULL, mature
@@ -41,6 +40,7 @@ from evaluation.scores.calibrated import Calibrated, FittedCalibrated
 from evaluation.scores.choice import Candidate, Fusion, Trial, choose
 from evaluation.scores.prototypes import DEFAULT_ALPHA
 from evaluation.space import Bank, Space
+from immuno_core.config.numbers import real
 
 DEFAULT_W, DEFAULT_V, DEFAULT_BETA = 0.35, 0.0, 2.5
 _WS = (DEFAULT_W, 1.0)
@@ -61,19 +61,19 @@ class ImmunoVlm(Score):
     name: ClassVar[str] = "immuno_vlm"
     uses_bank: ClassVar[bool] = True
     uses_feedback: ClassVar[bool] = True
-    eps: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    alpha: Annotated[float, Field(ge=0, le=1)] = DEFAULT_ALPHA
+    eps: Annotated[float, real(gt=0, lt=1)] = 0.001
+    alpha: Annotated[float, real(ge=0, most=1)] = DEFAULT_ALPHA
     base: BaseName = "fused"
-    w: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
-    v: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
-    shrinkage: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = "auto"
-    beta: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
-    g: Annotated[float, Field(ge=0, le=1)] = DEFAULT_PULL
+    w: Annotated[float, real(ge=0, most=1)] | Literal["auto"] = "auto"
+    v: Annotated[float, real(ge=0, most=1)] | Literal["auto"] = "auto"
+    shrinkage: Annotated[float, real(ge=0, most=1)] | Literal["auto"] | None = "auto"
+    beta: Annotated[float, real(ge=0)] | Literal["auto"] = "auto"
+    g: Annotated[float, real(ge=0, most=1)] = DEFAULT_PULL
     maturation: bool | Literal["auto"] = "auto"
     radii: bool = True
     guarded: bool = False
     class_radii: bool = True
-    class_eps: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    class_eps: Annotated[float, real(gt=0, lt=1)] = 0.02
 
     def fit(self, space: Space) -> FittedScore:
         """Choose on the feedback, and fit the calibrated score with what was chosen."""

@@ -17,6 +17,7 @@ from evaluation.scores.base import PARAMETERS, Choices, FittedScore, Score, Soft
 from evaluation.scores.s_dis import FittedDifference
 from evaluation.space import Bank, Space
 from immuno_core.config.methods import Arm
+from immuno_core.config.numbers import real, whole
 from immuno_core.features import Floats, IntArray
 
 
@@ -40,8 +41,8 @@ class Eoe(Score):
         {"temperature": (1.0, 0.3, 0.1, 0.03, 0.01), "beta": (0.25, 0.0, 0.5, 1.0)}
     )
     uses_bank: ClassVar[bool] = True
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    beta: Annotated[float, Field(ge=0)] = 0.25
+    temperature: Annotated[float, real(ge=1e-6)] = 1.0
+    beta: Annotated[float, real(ge=0)] = 0.25
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts and the antibodies."""
@@ -149,9 +150,9 @@ class NegLabel(Score):
     choices: ClassVar[Choices] = MappingProxyType({"tau": (0.01, 0.005, 0.02, 0.05), "groups": (100, 10, 1)})
     uses_bank: ClassVar[bool] = True
     default_arm: ClassVar[Arm] = "neglabel"
-    tau: Annotated[float, Field(gt=0)] = 0.01
-    groups: Annotated[int, Field(ge=1)] = 100
-    least: Annotated[int, Field(ge=1)] = 50
+    tau: Annotated[float, real(ge=1e-6)] = 0.01
+    groups: Annotated[int, whole(1)] = 100
+    least: Annotated[int, whole(1)] = 50
     templates: Templates = (NEGLABEL_TEMPLATE,)
 
     def fit(self, space: Space) -> FittedGrouped:

@@ -23,7 +23,7 @@ from evaluation.scores.paper.method import ImmunoVlmPaper
 from evaluation.scores.s_dis import SDis
 from evaluation.scores.zero_shot import Energy, GlMcm, MaxLogit, Mcm, Msp
 from immuno_core.config.methods import MethodConfig
-from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.errors import SetupError, did_you_mean, shown
 
 SCORES: dict[str, type[Score]] = {
     score.name: score
@@ -108,7 +108,7 @@ def make(kind: type[Score], name: str, params: Mapping[str, Any]) -> Score:
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        given = f", {key} = {params[key]!r}" if key in params else f", {key}" if key else ""
+        given = f", {key} = {shown(params[key])}" if key in params else f", {key}" if key else ""
         raise SetupError(f"score '{name}'{given}: {first['msg']}") from None
     except Exception as error:  # noqa: BLE001 - whatever a user's code raises
         raise SetupError(f"the score '{name}' cannot be made: {type(error).__name__}: {error}") from None

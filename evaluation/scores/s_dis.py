@@ -16,12 +16,12 @@ from types import MappingProxyType
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from evaluation.scores.base import EVERY_CLASS, PARAMETERS, Choices, FittedScore, RepelledImages, RepulsionForm, Score
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
 from evaluation.space import Bank, Space
+from immuno_core.config.numbers import real
 from immuno_core.features import Floats
 
 
@@ -34,9 +34,9 @@ class SDis(Score):
         {"lambda_inf": (1.0, 0.75, 0.5, 0.25), "alpha": (DEFAULT_ALPHA, 0.8, 1.0)}
     )
     uses_bank: ClassVar[bool] = True
-    lambda_inf: Annotated[float, Field(ge=0)] = 1.0
-    alpha: Annotated[float, Field(ge=0, le=1)] = DEFAULT_ALPHA
-    xi: Annotated[float, Field(ge=0, le=math.pi)] = DEFAULT_XI
+    lambda_inf: Annotated[float, real(ge=0)] = 1.0
+    alpha: Annotated[float, real(ge=0, most=1)] = DEFAULT_ALPHA
+    xi: Annotated[float, real(ge=0, most=math.pi)] = DEFAULT_XI
 
     def fit(self, space: Space) -> FittedScore:
         """Make the prototypes and take the antibodies."""

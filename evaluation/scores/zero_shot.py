@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Annotated, ClassVar, NoReturn
 
 import numpy as np
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from evaluation.scores.base import PARAMETERS, Choices, FittedFunction, FittedScore, Score, log_sum_exp, top_probability
 from evaluation.space import Space
+from immuno_core.config.numbers import real
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, Floats, LocalRequest
 
@@ -70,7 +70,7 @@ class Mcm(Score):
 
     name: ClassVar[str] = "mcm"
     choices: ClassVar[Choices] = MappingProxyType({"temperature": (1.0, 0.3, 0.1, 0.03, 0.01)})
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, real(ge=1e-6)] = 1.0
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts."""
@@ -91,7 +91,7 @@ class Energy(Score):
 
     name: ClassVar[str] = "energy"
     choices: ClassVar[Choices] = MappingProxyType({"temperature": (1.0, 0.3, 0.1, 0.03, 0.01)})
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, real(ge=1e-6)] = 1.0
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts."""
@@ -117,8 +117,8 @@ class GlMcm(Score):
 
     name: ClassVar[str] = "gl_mcm"
     choices: ClassVar[Choices] = MappingProxyType({"lambda_local": (1.0, 0.5, 0.25, 0.0)})
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    lambda_local: Annotated[float, Field(ge=0)] = 1.0
+    temperature: Annotated[float, real(ge=1e-6)] = 1.0
+    lambda_local: Annotated[float, real(ge=0)] = 1.0
 
     def local_request(self, space: Space) -> LocalRequest:
         """Ask for the best match of a patch with a class text."""

@@ -1,6 +1,7 @@
 """The command line. Subcommands are imported when they are called: `immuno db` loads neither torch nor Ray.
 
-Exit status: 0 done; 2 the set-up or the input is wrong (one line, how to mend it); 1 it failed; 130 stopped by Ctrl-C.
+Exit status: 0 done; 2 the set-up or the input is wrong (one line, how to mend it); 1 it failed; 130 stopped by Ctrl-C,
+143 by SIGTERM, 129 by SIGHUP; 141 the reader of its output has gone.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any, NoReturn
 import click
 
 from immuno.terminal.output import printable
+from immuno.terminal.streams import OutputError, ReaderGoneError
 from immuno_core import __version__
 from immuno_core.config.secrecy import without_secrets
 from immuno_core.errors import ImmunoError, SetupError, did_you_mean
 from immuno_core.paths import in_copy_of_a_job, runs_root
+from immuno_core.system.signals import Stopped
 
 STOPPED = 130
 """Exit status after Ctrl-C."""
@@ -72,6 +75,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the documented status."""
     try:
         status: Any = cli.main(args=args, prog_name="immuno", standalone_mode=False)
+        sys.stdout.flush()
     except SetupError as error:
         _fail(f"error: {error}", 2)
     except click.UsageError as error:
@@ -81,12 +85,13 @@ def main(args: list[str] | None = None) -> NoReturn:
         _fail(f"error: {error.format_message()}", 2)
     except ImmunoError as error:
         _fail(f"failed: {error}", 1)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("\nstopped; finished work is kept: the same command goes on from there", STOPPED)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has gone; Python would complain again when it flushes stdout at exit.
-        sys.stderr.close()
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        told = "\nstopped; finished work is kept: the same command goes on from there"
+        _fail(told, stopped.status if isinstance(stopped, Stopped) else STOPPED)
+    except ReaderGoneError:
         sys.exit(141)
+    except OutputError as error:
+        _fail(f"failed: {error}; what was written to files and databases is kept", 1)
     sys.exit(status if isinstance(status, int) else 0)
 
 

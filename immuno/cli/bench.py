@@ -7,7 +7,16 @@ from pathlib import Path
 
 import click
 
-from immuno.cli.options import OUTPUT_FOLDER, database_option, json_option, print_json, progress_option, ray_option
+from immuno.cli.options import (
+    OUTPUT_FOLDER,
+    database_option,
+    json_option,
+    print_json,
+    progress_option,
+    ray_option,
+    whole,
+)
+from immuno_core.config.numbers import MOST_SEED
 from immuno_core.errors import SetupError
 from immuno_core.paths import RUNS
 
@@ -17,7 +26,7 @@ _tell = functools.partial(click.echo, err=True)
 @click.command(name="bench")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--out", type=OUTPUT_FOLDER, help="Folder for results.json and report.html. Default: runs/NAME.")
-@click.option("--seed", type=click.IntRange(min=0), help="Overrides the configuration's seed.")
+@click.option("--seed", type=whole(0, MOST_SEED), help="Overrides the configuration's seed.")
 @click.option(
     "--seeds",
     metavar="N,N,...",
@@ -97,13 +106,13 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
         found = tuple(int(part) for part in text.split(","))
     except ValueError:
         found = ()
-    if len(found) < 2 or len(set(found)) < len(found) or min(found) < 0:
-        raise SetupError(f"--seeds {text}: give two or more different seeds from 0 on, such as 0,1,2")
+    if len(found) < 2 or len(set(found)) < len(found) or min(found) < 0 or max(found) > MOST_SEED:
+        raise SetupError(f"--seeds {text}: give two or more different seeds from 0 to {MOST_SEED}, such as 0,1,2")
     return found
 
 
 @click.command(name="demo")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the world and of the loop.")
+@click.option("--seed", type=whole(0, MOST_SEED), default=0, show_default=True, help="Of the world and of the loop.")
 @click.option(
     "--out",
     type=OUTPUT_FOLDER,

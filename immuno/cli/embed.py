@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option
+from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option, whole
+from immuno_core.config.numbers import MOST_SEED
 from immuno_core.errors import SetupError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _MOST_SHOWN = 10
 @click.option("--dry-run", is_flag=True, help="With --gc: only show it.")
 @click.option("--yes", is_flag=True, help="With --gc: do not ask.")
 @click.option("--store", metavar="PLACE", help="With --check or --gc and no CONFIG: the store's folder or URL.")
-@click.option("--seed", type=click.IntRange(min=0), help="Overrides the configuration's seed.")
+@click.option("--seed", type=whole(0, MOST_SEED), help="Overrides the configuration's seed.")
 @database_option
 @ray_option
 @progress_option

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from immuno.cli import sessions as refine_look
-from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option
+from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option, whole
+from immuno_core.config.numbers import MOST_SEED
 
 if TYPE_CHECKING:
     from agents import Review
@@ -86,8 +87,8 @@ def _running(function: Callable[..., None]) -> Callable[..., None]:
 @command.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--session", required=True, metavar="NAME", help="What the session is called in the database.")
-@click.option("--seed", type=click.IntRange(min=0), help="Overrides the configuration's seed.")
-@click.option("--generations", type=click.IntRange(min=1), help="Overrides refine.generations.")
+@click.option("--seed", type=whole(0, MOST_SEED), help="Overrides the configuration's seed.")
+@click.option("--generations", type=whole(1), help="Overrides refine.generations.")
 @_running
 def start(config: Path, session: str, seed: int | None, generations: int | None, running: _Running) -> None:
     """Start session NAME as CONFIG says."""
@@ -101,7 +102,7 @@ def start(config: Path, session: str, seed: int | None, generations: int | None,
 
 @command.command()
 @click.argument("session")
-@click.option("--generations", type=click.IntRange(min=1), help="Go on to this many generations in all.")
+@click.option("--generations", type=whole(1), help="Go on to this many generations in all.")
 @_running
 def resume(session: str, generations: int | None, running: _Running) -> None:
     """Go on with SESSION where it stopped, with the configuration it was started with."""
@@ -115,8 +116,8 @@ def resume(session: str, generations: int | None, running: _Running) -> None:
 @command.command()
 @click.argument("session")
 @_new_session
-@click.option("--generation", type=click.IntRange(min=0), metavar="N", help="Default: the session's best generation.")
-@click.option("--generations", type=click.IntRange(min=1), help="How many to add; default: as configured.")
+@click.option("--generation", type=whole(), metavar="N", help="Default: the session's best generation.")
+@click.option("--generations", type=whole(1), help="How many to add; default: as configured.")
 @_llm
 @_base_url
 @click.option(
@@ -161,7 +162,7 @@ def branch(
 @_new_session
 @click.option("--llm", required=True, metavar="MODEL", help="The chat model: lexicon, openai:NAME, ...")
 @_base_url
-@click.option("--generations", type=click.IntRange(min=1), help="Default: as many as SESSION has.")
+@click.option("--generations", type=whole(1), help="Default: as many as SESSION has.")
 @_running
 def regenerate(
     session: str, new_session: str, llm: str, base_url: str | None, generations: int | None, running: _Running

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from immuno_core.config.numbers import real, seconds, whole
 from immuno_core.config.secrecy import server_address
 
 VLLM_SERVE = ("-m", "vllm.entrypoints.cli.main", "serve", "{model}")
@@ -35,17 +36,17 @@ class LLMServerConfig(BaseModel):
     """More arguments of the server, such as ["--max-model-len", "8192"]."""
     env: dict[str, str] = {}
     """More environment variables of the server. Put no secret here: the configuration is stored with the results."""
-    gpus: Annotated[int, Field(ge=0)] = 1
+    gpus: Annotated[int, whole(0)] = 1
     """Whole GPUs of one machine, reserved through Ray; 0 for a server on CPU cores."""
-    cpus: Annotated[float, Field(ge=0)] = 1.0
+    cpus: Annotated[float, real(ge=0)] = 1.0
     """CPU cores reserved through Ray."""
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    port: Annotated[int, whole(1, 65535)] | None = None
     """Default: one that is free."""
     log: Path | None = None
     """Its log, on the machine of the server; default: logs/llm-server-PORT.log in the cache folder."""
-    start_timeout: Annotated[float, Field(gt=0)] = 900.0
+    start_timeout: Annotated[float, seconds()] = 900.0
     """Seconds within which it must answer: loading a large model takes minutes."""
-    restarts: Annotated[int, Field(ge=0)] = 3
+    restarts: Annotated[int, whole(0)] = 3
     """How many times it is started again if it ends by itself after it was up."""
 
     @model_validator(mode="after")

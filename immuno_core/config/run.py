@@ -10,21 +10,27 @@ import sys
 import tomllib
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from immuno_core.config.llm_server import LLMServerConfig, require_chat_model
 from immuno_core.config.methods import MethodConfig, MethodEntry, PresetConfig
+from immuno_core.config.numbers import MOST_SEED, real, seconds, whole
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.secrecy import shown_address, without_secrets
-from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.errors import SetupError, did_you_mean, shown
 from immuno_core.files import read_text
 from immuno_core.paths import shipped_configs
+from immuno_core.text import fill_template
 
 _LOCAL = "local-dir:"
 _REPLAY = "replay:"
+
+
+_MOST_PARTS: Final = 60
+_ENDLESS_KEY: Final = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{_MOST_PARTS}}}""")
 
 
 class _Section(BaseModel):
@@ -32,8 +38,8 @@ class _Section(BaseModel):
 
 
 def _number_or_auto(value: Any) -> Any:
-    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError('give a whole number from 1 up, or "auto"')
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 2**20):
+        raise ValueError('give a whole number from 1 to 1,048,576, or "auto"')
     return value
 
 
@@ -56,7 +62,7 @@ class EncoderConfig(_Section):
     """Compile the image tower with torch.compile: a minute or more at the start of each actor, faster from then on."""
     texts: Path | None = None
     """For "precomputed": the table of texts, see evaluation.data.precomputed."""
-    logit_scale: Annotated[float, Field(gt=0)] | None = None
+    logit_scale: Annotated[float, real(gt=0)] | None = None
     """For "precomputed": that of the model the embeddings come from; default 100. Other models bring their own."""
 
     @model_validator(mode="after")
@@ -91,15 +97,15 @@ def store_place(value: Any) -> Any:
 class ClusterConfig(_Section):
     """The embedding actors, and where embeddings are stored."""
 
-    actors: Annotated[int, Field(ge=1)] | None = None
+    actors: Annotated[int, whole(1)] | None = None
     """How many; default: one per GPU, or one per CPU core (at most 8) where there is no GPU."""
-    num_gpus: Annotated[float, Field(ge=0)] | None = None
+    num_gpus: Annotated[float, real(ge=0)] | None = None
     """GPUs of each actor (fractions allowed); default: 1 where the cluster has GPUs, else 0."""
-    num_cpus: Annotated[float, Field(gt=0)] = 1.0
-    decode_threads: Annotated[int, Field(ge=1)] | None = None
+    num_cpus: Annotated[float, real(gt=0)] = 1.0
+    decode_threads: Annotated[int, whole(1, 1024)] | None = None
     """Threads of each actor that decode images ahead of its model; default: one, or its GPU's share of the machine's
     CPU cores."""
-    shard_size: Annotated[int, Field(ge=1)] = 256
+    shard_size: Annotated[int, whole(1)] = 256
     """Images in a shard: the unit of work, of storage and of resumption."""
     store: Annotated[Path | str | None, BeforeValidator(store_place)] = None
     """The embedding store: a folder, or a URL that fsspec takes ("s3://bucket/folder"), see docs/store.md; default:
@@ -109,8 +115,19 @@ class ClusterConfig(_Section):
     file_identity: Literal["mtime", "content"] = "mtime"
     """What tells that an image is the one already embedded: its path, size and time, or the bytes themselves (which
     are then read in every run, but images may be moved or copied)."""
-    hung_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    hung_seconds: Annotated[float, seconds()] = 1800.0
     """An actor that has work and finishes none of it for so long is taken for hung, and replaced."""
+
+
+def _one_place(template: str) -> str:
+    try:
+        fill_template(template, [""])
+    except SetupError as error:
+        raise ValueError(str(error)) from None
+    return template
+
+
+Template = Annotated[str, AfterValidator(_one_place)]
 
 
 class ClassesConfig(_Section):
@@ -120,7 +137,7 @@ class ClassesConfig(_Section):
     """A text file with one class per line, "dataset" (the folders of data.fit, else data.id), or "imagenet1k"."""
     synonyms: Path | None = None
     """A text file of other names of the classes, "CLASS: NAME, NAME" on each line: no antibody may be one of them."""
-    template: str = "a photo of a {}."
+    template: Template = "a photo of a {}."
 
 
 class SourceConfig(_Section):
@@ -135,7 +152,7 @@ class SourceConfig(_Section):
     features: Path | None = None
     """A file of embeddings instead of images, .npz or .safetensors; see evaluation.data.feature_files."""
     builtin: Literal["miniworld"] | None = None
-    expected: Annotated[int, Field(ge=1)] | None = None
+    expected: Annotated[int, whole(1)] | None = None
     """How many images the set should have: another number is an error before anything is computed."""
 
     @model_validator(mode="after")
@@ -177,12 +194,12 @@ class DataConfig(_Section):
 class AntibodiesConfig(_Section):
     """Which bank the benchmark measures."""
 
-    template: str = "{}"
+    template: Template = "{}"
     """The prompt around each text of a file; "{}" where the texts are whole prompts."""
     file: Path | None = None
     """A .jsonl bank, an EOE .json, or a plain .txt list (one text per line)."""
     session: str | None = None
-    generation: int | None = None
+    generation: Annotated[int, whole(0)] | None = None
     """Default: the session's best generation."""
     words: Literal["wordnet"] | Path | None = None
     """What controls and mined baselines (NegLabel, CSP) draw words from: "wordnet" (with the extra `words`), a text
@@ -199,7 +216,7 @@ class AntibodiesConfig(_Section):
 class RunConfig(_Section):
     """A whole configuration file."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, whole(0, MOST_SEED)] = 0
     encoder: EncoderConfig
     cluster: ClusterConfig = ClusterConfig()
     classes: ClassesConfig
@@ -227,9 +244,14 @@ def read_config(path: str | PathLike[str]) -> RunConfig:
     if path.parent == Path("configs") and shipped.is_file() and not path.exists():
         sys.stderr.write(f"no {path} here: taking {shipped}\n")
         path = shipped
+    text = read_text(path, "configuration file", hint="configs/ holds examples")
+    if _ENDLESS_KEY.search(text):  # over one of 50,000 parts the parser takes minutes
+        raise SetupError(f"{path} has a dotted key of more than {_MOST_PARTS} parts")
     try:
-        raw = tomllib.loads(read_text(path, "configuration file", hint="configs/ holds examples"))
-    except tomllib.TOMLDecodeError as error:
+        raw = tomllib.loads(text)
+    except RecursionError:
+        raise SetupError(f"{path} is nested too deeply for a configuration") from None
+    except ValueError as error:  # also a number of more digits than Python reads
         raise SetupError(f"{path} is not valid TOML: {error}") from None
     return parse_config(raw, origin=str(path), folder=path.resolve().parent)
 
@@ -240,6 +262,8 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise SetupError(f"{origin}: " + "; ".join(_explain(one) for one in _causes(error)[:3])) from None
+    except RecursionError:
+        raise SetupError(f"{origin} is nested too deeply for a configuration") from None
     resolved: RunConfig = _with_absolute_paths(config, folder)
     refine, encoder, server = resolved.refine, resolved.encoder, resolved.llm_server
     if server is not None and server.model is not None and server.model.startswith(("./", "../")):
@@ -273,7 +297,7 @@ def _causes(error: ValidationError) -> list[ErrorDetails]:
 def _explain(error: ErrorDetails) -> str:
     where, given = _where(error["loc"]), error["input"]
     if error["type"] == "extra_forbidden":
-        key = str(error["loc"][-1])
+        key = str(error["loc"][-1])[:_LONGEST_KEY]
         return f"unknown key '{where}'{did_you_mean(key, _keys_at(error['loc'][:-1]))}"
     if error["type"] == "missing":
         example = '; add [[methods]] with name = "immuno_vlm", for instance' if where == "methods" else ""
@@ -282,11 +306,13 @@ def _explain(error: ErrorDetails) -> str:
         return f"{where}: write [[{where}]] with double brackets, once for each"
     if error["type"] == "literal_error":
         valid = re.findall("'([^']*)'", str(error["ctx"]["expected"]))
-        return f"{where} = {given!r}{did_you_mean(str(given), valid)}"
-    value = f" = {given!r}" if isinstance(given, str | int | float) else ""
+        return f"{where} = {shown(given)}{did_you_mean(shown(given), valid)}"
+    given = without_secrets(given) if isinstance(given, str) else given  # before it is cut
+    value = f" = {shown(given)}" if isinstance(given, str | int | float) else ""
     return without_secrets(f"{where or 'configuration'}{value}: {error['msg'].removeprefix('Value error, ')}")
 
 
+_LONGEST_KEY: Final = 60
 _TAGS = {"method": MethodConfig, "preset": PresetConfig}
 
 
@@ -297,7 +323,8 @@ def _where(location: tuple[int | str, ...]) -> str:
         for i, part in enumerate(location)
         if not (part in _TAGS and i and isinstance(location[i - 1], int) and location[0] == "methods")
     ]
-    return "".join(f" no. {part + 1}" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+    words = (f" no. {part + 1}" if isinstance(part, int) else f".{part[:_LONGEST_KEY]}" for part in parts)
+    return "".join(words).removeprefix(".")
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from threading import Event
 
 import pytest
 from sqlalchemy import text
@@ -91,6 +92,23 @@ def test_work_is_given_back_whatever_ends_it(store: AntibodyStore) -> None:
     with pytest.raises(KeyboardInterrupt), held(store.engine, "w", "the work"):
         raise KeyboardInterrupt
     assert claims(store.engine) == ()
+
+
+def test_a_sign_of_life_that_hangs_keeps_nobody(store: AntibodyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, over = Event(), Event()
+
+    def hang(*_: object) -> bool:
+        begun.set()
+        return over.wait(60)
+
+    monkeypatch.setattr("db.claims.beat", hang)
+    monkeypatch.setattr("db.claims._LAST_BEAT_SECONDS", 0.05)
+    before = time.monotonic()
+    with held(store.engine, "w", "the work", silence=SHORT):
+        assert begun.wait(10)
+    assert time.monotonic() - before < 10
+    assert claims(store.engine) == ()
+    over.set()
 
 
 def test_who_is_replaced_learns_it_and_takes_nothing_away(store: AntibodyStore) -> None:

@@ -83,7 +83,7 @@ def test_other_keys_of_a_method_are_its_parameters(tmp_path: Path) -> None:
         (("[data.id]", "[data]\noverlap = 'keep'\n[data.id]"), "data.overlap = 'keep'; known: drop, error"),
         (
             ('model = "miniworld"', 'model = "miniworld"\nbatch_size = 0'),
-            'encoder.batch_size = 0: give a whole number from 1 up, or "auto"',
+            'encoder.batch_size = 0: give a whole number from 1 to 1,048,576, or "auto"',
         ),
         (
             ('model = "miniworld"', 'model = "miniworld"\nbatch_size = "large"'),

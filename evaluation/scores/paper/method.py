@@ -44,6 +44,7 @@ from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, leave_one_ou
 from evaluation.scores.s_dis import FittedDifference, prototype_vectors
 from evaluation.space import Bank, Space
 from immuno_core.arrays import in_blocks
+from immuno_core.config.numbers import MOST_SEED, real, whole
 from immuno_core.features import FloatArray, Floats, IntArray
 
 _Pair = Annotated[tuple[float, float], Field(strict=False)]
@@ -57,27 +58,27 @@ class ImmunoVlmPaper(Score):
     name: ClassVar[str] = "immuno_vlm_paper"
     choices: ClassVar[Choices] = MappingProxyType({"adapter": (True, False), "lambda_inf": (1.0, 0.5, 0.25)})
     uses_bank: ClassVar[bool] = True
-    lambda_inf: Annotated[float, Field(ge=0)] = 1.0
-    alpha: Annotated[float, Field(ge=0, le=1)] = DEFAULT_ALPHA
-    xi: Annotated[float, Field(ge=0, le=math.pi)] = DEFAULT_XI
+    lambda_inf: Annotated[float, real(ge=0)] = 1.0
+    alpha: Annotated[float, real(ge=0, most=1)] = DEFAULT_ALPHA
+    xi: Annotated[float, real(ge=0, most=math.pi)] = DEFAULT_XI
     band: _Pair = (0.0, 1.0)
     """Quantiles, per guarded class, between which antibodies are kept. (0, 1) keeps all."""
     bounds: _Pair | None = None
     """The cosines (delta_safe, delta_risk) instead."""
     adapter: bool = True
     push: bool = True
-    lambda_push: Annotated[float, Field(ge=0)] = AdapterSettings().lambda_push
-    eta: Annotated[float, Field(ge=0)] = AdapterSettings().eta
-    margin: Annotated[float, Field(ge=-1, le=1)] = AdapterSettings().margin
-    margin_quantile: Annotated[float, Field(ge=0, le=1)] | None = None
-    most_kappa: Annotated[float, Field(gt=0)] | None = None
+    lambda_push: Annotated[float, real(ge=0)] = AdapterSettings().lambda_push
+    eta: Annotated[float, real(ge=0)] = AdapterSettings().eta
+    margin: Annotated[float, real(ge=-1, most=1)] = AdapterSettings().margin
+    margin_quantile: Annotated[float, real(ge=0, most=1)] | None = None
+    most_kappa: Annotated[float, real(gt=0)] | None = None
     """Cap of kappa in the pull; None for the encoder's logit scale."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, whole(0, MOST_SEED)] = 0
     """Of the adapter: what it holds out, its first weights, its batches."""
     evt: bool = True
-    target: Annotated[float, Field(gt=0, lt=1)] = ACCEPTANCE
+    target: Annotated[float, real(gt=0, lt=1)] = ACCEPTANCE
     """Share of known images that every tau_k is to accept."""
-    least: Annotated[int, Field(ge=1)] = LEAST
+    least: Annotated[int, whole(1)] = LEAST
     """Scores from which a class has a tail of its own."""
 
     def __post_init__(self) -> None:

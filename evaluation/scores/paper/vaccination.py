@@ -39,10 +39,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
 from immuno_core.arrays import blocks, check_unit_rows, in_blocks
+from immuno_core.config.numbers import MOST_SEED, real, whole
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, Floats, IntArray
 
@@ -120,22 +121,22 @@ class AdapterSettings(BaseModel):
     """How an adapter is trained. `lambda_push` = 0 leaves out the push; see the module for the rest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    lambda_push: Annotated[float, Field(ge=0)] = 1.0
-    eta: Annotated[float, Field(ge=0)] = 1e-5
-    margin: Annotated[float, Field(ge=-1, le=1)] = 0.2
+    lambda_push: Annotated[float, real(ge=0)] = 1.0
+    eta: Annotated[float, real(ge=0)] = 1e-5
+    margin: Annotated[float, real(ge=-1, most=1)] = 0.2
     """m, a cosine."""
-    margin_quantile: Annotated[float, Field(ge=0, le=1)] | None = None
+    margin_quantile: Annotated[float, real(ge=0, most=1)] | None = None
     """Sets m by the data instead."""
-    most_kappa: Annotated[float, Field(gt=0)] = 100.0
-    hidden: Annotated[int, Field(ge=1)] = 128
+    most_kappa: Annotated[float, real(gt=0)] = 100.0
+    hidden: Annotated[int, whole(1, 2**16)] = 128
     """Units of the MLP."""
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    held_out: Annotated[float, real(gt=0, lt=1)] = 0.25
     """Share of each class's images that decides when to stop; at least one image, at most all but one."""
-    epochs: Annotated[int, Field(ge=1)] = 20
-    patience: Annotated[int, Field(ge=1)] = 3
-    batch: Annotated[int, Field(ge=1)] = 256
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    seed: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[int, whole(1)] = 20
+    patience: Annotated[int, whole(1)] = 3
+    batch: Annotated[int, whole(1)] = 256
+    learning_rate: Annotated[float, real(gt=0)] = 1e-3
+    seed: Annotated[int, whole(0, MOST_SEED)] = 0
 
 
 class Losses(NamedTuple):

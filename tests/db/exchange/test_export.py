@@ -133,6 +133,6 @@ def test_a_bad_bank_is_named_and_stores_nothing(
 
 def test_what_is_no_parquet_file_is_told(path: Path, tmp_path: Path) -> None:
     (tmp_path / "bank.parquet").write_text("text")
-    for name, says in (("bank.parquet", "is not a Parquet file"), ("gone.parquet", "there is no file")):
+    for name, says in (("bank.parquet", "is not a Parquet file"), ("gone.parquet", "no bank at")):
         refused = CliRunner().invoke(group, ["import-bank", str(tmp_path / name), "--db", str(path)]).exception
         assert says in str(refused)

@@ -194,7 +194,9 @@ def test_a_manifest_of_something_else(
 
 def test_a_folder_that_is_no_export(store: AntibodyStore, path: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is not an exported session: its manifest.json cannot be read" in refused(store, tmp_path / "empty")
+    assert f"no list of an exported session's files at {tmp_path / 'empty' / MANIFEST}" in refused(
+        store, tmp_path / "empty"
+    )
     (tmp_path / "empty" / MANIFEST).write_text("{")
     assert f"{tmp_path / 'empty' / MANIFEST}: not JSON" in refused(store, tmp_path / "empty")
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import text
@@ -41,7 +42,8 @@ def test_the_argument_comes_before_the_environment_and_that_before_the_default(
     [
         ("sqlite://", "name a file for SQLite"),
         ("sqlite:///:memory:", "name a file for SQLite"),
-        ("sqlite:///file:x?uri=true", "name a file for SQLite"),
+        ("sqlite:///file:x?mode=memory&uri=true", "name a file for SQLite"),
+        ("file::memory:", "name a file for SQLite"),
         ("postgres://u:secret@h/d", "unknown database 'postgres'; did you mean 'postgresql'"),
         ("mysql://u:secret@h/d", "unknown database 'mysql'"),
         ("sqlite+aiosqlite:///x.db", "unknown database 'sqlite.aiosqlite'; did you mean"),
@@ -55,6 +57,30 @@ def test_what_is_no_database_url_is_said_without_its_password(url: str, message:
     with pytest.raises(SetupError, match=message) as caught:
         resolve_url(url)
     assert "secret" not in str(caught.value)
+
+
+def test_sqlites_own_addresses_name_a_file_to_read(path: Path, tmp_path: Path) -> None:
+    odd = shutil.copyfile(path, tmp_path / "an odd#name.db")
+    for url in (
+        f"file:{quote(str(odd))}?mode=ro",
+        f"file://{quote(str(odd))}?mode=ro",
+        f"sqlite:///file:{quote(str(odd))}?uri=true&immutable=1&mode=ro",
+    ):
+        with open_store(url, read_only=True) as opened:
+            assert opened.sessions() == ()
+            with open_store(opened.url, read_only=True) as again:  # what is shown can be given back
+                assert again.sessions() == ()
+        with pytest.raises(SetupError, match=r"name.db is named for reading only \(mode=ro\)"):
+            open_store(url)
+    with open_store(f"file:{quote(str(odd))}") as opened:
+        assert resolve_url(f"file:{quote(str(odd))}").database == str(odd)
+
+
+def test_a_pipe_is_no_database(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.db")
+    for read_only in (True, False):
+        with pytest.raises(SetupError, match=r"pipe.db is no regular file"):
+            open_store(str(tmp_path / "pipe.db"), read_only=read_only)
 
 
 def test_the_postgres_driver_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
