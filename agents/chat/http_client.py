@@ -60,7 +60,7 @@ def _moved(request: Any, response: Any) -> Any:
         raise ModelUnavailable(f"{said}, which leads nowhere: {_CORRECT}", for_all=True)
     old, new = request.url, moved.url
     if new.host != old.host or (new.scheme != "https" and (new.scheme, new.port) != (old.scheme, old.port)):
-        where = one_line(f"{new.scheme}://{new.host}")
+        where = one_line(f"{new.scheme}://{new.netloc.decode()}")
         raise ModelUnavailable(
             f"{said} and sends the request to {where}, another server, which does not get the prompt; if that is the "
             "right one, write its address into base_url",
