@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from immuno_core.features import FloatArray
 from immuno_core.records import FailedImage
-from immuno_core.text import count, duration
+from immuno_core.text import count, duration, printable
 
 
 class EmbeddedImages(NamedTuple):
@@ -154,7 +154,7 @@ class EmbeddingSummary:
 
         What a terminal would obey, or cannot show, is written out: file names may hold anything.
         """
-        return [_shown(line) for line in (*self._work(), *self._troubles(), *self._left_out())]
+        return [printable(line) for line in (*self._work(), *self._troubles(), *self._left_out())]
 
     def _work(self) -> list[str]:
         if not self.embedded:
@@ -197,7 +197,3 @@ def _death(one: ActorDeath) -> str:
 
 def _more(things: Sequence[object]) -> list[str]:
     return [f"  and {len(things) - _MOST_NAMED:,} more"] if len(things) > _MOST_NAMED else []
-
-
-def _shown(text: str) -> str:
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)

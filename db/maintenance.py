@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
 
 from db.schema import migrations
 from db.schema import revision as schema
 from db.schema.engine import is_sqlite, make_engine, plain_errors, reading, resolve_url, shown
+from db.schema.forms import oddity
+from db.schema.models import Base
+from db.schema.structure import differences
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.files import written_whole
 
@@ -68,19 +73,34 @@ def check_database(url: str | None, default: Path) -> tuple[Check, ...]:
         schema.check(engine)
         checks = [Check("revision", True, migrations.HEAD)]
         with reading(engine) as transaction:
+            structure = differences(transaction.connection())
+            checks.append(_check("tables", structure))
             if is_sqlite(engine.url):
                 damage = transaction.scalars(text("PRAGMA integrity_check")).all()
                 checks.append(_check("integrity", [found for found in damage if found != "ok"]))
                 broken = transaction.execute(text("PRAGMA foreign_key_check"))
                 rows = [f"{table} row {row} -> {other}" for table, row, other, _ in broken]
                 checks.append(_check("foreign keys", rows))
-            rules = _RULES | ({} if is_sqlite(engine.url) else _POSTGRES_RULES)
+            rules = {} if structure else _RULES | ({} if is_sqlite(engine.url) else _POSTGRES_RULES)
             for name, (query, words) in rules.items():
                 count = transaction.scalar(text(query))
                 checks.append(_check(name, [words.format(count)] if count else []))
+            if not structure:
+                checks.append(_check("rows", list(_odd_rows(transaction))))
     finally:
         engine.dispose()
     return tuple(checks)
+
+
+def _odd_rows(transaction: Session) -> Iterator[str]:
+    """What rows say that no version would have written, a line each."""
+    for table in Base.metadata.sorted_tables:
+        try:
+            for row in transaction.execute(select(table), execution_options={"yield_per": 1000}):
+                if (odd := oddity(table.name, row._asdict())) is not None:
+                    yield f"'{table}', {row[0]}: {odd}"
+        except (TypeError, ValueError, SetupError) as error:  # of a value that a column of its type cannot hold
+            yield f"'{table}' has a row that cannot be read ({error})"
 
 
 def _check(name: str, problems: list[str], shown_problems: int = 5) -> Check:

@@ -21,6 +21,7 @@ from db.records import (
     TestReadRecord,
 )
 from db.schema import models as m
+from db.schema.forms import are_metrics
 from db.schema.vectors import from_bytes
 from immuno_core.errors import SetupError
 from immuno_core.records import EncoderInfo, ResultRow, Verdict
@@ -93,6 +94,8 @@ def generations(
     for row in transaction.execute(query):
         values = dict(row._mapping)
         own = columns(values.pop("Generation"), "parent_id")
+        if not are_metrics(own["metrics"]):  # of a row that older versions imported: one bad one hides no other
+            own["metrics"] = {}
         found.append(GenerationRecord(**own, **values))
     return tuple(found)
 

@@ -83,7 +83,8 @@ class GenerationRecord:
     @property
     def mean_auroc(self) -> float | None:
         """The mean over the feedback sets, by which generations are compared; None where it was not recorded."""
-        values = [value for value in self.metrics.get("auroc", {}).values() if value is not None]
+        by_set = self.metrics.get("auroc")
+        values = [one for one in by_set.values() if one is not None] if isinstance(by_set, Mapping) else []
         return fmean(values) if values else None
 
 

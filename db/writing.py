@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid7
 
 from db.records import GenerationDraft
 from db.schema import models as m
+from db.schema.forms import check_form
 from db.schema.types import to_json
 from db.schema.vectors import DTYPE, to_bytes
 from immuno_core.errors import SetupError
@@ -60,6 +61,8 @@ def check_session_name(name: str) -> None:
 def insert_new(transaction: Transaction, model: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Insert the rows whose unique keys are not taken; of equal keys the first one wins. Return the new ones' keys."""
     table = model.metadata.tables[model.__tablename__]
+    for row in rows:
+        check_form(table.name, row, f"a row for '{table.name}'")
     uniques = [one for one in table.constraints if isinstance(one, UniqueConstraint)]
     key = [column.name for column in min(uniques, key=lambda one: str(one.name), default=table.primary_key).columns]
     # In one order, whoever inserts: else two processes could each wait for a row of the other.
@@ -123,6 +126,8 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
 
 def insert_rows(transaction: Transaction, model: type[m.Base], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows whose unique keys are free."""
+    for row in rows:
+        check_form(model.__tablename__, row, f"a row for '{model.__tablename__}'")
     if rows:  # into the table: the ORM would send rows with a NULL elsewhere one by one
         transaction.execute(insert(model.metadata.tables[model.__tablename__]), list(rows))
 

@@ -30,7 +30,7 @@ from immuno_core.config.refine import RefineConfig
 from immuno_core.config.run import RunConfig, config_as_dict, parse_config
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.files import read_text
-from immuno_core.text import clean_text, without_markup
+from immuno_core.text import clean_text, printable, without_markup
 from immuno_core.versions import git_sha, versions
 
 
@@ -94,7 +94,7 @@ def tell_generation(one: GenerationRecord) -> None:
     click.echo(
         f"generation {one.number}: mean FPR95 {100 * one.metrics['mean_fpr95']:.1f} %, "
         f"AUROC {percentage(one.mean_auroc)} %, "
-        f"{one.kept} of {one.proposed} proposals kept, bank of {one.bank}; {accepted}: {one.reason}",
+        f"{one.kept} of {one.proposed} proposals kept, bank of {one.bank}; {accepted}: {printable(one.reason)}",
         err=True,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +35,25 @@ def clean_text(text: str, most: int | None = None) -> str:
     return cut if len(cut) <= most else line[:most]
 
 
+_JOINERS = "\u200c\u200d"
+"""Harmless, and some scripts and emoji are not legible without them."""
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return the text with everything invisible (control and direction characters, lone surrogates) written out.
+
+    For terminals, and all that is shown there of texts from outside. Line breaks too; with `lines` they stay.
+    """
+    return "".join(
+        character
+        if (lines and character == "\n")
+        or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        or character in _JOINERS
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
 def without_markup(text: str) -> str:
     """Return the text with every markup character replaced by a space, whitespace collapsed."""
     return " ".join("".join(" " if char in MARKUP else char for char in text).split())
@@ -49,12 +69,42 @@ def storable_text(text: str, most: int) -> str:
     return "".join(c for c in text[:most] if c != "\0" and not "\ud800" <= c <= "\udfff")
 
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+def strict_json(raw: str | bytes) -> Any:
+    """Return what a JSON text says.
+
+    Raises ValueError for what is none, for NaN and Infinity, for a key that comes twice (one of the two would be lost),
+    and for what is nested too deep to be read.
+    """
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"the key {next(one for one in names if names.count(one) > 1)!r} comes twice")
+        return found
+
+    try:
+        return json.loads(raw, parse_constant=refuse, object_pairs_hook=once)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+_FORMULA = ("=", "+", "-", "@")
 
 
 def safe_cell(value: Any) -> Any:
-    """Return the value; a text that a spreadsheet would run as a formula is prefixed with an apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    """Return the value; a text that a spreadsheet would run as a formula is prefixed with an apostrophe.
+
+    Also one whose sign is full-width, or stands behind blanks, line breaks or invisible characters: some drop those. A
+    tab or a carriage return at the start counts as a sign.
+    """
+    if not isinstance(value, str):
+        return value
+    start = clean_text(value)
+    return f"'{value}" if start.startswith(_FORMULA) or value[:1] in ("\t", "\r") else value
 
 
 def fill_template(template: str, texts: Sequence[str]) -> list[str]:

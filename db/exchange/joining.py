@@ -41,8 +41,9 @@ from sqlalchemy.types import TypeEngine
 
 from db.schema import models as m
 from db.schema.engine import reading, writing
+from db.schema.forms import check_form, short
 from db.schema.types import LosslessText, Measured, StrictJson, UtcDateTime, to_json
-from db.schema.vectors import DTYPE
+from db.schema.vectors import DTYPE, norm
 from db.store import AntibodyStore
 from db.writing import check_session_name
 from immuno_core.errors import SetupError, did_you_mean
@@ -50,6 +51,7 @@ from immuno_core.errors import SetupError, did_you_mean
 TABLES: tuple[Table, ...] = tuple(m.Base.metadata.sorted_tables)
 """Every table of the record, after those that its foreign keys refer to."""
 _BATCH = 500
+_LENGTH_TOLERANCE = 1e-2
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _CHANGING: dict[str, tuple[str, ...]] = {"sessions": ("status", "updated_at"), "runs": ("status", "finished_at")}
 """What changes after a row was written; the last column is the time that tells which state is newer."""
@@ -95,6 +97,7 @@ def join_rows(transaction: Transaction, table: Table, rows: Iterable[tuple[str, 
                 _agree(transaction, table, known[key], row, place)
                 present += 1
             else:
+                check_form(table.name, row, place)
                 known[key] = row
                 new.append((place, row))
         _insert(transaction, table, new)
@@ -176,7 +179,7 @@ def _check_types(table: Table, row: Row, place: str) -> None:
     """SQLite takes any value for any column: what comes from a file is looked at here."""
     for column in table.columns:
         if not _fits(column, row[column.name]):
-            raise SetupError(f"{place}: '{column.name}' cannot be {row[column.name]!r}; nothing was added")
+            raise SetupError(f"{place}: '{column.name}' cannot be {short(row[column.name])}; nothing was added")
 
 
 def _fits(column: Column[Any], value: Any) -> bool:
@@ -244,6 +247,9 @@ def _check_vector(row: Row, dims: Mapping[str, int], place: str) -> None:
             f"{place}: its vector has {len(row['vector'])} bytes ({row['dim']} numbers of type {row['dtype']}), but "
             f"its encoder gives {dim} of type {DTYPE}; nothing was added"
         )
+    length = norm(row["vector"])
+    if not abs(length - 1) < _LENGTH_TOLERANCE:
+        raise SetupError(f"{place}: its vector has the length {length:.3g}, not 1; nothing was added")
 
 
 _AT_ONCE = 1000
@@ -292,7 +298,7 @@ def _rows(
             row = dict(next(found)._mapping)
         except StopIteration:
             return
-        except (TypeError, ValueError) as error:  # of a value that a column of its type cannot hold
+        except (TypeError, ValueError, SetupError) as error:  # of a value that a column of its type cannot hold
             raise SetupError(f"{place}: a row of '{table.name}' cannot be read ({error}); nothing was added") from None
         key = ", ".join(str(row[column.name]) for column in table.primary_key.columns)
         if table.name == m.Session.__tablename__:

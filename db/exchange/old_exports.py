@@ -24,6 +24,7 @@ from db.schema.engine import make_engine, migrating, resolve_url
 from db.schema.vectors import DTYPE, to_bytes
 from immuno_core.errors import SetupError
 from immuno_core.files import read_bytes
+from immuno_core.text import strict_json
 
 _MANIFEST = "manifest.json"
 _VECTORS = "vectors.safetensors"
@@ -199,10 +200,7 @@ def _object(raw: bytes, where: str) -> dict[str, Any]:
 
 
 def _json(raw: Any, where: str) -> Any:
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is no JSON")
-
     try:
-        return json.loads(raw, parse_constant=refuse)
-    except (ValueError, TypeError, RecursionError) as error:
+        return strict_json(raw)
+    except (ValueError, TypeError) as error:
         raise SetupError(f"{where}: not JSON ({error})") from None

@@ -24,6 +24,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, StatementError
 from sqlalchemy.orm import Session
 
+from db.schema.types import load_json
 from immuno_core.config.secrecy import shown_address
 from immuno_core.errors import ImmunoError, SetupError, did_you_mean
 
@@ -90,7 +91,8 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
     A read-only engine refuses writes, opens only what exists, and needs no permission to write. Raises SetupError for a
     missing driver, and for a file or folder that cannot be used.
     """
-    options: dict[str, Any] = {"hide_parameters": True}  # an error must not print prompts, replies and vectors
+    # Not to print the parameters: an error must show no prompts, replies and vectors.
+    options: dict[str, Any] = {"hide_parameters": True, "json_deserializer": load_json}
     if is_sqlite(url):
         options["connect_args"] = {"timeout": BUSY_SECONDS}
         url = _usable(url, Path(url.database or ""), read_only=read_only)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from db.schema import migrations
 from db.schema.engine import is_sqlite, migrating, plain_errors, reading, shown
+from db.schema.structure import differences
 from immuno_core.errors import SetupError
 
 _LOCK = int.from_bytes(b"immuno", "big")
@@ -56,7 +57,10 @@ def check(engine: Engine) -> None:
 
 
 def create_or_check(engine: Engine) -> None:
-    """Create the schema in an empty database, and check that of any other. Processes may do so at the same time."""
+    """Create the schema in an empty database, and check that of any other. Processes may do so at the same time.
+
+    Raises as `check` does, and for tables that are not as this version made them: nothing is written into those.
+    """
     with reading(engine) as session:
         empty = stored_revision(session.connection()) is None
     if empty:
@@ -65,6 +69,7 @@ def create_or_check(engine: Engine) -> None:
             if stored_revision(connection) is None:  # still: another process may have been faster
                 migrations.upgrade(connection)
     check(engine)
+    _check_structure(engine)
     _use_write_ahead_log(engine)
 
 
@@ -75,7 +80,18 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
         if before in migrations.REVISIONS[:-1]:
             migrations.upgrade(connection)
     check(engine)
+    _check_structure(engine)
     return before, migrations.HEAD
+
+
+def _check_structure(engine: Engine) -> None:
+    with reading(engine) as session:
+        found = differences(session.connection())
+    if found:
+        raise SetupError(
+            f"{shown(engine.url)} is not as immuno-vlm made it: {found[0]}; nothing was written; see: immuno db check, "
+            "and go back to a copy"
+        )
 
 
 @contextmanager

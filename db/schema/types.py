@@ -14,6 +14,7 @@ from sqlalchemy import JSON, DateTime, Dialect, Double, Text
 from sqlalchemy.types import TypeDecorator
 
 from immuno_core.errors import SetupError
+from immuno_core.text import strict_json
 
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -52,6 +53,14 @@ def from_json(value: Any) -> Any:
     if isinstance(value, list):
         return [from_json(item) for item in value]
     return value
+
+
+def load_json(raw: str | bytes) -> Any:
+    """Read JSON that is stored. Raises SetupError for what is none, and for what would not be read whole."""
+    try:
+        return strict_json(raw)
+    except ValueError as error:
+        raise SetupError(f"JSON that is stored cannot be read ({error}); see: immuno db check") from None
 
 
 _ESCAPE = "\u241b"  # the visible sign for "escape", which no model or file name has reason to write

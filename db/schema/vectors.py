@@ -38,6 +38,13 @@ def from_bytes(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
     return np.frombuffer(joined, DTYPE).reshape(len(rows), dim).astype(np.float32, copy=False)
 
 
+def norm(row: bytes) -> float:
+    """Return the length of a stored vector; NaN or infinite where a number in it is."""
+    import numpy as np
+
+    return float(np.linalg.norm(np.frombuffer(row, DTYPE).astype(np.float64)))
+
+
 def directions(rows: Sequence[bytes], dim: int) -> NDArray[np.float32]:
     """Return stored vectors at unit length, (len(rows), dim) float32; a vector of zeros stays one."""
     import numpy as np
@@ -68,7 +75,6 @@ def to_half(row: bytes) -> NDArray[np.float16]:
     """Return the direction of a stored vector, (d,) float16: its dot products are cosines to about 1e-4, for search."""
     import numpy as np
 
-    vector = np.frombuffer(row, DTYPE).astype(np.float64)
-    length = float(np.linalg.norm(vector))
+    vector, length = np.frombuffer(row, DTYPE).astype(np.float64), norm(row)
     half: NDArray[np.float16] = (vector / length if length else vector).astype(np.float16)
     return half

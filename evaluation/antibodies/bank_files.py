@@ -20,6 +20,7 @@ from typing import Any, get_args
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.files import read_text, write_atomically
 from immuno_core.records import Antibody, AntibodyKind
+from immuno_core.text import strict_json
 
 _KINDS: tuple[AntibodyKind, ...] = get_args(AntibodyKind)
 
@@ -60,8 +61,8 @@ def _read_jsonl(path: Path, content: str) -> list[Antibody]:
             continue
         where = f"{path}, line {number}"
         try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            entry = strict_json(line)
+        except ValueError as error:
             raise SetupError(f"{where}: not JSON ({error})") from None
         if not isinstance(entry, dict):
             raise SetupError(f"{where}: not an object with text, kind and guards")
@@ -88,10 +89,10 @@ def _from_entry(entry: dict[str, Any], where: str) -> Antibody:
 
 def _read_eoe(path: Path, content: str) -> list[Antibody]:
     try:
-        classes = json.loads(content)
+        classes = strict_json(content)
     except json.JSONDecodeError as error:
         raise SetupError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SetupError(f"{path}: not JSON ({error})") from None
     if not isinstance(classes, dict):
         raise SetupError(f"{path}: not an object {{class: [text, ...]}}, as EOE writes it")

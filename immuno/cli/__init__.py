@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 
 import click
 
-from immuno.terminal.output import printable
 from immuno.terminal.streams import OutputError, ReaderGoneError
 from immuno_core import __version__
 from immuno_core.config.secrecy import without_secrets
 from immuno_core.errors import ImmunoError, SetupError, did_you_mean
 from immuno_core.paths import in_copy_of_a_job, runs_root
 from immuno_core.system.signals import Stopped
+from immuno_core.text import printable
 
 STOPPED = 130
 """Exit status after Ctrl-C."""

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agents import Proposal, Review, Ruling, edited
-from immuno.terminal.output import printable
 from immuno_core.errors import SetupError
+from immuno_core.text import printable
 
 _KEEP = Ruling(action="keep")
 _DROP = Ruling(action="drop")

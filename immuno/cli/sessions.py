@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Group
-from rich.markup import escape
 from rich.text import Text
 
 from immuno.cli.options import database_option, json_option, open_database, print_json, ray_option
-from immuno.terminal.output import percentage
+from immuno.terminal.output import cell, percentage
 from immuno.terminal.results import print_table
 from immuno.terminal.sessions import session_table
 
@@ -25,7 +24,7 @@ def print_comparison(found: Comparison) -> None:
     banks = session_table("Banks, on the same feedback images (per cent)", ("session", "model"), measures)
     for one in found.banks:
         shares = (one.mean_fpr95, one.worst_fpr95, one.mean_auroc, one.id_accuracy)
-        banks.add_row(escape(one.session), escape(one.llm or ""), str(one.antibodies), *map(percentage, shares))
+        banks.add_row(cell(one.session), cell(one.llm or ""), str(one.antibodies), *map(percentage, shares))
     banks.add_section()
     banks.add_row("mean ± sd", "", "", *(_spread(one) for one in found.spread.values()))
     likenesses = ("texts", "embeddings", "nearest cosine", "outliers hit", "known hit")
@@ -33,7 +32,7 @@ def print_comparison(found: Comparison) -> None:
     for pair in found.pairs:
         alike = pair.alikeness
         overlaps = (alike.text, alike.embedding, alike.nearest, alike.firing_outliers, alike.firing_known)
-        pairs.add_row(escape(f"{pair.one} / {pair.other}"), *map(percentage, overlaps))
+        pairs.add_row(cell(f"{pair.one} / {pair.other}"), *map(percentage, overlaps))
     print_table(Group(banks, Text(""), pairs))
 
 

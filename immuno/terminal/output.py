@@ -9,22 +9,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from immuno_core.text import safe_cell
+from immuno_core.text import printable, safe_cell
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 Form = Literal["json", "csv"] | None
 """What a query prints: None is a table."""
 _WIDTH_OF_PIPES = 160
 _NARROWEST_COLUMN = 9
-_JOINERS = "\u200c\u200d"  # harmless, and some scripts and emoji are not legible without them
 
 
 def show(
@@ -72,15 +73,15 @@ def _print_csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
     """Print one line for each row, whatever is in its texts; lists and mappings as JSON, nothing for None."""
     from db.schema.types import to_json
 
-    def cell(value: Any) -> Any:
+    def written(value: Any) -> Any:
         if isinstance(value, dict | list | tuple):
             return json.dumps(to_json(value), allow_nan=False)
         return safe_cell(printable(value)) if isinstance(value, str) else value
 
     content = io.StringIO(newline="")
     writer = csv.writer(content, lineterminator="\n")
-    writer.writerow([cell(column) for column in columns])
-    writer.writerows([cell(row[column]) for column in columns] for row in map(_with_text_times, rows))
+    writer.writerow([written(column) for column in columns])
+    writer.writerows([written(row[column]) for column in columns] for row in map(_with_text_times, rows))
     click.echo(content.getvalue(), nl=False)
 
 
@@ -123,19 +124,11 @@ def _print_columns(title: str | None, columns: Mapping[str, Sequence[str]]) -> N
     console.print(table)
 
 
-def printable(text: str, *, lines: bool = False) -> str:
-    """Return the text with everything invisible (control and direction characters, lone surrogates) written out.
+def cell(text: str) -> Text:
+    """Return a text from outside as rich is to show it: nothing in it is markup, or steers the terminal."""
+    from rich.text import Text
 
-    Line breaks too; with `lines` they stay.
-    """
-    return "".join(
-        character
-        if (lines and character == "\n")
-        or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-        or character in _JOINERS
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    return Text(printable(text))
 
 
 def is_number(value: Any) -> bool:

@@ -15,7 +15,6 @@ from typing import Final
 import click
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -25,8 +24,9 @@ from evaluation.benchmark.results import Results
 from evaluation.benchmark.seeds import Spread, Summary
 from evaluation.benchmark.settle import Estimated, Verdict
 from evaluation.metrics import METRICS
-from immuno.terminal.output import percentage
+from immuno.terminal.output import cell, percentage
 from immuno_core.records import ResultRow
+from immuno_core.text import printable
 
 
 def headline(results: Results) -> list[str]:
@@ -72,12 +72,10 @@ def print_table(table: RenderableType) -> None:
 def print_bench(results: Results) -> None:
     """Print what a benchmark found: the table, the verdict where there is one, and what has to be said beside it."""
     print_table(results_table(results.rows, results.published))
-    for line in verdict_lines(results.verdict):
-        click.echo(line)
-    for line in headline(results):
-        click.echo(line)
+    for line in (*verdict_lines(results.verdict), *headline(results)):
+        click.echo(printable(line))
     for remark in _remarks(results):
-        click.echo("\n".join(wrap(remark, WIDTH, subsequent_indent="  ")))
+        click.echo("\n".join(wrap(printable(remark), WIDTH, subsequent_indent="  ")))
 
 
 def _remarks(results: Results) -> Iterator[str]:
@@ -175,9 +173,9 @@ def _overview(measured: Measured, groups: Sequence[MethodGroup]) -> list[Rendera
     for part in _fitting(list(columns), widths, WIDTH - label):
         table = _table(label)
         for title in part:
-            table.add_column(escape(title), justify="right")
+            table.add_column(cell(title), justify="right")
         for method in _in_groups(table, groups):
-            table.add_row(_named(method, marked), *(percentage(columns[title](method)) for title in part))
+            table.add_row(cell(_named(method, marked)), *(percentage(columns[title](method)) for title in part))
         shown.append(table)
     caption = (
         "FPR95: outliers accepted where 95 % of known images are; worst: the highest of all sets. FPR95 OOD: known "
@@ -241,14 +239,14 @@ def _part(
 ) -> Table:
     table = _table(label)
     for name in columns:
-        table.add_column(escape(_heading(name)), justify="right", width=width, overflow="fold")
+        table.add_column(Text(_heading(printable(name))), justify="right", width=width, overflow="fold")
     shown = [each for each in quoted if any(name in each.cells for name in columns)]
 
     def quote(each: _Quoted) -> None:
-        table.add_row(escape(_published_label(each)), *(each.cells.get(name, "") for name in columns), style="dim")
+        table.add_row(cell(_published_label(each)), *(each.cells.get(name, "") for name in columns), style="dim")
 
     for method in _in_groups(table, groups):
-        table.add_row(_named(method, marked), *(cells[method].get(name, "") for name in columns))
+        table.add_row(cell(_named(method, marked)), *(cells[method].get(name, "") for name in columns))
         for each in shown:
             if same_name(each.method, method):
                 quote(each)
@@ -271,8 +269,8 @@ def _labels(groups: Sequence[MethodGroup], marked: Collection[str]) -> list[str]
 
 
 def _named(method: str, marked: Collection[str]) -> str:
-    """A method's label as markup, with the mark of those that outliers of the feedback had a say in."""
-    return escape(method) + (f" {FEEDBACK_MARK}" if method in marked else "")
+    """A method's label, with the mark of those that outliers of the feedback had a say in."""
+    return method + (f" {FEEDBACK_MARK}" if method in marked else "")
 
 
 def _in_groups(table: Table, groups: Sequence[MethodGroup]) -> Iterator[str]:
@@ -285,7 +283,7 @@ def _in_groups(table: Table, groups: Sequence[MethodGroup]) -> Iterator[str]:
 
 def _add_title(table: Table, title: str) -> None:
     table.add_section()
-    table.add_row(f"[bold]{escape(title)}[/bold]")
+    table.add_row(Text(printable(title), "bold"))
 
 
 def _quoted_cell(figure: Published) -> str:

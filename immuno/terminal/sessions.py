@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from agents import PromptVersion
 from db import AntibodyStore, EffectRecord, GenerationRecord, SessionRecord
-from immuno.terminal.output import percentage
+from immuno.terminal.output import cell, percentage
 from immuno.terminal.results import print_table
+from immuno_core.text import printable
 
 
 def prompt_rows(tree: Sequence[PromptVersion]) -> list[dict[str, Any]]:
@@ -51,10 +51,10 @@ def _label(one: PromptVersion) -> Iterator[Text]:
         state, style = f"{'kept' if one.kept else 'not kept'}: generation {tried}{change}", "bold" if one.kept else ""
     yield Text(f"version {one.version}: {state}", style)
     if one.reason:
-        yield Text(one.reason, "dim")
-    # A model wrote these: Text shows what looks like markup, and the line breaks are the only control characters.
+        yield Text(printable(one.reason), "dim")
+    # A model wrote these, or who made a file that was imported: Text shows what looks like markup.
     for line in (one.diff or one.guideline).splitlines():
-        yield Text(line, "green" if line.startswith("+") else "red" if line.startswith("-") else "")
+        yield Text(printable(line), "green" if line.startswith("+") else "red" if line.startswith("-") else "")
 
 
 _EFFECTS_SHOWN = 8
@@ -237,7 +237,7 @@ def print_sessions(lines: Sequence[SessionLine]) -> None:
             table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=fixed)
             shown.append(name)
     for row in rows:
-        table.add_row(*(escape(row[name]) for name in shown))
+        table.add_row(*(cell(row[name]) for name in shown))
     return print_table(table)
 
 
@@ -250,7 +250,7 @@ def print_session(view: SessionView) -> None:
     about.append(
         f"{_count(spent.calls)} calls, {tokens}, {_money(spent.cost_usd) or 'no price given'}, {_time(spent.seconds)}"
     )
-    parts: list[Any] = [Text("\n".join(about)), Text(""), generations_table(view.generations), Text("")]
+    parts: list[Any] = [Text("\n".join(map(printable, about))), Text(""), generations_table(view.generations), Text("")]
     parts.append(_costs(view.generations))
     for title, effects, what in (("helped most", view.helped, "gain"), ("harmed most", view.harmed, "harm")):
         if effects:
@@ -260,26 +260,32 @@ def print_session(view: SessionView) -> None:
 
 def generations_table(generations: Sequence[GenerationRecord]) -> Table:
     """One line per generation: what it proposed and kept, FPR95 on each feedback set, and the AUROC that decides."""
-    sets = list(generations[0].metrics.get("fpr95", {})) if generations else []
+    sets = list(_by_set(generations[0])) if generations else []
     table = Table(
         title="Feedback split by generation, per cent: FPR95, and the mean AUROC, which decides", title_justify="left"
     )
     for column in ("generation", "proposed", "kept", "bank"):
         table.add_column(column, justify="right")
     for name in (*sets, "mean", "AUROC"):
-        table.add_column(escape(name), justify="right")
+        table.add_column(cell(name), justify="right")
     table.add_column("decision")
     for generation in generations:
         metrics = generation.metrics
         table.add_row(
             str(generation.number),
             *(str(count) for count in (generation.proposed, generation.kept, generation.bank)),
-            *(f"{100 * metrics['fpr95'][name]:.1f}" for name in sets),
-            f"{100 * metrics['mean_fpr95']:.1f}",
+            *(percentage(_by_set(generation).get(name)) for name in sets),
+            percentage(metrics.get("mean_fpr95")),
             percentage(generation.mean_auroc),
-            escape(generation.reason),
+            cell(generation.reason),
         )
     return table
+
+
+def _by_set(generation: GenerationRecord) -> Mapping[str, float]:
+    """FPR95 by feedback set; imported banks have none."""
+    found = generation.metrics.get("fpr95")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _costs(generations: Sequence[GenerationRecord]) -> Table:
@@ -295,7 +301,7 @@ def _effects(title: str, effects: Sequence[EffectRecord], what: str) -> Table:
     table = session_table(title, ("antibody", "guards", "on"), (what,))
     for one in effects:
         cells = (one.antibody_text or "", one.guards or "", one.outlier_set)
-        table.add_row(*map(escape, cells), f"{100 * getattr(one, what):.1f} %")
+        table.add_row(*map(cell, cells), f"{100 * getattr(one, what):.1f} %")
     return table
 
 

@@ -19,8 +19,9 @@ from click.testing import CliRunner, Result
 from db.records import EffectDraft, SessionRecord
 from db.schema.migrations import HEAD
 from db.store import AntibodyStore
-from immuno.cli.db import command, group, printable
+from immuno.cli.db import command, group
 from immuno_core.errors import SetupError
+from immuno_core.text import printable
 
 from .build import antibody, draft, effect, make_session
 
@@ -273,7 +274,7 @@ def test_upgrade_of_what_is_new_already(path: Path) -> None:
 
 def test_check_finds_a_sound_database_sound(filled: Path) -> None:
     assert all(line.startswith("ok") for line in table("check", path=filled).splitlines())
-    names = ["revision", "integrity", "foreign keys", "embeddings", "banks", "prompts"]
+    names = ["revision", "tables", "integrity", "foreign keys", "embeddings", "banks", "prompts", "rows"]
     assert [(row["name"], row["ok"]) for row in rows("check", path=filled)] == [(name, True) for name in names]
 
 

@@ -13,9 +13,10 @@ import click
 from immuno.cli.db import exchange, find, lists
 from immuno.cli.db.options import answer, database_option
 from immuno.cli.options import open_database, whole
-from immuno.terminal.output import print_json, printable
+from immuno.terminal.output import print_json
 from immuno_core import __version__
 from immuno_core.paths import default_database
+from immuno_core.text import printable
 
 
 @click.group(name="db")
@@ -88,8 +89,8 @@ def upgrade(database: str | None, as_json: bool) -> None:
 def check(database: str | None, as_json: bool) -> int:
     """Check the database's integrity.
 
-    Its schema revision, pages, foreign keys, and what must hold beyond them. Changes nothing. Exit status 1 where
-    something is wrong.
+    Its schema revision, tables, pages, foreign keys, the form of its rows, and what must hold beyond that. Changes
+    nothing. Exit status 1 where something is wrong.
     """
     from db.maintenance import check_database
 

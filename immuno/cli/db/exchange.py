@@ -12,8 +12,9 @@ import click
 
 from immuno.cli.db.options import answer, database_option
 from immuno.cli.options import open_database, ray_option
-from immuno.terminal.output import print_json, printable
+from immuno.terminal.output import print_json
 from immuno_core.paths import default_database
+from immuno_core.text import printable
 
 if TYPE_CHECKING:
     from db import AntibodyStore

@@ -10,7 +10,8 @@ import click
 
 from immuno.cli import options
 from immuno.cli.options import whole
-from immuno.terminal.output import print_json, printable
+from immuno.terminal.output import print_json
+from immuno_core.text import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Option = Callable[[Callable[..., None]], Callable[..., None]]
