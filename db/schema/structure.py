@@ -33,8 +33,8 @@ _sound: set[frozenset[object]] = set()
 def differences(connection: Connection) -> list[str]:
     """Return what is not as this version made it, a line each; empty where all is.
 
-    Tables (a view is none), their columns, keys, constraints and unique indexes, and triggers. Tables and views of
-    others, and indexes that only make a query faster, do no harm.
+    Tables (a view is none), their columns, keys, constraints and unique indexes, and triggers. Tables, views
+    and columns of others, and indexes that only make a query faster, do no harm.
     """
     master: frozenset[object] = frozenset()
     if connection.dialect.name == "sqlite":
@@ -64,9 +64,8 @@ def _differences(connection: Connection) -> Iterator[str]:
     for name in kept:
         wanted, has = set(_wanted(connection, tables[name])), is_now[name]
         yield from (f"the table '{name}' has no {fact}" for fact in sorted(wanted - has))
-        yield from (
-            f"the table '{name}' has a {fact}" for fact in sorted(has - wanted) if not fact.startswith("index ")
-        )
+        more = sorted(one for one in has - wanted if not one.startswith(("index ", "column ")))
+        yield from (f"the table '{name}' has a {fact}" for fact in more)
 
 
 def _wanted(connection: Connection, table: Table) -> Iterator[str]:
