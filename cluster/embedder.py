@@ -45,7 +45,7 @@ from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import FeatureSet, FloatArray, LocalRequest
 from immuno_core.images import feature_row
 from immuno_core.progress import ProgressReport
-from immuno_core.records import EncoderInfo, FailedImage, ImageSet
+from immuno_core.records import EncoderInfo, FailedImage, ImageSet, set_title
 
 _TEXTS_AT_ONCE: Final = 1024
 """Texts in a piece of work: a larger call is spread over the actors, and stored piece by piece."""
@@ -133,6 +133,8 @@ class StoredEmbedder(ABC):
     def embed_images(self, images: ImageSet) -> FeatureSet:
         """Return the embeddings of a set, rows in the order of its samples; unreadable images are skipped and listed.
 
+        So is what was left out when the set was listed.
+
         Finished shards are read from the store; every further one is stored as soon as it is done. The rows are mapped
         into memory from a file, read-only: those that are not looked at take no memory. A set that comes with its
         embeddings (evaluation.data.feature_files) is read from its file, and no model is asked. Raises SetupError for
@@ -155,7 +157,7 @@ class StoredEmbedder(ABC):
             ids=tuple(sample.id for sample in samples),
             label_names=tuple(sample.label for sample in samples),
             paths=tuple(sample.path for sample in samples),
-            skipped=tuple(failures.values()),
+            skipped=(*images.left_out, *failures.values()),
         )
 
     def fill(self, images: ImageSet) -> Filled:
@@ -186,7 +188,7 @@ class StoredEmbedder(ABC):
             missing = [shards[i] for i in todo]
             total = sum(len(shard.paths) for shard in missing)
             with (
-                self._reporting(total, f"matching patches of {images.name}"),
+                self._reporting(total, f"matching patches of {set_title(images.name, images.split)}"),
                 contextlib.closing(self._run_local(missing, request)) as run,
             ):
                 for index, values in run:
@@ -212,7 +214,7 @@ class StoredEmbedder(ABC):
         def take(index: int, part: EmbeddedImages) -> None:
             start = index * self._shard_size
             for row, failure in part.failures.items():
-                failures[start + row] = replace(failure, set_name=images.name)
+                failures[start + row] = replace(failure, set_name=images.title)
             records[index] = shard_record(self.store, pieces.shards[index], part)
             if assembly is not None:
                 assembly.put(start, part.features)
@@ -229,7 +231,7 @@ class StoredEmbedder(ABC):
         total = sum(len(shard.paths) for shard in missing)
         if missing:
             with (
-                self._reporting(total, f"embedding images of {images.name}"),
+                self._reporting(total, f"embedding images of {images.title}"),
                 contextlib.closing(self._run_shards(missing)) as run,
             ):
                 for index, embedded in run:

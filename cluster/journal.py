@@ -103,7 +103,8 @@ class Journal:
         self._seconds += self._seconds_of_last if tried else 0.0
         stored = len(images.samples) - len(failures) - embedded
         known = self._sets.get((images.name, images.split), _Set(0, stored, ()))
-        self._sets[images.name, images.split] = _Set(known.embedded + embedded, known.from_store, tuple(failures))
+        left_out = (*images.left_out, *failures)
+        self._sets[images.name, images.split] = _Set(known.embedded + embedded, known.from_store, left_out)
 
     # --- told by the pool
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from immuno_core.features import FloatArray
-from immuno_core.records import FailedImage
+from immuno_core.records import FailedImage, told
 from immuno_core.text import count, duration, printable
 
 
@@ -94,7 +94,7 @@ class EmbeddingSummary:
     from_store: int = 0
     """Images whose embeddings an earlier run had left."""
     quarantined: tuple[FailedImage, ...] = ()
-    """Images without an embedding, found in this run or in an earlier one."""
+    """Images without an embedding, found in this run or in an earlier one, and what was left out of a set before."""
     shards: int = 0
     """Pieces of work that actors finished."""
     retries: int = 0
@@ -182,8 +182,7 @@ class EmbeddingSummary:
     def _left_out(self) -> list[str]:
         if not self.quarantined:
             return []
-        named = [f"  {one.path}: {one.reason}" for one in self.quarantined[:_MOST_NAMED]]
-        return [f"{count(len(self.quarantined), 'image')} left out:", *named, *_more(self.quarantined)]
+        return [f"{count(len(self.quarantined), 'image')} left out:", *(f"  {one}" for one in told(self.quarantined))]
 
 
 def _were(things: Sequence[object]) -> str:

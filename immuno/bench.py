@@ -44,12 +44,12 @@ from evaluation.space import Bank, Space
 from immuno.keeping import keep, kept, room_in, told_where
 from immuno.results import Results
 from immuno.terminal.progress import bar
-from immuno.workplace import Sets, Workplace, recorded_run, with_overrides
+from immuno.workplace import Sets, Workplace, recorded_run, warnings_of, with_overrides
 from immuno_core.config.run import RunConfig, config_as_dict
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, embed_whole
 from immuno_core.files import read_text
-from immuno_core.records import Antibody, ResultRow
+from immuno_core.records import Antibody, ResultRow, by_reason
 from immuno_core.text import fill_template
 from immuno_core.versions import code_digest, digest_of, versions
 
@@ -392,7 +392,9 @@ class _Bench:
         place, run = self.place, self.run
         before, after = Measured(rows).compared(verdict.method)
         scores = measured.scores
-        sets = [one for one in (space.fit, test.known, *test.outliers) if one is not None]
+        feedback = (space.feedback.known, *space.feedback.outliers.values()) if space.feedback else ()
+        sets = [one for one in (space.fit, *feedback, test.known, *test.outliers) if one is not None]
+        skipped = tuple(image for images in sets for image in images.skipped)
         encoder = place.embedder.encoder
         history = session_history(place, self.used)
         return Results(
@@ -412,7 +414,9 @@ class _Bench:
             before=before,
             after=after,
             embedding=Embedding(**place.journal.summary().as_dict()),
-            skipped=tuple(image for images in sets for image in images.skipped),
+            warnings=warnings_of(space),
+            skipped=skipped,
+            skipped_by_reason=by_reason(skipped),
             overlap=test.dropped,
             leakage=leaked,
             leakage_checked=len(self.used.bank),

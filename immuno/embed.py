@@ -140,7 +140,8 @@ def _with_images(sets: Sequence[ImageSet]) -> list[ImageSet]:
 
 def _filled(embedder: RayEmbedder, images: ImageSet) -> FilledSet:
     manifest, embedded = embedder.fill(images)
-    return FilledSet(images.name, images.split, manifest.images, embedded, manifest.quarantined, manifest.bytes)
+    left_out = (*images.left_out, *manifest.quarantined)
+    return FilledSet(images.name, images.split, manifest.images, embedded, left_out, manifest.bytes)
 
 
 @contextmanager

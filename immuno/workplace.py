@@ -10,11 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import click
+
 from cluster import make_embedder
 from cluster.journal import Journal
 from db import AntibodyStore, RunRecord, is_new, open_store
 from evaluation.data.checks import check_sources
-from evaluation.data.classes import read_classes
+from evaluation.data.classes import MEND_EMPTY, read_classes, without_images
 from evaluation.data.sealed import SealedTest
 from evaluation.data.sources import Listing, OpenSplit, Role, hold_out, read_images
 from evaluation.miniworld import build, default_root
@@ -22,12 +24,12 @@ from evaluation.space import Bank, Feedback, Space
 from immuno.terminal.progress import watched
 from immuno_core.config.numbers import MOST_SEED
 from immuno_core.config.run import DataConfig, RunConfig, SourceConfig, config_as_dict, parse_config
-from immuno_core.errors import SetupError, shown
+from immuno_core.errors import SetupError, did_you_mean, shown
 from immuno_core.features import Embedder, FeatureSet, embed_whole
 from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport, SilentProgress
 from immuno_core.records import ImageSet, text_digest
-from immuno_core.text import fill_template
+from immuno_core.text import composed, fill_template, printable
 from immuno_core.versions import git_sha, versions
 
 
@@ -80,11 +82,18 @@ class Workplace:
         return sets_of(self.config, self.journal.progress)
 
     def space(self, bank: Bank | None = None, sets: Sets | None = None) -> Space:
-        """Embed the class texts, the fit split and the feedback split; without `data.fit` only the texts."""
+        """Embed the class texts, the fit split and the feedback split; without `data.fit` only the texts.
+
+        What `warnings_of` the space says is told on standard error. Raises SetupError for a class without a fit image
+        that could be read, unless the configuration allows that.
+        """
         config, sets = self.config, sets or self.sets()
         classes, encoder = sets.classes, self.embedder.encoder
         fit = self.embed(sets.fit_and_known[0]) if sets.fit_and_known else None
-        return Space(
+        empty = without_images(classes, fit.label_names, what=FIT_IMAGE) if fit else None
+        if empty and not config.classes.allow_empty:
+            raise SetupError(f"{empty}; {MEND_EMPTY}")
+        space = Space(
             classes=classes,
             texts=embed_whole(self.embedder, fill_template(config.classes.template, classes), what="class names"),
             logit_scale=encoder.logit_scale,
@@ -93,10 +102,32 @@ class Workplace:
             bank=Bank.empty(encoder.dim) if bank is None else bank,
             feedback=self._feedback(sets) if sets.fit_and_known else None,
         )
+        for warning in warnings_of(space):
+            click.echo(f"warning: {printable(warning)}", err=True)
+        return space
 
     def _feedback(self, sets: Sets) -> Feedback:
         known, *outliers = (self.embed(images) for images in sets.open[1:])
         return Feedback(known, known.labels(sets.classes), {images.name: images for images in outliers})
+
+
+FIT_IMAGE = "fit image that could be read"
+
+
+def warnings_of(space: Space) -> tuple[str, ...]:
+    """Return what a reader of figures must know of the classes and of the bank: a line for each."""
+    found = []
+    if space.fit is not None and (empty := without_images(space.classes, space.fit.label_names, what=FIT_IMAGE)):
+        found.append(f"{empty}, and count all the same")
+    strays = [one for one in space.bank.antibodies if one.guards and composed(one.guards) not in space.classes]
+    if strays:
+        first = strays[0]
+        found.append(
+            f"{len(strays)} of the bank's {len(space.bank)} antibodies guard no known class, and are taken for ones of "
+            f"none in particular (first: '{first.text}' guards '{first.guards}'"
+            f"{did_you_mean(first.guards, space.classes)})"
+        )
+    return tuple(found)
 
 
 class Sets:
@@ -143,7 +174,7 @@ class Sets:
 
     def open_digest(self) -> str:
         """Return what tells whether the images of fit and feedback are still the same. Embeds nothing."""
-        return text_digest(*(images.digest for images in self.open)) if self.open else ""
+        return text_digest(*(images.state for images in self.open)) if self.open else ""
 
     def _read(self, source: SourceConfig, name: str, role: Role, split: OpenSplit) -> ImageSet:
         classes = self.classes if role == "id" else ()

@@ -12,6 +12,7 @@ from immuno_core.arrays import check_unit_rows
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, IntArray
 from immuno_core.records import MATURATION, Antibody, AntibodyKind
+from immuno_core.text import composed
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +55,8 @@ class Bank:
 
     @cached_property
     def guards(self) -> tuple[str, ...]:
-        """Of each antibody the known class that it guards; "" where it guards none in particular."""
-        return tuple(antibody.guards for antibody in self.antibodies)
+        """Of each antibody the known class that it guards, composed as those are; "" for none in particular."""
+        return tuple(composed(antibody.guards) for antibody in self.antibodies)
 
     @classmethod
     def empty(cls, dim: int) -> Bank:

@@ -9,6 +9,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+
+def plain_path(path: Path) -> Path:
+    """Return the path; one with ".." as an absolute one without, so that one file has one name.
+
+    Links stay, but for one that ".." follows: from there it leads to what contains the folder linked to.
+    """
+    if ".." not in path.parts:
+        return path
+    whole = path.absolute()
+    at = Path(whole.anchor)
+    for part in whole.parts[1:]:
+        at = (at.resolve() if at.is_symlink() else at).parent if part == ".." else at / part
+    return at
+
+
 _RAY_COPIES = "working_dir_files"
 """The folder, within Ray's temporary one, of the copies in which jobs run."""
 

@@ -6,7 +6,8 @@ Score direction everywhere: higher = more in-distribution; a sample is accepted 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
@@ -42,6 +43,41 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedImage:
+    """An image without an embedding: it is left out, counted, and named in the report."""
+
+    set_name: str
+    """The title of its set; "" as long as only a list of files is known."""
+    path: str
+    reason: str
+
+
+def by_reason(images: Iterable[FailedImage]) -> dict[str, int]:
+    """Return how many were left out for each reason, the most frequent first."""
+    return dict(Counter(image.reason for image in images).most_common())
+
+
+def told(images: Sequence[FailedImage], most: int = 5) -> list[str]:
+    """Return in words how many were left out for each reason, the most frequent first, each with the first of them."""
+    first = {image.reason: image.path for image in reversed(images)}
+    reasons = list(by_reason(images).items())
+    parts = [f"{number:,}: {why} ({first[why]}{', ...' if number > 1 else ''})" for why, number in reasons[:most]]
+    rest = sum(number for _, number in reasons[most:])
+    return [*parts, *([f"{rest:,}: other reasons"] if rest else [])]
+
+
+ID_SET = "id"
+"""The name of the known images of each split; no outlier set of the sealed test may be called so."""
+
+
+def set_title(name: str, split: Split) -> str:
+    """Return what a set is called beside the others of a run: a set of the sealed test by its name alone."""
+    if name == ID_SET:
+        return {"fit": "fit", "feedback": "known feedback", "test": name}[split]
+    return f"feedback {name}" if split == "feedback" else name
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSet:
     """A named list of images of one split. `role` says whether its images belong to the known classes."""
 
@@ -51,16 +87,18 @@ class ImageSet:
     samples: tuple[Sample, ...]
     digest: str
     """Over ids, sizes and modification times: two sets with one digest hold the same files."""
+    left_out: tuple[FailedImage, ...] = ()
+    """What lies where the set is and looks like an image, and is none of its samples."""
 
+    @property
+    def title(self) -> str:
+        """See `set_title`."""
+        return set_title(self.name, self.split)
 
-@dataclass(frozen=True, slots=True)
-class FailedImage:
-    """An image without an embedding: it is left out, counted, and named in the report."""
-
-    set_name: str
-    """"" as long as only a list of files is known."""
-    path: str
-    reason: str
+    @property
+    def state(self) -> str:
+        """What tells whether it is still the same, with what was left out."""
+        return text_digest(self.digest, *(part for one in self.left_out for part in (one.path, one.reason)))
 
 
 @dataclass(frozen=True, slots=True)

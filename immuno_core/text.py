@@ -54,6 +54,11 @@ def printable(text: str, *, lines: bool = False) -> str:
     )
 
 
+def composed(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC): of two ways to write an é, file systems have either."""
+    return unicodedata.normalize("NFC", name)
+
+
 def without_markup(text: str) -> str:
     """Return the text with every markup character replaced by a space, whitespace collapsed."""
     return " ".join("".join(" " if char in MARKUP else char for char in text).split())

@@ -157,7 +157,7 @@ def _check_folder(folder: Path, spec: EncoderSpec) -> None:
     absent = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if not isinstance(model, dict) or key not in model]
     if absent:
         raise SetupError(f"{config} does not describe an open_clip model: 'model_cfg' lacks '{absent[0]}'")
-    if not any(path.suffix in _WEIGHT_SUFFIXES for path in folder.iterdir()):
+    if not any(path.suffix in _WEIGHT_SUFFIXES and path.is_file() for path in folder.iterdir()):
         raise SetupError(
             f"{folder} has no weights: put open_clip_model.safetensors (or a .bin or .pth) beside {CONFIG_FILE}"
         )

@@ -27,6 +27,7 @@ from cluster.records import EmbeddedImages
 from cluster.store.store import EmbeddingStore, as_read, encoder_folder
 from immuno_core.features import LocalRequest
 from immuno_core.images import containing_file, open_image
+from immuno_core.paths import plain_path
 from immuno_core.records import EncoderInfo, FailedImage, text_digest
 
 FileIdentity = Literal["mtime", "content"]
@@ -146,7 +147,10 @@ def is_final(shard: Shard, embedded: EmbeddedImages) -> bool:
 
 
 def _absolute(file: str) -> str:
-    return file if file.startswith("/") else str(Path(file).absolute())
+    if file.startswith("/") and "/../" not in file:
+        return file
+    holder = containing_file(file)
+    return f"{plain_path(Path(holder).absolute())}{file[len(holder) :]}"
 
 
 def _states(paths: Sequence[str]) -> list[_State | None]:

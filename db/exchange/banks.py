@@ -21,6 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session as Transaction
 
 from db import queries
+from db.exchange.columns import parquet_file, rows_of
 from db.records import AntibodyRecord, GenerationDraft, GenerationRecord, SessionRecord
 from db.schema import models as m
 from db.schema.engine import reading, writing
@@ -84,27 +85,22 @@ def write_bank_parquet(path: Path, embedded: EmbeddedBank) -> None:
 def read_bank_parquet(path: Path) -> EmbeddedBank:
     """Read the file. Raises SetupError, naming the row where there is one, for what is no such file."""
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from immuno_core.bank import Bank
 
     check_regular(path, "bank")
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise SetupError(f"{path} is not a Parquet file ({str(error).splitlines()[0]})") from None
-    encoder = _encoder(path, table.schema.metadata or {})
-    missing = next((name for name in (*_TEXTS, "vector") if name not in table.column_names), None)
-    if missing is not None:
-        raise SetupError(f"{path} has no column '{missing}'; write one with: immuno db export SESSION FILE.parquet")
     antibodies, vectors = [], []
-    for number, row in enumerate(table.to_pylist(), start=1):
-        where = f"{path}, row {number}"
-        antibodies.append(_antibody(row, where))
-        vector = np.array(row["vector"] if isinstance(row["vector"], list) else [], np.float32)
-        to_bytes(vector, encoder.dim, f"the antibody at {where}")  # refuses a wrong size, and NaN
-        vectors.append(vector)
+    with parquet_file(path) as file:
+        encoder = _encoder(path, file.schema_arrow.metadata or {})
+        missing = next((name for name in (*_TEXTS, "vector") if name not in file.schema_arrow.names), None)
+        if missing is not None:
+            raise SetupError(f"{path} has no column '{missing}'; write one with: immuno db export SESSION FILE.parquet")
+        for number, row in enumerate(rows_of(file, path), start=1):
+            where = f"{path}, row {number}"
+            antibodies.append(_antibody(row, where))
+            vector = np.array(row["vector"] if isinstance(row["vector"], list) else [], np.float32)
+            to_bytes(vector, encoder.dim, f"the antibody at {where}")  # refuses a wrong size, and NaN
+            vectors.append(vector)
     if not antibodies:
         raise SetupError(f"{path} holds no antibody")
     try:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from db.exchange.columns import parquet_file, rows_of
 from db.schema import migrations
 from db.schema.engine import make_engine, migrating, resolve_url
 from db.schema.vectors import DTYPE, to_bytes
@@ -159,21 +160,13 @@ def _vectors(path: Path) -> dict[Any, Iterator[Any]]:
 
 def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for row in batch.to_pylist():
-                    number += 1
-                    where = f"{path}, row {number}"
-                    if "vector" in row:
-                        row["vector"] = _vector(np.array(row["vector"] or [], np.float32), row, where)
-                    yield where, row
-    except pa.ArrowException as error:
-        raise SetupError(f"{path} is not a Parquet file ({str(error).splitlines()[0]}); export again") from None
+    with parquet_file(path) as file:
+        for number, row in enumerate(rows_of(file, path), start=1):
+            where = f"{path}, row {number}"
+            if "vector" in row:
+                row["vector"] = _vector(np.array(row["vector"] or [], np.float32), row, where)
+            yield where, row
 
 
 def _vector(vector: Any, row: Row, where: str) -> bytes:

@@ -20,7 +20,6 @@ from evaluation import metrics
 from evaluation.benchmark.arms import Arms
 from evaluation.benchmark.presets import Planned
 from evaluation.bootstrap import REPLICATES, MethodScores, Replicates, Threshold, resample
-from evaluation.data.sealed import ID_SET
 from evaluation.scores.base import FittedScore, Score
 from evaluation.scores.choice import AUTO, choose_settings, free_settings
 from evaluation.scores.own import is_own
@@ -29,7 +28,7 @@ from evaluation.space import Space
 from immuno_core.config.methods import MethodConfig
 from immuno_core.errors import SetupError
 from immuno_core.features import Embedder, FeatureSet, Floats, IntArray
-from immuno_core.records import ResultRow
+from immuno_core.records import ID_SET, ResultRow
 
 
 @dataclass(frozen=True, slots=True)

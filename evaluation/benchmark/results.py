@@ -221,11 +221,15 @@ class Results(Part):
     """The methods that the headline compares (evaluation.benchmark.order)."""
     left_out: dict[str, Text] = {}
     """Why methods could not be measured, by label."""
+    warnings: tuple[str, ...] = ()
+    """What a reader must know of the classes and the bank, a line for each."""
     unseen: tuple[str, ...] | None = None
     """The sets unlike anything in the feedback; None in files of older versions, which did not say."""
     embedding: Embedding | None = None
     skipped: tuple[Annotated[FailedImage, known_to(FailedImage)], ...] = ()
-    """Images that could not be read."""
+    """Images that could not be read, and what was left out of a set though it looks like an image."""
+    skipped_by_reason: dict[str, int] = {}
+    """How many they are for each reason."""
     overlap: tuple[Annotated[Dropped, known_to(Dropped)], ...] = ()
     leakage: tuple[Annotated[Leak, known_to(Leak)], ...] | None = None
     """None where nobody looked."""

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from evaluation.data.classes import read_classes
+from evaluation.data.classes import MEND_EMPTY, read_classes, without_images
 from evaluation.data.feature_files import is_feature_set, read_features
 from evaluation.data.precomputed import PrecomputedEmbedder
 from evaluation.data.sources import Listing, Role
 from immuno_core.config.run import DataConfig, RunConfig, SourceConfig
 from immuno_core.errors import SetupError, did_you_mean
-from immuno_core.records import ImageSet, Split
+from immuno_core.records import ImageSet, Split, told
 
 
 class _Named(NamedTuple):
@@ -104,11 +104,14 @@ def _check(
         yield str(error)
         return
     listed.append((named, images))
+    # Where there are no fit images, a class without any is one of the list that the known test images gave.
+    of_names = config.data.id if config.classes.names == "dataset" else None
     count = len(images.samples)
     if source.expected is not None and count != source.expected:
+        others = f"; left out: {', '.join(told(images.left_out))}" if images.left_out else ""
         yield (
             f"set '{named.name}': {count} images in {source.path or source.features}, expected {source.expected}; "
-            "complete it, or correct `expected`"
+            f"complete it, or correct `expected`{others}"
         )
     if named.role == "id" and classes:
         labels = {sample.label for sample in images.samples}
@@ -118,6 +121,10 @@ def _check(
                 f"set '{named.name}': {len(unknown)} of its {len(labels)} labels are not in the class list, "
                 f"'{unknown[0]}' among them{did_you_mean(unknown[0], classes)}"
             )
+        if named.source == (config.data.fit or of_names) and not config.classes.allow_empty:
+            empty = without_images(classes, labels, what=f"image in {source.path or source.features}")
+            if empty:
+                yield f"set '{named.name}': {empty}; {MEND_EMPTY}"
     if is_feature_set(images):
         yield from _check_features(named, dim)
     elif config.encoder.kind == "precomputed":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from evaluation.data.labels import imagenet_names
@@ -10,6 +10,7 @@ from evaluation.data.sources import Listing, label_names
 from immuno_core.config.run import ClassesConfig, DataConfig
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.files import read_text
+from immuno_core.text import composed
 
 
 def read_classes(
@@ -33,7 +34,7 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     """Return the classes of a UTF-8 text file with one name per line. Raises SetupError as `read_classes` does."""
     hint = 'name a text file with one class per line, "dataset" or "imagenet1k"'
     content = read_text(path, "class list", hint=hint)
-    names = [line.strip() for line in content.removesuffix("\n").split("\n")]
+    names = [composed(line.strip()) for line in content.removesuffix("\n").split("\n")]
     if not any(names):
         raise SetupError(f"{path} is empty; write one class per line")
     blank = [number for number, name in enumerate(names, start=1) if not name]
@@ -50,6 +51,23 @@ def read_class_list(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def without_images(classes: Sequence[str], labels: Iterable[str], *, what: str) -> str | None:
+    """Return what is to be said of classes that no image is labelled with; None where there is none.
+
+    A score compares images with such a class all the same, so one that is a folder of something else, or whose images
+    were lost on the way, changes every figure. `what` the images are.
+    """
+    with_images = set(labels)
+    empty = [name for name in classes if name not in with_images]
+    if not empty:
+        return None
+    return f"{len(empty)} of {len(classes)} known class(es) have no {what} (first: '{empty[0]}')"
+
+
+MEND_EMPTY = "add images, take them off the class list, or write [classes] allow_empty = true"
+"""What to do about classes `without_images`."""
+
+
 def read_synonyms(path: Path | None, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return other names of the classes: a UTF-8 text file with "CLASS: NAME, NAME" on each line; none without a file.
 
@@ -61,7 +79,7 @@ def read_synonyms(path: Path | None, classes: Sequence[str]) -> dict[str, tuple[
     for number, line in enumerate(read_text(path, "list of synonyms").split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, colon, rest = (part.strip() for part in line.partition(":"))
+        name, colon, rest = (composed(part.strip()) for part in line.partition(":"))
         synonyms = tuple(part.strip() for part in rest.split(",") if part.strip())
         if not colon or not synonyms:
             raise SetupError(f"{path}, line {number}: write 'CLASS: NAME, NAME', as in 'sofa: couch, settee'")

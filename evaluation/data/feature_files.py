@@ -12,6 +12,8 @@ objects is refused.
 from __future__ import annotations
 
 import json
+import math
+import os
 import zipfile
 import zlib
 from collections import Counter
@@ -33,6 +35,8 @@ from immuno_core.records import ImageSet, Sample
 
 SUFFIXES = (".npz", ".safetensors")
 Array = NDArray[Any]
+_ROW_BYTES = 512
+"""About what a row takes as a sample, whatever its embedding does."""
 
 
 def list_feature_file(path: Path) -> tuple[Sample, ...]:
@@ -123,7 +127,8 @@ def _names(path: Path, name: str, count: int) -> tuple[str, ...] | None:
     if array is None:
         return None
     if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
+        with _reading(path, name):
+            array = np.char.decode(array, "utf-8")
     if array.shape != (count,) or array.dtype.kind not in "Uiu":
         raise SetupError(
             f"{path}: the array `{name}` is of shape {array.shape} and type {array.dtype}, not {count} strings or "
@@ -158,7 +163,35 @@ def _array(path: Path, name: str) -> Array | None:
         with np.load(path, allow_pickle=False) as arrays:
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise SetupError(f"{path} is not an .npz file; write it with numpy.savez")
-            return arrays[name] if name in arrays.files else None
+            if arrays.zip is None or name not in arrays.files:
+                return None
+            _header(arrays.zip, path, name)
+            return arrays[name]
+
+
+def _header(archive: zipfile.ZipFile, path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and type of an array of an .npz, which is not read: a small file may hold one of any size.
+
+    Raises SetupError for an array that the file does not hold in full, and for one larger than the memory.
+    """
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as member:
+        old = np.lib.format.read_magic(member) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+        size = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and size != info.file_size - member.tell():
+            raise SetupError(f"{path}: the array `{name}` is not whole: {size:,} bytes are said, others are there")
+    _check_room(path, name, size)
+    return shape, dtype
+
+
+def _check_room(path: Path, name: str, size: int) -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise SetupError(
+            f"{path}: the array `{name}` has {size:,} bytes when it is read, more than this machine's memory; split it"
+        )
 
 
 def _shape(path: Path) -> tuple[int, ...]:
@@ -174,11 +207,9 @@ def _shape(path: Path) -> tuple[int, ...]:
             with zipfile.ZipFile(path) as archive:
                 if "features.npy" not in archive.namelist():
                     raise SetupError(f"{path} has no array `features`")
-                with archive.open("features.npy") as member:
-                    old = np.lib.format.read_magic(member) == (1, 0)
-                    read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-                    shape, _, dtype = read(member)
+                shape, dtype = _header(archive, path, "features")
     _check_matrix(path, shape, dtype)
+    _check_room(path, "features", shape[0] * _ROW_BYTES)
     return shape
 
 
@@ -186,6 +217,8 @@ def _shape(path: Path) -> tuple[int, ...]:
 def _reading(path: Path, name: str) -> Iterator[None]:
     """What goes wrong while an array of a file is read becomes a SetupError."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would wait for whoever writes to it, a device have no end
+            raise SetupError(f"cannot read the embeddings in {path}: it is no regular file; put the path right")
         yield
     except OSError as error:
         raise SetupError(

@@ -44,14 +44,20 @@ def _folder_of(package: str, distribution: str) -> Path:
     return Path(spec.origin).parent
 
 
-OUTLIER = "-1"
-_INTEGER = re.compile(r"-?[0-9]{1,9}")
+OUTLIER = -1
+_INTEGER = re.compile(r"(-?[0-9]{1,9})(?:\.0+)?")
+"""An index, perhaps as a table of numbers writes it: 3.0."""
 _SYNSET = re.compile(r"n\d{8}")
 
 
 def is_number(label: str) -> bool:
     """Whether a label is an index or a WordNet id, so that it names nothing by itself."""
     return bool(_INTEGER.fullmatch(label) or _SYNSET.fullmatch(label))
+
+
+def _index(label: str) -> int | None:
+    found = _INTEGER.fullmatch(label)
+    return int(found[1]) if found else None
 
 
 def resolve_labels(
@@ -67,21 +73,23 @@ def resolve_labels(
     """
     written = {sample.label for sample in samples}
     if role == "outlier":
-        if OUTLIER not in written:
+        none = {label for label in written if _index(label) == OUTLIER}
+        if not none:
             return samples
-        return tuple(replace(sample, label="") if sample.label == OUTLIER else sample for sample in samples)
+        return tuple(replace(sample, label="") if sample.label in none else sample for sample in samples)
     names = set(classes)
     if not classes or written <= names or "" in written:
         return samples
-    if all(_INTEGER.fullmatch(label) for label in written):
-        wrong = [sample for sample in samples if not 0 <= int(sample.label) < len(classes)]
+    indices = {label: index for label in written if (index := _index(label)) is not None}
+    if len(indices) == len(written):
+        wrong = [sample for sample in samples if not 0 <= indices[sample.label] < len(classes)]
         if wrong:
             raise SetupError(
                 f"set '{name}': {len(wrong)} label(s) out of range (first: label {wrong[0].label}, of "
                 f"{wrong[0].path}); the "
                 f"class list has {len(classes)} names, counted from 0 to {len(classes) - 1}"
             )
-        of_label = {label: classes[int(label)] for label in written}
+        of_label = {label: classes[index] for label, index in indices.items()}
     elif len(classes) == CLASSES and all(_SYNSET.fullmatch(label) for label in written):
         synsets = imagenet_synsets()
         if not written <= synsets.keys():

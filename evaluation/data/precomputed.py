@@ -24,6 +24,7 @@ from immuno_core.config.run import EncoderConfig
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, LocalRequest
 from immuno_core.records import EncoderInfo, ImageSet, text_digest
+from immuno_core.text import composed
 
 DEFAULT_LOGIT_SCALE = 100.0
 """CLIP's, and nearly that of every model trained since."""
@@ -46,7 +47,7 @@ class PrecomputedEmbedder:
         self._features = read_features(path)
         names = read_names(path, "texts", len(self._features))
         self._rows: dict[str, int] = {}
-        for row, text in enumerate(names):
+        for row, text in enumerate(map(composed, names)):
             first = self._rows.setdefault(text, row)
             if not np.array_equal(self._features[first], self._features[row]):
                 raise SetupError(f"{path}: rows {first} and {row} are two embeddings of {text!r}; keep one of them")
@@ -77,6 +78,7 @@ class PrecomputedEmbedder:
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Return (len(texts), d) float32 unit rows. Raises SetupError for texts that are not in the table."""
+        texts = [composed(text) for text in texts]
         missing = [text for text in dict.fromkeys(texts) if text not in self._rows]
         if missing:
             others = f" and {len(missing) - 1} more of the {len(texts)} asked for" if len(missing) > 1 else ""

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from evaluation.data.sources import Listing, Role
 from immuno_core.config.run import DataConfig, SourceConfig
 from immuno_core.errors import SetupError
-from immuno_core.records import ImageSet, text_digest
+from immuno_core.records import ID_SET, ImageSet, text_digest
 
-ID_SET = "id"
-"""The name of the known test images, wherever sets go by name. No outlier set may be called so."""
 OnOpen = Callable[[tuple[str, ...], str], None]
 """Called as `on_open(set_names, reason)`; it records the reading, and what it raises keeps the seal closed."""
 
@@ -55,7 +53,7 @@ class SealedTest:
         Opens no image and hands none out, so it breaks no seal. Raises SetupError for a bad source.
         """
         sets = self._listed()
-        return text_digest(*(part for images in (sets.id, *sets.ood) for part in (images.name, images.digest)))
+        return text_digest(*(part for images in (sets.id, *sets.ood) for part in (images.name, images.state)))
 
     def files(self) -> dict[str, tuple[str, ...]]:
         """Return where the images of each set are, so that what is stored of them can be checked and kept.

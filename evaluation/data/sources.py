@@ -8,10 +8,12 @@
 
 Labels that are class indices or WordNet ids become class names, see evaluation.data.labels.
 
-An image is a file that ends in .png, .jpg, .jpeg, .webp, .bmp, .gif, .tif or .tiff, in any case. Whatever begins with a
-dot or a double underscore (`.DS_Store`, `__MACOSX`) is passed over. Links are followed; those that lead nowhere, or
-back to a folder that contains them, are passed over. Images are in the order of their paths, so that it is the same
-everywhere.
+An image is a file with the suffix of a format that Pillow decodes (evaluation.data.image_names), in any case. Whatever
+begins with a dot or a double underscore (`.DS_Store`, `__MACOSX`) is passed over. Links are followed; those back to a
+folder that contains them are passed over. What looks like an image and is none (a link that leads nowhere, a hidden
+file, another format, a name that is no UTF-8) is left out, counted with its reason, and named in the report. Images are
+in the order of their paths, so that it is the same everywhere. Labels are in Unicode's composed form (NFC), whichever
+form the names of folders have.
 
 An image list is a UTF-8 text file that names images, one per line, each with an optional label.
 
@@ -41,14 +43,27 @@ from typing import Literal, NamedTuple, get_args
 
 from evaluation.data.feature_files import SUFFIXES as FEATURE_SUFFIXES
 from evaluation.data.feature_files import list_feature_file
+from evaluation.data.image_names import (
+    DEAD_LINK,
+    IMAGE_SUFFIXES,
+    NO_FILE,
+    NOT_UTF8,
+    Listed,
+    is_hidden,
+    is_text,
+    left_out,
+    why_no_image,
+)
 from evaluation.data.labels import is_number, resolve_labels
-from evaluation.data.tars import IMAGE_SUFFIXES, expand, is_pattern, read_tars
+from evaluation.data.tars import expand, is_pattern, read_tars
 from evaluation.miniworld.world import MiniWorld, build, default_root
 from immuno_core.config.run import SourceConfig
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.files import read_text
 from immuno_core.images import containing_file
-from immuno_core.records import ImageSet, Sample, Split, text_digest
+from immuno_core.paths import plain_path
+from immuno_core.records import FailedImage, ImageSet, Sample, Split, set_title, text_digest, told
+from immuno_core.text import composed
 
 OpenSplit = Literal["fit", "feedback"]
 """The splits that the loop may see."""
@@ -61,16 +76,17 @@ class Listing:
     """
 
     def __init__(self) -> None:
-        self._samples: dict[SourceConfig, tuple[Sample, ...]] = {}
+        self._listed: dict[SourceConfig, Listed] = {}
         self._sets: dict[tuple[object, ...], ImageSet] = {}
         self._worlds: dict[int, MiniWorld] = {}
 
-    def samples(self, source: SourceConfig, *, name: str) -> tuple[Sample, ...]:
-        """Return the images of a source that is not built in, with labels as they are written."""
+    def listed(self, source: SourceConfig, *, name: str) -> Listed:
+        """Return what a source that is not built in holds, with labels as they are written."""
         key = _anonymous(source)
-        if key not in self._samples:
-            self._samples[key] = list_samples(source, name=name)
-        return self._samples[key]
+        if key not in self._listed:
+            listed = list_source(source, name=name)
+            self._listed[key] = listed._replace(samples=_with_text(listed.samples, name))
+        return self._listed[key]
 
     def images(
         self, source: SourceConfig, *, name: str, role: Role, split: Split, seed: int, classes: Sequence[str]
@@ -87,9 +103,10 @@ class Listing:
         key = (_anonymous(source), role, *of_world, seed, *classes)
         if key not in self._sets:
             if source.builtin is not None:
-                samples = _in_folder(self.miniworld(seed).folder(split, "id" if role == "id" else name), name)
+                listed = _in_folder(self.miniworld(seed).folder(split, "id" if role == "id" else name), name)
             else:
-                samples = resolve_labels(self.samples(source, name=name), classes, role=role, name=name)
+                listed = self.listed(source, name=name)
+            samples = resolve_labels(listed.samples, classes, role=role, name=name)
             unlabelled = [sample for sample in samples if not sample.label]
             if role == "id" and unlabelled:
                 raise SetupError(
@@ -97,8 +114,12 @@ class Listing:
                     f"(first: '{unlabelled[0].id}'); put known images in one folder per class, or give an image list, "
                     "tars or a feature file with labels"
                 )
-            self._sets[key] = ImageSet(name=name, split=split, role=role, samples=samples, digest=_digest(samples))
-        return replace(self._sets[key], name=name, split=split)
+            self._sets[key] = ImageSet(name, split, role, samples, _digest(samples), listed.left_out)
+        found = self._sets[key]
+        title = set_title(name, split)
+        return replace(
+            found, name=name, split=split, left_out=tuple(replace(one, set_name=title) for one in found.left_out)
+        )
 
     def miniworld(self, seed: int) -> MiniWorld:
         """Return the mini-world of a seed, drawn into the cache where it is missing."""
@@ -163,7 +184,7 @@ def hold_out(images: ImageSet, *, seed: int) -> HeldOut:
         )
     fit = tuple(sample for sample in images.samples if sample.id in kept)
     return HeldOut(
-        ImageSet(images.name, images.split, images.role, fit, _half_digest(images, seed, "fit")),
+        ImageSet(images.name, images.split, images.role, fit, _half_digest(images, seed, "fit"), images.left_out),
         ImageSet(images.name, "feedback", images.role, held_out, _half_digest(images, seed, "held out")),
     )
 
@@ -184,7 +205,7 @@ def read_image_list(path: Path, *, root: Path | None = None) -> tuple[Sample, ..
     content = read_text(path, "list of images", most=2**32)
     if root is not None and not root.is_dir():
         raise SetupError(f"there is no folder at {root}, the root of the image list {path}; put it right")
-    folder = Path(os.path.abspath(root or path.parent))  # noqa: PTH100 - resolve() would follow links out of the folder
+    folder = plain_path((root or path.parent).absolute())
     samples: dict[str, Sample] = {}
     lines: dict[str, int] = {}
     for number, line in enumerate(content.split("\n"), start=1):
@@ -196,7 +217,7 @@ def read_image_list(path: Path, *, root: Path | None = None) -> tuple[Sample, ..
         samples[sample.id], lines[sample.id] = sample, number
     if not samples:
         raise SetupError(f"{path} names no image; write one path per line")
-    missing = [sample for sample in samples.values() if not Path(sample.path).is_file()]
+    missing = [sample for sample in samples.values() if not os.path.isfile(sample.path)]  # noqa: PTH113 - never raises
     if missing:
         first = missing[0]
         base = root or "the list's folder, unless root is given"
@@ -218,7 +239,7 @@ def _sample(line: str, folder: Path, where: str) -> Sample:
         label = label[1:-1].strip()
     if "\0" in written:
         raise SetupError(f"{where}: a NUL character; a list of images is plain text")
-    full = Path(os.path.normpath(folder / written))
+    full = plain_path(folder / written)
     inside = full.is_relative_to(folder)
     return Sample(id=(full.relative_to(folder) if inside else full).as_posix(), path=str(full), label=label)
 
@@ -227,15 +248,15 @@ Role = Literal["id", "outlier"]
 _COMPRESSED = frozenset({".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip"})
 
 
-def list_samples(source: SourceConfig, *, name: str) -> tuple[Sample, ...]:
-    """Return the images of a source that is not built in, with labels as they are written."""
+def list_source(source: SourceConfig, *, name: str) -> Listed:
+    """Return what a source that is not built in holds, with labels as they are written."""
     if source.features is not None:
         _check_exists(source.features, name, "no feature file")
-        return list_feature_file(source.features)
+        return Listed(list_feature_file(source.features))
     path = source.path
     if path is None:
         raise SetupError(f"set '{name}' has neither path nor features; give one of them")
-    if not path.exists() and is_pattern(path):
+    if not os.path.exists(path) and is_pattern(path):  # noqa: PTH110 - Path.exists() raises where it may not look
         return read_tars(expand(path))
     _check_exists(path, name, "no folder, no image list and no tar")
     if path.is_dir():
@@ -251,7 +272,24 @@ def list_samples(source: SourceConfig, *, name: str) -> tuple[Sample, ...]:
         raise SetupError(f"set '{name}': {path} holds no images; write features = \"{path.name}\" instead of path")
     if suffix in _COMPRESSED:
         raise SetupError(f"set '{name}': {path} is compressed, and images are read by seeking; unpack it")
-    return read_image_list(path, root=source.root)
+    return Listed(read_image_list(path, root=source.root))
+
+
+def _with_text(samples: tuple[Sample, ...], name: str) -> tuple[Sample, ...]:
+    """The samples with their labels composed (NFC). Raises SetupError for an id or a label that no file could hold."""
+    labels: dict[str, str] = {}
+    for sample in samples:
+        if sample.label not in labels:
+            labels[sample.label] = composed(sample.label)
+            if not is_text(sample.label):
+                raise SetupError(f"set '{name}': the label {sample.label!r} of {sample.path!r} is no text; correct it")
+        if not is_text(sample.id + sample.path):
+            raise SetupError(
+                f"set '{name}': the name of an image is no text: {sample.id!r} in {sample.path!r}; rename it"
+            )
+    if all(label == written for written, label in labels.items()):
+        return samples
+    return tuple(replace(sample, label=labels[sample.label]) for sample in samples)
 
 
 def label_names(source: SourceConfig, *, seed: int, listing: Listing) -> tuple[str, ...]:
@@ -262,9 +300,12 @@ def label_names(source: SourceConfig, *, seed: int, listing: Listing) -> tuple[s
     if source.builtin is not None:
         return listing.miniworld(seed).classes
     if source.path is not None and source.path.is_dir():
-        names = {entry.name for entry in _entries(source.path) if entry.is_dir()}
+        folders = [one.name for one in _entries(str(source.path)) if not is_hidden(one.name) and _kind(one) == _FOLDER]
+        if wrong := [folder for folder in folders if not is_text(folder)]:
+            raise SetupError(f"the class folder {wrong[0]!r} in {source.path} is no class name: not UTF-8; rename it")
+        names = {composed(folder) for folder in folders}
     else:
-        names = {sample.label for sample in listing.samples(source, name="id")}
+        names = {sample.label for sample in listing.listed(source, name="id").samples}
     names.discard("")
     if not names:
         raise SetupError(
@@ -279,43 +320,78 @@ def label_names(source: SourceConfig, *, seed: int, listing: Listing) -> tuple[s
 
 
 def _check_exists(path: Path, name: str, what: str) -> None:
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - as above
         raise SetupError(f"set '{name}': there is {what} at {path}; put the path right")
 
 
-def _in_folder(root: Path, name: str) -> tuple[Sample, ...]:
-    samples = []
-    for path in _images_below(root, frozenset()):
-        relative = path.relative_to(root)
-        sample_id = relative.as_posix()
-        try:
-            sample_id.encode()
-        except UnicodeEncodeError:
-            raise SetupError(f"set '{name}': the file name {sample_id!r} in {root} is not UTF-8; rename it") from None
-        samples.append(Sample(id=sample_id, path=str(path), label=relative.parts[0] if len(relative.parts) > 1 else ""))
+def _in_folder(root: Path, name: str) -> Listed:
+    samples: list[Sample] = []
+    others: list[FailedImage] = []
+    start = len(os.path.join(root, ""))  # noqa: PTH118 - as below
+    for path, why in _images_below(str(root), frozenset(), hidden=False):
+        if why or not is_text(path):
+            others.append(left_out(path, why or NOT_UTF8))
+            continue
+        sample_id = path[start:]
+        label, slash, _ = sample_id.partition("/")
+        samples.append(Sample(sample_id, path, label if slash else ""))
     if not samples:
-        raise SetupError(f"set '{name}': no image in {root}; it looks for {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return tuple(samples)
+        found = (
+            f"left out: {'; '.join(told(others))}" if others else "it looks for .jpg, .png and what else Pillow reads"
+        )
+        raise SetupError(f"set '{name}': no image in {root}; {found}")
+    return Listed(tuple(samples), tuple(others))
 
 
-def _images_below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """Yield the images below a folder in the order of their paths; `above` are the real folders on the way to it."""
+_FOLDER = "a folder"
+
+
+def _images_below(folder: str, above: frozenset[str], *, hidden: bool) -> Iterator[tuple[str, str]]:
+    """Yield what looks like an image below a folder, by path, and why it is none ("" for an image).
+
+    `above` are the real folders on the way to it; `hidden`: nothing in it is an image of the set.
+    """
     real = os.path.realpath(folder)
     if real in above:
         return
-    for entry in _entries(folder):
+    try:
+        entries = _entries(folder)
+    except SetupError:
+        if hidden:
+            return
+        raise
+    for entry in entries:
+        kind, out = _kind(entry), hidden or is_hidden(entry.name)
+        if kind == _FOLDER and out and entry.is_symlink():
+            continue  # what a hidden link leads to may be anything
+        if kind == _FOLDER:
+            yield from _images_below(entry.path, above | {real}, hidden=out)
+            continue
+        why = why_no_image(entry.name, hidden=out)
+        if not out and kind and (why is not None or kind != NO_FILE):
+            yield entry.path, kind
+        elif why is not None:
+            yield entry.path, why
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What an entry is: "" for a file, _FOLDER, or why it is neither."""
+    try:
         if entry.is_dir():
-            yield from _images_below(folder / entry.name, above | {real})
-        elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():  # noqa: PTH122 - as below
-            yield folder / entry.name
+            return _FOLDER
+        if entry.is_file():
+            return ""
+        # What a link that leads nowhere would have led to, its name need not say.
+        return NO_FILE if os.path.exists(entry.path) else DEAD_LINK  # noqa: PTH110 - as below
+    except OSError as error:  # a link to itself, or into a folder that may not be looked into
+        return error.strerror or type(error).__name__
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name, without what is passed over. Entries know what they are without another call."""
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What a folder holds, by name. Entries know what they are without another call."""
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if not entry.name.startswith((".", "__"))]
-        return sorted(found, key=lambda entry: entry.name)
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise SetupError(f"cannot list the folder {folder}: {error.strerror}") from None
 

@@ -3,9 +3,12 @@
 A sample is the members of one key, the name up to its first dot: `cat/0001.jpg` with, if there is one, `cat/0001.cls`
 (a class index or name), `cat/0001.json` (an object with "label" or "cls") or `cat/0001.txt` (a name); the first of them
 that is there gives the label. Without any, the label is the first folder within the tar, as for a folder of class
-folders. Members in hidden folders, and whatever is neither an image nor of these three, are passed over.
+folders. A key may have dots where it has no image of its own: `photo.0.png` and `photo.1.png` are two images, with the
+label of `photo.0.cls` or else `photo.cls`; but beside `1.jpg`, `1.mask.png` is a further image of that sample, and left
+out. What is left out, and why: evaluation.data.image_names. Anything else but these labels is passed over.
 
-A set may have several tars: `tars/{000..009}.tar` (every one must exist), `tars/*.tar`, or both in one pattern.
+A set may have several tars: `tars/{000..009}.tar` (every one must exist), `tars/*.tar`, or both in one pattern. Of tars
+appended to one another (`cat a.tar b.tar`) all are read.
 """
 
 from __future__ import annotations
@@ -15,22 +18,33 @@ import glob
 import json
 import os
 import re
+import stat
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+from evaluation.data.image_names import (
+    FURTHER,
+    LINK_IN_TAR,
+    NOT_UTF8,
+    Listed,
+    is_hidden,
+    is_text,
+    left_out,
+    why_no_image,
+)
 from immuno_core.errors import SetupError
 from immuno_core.images import TarMember
-from immuno_core.records import Sample
+from immuno_core.records import FailedImage, Sample, told
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _LABELS = ("cls", "json", "txt")
 """Extensions of members with a label, the ones that count most first."""
 _LONGEST_LABEL = 2**16
 _MOST_TARS = 100_000
 _BLOCK = 512
+_READ = 2**20
 
 
 class _Entry(NamedTuple):
@@ -80,7 +94,7 @@ def _ranges(name: str, pattern: Path) -> list[str]:
     return [tar for number in range(first, last + 1) for tar in _ranges(f"{before}{number:0{digits}}{after}", pattern)]
 
 
-def read_tars(tars: Sequence[Path]) -> tuple[Sample, ...]:
+def read_tars(tars: Sequence[Path]) -> Listed:
     """Return the images of the tars in the order of the archives; an id is the tar's name and the member's.
 
     Reads headers and labels, no image. Raises SetupError naming the tar for one that is missing, no tar, compressed,
@@ -88,95 +102,143 @@ def read_tars(tars: Sequence[Path]) -> tuple[Sample, ...]:
     """
     common = os.path.commonpath([tar.parent for tar in tars])
     samples: list[Sample] = []
+    others: list[FailedImage] = []
     for tar in tars:
         try:
             status = tar.stat()
         except OSError as error:
             raise SetupError(f"cannot read the tar {tar}: {error.strerror}") from None
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device might have no end
+            raise SetupError(f"cannot read the tar {tar}: it is no regular file")
         name = tar.relative_to(common).as_posix()
+        entries, more = _entries(tar, status.st_size, status.st_mtime_ns)
+        others += more
         samples += (
             Sample(f"{name}/{member}", str(TarMember(str(tar), member, offset, size)), label)
-            for member, offset, size, label in _entries(tar, status.st_size, status.st_mtime_ns)
+            for member, offset, size, label in entries
         )
     if not samples:
-        raise SetupError(
-            f"no image in {tars[0]}{' and the others' if len(tars) > 1 else ''}; a member's name must end "
-            f"in one of {', '.join(sorted(IMAGE_SUFFIXES))} right after its first dot"
-        )
-    return tuple(samples)
+        why = f"left out: {'; '.join(told(others))}" if others else "name another tar"
+        raise SetupError(f"no image in {tars[0]}{' and the others' if len(tars) > 1 else ''}; {why}")
+    return Listed(tuple(samples), tuple(others))
+
+
+_Found = tuple[tuple[_Entry, ...], tuple[FailedImage, ...]]
+_Labels = dict[tuple[str, str], list[tarfile.TarInfo]]
+"""By the names of the members without their suffixes, and these."""
 
 
 @functools.lru_cache(maxsize=4096)
-def _entries(path: Path, size: int, mtime_ns: int) -> tuple[_Entry, ...]:  # noqa: ARG001 - they are part of the key
-    """The images of a tar. A run lists its sets several times, and a large archive has many headers to step through."""
+def _entries(path: Path, size: int, mtime_ns: int) -> _Found:  # noqa: ARG001 - they are part of the key
+    """The images of a tar, and what was left out. A run lists its sets several times, and a tar has many headers."""
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            entries = _scan(path, tar)
-            # The module takes a damaged header for the end of the archive. The real end is a block of zeros.
-            file.seek(tar.offset)
-            if file.read(_BLOCK) != bytes(_BLOCK):
-                raise SetupError(
-                    f"the tar {path} is truncated or damaged at byte {tar.offset}, after {len(entries)} image(s); "
-                    "copy or make it again"
-                )
+        with path.open("rb") as file:
+            return _scan(path, file)
     except OSError as error:
         raise SetupError(f"cannot read the tar {path}: {error.strerror or error}") from None
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise SetupError(
             f"{path} is not a whole, uncompressed tar ({error}); copy or make it again, or decompress it"
         ) from None
-    return entries
 
 
-def _scan(path: Path, tar: tarfile.TarFile) -> tuple[_Entry, ...]:
+def _scan(path: Path, file: BinaryIO) -> _Found:
     images: dict[str, tarfile.TarInfo] = {}
-    labels: dict[tuple[str, str], str] = {}
-    for member in tar:
+    labels: _Labels = {}
+    others: list[FailedImage] = []
+    for member in _members(path, file):
         parts = [part for part in member.name.split("/") if part not in ("", ".")]
-        if not member.isfile() or any(part.startswith((".", "__")) for part in parts):
+        if member.isdir() or not parts:
             continue
-        name = "/".join(parts)
-        stem, _, extension = parts[-1].partition(".")
-        key = "/".join((*parts[:-1], stem))
-        if f".{extension.lower()}" in IMAGE_SUFFIXES:
-            try:
-                name.encode()
-            except UnicodeEncodeError:
-                raise SetupError(f"the member name {name!r} in the tar {path} is not UTF-8; rename it") from None
-            if name in images:
-                raise SetupError(f"the tar {path} holds '{name}' twice; make it again")
+        name, hidden = "/".join(parts), any(map(is_hidden, parts))
+        why = why_no_image(parts[-1], hidden=hidden)
+        stem, _, extension = name.rpartition(".")
+        if why is None:
+            if member.isfile() and extension.lower() in _LABELS and not hidden:
+                labels.setdefault((stem, extension.lower()), []).append(member)
+            continue
+        if not hidden and (not member.isreg() or member.issparse()):
+            why = LINK_IN_TAR if member.islnk() or member.issym() else "not stored as a plain file"
+        elif not hidden and not is_text(name):
+            why = NOT_UTF8
+        if why:
+            others.append(left_out(f"{path}::{name}", why))
+        elif name in images:
+            raise SetupError(f"the tar {path} holds '{name}' twice; make it again")
+        else:
             images[name] = member
-        elif extension in _LABELS:
-            label = _label(path, tar, member, extension)
-            if label is not None:
-                labels[key, extension] = label
-    return tuple(
-        _Entry(name, member.offset_data, member.size, _label_of(name, labels)) for name, member in images.items()
-    )
+    own = {key for name in images if _is_whole(name, key := _key(name))}
+    entries = []
+    for name, member in images.items():
+        if (key := _key(name)) in own and not _is_whole(name, key):
+            others.append(left_out(f"{path}::{name}", FURTHER))
+        else:
+            label = _label_of(path, file, name, labels)
+            entries.append(_Entry(name, member.offset_data, member.size, label))
+    return tuple(entries), tuple(others)
 
 
-def _label_of(name: str, labels: dict[tuple[str, str], str]) -> str:
-    folder, _, base = name.rpartition("/")
-    stem = base.partition(".")[0]
-    key = f"{folder}/{stem}" if folder else stem
-    for extension in _LABELS:
-        if (key, extension) in labels:
-            return labels[key, extension]
-    return folder.partition("/")[0]
+def _members(path: Path, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar, and of those appended to it, which the module takes for padding."""
+    start: int | None = 0
+    while start is not None:
+        file.seek(start)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            yield from tar
+            # The module takes a damaged header for the end of the archive. The real end is a block of zeros.
+            file.seek(tar.offset)
+            if file.read(_BLOCK) != bytes(_BLOCK):
+                raise SetupError(f"the tar {path} is truncated or damaged at byte {tar.offset}; copy or make it again")
+        start = _next_content(file)
 
 
-def _label(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, extension: str) -> str | None:
-    """The label that a member holds; None for a JSON object that has none."""
-    content = tar.extractfile(member)
-    if content is None or member.size > _LONGEST_LABEL:
+def _next_content(file: BinaryIO) -> int | None:
+    """Where the first block from here on that is not all zeros begins; None where there is none."""
+    at = file.tell()
+    while content := file.read(_READ):
+        if rest := content.lstrip(b"\0"):
+            return at + (len(content) - len(rest)) // _BLOCK * _BLOCK
+        at += len(content)
+    return None
+
+
+def _key(name: str) -> str:
+    """What names a sample: the member's name up to the first dot of its last part."""
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{base.partition('.')[0]}"
+
+
+def _is_whole(name: str, key: str) -> bool:
+    """Whether nothing but a suffix follows the key."""
+    return name.rpartition(".")[0] == key
+
+
+def _label_of(path: Path, file: BinaryIO, name: str, labels: _Labels) -> str:
+    for stem in dict.fromkeys((name.rpartition(".")[0], _key(name))):
+        for extension in _LABELS:
+            members = labels.get((stem, extension), ())
+            if len(members) > 1:
+                raise SetupError(f"the tar {path} holds '{stem}.{extension}' twice; make it again")
+            if members and (label := _label(path, file, members[0], extension)) is not None:
+                return label
+    folder, slash, _ = name.partition("/")
+    return folder if slash else ""
+
+
+def _label(path: Path, file: BinaryIO, member: tarfile.TarInfo, extension: str) -> str | None:
+    """The label that a member holds; None for JSON that has none."""
+    if member.size > _LONGEST_LABEL:
         raise SetupError(f"'{member.name}' in the tar {path} is too large for a label")
+    file.seek(member.offset_data)
     try:
-        text = content.read().decode("utf-8-sig")
+        text = file.read(member.size).decode("utf-8-sig")
         if extension != "json":
             return " ".join(text.split())
         value: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SetupError(f"the label '{member.name}' in the tar {path} cannot be read: {error}") from None
     if isinstance(value, dict):
         value = value.get("label", value.get("cls"))
-    return " ".join(str(value).split()) if isinstance(value, str | int) and not isinstance(value, bool) else None
+        if isinstance(value, bool | list | dict):
+            raise SetupError(f"the label '{member.name}' in the tar {path} is {value!r}; write a class's name or index")
+    return " ".join(str(value).split()) if isinstance(value, str | int | float) else None

@@ -22,7 +22,7 @@ from evaluation.report.tables import build_table, method_table
 from evaluation.report.verdict import ARM_TITLES, verdict_view
 from immuno_core.errors import SetupError
 from immuno_core.files import write_atomically
-from immuno_core.records import FailedImage
+from immuno_core.records import FailedImage, by_reason
 
 REPORT_FILE = "report.html"
 MOST_ANTIBODIES = 400
@@ -87,6 +87,7 @@ def _render(results: Results, folder: Path) -> str:
             most_skipped=MOST_SKIPPED,
             most_deaths=MOST_DEATHS,
             skipped=_by_set(results.skipped[:MOST_SKIPPED]),
+            reasons=by_reason(results.skipped),
             script=script,
             script_digest=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
         )

@@ -25,7 +25,7 @@ from evaluation.benchmark.seeds import Spread, Summary
 from evaluation.benchmark.settle import Estimated, Verdict
 from evaluation.metrics import METRICS
 from immuno.terminal.output import cell, percentage
-from immuno_core.records import ResultRow
+from immuno_core.records import ResultRow, told
 from immuno_core.text import printable
 
 
@@ -80,12 +80,14 @@ def print_bench(results: Results) -> None:
 
 def _remarks(results: Results) -> Iterator[str]:
     """What was left out, and what a reader must know of the methods, the images and the bank."""
+    for warning in results.warnings:
+        yield f"warning: {printable(warning)}"
     for remark, methods in results.measured.remarks().items():
         yield f"{'; '.join(methods)}: {remark}"
     for label, why in results.left_out.items():
         yield f"left out: {label}: {why}"
     if results.skipped:
-        yield f"{len(results.skipped)} image(s) could not be read and were left out; the report names them"
+        yield f"{len(results.skipped):,} image(s) were left out: {'; '.join(map(printable, told(results.skipped)))}"
     for dropped in results.overlap:
         yield (
             f"{dropped.count} image(s) of '{dropped.set}' were left out: they are in {dropped.of_set} too "

@@ -22,7 +22,7 @@ from immuno_core.config.refine import RefineConfig
 from immuno_core.config.secrecy import shown_address, without_secrets
 from immuno_core.errors import SetupError, did_you_mean, shown
 from immuno_core.files import read_text
-from immuno_core.paths import shipped_configs
+from immuno_core.paths import plain_path, shipped_configs
 from immuno_core.text import fill_template
 
 _LOCAL = "local-dir:"
@@ -138,6 +138,9 @@ class ClassesConfig(_Section):
     synonyms: Path | None = None
     """A text file of other names of the classes, "CLASS: NAME, NAME" on each line: no antibody may be one of them."""
     template: Template = "a photo of a {}."
+    allow_empty: bool = False
+    """Go on, with a warning, where a known class has no fit image that can be read (without `data.fit` and with the
+    names of the data set: no image at all)."""
 
 
 class SourceConfig(_Section):
@@ -269,7 +272,12 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
     if server is not None and server.model is not None and server.model.startswith(("./", "../")):
         server = server.model_copy(update={"model": str((folder / server.model).resolve())})
     changes = {
-        "encoder": encoder.model_copy(update={"model": _named_path(encoder.model, _LOCAL, folder)}),
+        "encoder": encoder.model_copy(
+            update={
+                "model": _named_path(encoder.model, _LOCAL, folder),
+                "pretrained": _weights(encoder.pretrained, folder),
+            }
+        ),
         "refine": refine.model_copy(update={"llm": _named_path(refine.llm, _REPLAY, folder)}),
         "llm_server": server,
     }
@@ -279,7 +287,14 @@ def parse_config(raw: dict[str, Any], *, origin: str, folder: Path) -> RunConfig
 def _named_path(name: str, prefix: str, folder: Path) -> str:
     """The name; a relative path after `prefix` is taken from `folder`."""
     path = name.removeprefix(prefix)
-    return name if path == name or Path(path).is_absolute() else f"{prefix}{folder / path}"
+    return name if path == name else f"{prefix}{plain_path(folder / path)}"
+
+
+def _weights(pretrained: str | None, folder: Path) -> str | None:
+    """The tag of weights, which has neither slash nor suffix; or their file, a relative one taken from `folder`."""
+    if pretrained is None or not ("/" in pretrained or Path(pretrained).suffix):
+        return pretrained
+    return str(plain_path(folder / pretrained))
 
 
 def _causes(error: ValidationError) -> list[ErrorDetails]:
@@ -349,9 +364,12 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _with_absolute_paths(section: Any, folder: Path) -> Any:
-    """Return the section with every relative Path, at any depth, taken from `folder`; so are modules of own scores."""
+    """Return the section with every relative Path, at any depth, taken from `folder`; so are modules of own scores.
+
+    None has ".." in it any more: by its path an image is known to the embedding store.
+    """
     if isinstance(section, Path):
-        return folder / section  # what is absolute stays as it is
+        return plain_path(folder / section)  # what is absolute stays where it is
     if isinstance(section, tuple):
         return tuple(_with_absolute_paths(item, folder) for item in section)
     if isinstance(section, BaseModel):

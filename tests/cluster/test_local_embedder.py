@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 
 from cluster import EncoderSpec, LocalEmbedder
 from cluster.encoder.encoder import Encoder, MeasuredImages
+from evaluation.data.sources import Listing
 from immuno_core.errors import SetupError
 from immuno_core.features import embed_whole
+from tests.configs import make_config
 
 from .tiny_models import image_set, write_images, write_tiny_model
 
@@ -51,6 +54,23 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def spec(tiny_encoder_dir: Path) -> EncoderSpec:
     return EncoderSpec(f"local-dir:{tiny_encoder_dir}")
+
+
+def test_three_spellings_of_one_folder_are_embedded_once(spec: EncoderSpec, folder: Path, work: Work) -> None:
+    (folder.parent / "a" / "b").mkdir(parents=True)
+    listed = Listing()
+    rows = []
+    for start, path in ((".", "images"), ("a", "../images"), ("a/b", "../../images")):
+        source = make_config(folder.parent / start, data={"id": path, "ood": {"near": path}}).data.id
+        images = listed.images(source, name="id", role="id", split="test", seed=0, classes=())
+        rows.append(LocalEmbedder(spec, folder.parent / "store").embed_images(images).features)
+        plain = [str(folder.parent / start / path / sample.id) for sample in images.samples]
+        by_hand = replace(
+            images, samples=tuple(replace(one, path=where) for one, where in zip(images.samples, plain, strict=True))
+        )
+        rows.append(LocalEmbedder(spec, folder.parent / "store").embed_images(by_hand).features)
+    assert len(work.images) == 10
+    assert all(np.array_equal(one, rows[0]) for one in rows)
 
 
 def test_a_set_comes_back_in_the_order_of_its_samples(spec: EncoderSpec, folder: Path) -> None:

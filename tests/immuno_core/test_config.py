@@ -8,7 +8,7 @@ import pytest
 
 from immuno_core.config.run import RunConfig, parse_config, read_config
 from immuno_core.errors import SetupError
-from tests.configs import config_text
+from tests.configs import config_text, make_config
 
 GOOD = config_text(
     classes={"names": "classes.txt"},
@@ -46,6 +46,37 @@ def test_a_local_model_is_relative_to_the_file(tmp_path: Path) -> None:
     far = read(tmp_path, GOOD.replace('"miniworld"', '"local-dir:/models/tiny"'))
     assert near.encoder.model == f"local-dir:{tmp_path}/models/tiny"
     assert far.encoder.model == "local-dir:/models/tiny"
+
+
+def test_a_weight_file_is_relative_to_the_file_and_a_tag_is_a_tag(tmp_path: Path) -> None:
+    for written, meant in (
+        ("../weights.pt", f"{tmp_path}/weights.pt"),
+        ("weights.safetensors", f"{tmp_path}/configs/weights.safetensors"),
+        ("models/weights", f"{tmp_path}/configs/models/weights"),
+        ("/elsewhere/w.bin", "/elsewhere/w.bin"),
+        ("laion2b_s34b_b88k", "laion2b_s34b_b88k"),
+    ):
+        config = make_config(tmp_path / "configs", encoder={"model": "ViT-B-16", "pretrained": written})
+        assert config.encoder.pretrained == meant
+
+
+def test_one_file_has_one_name_however_a_configuration_comes_to_it(tmp_path: Path) -> None:
+    (tmp_path / "far" / "off").mkdir(parents=True)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "off")
+    spelt = (
+        (tmp_path, "data"),
+        (tmp_path / "a", "../data"),
+        (tmp_path / "a" / "b", "../../data"),
+        (tmp_path / "a", f"{tmp_path}/a/../data"),
+        (tmp_path / "a", "./b/../../data"),
+    )
+    for folder, path in spelt:
+        config = make_config(folder, data={"id": path, "ood": {"near": {"path": "x.txt", "root": path}}})
+        assert config.data.id.path == config.data.ood[0].root == tmp_path / "data"
+    # As the system does it: from a link back is where the folder lies that it leads to.
+    linked = make_config(tmp_path, data={"id": "link/../data", "ood": {"near": "link/data"}}).data
+    assert (linked.id.path, linked.ood[0].path) == (tmp_path / "far" / "data", tmp_path / "link" / "data")
 
 
 def test_patterns_roots_features_and_tables_are_relative_to_the_file(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from db.exchange import columns
+from db.exchange.banks import read_bank_parquet
 from db.questions.nearest import nearest
 from db.records import SessionRecord
 from db.store import AntibodyStore, chosen_generation, open_store
@@ -136,3 +138,26 @@ def test_what_is_no_parquet_file_is_told(path: Path, tmp_path: Path) -> None:
     for name, says in (("bank.parquet", "is not a Parquet file"), ("gone.parquet", "no bank at")):
         refused = CliRunner().invoke(group, ["import-bank", str(tmp_path / name), "--db", str(path)]).exception
         assert says in str(refused)
+
+
+def test_a_small_parquet_file_that_stands_for_more_than_fits_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "_MOST_BYTES", 2**20)
+    monkeypatch.setattr(columns, "_MOST_NUMBERS", 2**14)
+    file = tmp_path / "bank.parquet"
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), pa.array(["x" * 2**12]))
+    for column, says in (
+        ({"text": text}, r"1,024 rows of 'text' come to 4,194,304; 1,048,576 are the most"),
+        ({"text": text.cast(pa.string())}, r"1,024 rows of 'text' come to 4,194,304; 1,048,576 are the most"),
+        ({"vector": pa.array([[0.0] * 2**15])}, r"1 rows of 'vector' come to 32,768; 16,384 are the most"),
+    ):
+        blank = pa.array([""] * len(next(iter(column.values()))))
+        table = pa.table(dict.fromkeys(("text", "kind", "guards", "rationale", "vector"), blank) | column)
+        pq.write_table(table.replace_schema_metadata(ENCODED), file)
+        assert file.stat().st_size < 100_000
+        with pytest.raises(SetupError, match=rf"bank\.parquet: {says}"):
+            read_bank_parquet(file)
+    monkeypatch.setattr(columns, "_MOST_VALUES", 1000)
+    with pytest.raises(SetupError, match=r"a column has 32,768 values; 1,000 are the most"):
+        read_bank_parquet(file)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,52 @@ def test_files_that_are_no_feature_files_are_refused_by_name(tmp_path: Path) -> 
     (tmp_path / "single.npy").rename(tmp_path / "single.npz")
     with pytest.raises(SetupError, match=r"single\.npz"):
         listed(tmp_path / "single.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path, suffix: str, kind: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    for asked in (listed, read_features):
+        with pytest.raises(SetupError, match=f"cannot read the embeddings in .*x{suffix}: it is no regular file"):
+            asked(path)
+
+
+def npz(path: Path, name: str, header: dict[str, Any], content: bytes, /) -> Path:
+    """An .npz whose one array says of itself what the header does, and holds these bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(f"{name}.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"fortran_order": False, **header})  # type: ignore[arg-type]
+        member.write(content)
+    return path
+
+
+def test_a_small_file_that_stands_for_a_large_array_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = npz(tmp_path / "said.npz", "features", {"descr": "<f4", "shape": (10**9, 512)}, bytes(2048))
+    with pytest.raises(SetupError, match=r"said\.npz: the array `features` is not whole: 2,048,000,000,000 bytes"):
+        listed(said)
+    bomb = npz(tmp_path / "bomb.npz", "features", {"descr": "<f4", "shape": (2**17, 8)}, bytes(2**22))
+    assert bomb.stat().st_size < 10_000
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2**21}.__getitem__)
+    for asked in (listed, read_features):
+        with pytest.raises(SetupError, match=r"bomb\.npz: the array `features` has 4,194,304 bytes .* memory"):
+            asked(bomb)
+    # Few numbers, but each row becomes a sample.
+    rows = npz(tmp_path / "rows.npz", "features", {"descr": "<f2", "shape": (2**13, 1)}, bytes(2**14))
+    with pytest.raises(SetupError, match=r"rows\.npz: the array `features` has 4,194,304 bytes"):
+        listed(rows)
+
+
+def test_labels_that_are_no_utf_8_are_refused(tmp_path: Path) -> None:
+    for labels in (np.array([b"caf\xe9", b"b", b"c"]), np.array(["\udce9", "b", "c"])):
+        path = save(tmp_path / "x.npz", features=directions(3), labels=labels)
+        with pytest.raises(SetupError, match=r"x\.npz"):
+            listed(path)
 
 
 def test_vectors_of_another_encoder_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from evaluation.data.checks import check_sources
 from tests.configs import make_config
@@ -25,7 +26,7 @@ def images(folder: Path, *names: str) -> None:
 
 
 def test_nothing_is_said_where_all_is_well(tmp_path: Path) -> None:
-    images(tmp_path, "id/cat/1.jpg", "id/dog/1.jpg", "fit/cat/2.jpg", "near/1.jpg")
+    images(tmp_path, "id/cat/1.jpg", "id/dog/1.jpg", "fit/cat/2.jpg", "fit/dog/2.jpg", "near/1.jpg")
     write_tar(tmp_path / "000.tar", [("1.jpg", b"1")])
     data = {
         "fit": {"path": "fit"},
@@ -101,7 +102,7 @@ def test_a_precomputed_encoder_needs_its_table_and_embeddings_of_its_size(tmp_pa
 
 
 def test_a_file_that_is_open_and_sealed_is_found_before_the_seal_is_broken(tmp_path: Path) -> None:
-    images(tmp_path, "all/cat/1.jpg", "all/dog/2.jpg", "fit/cat/3.jpg", "near/1.jpg")
+    images(tmp_path, "all/cat/1.jpg", "all/dog/2.jpg", "fit/cat/3.jpg", "fit/dog/3.jpg", "near/1.jpg")
     (tmp_path / "fit" / "cat" / "1.jpg").symlink_to(tmp_path / "all" / "cat" / "1.jpg")
     data = {"fit": {"path": "fit"}, "id": {"path": "all"}, "ood": [{"name": "near", "path": "near"}]}
     (line,) = problems(tmp_path, data)
@@ -115,6 +116,33 @@ def test_labels_of_the_test_are_compared_with_those_of_the_fit_set(tmp_path: Pat
     data = {"fit": {"path": "fit"}, "id": {"path": "id"}, "ood": [{"name": "near", "path": "near"}]}
     (line,) = problems(tmp_path, data, classes={"names": "dataset"})
     assert "set 'data.id': 1 of its 2 labels are not in the class list, 'owl' among them" in line
+
+
+@pytest.mark.parametrize("names", ["classes.txt", "dataset"])
+@pytest.mark.parametrize("fit", [True, False])
+def test_a_class_without_an_image_is_refused_unless_it_is_allowed(tmp_path: Path, names: str, fit: bool) -> None:
+    images(tmp_path, "fit/cat/1.jpg", "id/cat/3.jpg", "near/1.jpg")
+    for name in ("fit", "id"):
+        (tmp_path / name / "dog").mkdir()
+        (tmp_path / name / "dog" / "notes.txt").write_text("no image")
+    data: dict[str, Any] = {"id": {"path": "id"}, "ood": [{"name": "near", "path": "near"}]}
+    if fit:
+        data["fit"] = {"path": "fit"}
+    found = problems(tmp_path, data, classes={"names": names})
+    # A list may name classes that the test has no image of; a folder without any is no class.
+    assert len(found) == (1 if fit or names == "dataset" else 0)
+    for line in found:
+        assert f"1 of 2 known class(es) have no image in {tmp_path / ('fit' if fit else 'id')} (first: 'dog')" in line
+        assert "allow_empty = true" in line
+    assert problems(tmp_path, data, classes={"names": names, "allow_empty": True}) == []
+
+
+def test_a_wrong_number_of_images_is_explained_by_what_was_left_out(tmp_path: Path) -> None:
+    images(tmp_path, "id/cat/1.jpg", "id/dog/1.heic", "id/dog/2.jpg", "near/1.jpg")
+    data = {"id": {"path": "id", "expected": 3}, "ood": [{"name": "near", "path": "near"}]}
+    (line,) = problems(tmp_path, data)
+    assert f"2 images in {tmp_path / 'id'}, expected 3" in line
+    assert f"1: Pillow does not read .heic ({tmp_path / 'id/dog/1.heic'})" in line
 
 
 def test_numbers_are_no_class_names(tmp_path: Path) -> None:

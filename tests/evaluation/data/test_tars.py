@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import tarfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from evaluation.benchmark.gallery import GalleryItem
+from evaluation.data.image_names import FURTHER, HIDDEN, LINK_IN_TAR, NOT_UTF8
 from evaluation.data.sources import read_images
 from evaluation.report.gallery import build_gallery
 from immuno_core.config.run import SourceConfig
@@ -71,11 +74,84 @@ def test_labels_come_from_cls_then_json_then_txt_then_the_folder(tmp_path: Path)
     ]
 
 
-def test_what_is_hidden_or_no_image_is_passed_over(tmp_path: Path) -> None:
-    names = ("a/1.jpg", "a/._1.jpg", "__MACOSX/1.jpg", "a/1.seg.png", "a/readme.md", "a/noext")
-    assert [one for one, _ in seen(read(write_tar(tmp_path / "x.tar", [(name, b"1") for name in names])))] == [
-        "x.tar/a/1.jpg"
+def test_what_only_looks_like_an_image_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    names = (
+        "a/1.jpg",
+        "a/._1.jpg",
+        "__MACOSX/1.jpg",
+        "a/1.seg.png",
+        "a/readme.md",
+        "a/1.heic",
+        "a/\udcff.png",
+        "a/raw",
+    )
+    tar = write_tar(tmp_path / "x.tar", [(name, b"1") for name in names])
+    with tarfile.open(tar, "a") as opened:
+        for kind, name in ((tarfile.LNKTYPE, "a/2.jpg"), (tarfile.SYMTYPE, "a/3.jpg"), (tarfile.FIFOTYPE, "a/4.jpg")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "a/1.jpg"
+            opened.addfile(info)
+    images = read(tar)
+    assert [one for one, _ in seen(images)] == ["x.tar/a/1.jpg"]
+    assert {one.path.removeprefix(f"{tar}::"): one.reason for one in images.left_out} == {
+        "a/._1.jpg": HIDDEN,
+        "__MACOSX/1.jpg": HIDDEN,
+        "a/1.seg.png": FURTHER,
+        "a/1.heic": "Pillow does not read .heic",
+        "a/\\xff.png": NOT_UTF8,
+        "a/raw": "its name has no suffix",
+        "a/2.jpg": LINK_IN_TAR,
+        "a/3.jpg": LINK_IN_TAR,
+        "a/4.jpg": "not stored as a plain file",
+    }
+
+
+def test_keys_may_have_dots(tmp_path: Path) -> None:
+    members = [(f"{i}.png", b"1") for i in range(4)] + [(f"photo.{i}.png", b"1") for i in range(6)]
+    labels = [("photo.cls", b"cat"), ("photo.3.cls", b"dog"), ("photo.3.txt", b"a dog")]
+    images = read(write_tar(tmp_path / "x.tar", [*members, *labels]))
+    assert [one.removeprefix("x.tar/") for one, _ in seen(images)] == [name for name, _ in members]
+    assert [label for _, label in seen(images)] == [""] * 4 + ["cat", "cat", "cat", "dog", "cat", "cat"]
+    assert images.left_out == ()
+    pair = read(write_tar(tmp_path / "y.tar", [("1.input.jpg", b"1"), ("2.jpg", b"2"), ("1.cls", b"7")]))
+    assert seen(pair) == [("y.tar/1.input.jpg", "7"), ("y.tar/2.jpg", "")]
+
+
+def test_tars_that_were_appended_to_one_another_are_read_to_their_end(tmp_path: Path) -> None:
+    parts = [
+        write_tar(tmp_path / f"{i}.tar", [(f"{i}/{k}.jpg", bytes([i, k])) for k in range(3)] + [(f"{i}/0.cls", b"9")])
+        for i in range(3)
     ]
+    whole = tmp_path / "all.tar"
+    whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+    images = read(whole)
+    assert [one for one, _ in seen(images)] == [f"all.tar/{i}/{k}.jpg" for i in range(3) for k in range(3)]
+    assert [label for _, label in seen(images)][::3] == ["9", "9", "9"]
+    for sample, content in zip(images.samples, (bytes([i, k]) for i in range(3) for k in range(3)), strict=True):
+        with open_image(sample.path) as stream:
+            assert stream.read() == content
+    whole.write_bytes(parts[0].read_bytes() + b"no tar" * 200)
+    with pytest.raises(SetupError, match=r"all\.tar is truncated or damaged at byte 10240"):
+        read(whole)
+    whole.write_bytes(parts[0].read_bytes() + parts[1].read_bytes()[:700])
+    with pytest.raises(SetupError, match=r"all\.tar is (truncated or damaged|not a whole, uncompressed tar)"):
+        read(whole)
+
+
+def test_a_label_may_be_written_as_a_number_with_a_fraction_of_nothing(tmp_path: Path) -> None:
+    members = [("cat/1.jpg", b"1"), ("cat/1.json", b'{"label": 1.0}'), ("cat/2.jpg", b"2"), ("cat/2.cls", b"0.0")]
+    images = read(write_tar(tmp_path / "x.tar", members), role="id", classes=("cat", "dog"))
+    assert [label for _, label in seen(images)] == ["dog", "cat"]
+    outliers = read(write_tar(tmp_path / "y.tar", [("cat/1.jpg", b"1"), ("cat/1.json", b'{"cls": -1.0}')]))
+    assert [label for _, label in seen(outliers)] == [""]
+
+
+def test_a_pipe_or_a_device_is_no_tar(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tar")
+    (tmp_path / "zero.tar").symlink_to("/dev/zero")
+    for name in ("pipe.tar", "zero.tar"):
+        with pytest.raises(SetupError, match=f"cannot read the tar .*{name}: it is no regular file"):
+            read(tmp_path / name)
 
 
 def test_class_indices_become_names(tmp_path: Path) -> None:
@@ -145,6 +221,9 @@ def test_a_truncated_or_damaged_tar_is_an_error_that_names_it(tmp_path: Path, da
         ([("a.jpg", b"1"), ("a.cls", b"\xff\xfe")], "the label 'a.cls' in the tar .*x.tar cannot be read"),
         ([("a.jpg", b"1"), ("a.json", b"{")], "the label 'a.json' in the tar .*x.tar cannot be read"),
         ([("a.jpg", b"1"), ("a.cls", b"1" * 70_000)], "'a.cls' in the tar .* is too large for a label"),
+        ([("a.jpg", b"1"), ("a.cls", b"1"), ("./a.CLS", b"2")], "holds 'a.cls' twice"),
+        ([("b/a.jpg", b"1"), ("b/a.json", b'{"label": [1]}')], "the label 'b/a.json' in the tar .* is \\[1\\]"),
+        ([("a.jpg", b"1"), ("a.json", b'{"label": "\\ud800"}')], r"the label '\\ud800' of .*x.tar.* is no text"),
     ],
 )
 def test_what_is_wrong_within_a_tar_is_named(tmp_path: Path, members: list[tuple[str, bytes]], said: str) -> None:

@@ -312,7 +312,7 @@ def test_bank_is_ordered_by_gain_and_bounded(render: Callable[..., Page]) -> Non
 
 def test_skipped_images_are_counted_and_named(full: Page) -> None:
     words = full.words("skipped")
-    assert "3 images could not be read" in words
+    assert "3 images were left out" in words
     assert "cactus/0031.png truncated file" in words
 
 
