@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from immuno_core.doors import door
 
 if TYPE_CHECKING:
+    from agents.chat.calls import UNCOUNTED as UNCOUNTED
     from agents.chat.recordings import RecordedCall as RecordedCall
     from agents.chat.recordings import write_recording as write_recording
     from agents.chat.review import PERSON as PERSON
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from agents.feedback import measure as measure
     from agents.guidelines import PromptVersion as PromptVersion
     from agents.guidelines import prompt_tree as prompt_tree
+    from agents.policies import check_limits as check_limits
     from agents.replies import LONGEST_GUIDELINE as LONGEST_GUIDELINE
     from agents.replies import Proposal as Proposal
     from agents.session import OnGeneration as OnGeneration
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
 __getattr__ = door(
     __name__,
     {
+        "UNCOUNTED": "chat.calls",
         **dict.fromkeys(("RecordedCall", "write_recording"), "chat.recordings"),
         **dict.fromkeys(("PERSON", "REVIEW_STEP", "Review", "Ruling", "edited"), "chat.review"),
         "draft_branch": "drafting",
         **dict.fromkeys(("check_space", "feedback_of", "measure"), "feedback"),
         **dict.fromkeys(("PromptVersion", "prompt_tree"), "guidelines"),
+        "check_limits": "policies",
         **dict.fromkeys(("LONGEST_GUIDELINE", "Proposal"), "replies"),
         **dict.fromkeys(("OnGeneration", "RefinementSession", "check_settings"), "session"),
     },

@@ -6,7 +6,7 @@ asked again. From there on the session is like any other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -160,29 +160,31 @@ def _verdicts_of(images: FeatureSet, scores: Scores, names: tuple[str, ...], bou
     ]
 
 
-def draft_branch(
-    store: AntibodyStore, source: GenerationRecord, *, session_id: str, guideline: str | None = None
-) -> GenerationDraft:
-    """Return the first generation of a session that goes on from `source`, a generation of another session.
+def draft_branch(store: AntibodyStore, source: GenerationRecord, *, guideline: str | None = None) -> GenerationDraft:
+    """Return the first generation of a session, not made yet, that goes on from `source`, one of another session.
 
-    Antibodies keep their texts and the embeddings in force, and name those they are copied from; what was turned down
-    on the way comes along with its reason, so that it is not proposed again. `guideline` replaces the one that `source`
-    left behind.
+    Antibodies keep their texts and the embeddings in force, and name those they are copied from; what generations that
+    were kept turned down on the way comes along with its reason, so that it is not proposed again. `guideline` replaces
+    the one that `source` left behind.
     """
     bank = store.bank(source.id)
+    # Those of the others are forgiven after one generation (agents.memory); generation 0 of a branch forgets nothing.
+    kept_until = {
+        one.number for one in store.generations(source.session_id) if one.accepted and one.number <= source.number
+    }
     kept = {antibody.id: _copy(antibody) for antibody in bank.antibodies}
     copies = {key: antibody.id for key, antibody in kept.items()}
     in_bank = set(zip(bank.texts, bank.guards, strict=True))
     rejected = [
         _copy(antibody)
-        for antibody in _latest(store.antibodies(source.session_id, status="rejected"), upto=source.number)
+        for antibody in _latest(store.antibodies(source.session_id, status="rejected"), of=kept_until)
         if (antibody.text, antibody.guards) not in in_bank
     ]
     guideline = source.guideline if guideline is None else guideline
     prompts = {p.step: p.text for p in store.prompts(source.session_id) if p.version == source.prompt_version}
     time = datetime.now(UTC)
     return GenerationDraft(
-        session_id=session_id,
+        session_id="",
         number=0,
         parent=None,
         prompt_version=0,
@@ -211,9 +213,9 @@ def _copy(antibody: Antibody) -> Antibody:
     return Antibody(**copy | {"id": new_id(), "parent_id": antibody.id, "relation": "copied"})
 
 
-def _latest(antibodies: Sequence[AntibodyRecord], *, upto: int) -> Iterator[AntibodyRecord]:
-    """Of each text and class the last that was turned down in the generations 0 to `upto`, in their order."""
-    yield from {(a.text, a.guards): a for a in antibodies if a.generation <= upto}.values()
+def _latest(antibodies: Sequence[AntibodyRecord], *, of: Set[int]) -> Iterator[AntibodyRecord]:
+    """Of each text and class the last that was turned down in these generations, in their order."""
+    yield from {(a.text, a.guards): a for a in antibodies if a.generation in of}.values()
 
 
 def _effects(store: AntibodyStore, source: GenerationRecord, copies: dict[str, str]) -> Iterator[EffectDraft]:

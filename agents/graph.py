@@ -108,6 +108,7 @@ class Loop:
             {name: len(samples) for name, samples in mistakes.items()},
             memory.last_worked_on,
             self.space.classes,
+            generation=memory.number,
         )
         shown = {
             name: self.inspector.brief(

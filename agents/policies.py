@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from db import GenerationRecord
 from immuno_core.config.refine import RefineConfig
-from immuno_core.errors import ImmunoError
+from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.records import Verdict
 
 _KIND = "PCG64"
@@ -101,22 +101,37 @@ def handled_by(verdicts: Sequence[Verdict], *, known_set: str) -> Handled:
 
 
 def worst_first(
-    budget: int, mis_accepted: Mapping[str, int], last_worked_on: Mapping[str, int], classes: Sequence[str]
+    budget: int,
+    mis_accepted: Mapping[str, int],
+    last_worked_on: Mapping[str, int],
+    classes: Sequence[str],
+    *,
+    generation: int,
 ) -> tuple[str, ...]:
     """Return at most `budget` classes: half those that accept most outliers, the rest those that have waited longest.
 
+    Of an odd budget the one in the middle goes to the worst in odd generations, to those that wait in even ones.
     `mis_accepted` counts, per class, the outliers that it wrongly accepts; `last_worked_on` is the generation that last
     proposed for a class (absent: never). Every class gets its turn however few outliers it accepts, because a bank that
     only answers today's mistakes is narrow. Ties go by the order of `classes`.
     """
     order = {name: k for k, name in enumerate(classes)}
     by_mistakes = sorted(classes, key=lambda name: (-mis_accepted.get(name, 0), order[name]))
-    worst = by_mistakes[: (budget + 1) // 2]
+    worst = by_mistakes[: (budget + generation % 2) // 2]
     by_waiting = sorted(
         (name for name in classes if name not in worst),
         key=lambda name: (last_worked_on.get(name, -1), -mis_accepted.get(name, 0), order[name]),
     )
     return (*worst, *by_waiting[: budget - len(worst)])
+
+
+def check_limits(config: RefineConfig) -> None:
+    """Raise SetupError for a limit that can never act."""
+    if config.stop_after_cost is not None and config.price is None:
+        raise SetupError(
+            f"stop_after_cost = {config.stop_after_cost:g} can never act without a price; give [refine.price] input "
+            "and output, in dollars per million tokens (branch, regenerate: --price INPUT OUTPUT), or drop the limit"
+        )
 
 
 def stop_reason(config: RefineConfig, done: Sequence[GenerationRecord]) -> str | None:

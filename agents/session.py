@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import cast
+from typing import Literal, cast
 
 from agents.chat.calls import Caller, RecordedCaller
 from agents.chat.models import Chat, make_chat_model
@@ -49,7 +49,7 @@ class RefinementSession:
     """What it measures on: fit and feedback images, never the sealed test. Its bank plays no part."""
     embedder: TextEmbedder
     review: Review | None = None
-    """Shows proposals to a person before anything is measured."""
+    """Shows proposals to a person before anything is measured. None: what was decided before holds all the same."""
     synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Other names of classes, which no antibody may be."""
 
@@ -60,8 +60,9 @@ class RefinementSession:
     def run(self, on_generation: OnGeneration = lambda _: None) -> tuple[GenerationRecord, ...]:
         """Run the generations that are still missing, and return all of them, the baseline (number 0) first.
 
-        `on_generation` is called after each one is stored. Raises ModelUnavailable when the chat model gives no reply:
-        the session is then paused, and can be resumed. Raises SetupError while another process runs this session.
+        `on_generation` is called after each one is stored. A session that is asked to stop (db.claims) is paused after
+        the generation in progress. Raises ModelUnavailable when the chat model gives no reply: the session is then
+        paused, and can be resumed. Raises SetupError while another process runs this session.
         """
         with self.store.claim_session(self.record.id) as claim:
             return self._run(on_generation, claim)
@@ -75,14 +76,14 @@ class RefinementSession:
         try:
             if not done:
                 on_generation(self._first_generation())
-            self._run_missing(on_generation, claim)
+            status = self._run_missing(on_generation, claim)
         except ClaimLostError:  # the session is another's now, and so is its status
             raise
         except BaseException:
             # A stop by Ctrl-C too: whoever looks at the database sees that the session waits.
             self.store.set_session_status(self.record.id, "paused")
             raise
-        self.store.set_session_status(self.record.id, "finished")
+        self.store.set_session_status(self.record.id, status)
         return tuple(self.store.generations(self.record.id))
 
     @property
@@ -100,16 +101,20 @@ class RefinementSession:
         )
         return self.store.save_generation(draft)
 
-    def _run_missing(self, on_generation: OnGeneration, claim: HeldClaim) -> None:
+    def _run_missing(self, on_generation: OnGeneration, claim: HeldClaim) -> Literal["finished", "paused"]:
         loop = self.loop()
         graph = loop.compile()
         while stop_reason(self.config, generations := self.store.generations(self.record.id)) is None:
+            if claim.asked_to_stop():
+                return "paused"
             claim.check()
             started = datetime.now(UTC)
             memory = self.recall(generations)
             state = cast(GenerationState, graph.invoke({"memory": memory}))
             draft = draft_generation(self.record.id, self.space, state, mu=loop.class_prototypes, started=started)
+            claim.check()
             on_generation(self.store.save_generation(draft))
+        return "finished"
 
     def loop(self) -> Loop:
         """Return the nodes of its generations, with what they work with."""
@@ -129,7 +134,7 @@ class RefinementSession:
             halves=halve(feedback_of(self.space), seed=self.record.seed),
             embedder=self.embedder,
             inspector=Inspector(self.space, self.embedder, vocabulary),
-            caller=caller if self.review is None else ReviewedCaller(caller, self.review, self.store, self.record.id),
+            caller=ReviewedCaller(caller, self.review, self.store, self.record),
             config=self.config,
             class_prototypes=prototypes(self.space.texts, fit.features, labels).mu,
             seed=self.record.seed,

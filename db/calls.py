@@ -24,7 +24,7 @@ class CallDraft:
     step: str
     subject: str
     request_digest: str
-    """Of all that could change the reply; it is the cache key too."""
+    """Of all that could change the reply; part of the key, and the cache key too."""
     request_text: str
     reply_text: str
     model: str
@@ -46,7 +46,7 @@ class StoredReply:
 
 
 def record_calls(store: AntibodyStore, session_id: str, calls: Sequence[CallDraft]) -> None:
-    """Record calls in one transaction. Of two under one key (generation, step, subject) the first one stays.
+    """Record calls in one transaction. Of two of one key (generation, step, subject, digest) the first one stays.
 
     Raises SetupError for a cost or a duration that is not a finite number.
     """
@@ -64,27 +64,32 @@ def record_calls(store: AntibodyStore, session_id: str, calls: Sequence[CallDraf
 
 
 def find_calls(
-    store: AntibodyStore, session_id: str, generation: int, step: str, digests: Sequence[str]
-) -> Mapping[str, StoredReply]:
-    """Return digest -> the reply recorded for it in this generation and step of the session, where there is one."""
+    store: AntibodyStore, session_id: str, generation: int, step: str, subjects: Sequence[str] | None = None
+) -> Mapping[tuple[str, str], StoredReply]:
+    """Return (subject, digest) -> the reply recorded in this generation and step of the session; default: of all."""
     call = m.LlmCall
-    return _replies(store, digests, call.session_id == session_id, call.generation == generation, call.step == step)
+    where = [call.session_id == session_id, call.generation == generation, call.step == step]
+    if subjects is not None:
+        where.append(call.subject.in_(subjects))
+    return {(subject, digest): reply for subject, digest, reply in _replies(store, *where)}
 
 
 def find_replies(store: AntibodyStore, digests: Sequence[str]) -> Mapping[str, StoredReply]:
     """Return digest -> the oldest reply recorded for it in any session, where there is one."""
+    if not digests:
+        return {}
     # By the cache key, which has an index.
-    return _replies(store, digests, m.LlmCall.cache_key.in_(digests), m.LlmCall.reused.is_(False)) if digests else {}
+    found = _replies(store, m.LlmCall.cache_key.in_(digests), m.LlmCall.reused.is_(False))
+    return {digest: reply for _, digest, reply in found}
 
 
-def _replies(
-    store: AntibodyStore, digests: Sequence[str], *conditions: ColumnElement[bool]
-) -> Mapping[str, StoredReply]:
+def _replies(store: AntibodyStore, *conditions: ColumnElement[bool]) -> list[tuple[str, str, StoredReply]]:
+    """The subject, digest and reply of calls, the oldest last."""
     call = m.LlmCall
     query: Select[*tuple[Any, ...]] = (
-        select(call.request_digest, call.reply_text, call.prompt_tokens, call.completion_tokens)
-        .where(call.request_digest.in_(digests), call.reply_text.is_not(None), *conditions)
-        .order_by(call.created_at.desc(), call.id.desc())  # of several, the last one counts in the dictionary
+        select(call.subject, call.request_digest, call.reply_text, call.prompt_tokens, call.completion_tokens)
+        .where(call.reply_text.is_not(None), *conditions)
+        .order_by(call.created_at.desc(), call.id.desc())
     )
     with reading(store.engine) as transaction:
-        return {digest: StoredReply(*reply) for digest, *reply in transaction.execute(query)}
+        return [(subject, digest, StoredReply(*reply)) for subject, digest, *reply in transaction.execute(query)]

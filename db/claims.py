@@ -24,8 +24,9 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
-from sqlalchemy import CursorResult, Engine, delete, func, select, update
+from sqlalchemy import CursorResult, Delete, Engine, delete, func, select, update
 from sqlalchemy.orm import Session as Transaction
 
 from db.schema.engine import reading, writing
@@ -60,13 +61,16 @@ class ClaimLostError(ImmunoError):
 class HeldClaim:
     """Work that is this process's own, as long as `check` says nothing else."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, engine: Engine, work: str, owner: str, what: str) -> None:
+        self._engine, self._work, self._owner, self._what = engine, work, owner, what
         self._lost = Event()
 
     def check(self) -> None:
-        """Raise ClaimLostError where another process has taken over. Call it between two pieces of the work."""
-        if self._lost.is_set():
+        """Raise ClaimLostError where another process has taken over. Call it between two pieces of the work.
+
+        It looks itself: the heart of a process that was suspended may not have beaten yet.
+        """
+        if self._lost.is_set() or not self._is_mine():
             raise ClaimLostError(
                 f"{self._what} was taken over by another process, because this one gave no sign of life for "
                 f"{SILENCE.total_seconds():g} s; what it had stored is kept"
@@ -75,6 +79,15 @@ class HeldClaim:
     def lose(self) -> None:
         """Note that the work is no longer this process's own."""
         self._lost.set()
+
+    def asked_to_stop(self) -> bool:
+        """Whether somebody has asked since the work was taken."""
+        return asked_to_stop(self._engine, self._work)
+
+    def _is_mine(self) -> bool:
+        with reading(self._engine) as transaction:
+            found = transaction.get(Claim, self._work)
+            return found is not None and found.owner == self._owner
 
 
 def session_work(session_id: str) -> str:
@@ -88,7 +101,8 @@ def held(engine: Engine, work: str, what: str, *, silence: timedelta = SILENCE) 
 
     Raises SetupError where another process that lives has it, naming machine and process id.
     """
-    owner, mine, stop = new_id(), HeldClaim(what), Event()
+    owner, stop = new_id(), Event()
+    mine = HeldClaim(engine, work, owner, what)
     found = claim(engine, work, owner, silence=silence)
     if found.owner != owner:
         with reading(engine) as transaction:
@@ -120,12 +134,13 @@ def claim(engine: Engine, work: str, owner: str, *, silence: timedelta = SILENCE
     """Take work that is free, one's own, or of an owner that is dead; return whose it is now.
 
     Dead is who was silent for `silence`, and a process of this machine that is no more. `owner` has to differ between
-    those that may compete (`db.store.new_id()`): it is compared with the answer's.
+    those that may compete (`db.store.new_id()`): it is compared with the answer's. What was asked of an earlier owner
+    (`ask_to_stop`) goes with him.
     """
     here = {"owner": owner, "host": socket.gethostname(), "pid": os.getpid(), "boot": _boot()}
     with writing(engine) as transaction:
         time = _time(transaction)
-        while not insert_new(transaction, Claim, [here | {"work": work, "claimed_at": time, "beat_at": time}]):
+        while not (taken := bool(insert_new(transaction, Claim, [_row(work, time) | here]))):
             found = transaction.get(Claim, work, with_for_update=True)
             if found is None:  # given back at this moment
                 continue
@@ -133,9 +148,12 @@ def claim(engine: Engine, work: str, owner: str, *, silence: timedelta = SILENCE
             if found.owner == owner:
                 found.beat_at = time
             elif found.beat_at + silence <= time or _is_gone(found):
-                for name, value in (here | {"claimed_at": time, "beat_at": time}).items():
+                taken = True
+                for name, value in (_row(work, time) | here).items():
                     setattr(found, name, value)
             break
+        if taken:
+            transaction.execute(_withdrawal(work))
         return _record(transaction.get_one(Claim, work))
 
 
@@ -147,9 +165,12 @@ def beat(engine: Engine, work: str, owner: str) -> bool:
 
 
 def release(engine: Engine, work: str, owner: str) -> bool:
-    """Give the work back; False where it was no longer the owner's."""
+    """Give the work back, and with it what was asked of its owner; False where it was no longer the owner's."""
     with writing(engine) as transaction:
-        return _touched(transaction.execute(delete(Claim).where(Claim.work == work, Claim.owner == owner)))
+        mine = _touched(transaction.execute(delete(Claim).where(Claim.work == work, Claim.owner == owner)))
+        if mine:
+            transaction.execute(_withdrawal(work))
+        return mine
 
 
 def claims(engine: Engine) -> tuple[ClaimRecord, ...]:
@@ -159,27 +180,28 @@ def claims(engine: Engine) -> tuple[ClaimRecord, ...]:
         return tuple(_record(row) for row in transaction.scalars(work))
 
 
-def ask_to_stop(engine: Engine, session_id: str) -> None:
-    """Ask whoever runs the session, perhaps on another machine, to end after its generation.
+def ask_to_stop(engine: Engine, work: str) -> None:
+    """Ask whoever does the work, perhaps on another machine, to end it soon: a session after its generation.
 
-    The request is a row among the claims, withdrawn when a run begins or has obeyed.
+    The request is a row among the claims. It goes when the work is taken or given back, and by nobody else's doing.
     """
-    time = now()
-    row = {"work": _STOP + session_id, "owner": new_id(), "claimed_at": time, "beat_at": time}
+    nobody = {"owner": new_id(), "host": "", "pid": 0, "boot": ""}
     with writing(engine) as transaction:
-        insert_new(transaction, Claim, [row | {"host": "", "pid": 0, "boot": ""}])
+        insert_new(transaction, Claim, [_row(_STOP + work, now()) | nobody])
 
 
-def asked_to_stop(engine: Engine, session_id: str) -> bool:
-    """Whether somebody has asked, since the request was last withdrawn."""
+def asked_to_stop(engine: Engine, work: str) -> bool:
+    """Whether somebody has asked whoever does the work to end it."""
     with reading(engine) as transaction:
-        return transaction.get(Claim, _STOP + session_id) is not None
+        return transaction.get(Claim, _STOP + work) is not None
 
 
-def withdraw_stop(engine: Engine, session_id: str) -> None:
-    """Take the request back, where there is one."""
-    with writing(engine) as transaction:
-        transaction.execute(delete(Claim).where(Claim.work == _STOP + session_id))
+def _withdrawal(work: str) -> Delete:
+    return delete(Claim).where(Claim.work == _STOP + work)
+
+
+def _row(work: str, time: datetime) -> dict[str, Any]:
+    return {"work": work, "claimed_at": time, "beat_at": time}
 
 
 def _record(row: Claim) -> ClaimRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -215,11 +215,13 @@ class AntibodyStore(RunBook):
         encoder: EncoderInfo,
         llm: str | None = None,
         parent_generation_id: str | None = None,
+        first: GenerationDraft | None = None,
     ) -> SessionRecord:
         """Begin a session (status running), with the name of its chat model.
 
-        A branch names the generation of another session that it starts from. Raises SetupError for a name that is
-        taken, empty, long or unprintable, and for a generation that is not stored.
+        A branch names the generation of another session that it starts from, and hands in its `first` generation,
+        whatever session that names: no stop leaves the one without the other. Raises SetupError for a name that is
+        taken, empty, long or unprintable, for a generation that is not stored, and as `save_generation` does.
         """
         check_session_name(name)
         with writing(self._engine) as transaction:
@@ -229,6 +231,10 @@ class AntibodyStore(RunBook):
             columns |= {"versions": dict(versions), "llm": llm, "parent_generation_id": parent_generation_id}
             if not add_session(transaction, name, encoder, **columns):
                 raise SetupError(f"a session named '{name}' exists in {self.url}; resume it, or choose another name")
+            session = queries.sessions(transaction, name)[0]
+            if first is None:
+                return session
+            write_generation(transaction, replace(first, session_id=session.id))
             return queries.sessions(transaction, name)[0]
 
     def find_session(self, name: str) -> SessionRecord | None:

@@ -13,51 +13,26 @@ import click
 
 from agents import (
     LONGEST_GUIDELINE,
+    UNCOUNTED,
     OnGeneration,
     RefinementSession,
     Review,
+    check_limits,
     check_settings,
     check_space,
     draft_branch,
 )
 from cluster.llm.server import serve_llm
-from db import GenerationRecord, SessionRecord, chosen_generation
-from db.claims import asked_to_stop, withdraw_stop
+from db import GenerationDraft, GenerationRecord, SessionRecord, chosen_generation
 from evaluation.data.classes import read_synonyms
 from immuno.terminal.output import percentage
 from immuno.workplace import Workplace
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.run import RunConfig, config_as_dict, parse_config
-from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.errors import SetupError
 from immuno_core.files import read_text
 from immuno_core.text import clean_text, printable, without_markup
 from immuno_core.versions import git_sha, versions
-
-
-class _StoppedAsAsked(ImmunoError):  # noqa: N818 - nothing went wrong
-    """Somebody asked this session to end after its generation."""
-
-
-def run_until_stopped(session: RefinementSession, on_generation: OnGeneration) -> None:
-    """Run the session; when it is asked to stop it ends after the generation in progress, paused.
-
-    A request is looked for after each generation, and withdrawn before and after the run: one that nobody was there to
-    obey must not stop the next run.
-    """
-    store, record = session.store, session.record
-
-    def stored(one: GenerationRecord) -> None:
-        on_generation(one)
-        if one.number < session.config.generations and asked_to_stop(store.engine, record.id):
-            raise _StoppedAsAsked
-
-    withdraw_stop(store.engine, record.id)
-    try:
-        session.run(stored)
-    except _StoppedAsAsked:
-        click.echo(f"stopped as asked; go on with: immuno refine resume {record.name}", err=True)
-    finally:
-        withdraw_stop(store.engine, record.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +72,11 @@ def tell_generation(one: GenerationRecord) -> None:
         f"{one.kept} of {one.proposed} proposals kept, bank of {one.bank}; {accepted}: {printable(one.reason)}",
         err=True,
     )
+    # Each problem names its class before it.
+    for said in sorted(
+        {UNCOUNTED + p.partition(UNCOUNTED)[2] for p in one.metrics.get("problems", ()) if UNCOUNTED in p}
+    ):
+        click.echo(f"warning: {said}", err=True)
 
 
 def refine(
@@ -120,16 +100,23 @@ def refine(
     if not resume and (problems := sets.problems()):
         raise SetupError("\n".join(problems))
     known = _known_session(place, session, resume)
+    try:
+        check_limits(place.config.refine)
+    except SetupError as error:
+        if known is None:
+            raise
+        click.echo(f"warning: {error}", err=True)  # its configuration stands; it shall go on all the same
     # The server first: the embedding actors take what GPUs it leaves.
     with chat_server(place) as settings:
         space = place.space(sets=sets)
         check_space(space)
         record = known or _new_session(place, session, seed=place.config.seed)
         synonyms = read_synonyms(place.config.classes.synonyms, space.classes)
-        run_until_stopped(
-            RefinementSession(record, settings, place.store, space, place.embedder, review, synonyms), on_generation
-        )
-    return RefineOutcome(place.store.session(session), place.store.generations(record.id))
+        RefinementSession(record, settings, place.store, space, place.embedder, review, synonyms).run(on_generation)
+    outcome = RefineOutcome(place.store.session(session), place.store.generations(record.id))
+    if outcome.session.status == "paused":
+        click.echo(f"stopped as asked; go on with: immuno refine resume {session}", err=True)
+    return outcome
 
 
 @contextmanager
@@ -223,12 +210,20 @@ def _descend(
             "preprocessing are not those that its configuration names now; start a new session instead"
         )
     check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
-    record = _new_session(place, session, seed=parent.seed, parent=origin)
-    place.store.save_generation(draft_branch(place.store, origin, session_id=record.id, guideline=guideline))
+    check_limits(place.config.refine)
+    first = draft_branch(place.store, origin, guideline=guideline)
+    _new_session(place, session, seed=parent.seed, parent=origin, first=first)
     return refine(place, session=session, resume=True, review=review)
 
 
-def _new_session(place: Workplace, name: str, *, seed: int, parent: GenerationRecord | None = None) -> SessionRecord:
+def _new_session(
+    place: Workplace,
+    name: str,
+    *,
+    seed: int,
+    parent: GenerationRecord | None = None,
+    first: GenerationDraft | None = None,
+) -> SessionRecord:
     return place.store.create_session(
         name,
         config=config_as_dict(place.config),
@@ -238,4 +233,5 @@ def _new_session(place: Workplace, name: str, *, seed: int, parent: GenerationRe
         encoder=place.embedder.encoder,
         llm=place.config.refine.llm,
         parent_generation_id=None if parent is None else parent.id,
+        first=first,
     )

@@ -23,6 +23,7 @@ from evaluation.miniworld import build, default_root
 from evaluation.space import Bank, Feedback, Space
 from immuno.terminal.progress import watched
 from immuno_core.config.numbers import MOST_SEED
+from immuno_core.config.refine import PriceConfig
 from immuno_core.config.run import DataConfig, RunConfig, SourceConfig, config_as_dict, parse_config
 from immuno_core.errors import SetupError, did_you_mean, shown
 from immuno_core.features import Embedder, FeatureSet, embed_whole
@@ -250,8 +251,9 @@ def with_overrides(
     session: str | None = None,
     llm: str | None = None,
     base_url: str | None = None,
+    price: tuple[float, float] | None = None,
 ) -> RunConfig:
-    """Return the configuration with what the command line overrides. With another `llm` goes another `base_url`."""
+    """Return the configuration with what the command line overrides. Another `llm` has another `base_url` and price."""
     changes: dict[str, Any] = {}
     if seed is not None and not 0 <= seed <= MOST_SEED:
         raise SetupError(f"seed = {shown(seed)}: give a whole number from 0 to {MOST_SEED}")
@@ -264,6 +266,8 @@ def with_overrides(
         loop |= {"llm": llm or config.refine.llm, "base_url": base_url, "price": None}
         if config.llm_server is not None:
             changes["llm_server"] = None if base_url is not None else config.llm_server
+    if price is not None:
+        loop["price"] = PriceConfig(input=price[0], output=price[1])
     if loop:
         changes["refine"] = config.refine.model_copy(update=loop)
     if session is not None:

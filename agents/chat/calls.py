@@ -1,8 +1,8 @@
 """Calls of the chat model: many at once, recorded as they come, and replayed when an interrupted generation runs again.
 
-A reply that was paid for is never asked for twice: (session, generation, step, subject) names a call, and a digest of
-all that could change the reply says whether the same was asked. Answers come back in the order of the requests, so that
-nothing depends on which was answered first.
+A reply that was paid for is never asked for twice: session, generation, step, subject and a digest of all that could
+change the reply name a call. Where another version asks something else, both calls stay on record. Answers come back in
+the order of the requests, so that nothing depends on which was answered first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agents.chat.failures import ModelUnavailable
 from agents.chat.line import Line
 from agents.chat.models import Chat
 from agents.chat.pacing import Pacer, side_by_side
-from agents.chat.recordings import request_text
+from agents.chat.recordings import call_place, request_text
 from agents.replies import Reply, Schema, parse_reply, wire_schema
 from db import AntibodyStore, CallDraft, StoredReply, find_calls, find_replies, record_calls
 from immuno_core.config.refine import RefineConfig
@@ -31,6 +31,7 @@ _LOOKED_UP_AT_ONCE = 64
 _FEWEST_FAILURES = 8
 """So many requests in a row without an answer, and at least as many as run at once, mean that the server is gone."""
 _IMAGE = "data:image/"
+UNCOUNTED = "the chat model counted no tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,13 @@ class Request(Generic[Schema]):
         if not all(image.startswith(_IMAGE) for image in self.images):
             raise SetupError(f"an image of the request for '{self.subject}' is no data URL ({_IMAGE}...)")
 
-    @property
-    def message(self) -> HumanMessage:
-        """The one message that is sent."""
+    def message(self, generation: int) -> HumanMessage:
+        """Return the one message that is sent."""
+        place = call_place(generation, self.step, self.subject)
         if not self.images:
-            return HumanMessage(self.prompt)
+            return HumanMessage(self.prompt, id=place)
         images = [{"type": "image_url", "image_url": {"url": image}} for image in self.images]
-        return HumanMessage([{"type": "text", "text": self.prompt}, *images])
+        return HumanMessage([{"type": "text", "text": self.prompt}, *images], id=place)
 
 
 class Caller(Protocol):
@@ -91,7 +92,7 @@ class RecordedCaller:
         answered: dict[str, tuple[Request[Schema], Reply[Schema]]] = {}
 
         def ask(request: Request[Schema]) -> Reply[Schema] | ModelUnavailable:
-            if isinstance(reply := self._ask(request, pacer, line), Reply):
+            if isinstance(reply := self._ask(generation, request, pacer, line), Reply):
                 answered[request.subject] = request, reply
             return reply
 
@@ -113,7 +114,9 @@ class RecordedCaller:
                         replies[index] = Reply(None, (str(reply),), source="nobody")
                     else:
                         in_a_row = in_a_row if reply.source == "recording" else 0
-                        replies[index] = replace(reply, raw_text="")
+                        replies[index] = replace(
+                            reply, raw_text="", problems=(*reply.problems, *self._uncounted(reply))
+                        )
                     if last is not None and (last.for_all or in_a_row >= limit):
                         raise last
         except BaseException:
@@ -134,25 +137,26 @@ class RecordedCaller:
         source = iter(requests)
         while batch := list(islice(source, _LOOKED_UP_AT_ONCE)):
             digests = {request.subject: self.digest(request) for request in batch}
-            known = find_calls(self.store, self.session_id, generation, batch[0].step, list(digests.values()))
-            elsewhere = (
-                find_replies(self.store, [d for d in digests.values() if d not in known]) if self._reuses else {}
-            )
+            known = find_calls(self.store, self.session_id, generation, batch[0].step, list(digests))
+            missing = [digest for subject, digest in digests.items() if (subject, digest) not in known]
+            elsewhere = find_replies(self.store, missing) if self._reuses else {}
             for request in batch:
                 digest = digests[request.subject]
-                if digest in known:
-                    yield request, _read_again(known[digest], request.schema, "recording")
+                if (request.subject, digest) in known:
+                    yield request, _read_again(known[request.subject, digest], request.schema, "recording")
                 elif digest in elsewhere:
                     yield request, _read_again(elsewhere[digest], request.schema, "earlier")
                 else:
                     yield request, None
 
-    def _ask(self, request: Request[Schema], pacer: Pacer, line: Line) -> Reply[Schema] | ModelUnavailable:
+    def _ask(
+        self, generation: int, request: Request[Schema], pacer: Pacer, line: Line
+    ) -> Reply[Schema] | ModelUnavailable:
         """Ask, in a thread of its own; a request that gets no reply is no exception here."""
 
         def once() -> Reply[Schema]:
             started = time.monotonic()
-            reply = self.chat.ask([request.message], request.schema, line)
+            reply = self.chat.ask([request.message(generation)], request.schema, line)
             return replace(reply, seconds=time.monotonic() - started)
 
         try:
@@ -180,6 +184,13 @@ class RecordedCaller:
             "seed": self.seed,
             "structured": config.structured,
         }
+
+    def _uncounted(self, reply: Reply[Any]) -> tuple[str, ...]:
+        """What is to be said of a reply whose tokens a limit would need."""
+        limits = [name for name in ("stop_after_tokens", "stop_after_cost") if getattr(self.config, name) is not None]
+        if reply.source != "model" or None not in (reply.prompt_tokens, reply.completion_tokens):
+            return ()
+        return tuple(f"{UNCOUNTED}: {name} cannot act" for name in limits)
 
     def _cost(self, reply: Reply[Any]) -> float | None:
         """What a call cost, in dollars; None where no price was given or no tokens were counted."""

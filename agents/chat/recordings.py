@@ -1,8 +1,9 @@
 """Recordings: the calls of a session as a JSONL file, and a chat model that answers from such a file alone.
 
 A line holds one call: {"step", "subject", "generation", "request", "reply", "prompt_tokens", "completion_tokens"}. What
-answers a request is its text, and nothing else: `llm = "replay:FILE"` gives the same session again on any machine, at
-no cost, and a request that the recording does not hold is an error, never a guess.
+answers a request is the reply to the same text at the same place (generation, step and subject), and nothing else:
+`llm = "replay:FILE"` gives the same session again on any machine, at no cost, and a request that the recording does not
+hold is an error, never a guess.
 """
 
 from __future__ import annotations
@@ -74,6 +75,11 @@ def read_recording(path: Path) -> tuple[RecordedCall, ...]:
     return tuple(calls)
 
 
+def call_place(generation: int, step: str, subject: str) -> str:
+    """Return what tells the calls of a session apart: the id of the message that is sent, which no server is told."""
+    return f"{generation}/{step}/{subject}"
+
+
 def request_text(prompt: str, images: Sequence[str]) -> str:
     """Return how a request is stored: the prompt, and for each image (a data URL) a line with its SHA-256."""
     return "\n".join((prompt, *(f"[image sha256:{text_digest(image)}]" for image in images)))
@@ -83,7 +89,8 @@ class ReplayChatModel(BaseChatModel):
     """Answers what was recorded, and fails hard at anything else."""
 
     origin: str
-    calls: dict[str, RecordedCall] = Field(repr=False)
+    calls: dict[tuple[str, str], RecordedCall] = Field(repr=False)
+    """By place (`call_place`) and digest of the text."""
 
     @classmethod
     def read(cls, name: str) -> Self:
@@ -91,7 +98,8 @@ class ReplayChatModel(BaseChatModel):
         if not name:
             raise SetupError(f"'{REPLAY}:' names no file; write {REPLAY}:calls.jsonl")
         recorded = read_recording(Path(name))
-        return cls(origin=name, calls={text_digest(call.request): call for call in recorded})
+        calls = {(call_place(c.generation, c.step, c.subject), text_digest(c.request)): c for c in recorded}
+        return cls(origin=name, calls=calls)
 
     @property
     def _llm_type(self) -> str:
@@ -105,7 +113,7 @@ class ReplayChatModel(BaseChatModel):
         **kwargs: Any,  # noqa: ARG002
     ) -> ChatResult:
         asked = stored_request(messages)
-        call = self.calls.get(text_digest(asked))
+        call = self.calls.get((messages[0].id or "", text_digest(asked)))
         if call is None:
             start = clean_text(asked, _LONGEST_NAME)
             raise NotRecorded(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from immuno.cli import sessions as refine_look
-from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option, whole
+from immuno.cli.options import database_option, json_option, print_json, progress_option, ray_option, real, whole
 from immuno_core.config.numbers import MOST_SEED
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ _new_session = click.option(
 )
 _llm = click.option("--llm", metavar="MODEL", help="Another chat model: lexicon, openai:NAME, ...")
 _base_url = click.option("--base-url", metavar="URL", help="Address of an OpenAI-compatible server for --llm.")
+_price = click.option(
+    "--price",
+    type=(real(0, 1e9), real(0, 1e9)),
+    metavar="INPUT OUTPUT",
+    help="What that model costs, in dollars per million tokens.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,7 @@ def resume(session: str, generations: int | None, running: _Running) -> None:
 @click.option("--generations", type=whole(1), help="How many to add; default: as configured.")
 @_llm
 @_base_url
+@_price
 @click.option(
     "--guideline",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -134,6 +141,7 @@ def branch(
     generations: int | None,
     llm: str | None,
     base_url: str | None,
+    price: tuple[float, float] | None,
     guideline: Path | None,
     running: _Running,
 ) -> None:
@@ -148,7 +156,7 @@ def branch(
 
     text = None if guideline is None else read_guideline(guideline)
     stored = stored_config(session, database=running.database)
-    chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url)
+    chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url, price=price)
     running.show(
         chosen,
         lambda place: run_branch(
@@ -162,10 +170,17 @@ def branch(
 @_new_session
 @click.option("--llm", required=True, metavar="MODEL", help="The chat model: lexicon, openai:NAME, ...")
 @_base_url
+@_price
 @click.option("--generations", type=whole(1), help="Default: as many as SESSION has.")
 @_running
 def regenerate(
-    session: str, new_session: str, llm: str, base_url: str | None, generations: int | None, running: _Running
+    session: str,
+    new_session: str,
+    llm: str,
+    base_url: str | None,
+    price: tuple[float, float] | None,
+    generations: int | None,
+    running: _Running,
 ) -> None:
     """Make the bank of SESSION anew with another chat model.
 
@@ -176,7 +191,7 @@ def regenerate(
     from immuno.workplace import stored_config, with_overrides
 
     stored = stored_config(session, database=running.database)
-    chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url)
+    chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url, price=price)
     running.show(
         chosen, lambda place: run_regenerate(place, source=session, session=new_session, review=running.review)
     )

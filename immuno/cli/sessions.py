@@ -81,7 +81,7 @@ def stop(session: str, database: str | None, as_json: bool) -> None:
 
     It may run on another machine: the request goes through the database.
     """
-    from db.claims import ask_to_stop
+    from db.claims import ask_to_stop, session_work
     from immuno_core.errors import SetupError
 
     with open_database(database) as store:
@@ -90,7 +90,7 @@ def stop(session: str, database: str | None, as_json: bool) -> None:
         raise SetupError(f"session '{session}' is {record.status}, not running: there is nothing to stop")
     # To write only now: to a database that is not there, no empty one is made.
     with open_database(database, read_only=False) as store:
-        ask_to_stop(store.engine, record.id)
+        ask_to_stop(store.engine, session_work(record.id))
     if as_json:
         print_json({"session": session, "asked": True})
     else:

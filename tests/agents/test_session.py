@@ -13,18 +13,25 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
+from sqlalchemy import text
 
 from agents import Proposal, Ruling
 from agents import session as sessions
 from agents.acceptance import Acceptance, Decision
+from agents.chat.calls import Request
 from agents.chat.failures import ModelUnavailable
+from agents.chat.review import ReviewedCaller
+from agents.drafting import draft_branch
 from agents.feedback import Boundary, feedback_of, halve
 from agents.graph import STEPS
 from agents.guidelines import prompt_tree
 from agents.policies import new_generator, state_of
 from agents.prompts.briefing import read_briefing
+from agents.replies import Proposals, Reply
 from agents.session import RefinementSession
+from db import ClaimLostError
 from db.records import GenerationRecord
+from db.schema.engine import writing
 from db.store import AntibodyStore, open_store
 from evaluation.space import Space
 from immuno_core.config.methods import MethodConfig
@@ -200,6 +207,62 @@ def test_the_guideline_of_a_generation_that_failed_is_not_continued(
     )
 
 
+def test_a_branch_does_not_keep_what_only_a_generation_that_failed_turned_down(
+    store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = sessions.Loop.decide
+    monkeypatch.setattr(
+        sessions.Loop,
+        "decide",
+        lambda self, state: {
+            **decide(self, state),
+            **({"decision": Decision(False, "for the test")} if state["memory"].number == 2 else {}),
+        },
+    )
+    session = new_session(store, space)
+    generations = session.run()
+
+    def rejected(number: int) -> set[str]:
+        return {one.text for one in store.antibodies(session.record.id, generation=number, status="rejected")}
+
+    begun = {one.text for one in draft_branch(store, generations[3]).antibodies if not one.accepted}
+    assert rejected(1)
+    assert rejected(1) <= begun
+    assert rejected(2) - rejected(1) - rejected(3)
+    assert not begun & (rejected(2) - rejected(1) - rejected(3))
+
+
+@pytest.mark.parametrize("where", ["between two generations", "within one"])
+def test_a_process_that_lost_its_session_stores_nothing_more(
+    store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    asked: list[int] = []
+
+    def taken_over() -> None:
+        with writing(store.engine) as transaction:
+            transaction.execute(text("UPDATE claims SET owner = 'another'"))
+
+    def stored(one: GenerationRecord) -> None:
+        if one.number == 1 and where == "between two generations":
+            taken_over()
+
+    propose = sessions.Loop.propose
+
+    def asking(self: Any, state: Any) -> Any:
+        asked.append(state["memory"].number)
+        if state["memory"].number == 2:
+            taken_over()
+        return propose(self, state)
+
+    monkeypatch.setattr(sessions.Loop, "propose", asking)
+    session = new_session(store, space)
+    with pytest.raises(ClaimLostError):
+        session.run(stored)
+    assert asked == ([1] if where == "between two generations" else [1, 2])
+    assert len(store.generations(session.record.id)) == 2
+    assert store.session("one").status == "running"  # it is another's to say
+
+
 @pytest.mark.parametrize("pruning", [True, False])
 def test_new_antibodies_that_harm_do_not_cost_those_that_help(
     store: AntibodyStore, space: Space, monkeypatch: pytest.MonkeyPatch, pruning: bool
@@ -292,6 +355,41 @@ def test_an_edited_antibody_has_the_text_that_was_written_for_its_parent(store: 
         assert parents[subject, f"a photo of a {subject} made of tin."] == second
         assert parents[subject, third] is None
     assert {a.relation for a in stored if a.parent_id} == {"edited"}
+
+
+@pytest.mark.parametrize(
+    ("became", "kept"),
+    [
+        ("BA", {"A": "", "B": ""}),
+        ("BCA", {"A": "", "B": "", "C": ""}),
+        ("BAA", {"A": "", "B": ""}),
+        ("XX", {"X": "A"}),
+        ("B-", {"B": "A"}),
+        ("BB", {"B": ""}),
+        ("A", {"A": ""}),
+    ],
+    ids=["two swap", "three do", "one more becomes one", "both become one", "the dropped", "the other", "retyped"],
+)
+def test_edits_that_write_what_is_written_elsewhere(
+    store: AntibodyStore, space: Space, became: str, kept: dict[str, str]
+) -> None:
+    """`became` says what A, B, C become ("-": dropped), `kept` what is left, and of which text it is an edit."""
+    words = {"A": "a photo of tin.", "B": "a photo of brass.", "C": "a photo of wool.", "X": "a photo of felt."}
+    proposals = tuple(Proposal(text=words[name], kind="look_alike", rationale="") for name in "ABC"[: len(became)])
+
+    class Proposing:
+        def ask_all(self, _: int, requests: Any) -> Any:
+            return tuple(Reply(Proposals(antibodies=proposals)) for _ in requests)
+
+    def review(_: str, shown: Sequence[Proposal]) -> list[Ruling]:
+        assert tuple(shown) == proposals
+        return [Ruling(action="drop") if to == "-" else Ruling(action="edit", text=words[to]) for to in became]
+
+    reviewed = ReviewedCaller(Proposing(), review, store, new_session(store, space).record)
+    (reply,) = reviewed.ask_all(1, [Request("propose", "fish", "thing", Proposals)])
+    left = {one.text: reply.originals.get(one.text, "") for one in reply.parsed.antibodies}
+    assert left == {words[text]: words.get(parent, "") for text, parent in kept.items()}
+    assert {one.text for one in reply.refused} >= {one.text for one in proposals} - left.keys()
 
 
 class Replies(BaseChatModel):

@@ -13,7 +13,18 @@ from threading import Event
 import pytest
 from sqlalchemy import text
 
-from db.claims import SILENCE, ClaimLostError, beat, claim, claims, held, release, session_work
+from db.claims import (
+    SILENCE,
+    ClaimLostError,
+    ask_to_stop,
+    asked_to_stop,
+    beat,
+    claim,
+    claims,
+    held,
+    release,
+    session_work,
+)
 from db.records import SessionRecord
 from db.schema.engine import writing
 from db.store import AntibodyStore
@@ -125,6 +136,42 @@ def test_who_is_replaced_learns_it_and_takes_nothing_away(store: AntibodyStore) 
         with pytest.raises(ClaimLostError, match="the work was taken over by another process"):
             mine.check()
     assert [one.owner for one in claims(store.engine)] == ["b"]
+
+
+def test_who_was_suspended_learns_at_once_that_it_was_replaced(store: AntibodyStore) -> None:
+    """Its heart has not beaten since."""
+    with held(store.engine, "w", "the work") as mine:
+        mine.check()
+        change(store, owner="b")
+        with pytest.raises(ClaimLostError, match="the work was taken over by another process"):
+            mine.check()
+
+
+def test_a_request_to_stop_goes_when_the_work_is_taken_or_given_back_and_not_before(store: AntibodyStore) -> None:
+    engine = store.engine
+    ask_to_stop(engine, "w")
+    with held(engine, "w", "the work") as mine:
+        assert not mine.asked_to_stop()  # it was asked of an earlier owner
+        ask_to_stop(engine, "w")
+        ask_to_stop(engine, "w")
+        with pytest.raises(SetupError, match="is running"), held(engine, "w", "the work"):
+            pass
+        assert not release(engine, "w", "somebody else")
+        claim(engine, "w", mine_of(store))
+        assert mine.asked_to_stop()
+        claim(engine, "other", "x")
+        assert release(engine, "other", "x")
+        assert mine.asked_to_stop()
+    assert not asked_to_stop(engine, "w")
+    claim(engine, "w", "dead", silence=NONE)
+    ask_to_stop(engine, "w")
+    assert claim(engine, "w", "b", silence=NONE).owner == "b"
+    assert not asked_to_stop(engine, "w")
+
+
+def mine_of(store: AntibodyStore) -> str:
+    """The owner of the work "w"."""
+    return next(one.owner for one in claims(store.engine) if one.work == "w")
 
 
 def test_a_session_that_is_not_there_cannot_be_claimed(store: AntibodyStore) -> None:

@@ -88,12 +88,17 @@ def test_datasets_are_recorded_once(store: AntibodyStore) -> None:
 
 def test_the_first_reply_wins_and_is_replayed(store: AntibodyStore, session: SessionRecord) -> None:
     first = call(reply='{"antibodies": []}', prompt_tokens=12, completion_tokens=5)
-    digest = first.request_digest
-    assert find_calls(store, session.id, 0, "propose", [digest]) == {}
+    key = first.subject, first.request_digest
+    assert find_calls(store, session.id, 0, "propose") == {}
     for one in (first, call(reply="something else")):
         record_calls(store, session.id, [one])
-    assert find_calls(store, session.id, 0, "propose", [digest]) == {digest: StoredReply('{"antibodies": []}', 12, 5)}
-    assert find_calls(store, session.id, 0, "reflect", [digest]) == {}
+    assert find_calls(store, session.id, 0, "propose", [first.subject]) == {
+        key: StoredReply('{"antibodies": []}', 12, 5)
+    }
+    assert find_calls(store, session.id, 0, "propose").keys() == {key}
+    assert find_calls(store, session.id, 0, "propose", ["cat"]) == {}
+    assert find_calls(store, session.id, 0, "reflect") == {}
+    assert find_calls(store, session.id, 1, "propose") == {}
     assert [(one.generation, one.reply_text) for one in store.llm_calls(session.id)] == [(0, '{"antibodies": []}')]
 
 

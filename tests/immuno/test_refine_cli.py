@@ -13,12 +13,15 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from agents import session as sessions
 from agents.chat.review import PERSON
-from db.claims import ask_to_stop, asked_to_stop
+from db import store as stores
+from db.claims import ask_to_stop, asked_to_stop, session_work
+from db.schema.engine import writing
 from db.store import AntibodyStore, open_store
-from immuno import workplace
+from immuno import refine, workplace
 from immuno.cli import approve, main
 from tests.agents.word_place import word_embedder, write_word_world
 
@@ -168,6 +171,7 @@ class TestStopping:
             running = store.session("one")
             if running.generations == 1:
                 assert cli("stop", "one")[0] == 0
+                assert cli("resume", "one")[0] == 2  # it runs: who is refused withdraws nothing
             return propose(self, state)
 
         monkeypatch.setattr(sessions.Loop, "propose", asked_meanwhile)
@@ -176,14 +180,24 @@ class TestStopping:
         assert [each["number"] for each in json.loads(out)["generations"]] == [0, 1]
         assert store.session("one").status == "paused"
         assert "go on with: immuno refine resume one" in err
-        assert not asked_to_stop(store.engine, store.session("one").id)
+        assert not asked_to_stop(store.engine, session_work(store.session("one").id))
         assert len(said(cli, "resume", "one")["generations"]) == 3
 
     def test_a_request_that_nobody_obeyed_does_not_stop_the_next_run(
         self, cli: Cli, one: dict[str, Any], store: AntibodyStore
     ) -> None:
-        ask_to_stop(store.engine, store.session("one").id)
+        ask_to_stop(store.engine, session_work(store.session("one").id))
         assert len(said(cli, "resume", "one", "--generations", "4")["generations"]) == 5
+
+    def test_a_session_asked_in_its_last_generation_is_finished(
+        self, cli: Cli, config: Path, store: AntibodyStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reflect = sessions.Loop.reflect
+        monkeypatch.setattr(sessions.Loop, "reflect", lambda self, state: (cli("stop", "one"), reflect(self, state))[1])
+        status, _, err = cli("start", str(config), "--session", "one", "--generations", "1")
+        assert status == 0
+        assert store.session("one").status == "finished"
+        assert "stopped as asked" not in err
 
     def test_what_does_not_run_cannot_be_stopped(self, cli: Cli, one: dict[str, Any]) -> None:
         status, _, err = cli("stop", "one")
@@ -254,6 +268,30 @@ class TestDescent:
         assert message in err
         assert store.find_session("two") is None
 
+    @pytest.mark.parametrize("command", [("branch",), ("regenerate", "--llm", "lexicon")])
+    def test_one_that_is_stopped_as_it_is_made_is_not_there_or_goes_on_from_where_it_began(
+        self,
+        cli: Cli,
+        one: dict[str, Any],
+        store: AntibodyStore,
+        monkeypatch: pytest.MonkeyPatch,
+        command: tuple[str, ...],
+    ) -> None:
+        def stopped(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        begin = (command[0], "one", *command[1:], "--session", "two", "--generations", "1")
+        for module, step in ((stores, "write_generation"), (refine, "refine")):
+            with monkeypatch.context() as patch:
+                patch.setattr(module, step, stopped)
+                assert cli(*begin)[0] == 130
+            assert (store.find_session("two") is None) == (module is stores)
+        found = said(cli, "resume", "two", "--generations", "1")
+        begun = store.generations(store.session("two").id)[0]
+        assert begun.reason.startswith("branched from one:")
+        assert found["generations"][0]["bank"] == (one["generations"][-1]["bank"] if command == ("branch",) else 0)
+        assert len(found["generations"]) == 2
+
     def test_a_taken_name(self, cli: Cli, one: dict[str, Any]) -> None:
         status, _, err = cli("branch", "one", "--session", "one")
         assert status == 2
@@ -271,6 +309,49 @@ class TestDescent:
         assert found["generations"][0]["bank"] == 0
         assert found["generations"][-1]["bank"] > 0
         assert len(found["generations"]) == 3
+
+
+class TestLimits:
+    def test_a_cost_without_a_price_is_refused(
+        self, cli: Cli, one: dict[str, Any], store: AntibodyStore, tmp_path: Path
+    ) -> None:
+        config = str(write_word_world(tmp_path, stop_after_cost=2.0))
+        status, _, err = cli("start", config, "--session", "two")
+        assert status == 2
+        assert "stop_after_cost = 2 can never act without a price" in err
+        assert store.find_session("two") is None
+
+    @pytest.mark.parametrize("command", [("branch",), ("regenerate",)])
+    def test_another_model_needs_another_price(
+        self, cli: Cli, store: AntibodyStore, tmp_path: Path, command: tuple[str, ...]
+    ) -> None:
+        price = {"input": 1.0, "output": 2.0}
+        said(cli, "start", str(write_word_world(tmp_path, stop_after_cost=2.0, price=price)), "--session", "one")
+        begin = (*command, "one", "--session", "two", "--llm", "lexicon", "--generations", "1")
+        status, _, err = cli(*begin)
+        assert status == 2
+        assert "--price INPUT OUTPUT" in err
+        assert store.find_session("two") is None
+        assert cli(*begin, "--price", "nan", "1")[0] == 2
+        said(cli, *begin, "--price", "3", "4.5")
+        kept = store.session("two").config["refine"]
+        assert (kept["price"], kept["stop_after_cost"]) == ({"input": 3.0, "output": 4.5}, 2.0)
+
+    def test_a_session_of_before_goes_on_with_a_warning(
+        self, cli: Cli, one: dict[str, Any], store: AntibodyStore
+    ) -> None:
+        limit = "$.refine.stop_after_cost"
+        with writing(store.engine) as transaction:
+            transaction.execute(text("UPDATE sessions SET config = json_set(config, :limit, 2.0)"), {"limit": limit})
+        status, _, err = cli("resume", "one", "--generations", "3")
+        assert status == 0
+        assert "warning: stop_after_cost = 2 can never act" in err
+
+    def test_tokens_that_nobody_counts_are_said(self, cli: Cli, tmp_path: Path) -> None:
+        config = str(write_word_world(tmp_path, stop_after_tokens=1000))
+        status, _, err = cli("start", config, "--session", "two", "--generations", "1")
+        assert status == 0
+        assert err.count("warning: the chat model counted no tokens: stop_after_tokens cannot act") == 1
 
 
 class TestCompare:
@@ -326,8 +407,15 @@ class TestApprove:
         assert original.status == "rejected"
         assert original.reason == "edited: by the reviewer, to 'a photo of a wooden shark.'"
 
-    def test_nobody_is_asked_twice(
-        self, cli: Cli, config: Path, store: AntibodyStore, answers: list[str], monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("flag", [("--approve",), ()], ids=["with --approve", "without"])
+    def test_nobody_is_asked_twice_and_what_was_decided_holds(
+        self,
+        cli: Cli,
+        config: Path,
+        store: AntibodyStore,
+        answers: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+        flag: tuple[str, ...],
     ) -> None:
         answers += ["d 1", ""]
         with monkeypatch.context() as patch:
@@ -336,10 +424,26 @@ class TestApprove:
         verdicts = [call for call in store.llm_calls(store.session("one").id) if call.model == PERSON]
         assert len(verdicts) == 4
         monkeypatch.setattr(approve.Approval, "__call__", lambda *_: pytest.fail("asked again"))
-        assert cli("resume", "one", "--approve", "--generations", "1")[0] == 0
+        assert cli("resume", "one", *flag, "--generations", "1")[0] == 0
         assert [each.reason for each in store.antibodies(store.session("one").id)].count(
             "dropped: by the reviewer"
         ) == 1
+
+    def test_what_is_missing_of_a_review_waits_for_a_person(
+        self, cli: Cli, config: Path, store: AntibodyStore, answers: list[str]
+    ) -> None:
+        answers += ["d 1", "", "q"]
+        assert cli("start", str(config), "--session", "one", "--approve", "--generations", "1")[0] == 130
+        status, _, err = cli("resume", "one", "--generations", "1")
+        assert status == 2
+        assert "3 of 4 classes of generation 1 wait for a person's review" in err
+        assert "immuno refine resume one --approve" in err
+        assert (store.session("one").status, store.session("one").generations) == ("paused", 1)
+        answers += ["x", "x", "x"]
+        assert cli("resume", "one", "--approve", "--generations", "1")[0] == 0
+        antibodies = store.antibodies(store.session("one").id)
+        assert [each.reason for each in antibodies].count("dropped: by the reviewer") == 1 + 3 * 8
+        assert answers == []
 
     def test_q_pauses(self, cli: Cli, config: Path, store: AntibodyStore, answers: list[str]) -> None:
         answers += ["q"]

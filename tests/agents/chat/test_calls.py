@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from agents.chat import calls
 from agents.chat.calls import RecordedCaller, Request
 from agents.chat.failures import ModelUnavailable
 from agents.chat.models import Chat, make_chat_model
+from agents.chat.recordings import NotRecorded, RecordedCall, write_recording
 from agents.replies import Proposals, proposals_of
 from db.store import AntibodyStore
 from evaluation.antibodies.vocabulary import load_vocabulary
@@ -38,6 +40,10 @@ def server() -> Iterator[ChatServer]:
     with chat_server() as running:
         running.answer = lambda asked: proposing(f"a photo of {asked['messages'][0]['content']}.")
         yield running
+
+
+def said(what: str) -> str:
+    return json.dumps({"antibodies": [{"text": f"a photo of {what}.", "kind": "look_alike", "rationale": ""}]})
 
 
 def proposing(text: str) -> Response:
@@ -212,6 +218,44 @@ def test_the_digest_is_the_same_in_every_process(server: ChatServer, store: Anti
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
     )
     assert done.stdout.strip() == caller(server, store).digest(request("x"))
+
+
+def test_a_recording_answers_by_generation_step_and_subject(store: AntibodyStore, tmp_path: Path) -> None:
+    """The same prompt in two generations has the reply of each."""
+    calls = [
+        RecordedCall(step="propose", subject=subject, generation=number, request="thing x", reply=reply)
+        for subject, number, reply in (("x", 4, said("four")), ("x", 3, said("three")), ("y", 3, said("other")))
+    ]
+    write_recording(tmp_path / "calls.jsonl", calls)
+    config = RefineConfig(llm=f"replay:{tmp_path / 'calls.jsonl'}")
+    model = make_chat_model(config, seed=0, vocabulary=load_vocabulary())
+    session = store.create_session(
+        "one", config={}, seed=0, git_sha=None, versions={}, encoder=world.WordEmbedder().encoder
+    )
+    replaying = RecordedCaller(Chat(model), config, 0, store, session.id)
+    asked = [request("x"), request("y", "thing x")]
+    assert texts(replaying.ask_all(3, asked)) == ["a photo of three.", "a photo of other."]
+    assert texts(replaying.ask_all(4, [request("x")])) == ["a photo of four."]
+    for generation, other in ((5, request("x")), (4, request("y", "thing x")), (3, request("x", "another thing"))):
+        with pytest.raises(NotRecorded):
+            replaying.ask_all(generation, [other])
+
+
+def test_what_a_limit_needs_and_the_server_does_not_count_is_said(server: ChatServer, store: AntibodyStore) -> None:
+    counted, said_nothing = proposing("a photo of a shark."), proposing("a photo of a shark.")
+    said_nothing = Response(said_nothing.status, re.sub(rb'"usage": \{[^}]*\}', b'"usage": null', said_nothing.body))
+    limits = {"stop_after_tokens": 9, "stop_after_cost": 1.0}
+    for answer, changes, limited in (
+        (said_nothing, limits, ["stop_after_tokens", "stop_after_cost"]),
+        (said_nothing, {}, []),
+        (counted, limits, []),
+    ):
+        server.answer = lambda _, answer=answer: answer
+        asking = caller(server, store, f"{len(limited)} {len(changes)} {answer is counted}", **changes)
+        (reply,) = asking.ask_all(1, [request("x")])
+        assert list(reply.problems) == [f"the chat model counted no tokens: {name} cannot act" for name in limited]
+        (again,) = asking.ask_all(1, [request("x")])
+        assert not again.problems
 
 
 class TestImages:

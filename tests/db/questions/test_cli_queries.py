@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from db.calls import record_calls
-from db.claims import ask_to_stop, claim
+from db.claims import ask_to_stop, claim, session_work
 from db.records import EffectDraft, SessionRecord
 from db.store import AntibodyStore, open_store
 from immuno.cli.db import group
@@ -147,7 +147,7 @@ def test_tables_say_what_matters(filled: Path) -> None:
     assert "+1" in printed(filled, "lineage", "alpha:0")
     assert "0.250" in printed(filled, "calls", "alpha")
     with open_store(str(filled)) as store:
-        ask_to_stop(store.engine, store.session("alpha").id)
+        ask_to_stop(store.engine, session_work(store.session("alpha").id))
     assert str(os.getpid()) in printed(filled, "running")
     assert "stop" not in printed(filled, "running")  # a request is nobody at work
 
