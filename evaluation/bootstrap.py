@@ -49,6 +49,8 @@ class MethodScores(NamedTuple):
     """(n,) whether the predicted class of a known image is its own."""
     outliers: Mapping[str, Scores]
     """(m,) of each outlier set, by name."""
+    fired: Bools | None = None
+    """(n,) whether any antibody fires on a known image; None for a score whose antibodies are never silent."""
 
 
 class Threshold(NamedTuple):
@@ -161,7 +163,9 @@ def right_difference(
     if second.known.size != n:
         raise SetupError(f"one method has {n} known images, the other {second.known.size}: pairing needs the same")
     rng = np.random.default_rng(seed)
-    cuts = _thresholds_anew(thresholds, count, rng)
+    cuts = np.repeat([[threshold.value] for threshold in thresholds], count, axis=1)
+    found = [t for t, threshold in enumerate(thresholds) if threshold.found_on is not None]
+    cuts[found] = thresholds_anew([one.found_on for one in thresholds if one.found_on is not None], count, rng)
     # Images that no replicate judges otherwise than another are counted once.
     same = np.ones(n, dtype=bool)
     for one, cut in zip(methods, cuts, strict=True):
@@ -183,32 +187,31 @@ def accepted_and_right(scores: MethodScores, threshold: Threshold) -> float:
     return float(np.mean(scores.right & (scores.known >= threshold.value)))
 
 
-def _thresholds_anew(thresholds: Sequence[Threshold], count: int, rng: np.random.Generator) -> Scores:
-    """(T, R): each threshold found on R resamples of the feedback, one draw for all; one without feedback as it is.
+def thresholds_anew(scores: Sequence[Scores], count: int, rng: np.random.Generator) -> Scores:
+    """Return (M, R) the thresholds that accept 95 % of R resamples of known images, by M methods: (n,) scores each.
 
-    It is one of the lowest scores, so the images that are among those of no method are drawn as one.
+    One draw for all methods. A threshold is one of the lowest scores, so images that are among those of no method are
+    drawn as one. Raises SetupError for methods with other images.
     """
-    found = np.repeat([[threshold.value] for threshold in thresholds], count, axis=1)
-    scores = {
-        t: checked(one.found_on, "known feedback") for t, one in enumerate(thresholds) if one.found_on is not None
-    }
     if not scores:
-        return found
-    sizes = {one.size for one in scores.values()}
-    if len(sizes) > 1:
-        raise SetupError(f"thresholds were found on {sorted(sizes)} feedback images: pairing needs the same")
-    n = sizes.pop()
+        return np.empty((0, count))
+    n = len(checked(scores[0], "known"))
+    if any(one.shape != (n,) for one in scores):
+        raise SetupError(
+            f"thresholds were found on {sorted({one.size for one in scores})} images: pairing needs the same"
+        )
     below = n - rank_of_share(ACCEPTANCE, n)
     # Of the resample, fewer than `below` come from this many with a probability of less than 1e-7.
     lowest = min(n, below + 18 + 8 * math.isqrt(below))
-    rows = np.unique([np.argpartition(one, lowest - 1)[:lowest] for one in scores.values()])
+    rows = np.unique([np.argpartition(one, lowest - 1)[:lowest] for one in scores])
     drawn = rng.binomial(n, len(rows) / n, size=count)
     places = np.repeat(np.arange(count), drawn) * len(rows) + rng.integers(len(rows), size=drawn.sum())
     counts = np.bincount(places, minlength=count * len(rows)).reshape(count, len(rows))
-    for t, one in scores.items():
+    found = np.empty((len(scores), count))
+    for m, one in enumerate(scores):
         order = np.argsort(one[rows], kind="stable")
         at = (np.cumsum(counts[:, order], axis=1) <= below).sum(axis=1)
-        found[t] = one[rows][order][np.minimum(at, len(rows) - 1)]
+        found[m] = one[rows][order][np.minimum(at, len(rows) - 1)]
     return found
 
 

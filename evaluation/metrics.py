@@ -327,6 +327,8 @@ class Scored(NamedTuple):
     outliers: Scores
     threshold: float | None = None
     """The deployed one: it accepts 95 % of known *feedback* images, or is the score's own. None without either."""
+    fired: Bools | None = None
+    """(n,) whether any antibody fires on a known image; None where no antibody can be silent."""
 
     @property
     def deployed(self) -> Deployed | None:
@@ -436,6 +438,15 @@ METRICS: dict[str, Metric] = {
         interval=True,
         of="known",
         short="ID acc.",
+    ),
+    "fired_known": Metric(
+        "Known fired on",
+        "lower",
+        "the share of known test images on which any antibody fires (the radii bound it for each alone, by eps of the "
+        "fit images, not for all together)",
+        lambda scored: None if scored.fired is None else float(np.mean(scored.fired)),
+        of="known",
+        in_terminal=False,
     ),
     "threshold": Metric(
         "Threshold",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Self
+
+import numpy as np
 
 from immuno_core.arrays import check_labels, check_unit_rows
 from immuno_core.bank import Bank
-from immuno_core.errors import SetupError
+from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import FeatureSet, FloatArray, IntArray
 
 __all__ = ["Bank", "Feedback", "Space"]
+PARTS = 5
+"""Of cross-fitting: each fit then has four fifths of the images."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +30,9 @@ class Feedback:
     known: FeatureSet
     labels: IntArray
     outliers: Mapping[str, FeatureSet]
+    parts: IntArray | None = None
+    """Where the known images are those of the fit split, row for row: the part of it (n,), from 0, that each is in.
+    What a score says of one counts only where it was fitted without its part (evaluation.scores.base.held_out)."""
 
     def __post_init__(self) -> None:
         for images in (self.known, *self.outliers.values()):
@@ -33,6 +41,14 @@ class Feedback:
             if not len(images):
                 raise SetupError(f"the feedback set '{images.name}' has no image that could be read")
         object.__setattr__(self, "outliers", MappingProxyType(dict(self.outliers)))
+
+    @classmethod
+    def cross_fitted(cls, fit: FeatureSet, labels: IntArray, outliers: Mapping[str, FeatureSet], *, seed: int) -> Self:
+        """Return feedback whose known images are the fit images, in `PARTS` parts with as much of each class."""
+        drawn = np.random.default_rng(seed).permutation(len(labels))
+        parts = np.empty(len(labels), dtype=np.int64)
+        parts[drawn[np.argsort(labels[drawn], kind="stable")]] = np.arange(len(labels)) % min(PARTS, len(labels))
+        return cls(replace(fit, split="feedback", skipped=()), labels, outliers, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,16 @@ class Space:
             check_labels(
                 self.feedback.labels, what=f"set '{known.name}'", samples=len(known), classes=len(self.classes)
             )
+            if self.feedback.parts is not None and (self.fit is None or self.feedback.parts.shape != (len(self.fit),)):
+                raise SetupError("feedback in parts has the fit images as its known images; give both")
+
+    def without(self, part: int) -> Space:
+        """Return the space without a part of the fit images, which are the known feedback images as well."""
+        if self.feedback is None or self.feedback.parts is None or self.fit is None or self.fit_labels is None:
+            raise ImmunoError("only fit images that are the known feedback images too have parts")
+        rows = np.flatnonzero(self.feedback.parts != part)
+        feedback = Feedback(self.feedback.known.take(rows), self.feedback.labels[rows], self.feedback.outliers)
+        return replace(self, fit=self.fit.take(rows), fit_labels=self.fit_labels[rows], feedback=feedback)
 
     @property
     def dim(self) -> int:

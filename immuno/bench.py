@@ -28,7 +28,15 @@ from evaluation.antibodies.vocabulary import load_vocabulary, wordnet
 from evaluation.benchmark.arms import Arms
 from evaluation.benchmark.gallery import gallery
 from evaluation.benchmark.leakage import Leak, leaks, without
-from evaluation.benchmark.methods import BenchmarkResult, check_methods, fit_methods, measure_methods, run_methods
+from evaluation.benchmark.methods import (
+    BenchmarkResult,
+    FittedMethods,
+    check_methods,
+    fit_methods,
+    measure_methods,
+    rehearsal,
+    run_methods,
+)
 from evaluation.benchmark.order import Measured, by_remark, unseen_sets
 from evaluation.benchmark.presets import Planned, expand, main_by_arm
 from evaluation.benchmark.published import published
@@ -39,7 +47,7 @@ from evaluation.data.labels import is_number
 from evaluation.data.overlap import Disjoint, without_overlap
 from evaluation.data.sealed import SealedTest
 from evaluation.scores import score_class
-from evaluation.scores.own import source_digest
+from evaluation.scores.own import is_own, source_digest
 from evaluation.space import Bank, Space
 from immuno.keeping import keep, kept, room_in, told_where
 from immuno.results import Results
@@ -267,7 +275,8 @@ class _Bench:
     to_settle: bool
 
     def measure(self, sets: Sets) -> Results:
-        config, space = self.place.config, self.place.space(self.used.bank, sets)
+        config = self.place.config
+        space, dropped = self.place.spaced(self.used.bank, sets, cross_fit=True)
         arms = Arms(
             base=space,
             embedder=self.place.embedder,
@@ -281,24 +290,34 @@ class _Bench:
             fitted = fit_methods(arms, planned, embedder=self.place.embedder, on_method=lambda _: shown.advance(1))
         for remark, labels in by_remark({one.label: one.fitted.remarks for one in fitted.methods}).items():
             click.echo(f"note: {'; '.join(labels)}: {remark}", err=True)
+        if len(kinds := set(self.used.bank.kinds)) == 1:
+            click.echo(f"note: every antibody of the bank is of the kind {kinds.pop()}; it lacks the other", err=True)
         files = sets.sealed.files()
         scores = 8 * len(planned) * sum(map(len, files.values()))
-        # Whatever can be wrong with a method, or with the folder, is known by now: the seal is not broken for nothing.
+        # Whatever can be wrong, with the folder too, is found by now or in a rehearsal: no seal is broken in vain.
+        self._rehearse(fitted, planned, space, sets.sealed.set_names)
         with room_in(self.out, _LEAST_ROOM + scores + _ROOM_OF_A_ROW * len(planned) * len(files)):
             test = self._open(sets.sealed, space)
+            test = test._replace(dropped=(*dropped, *test.dropped))
             with bar(self.place.journal.progress, len(fitted.methods), "measuring methods") as shown:
                 measured = measure_methods(
                     fitted, test.known, test.outliers, seed=self.run.seed, on_method=lambda _: shown.advance(1)
                 )
-            leaked = leaks(self.used.bank, {images.name: images.label_names for images in test.outliers})
-            rows = self._with_leak_free_figures(self._marked(measured.rows), leaked, space, planned, test)
-            verdict = self._verdict(measured) if self.to_settle else Verdict()
-            results = self._results(rows, measured, space, test, leaked, verdict)
+            results = self._results(measured, planned, space, test)
         try:
             keep(results, measured.scores, self.out)
         finally:
-            self.place.store.save_results(self.run.id, rows)
+            self.place.store.save_results(self.run.id, results.rows)
         return results
+
+    def _rehearse(self, fitted: FittedMethods, planned: Sequence[Planned], space: Space, names: Sequence[str]) -> None:
+        """Measure and settle once on images that are no secret; raises what would else be raised after the opening."""
+        images = rehearsal(space, names)
+        measured = measure_methods(fitted, images.known, images.outliers, seed=self.run.seed, replicates=2)
+        for method in fitted.methods:
+            if method.label in measured.left_out and not is_own(type(method.score)):
+                raise SetupError(f"method '{method.label}': {measured.left_out[method.label]}")
+        self._results(measured, planned, space, images).as_json()
 
     def _open(self, sealed: SealedTest, space: Space) -> Disjoint:
         """Open the seal, and leave out what is in other sets too, as the configuration says."""
@@ -309,10 +328,11 @@ class _Bench:
 
         opened = sealed.open("benchmark", on_open=record)
         feedback = (space.feedback.known, *space.feedback.outliers.values()) if space.feedback else ()
+        twice = space.feedback is not None and space.feedback.parts is not None
         return without_overlap(
             place.embed(opened.id),
             [place.embed(images) for images in opened.ood],
-            open_sets=[*([space.fit] if space.fit else []), *feedback],
+            open_sets=[*([space.fit] if space.fit and not twice else []), *feedback],
             overlap=place.config.data.overlap,
         )
 
@@ -362,7 +382,9 @@ class _Bench:
         return tuple(found)
 
     def _verdict(self, measured: BenchmarkResult) -> Verdict:
-        """Compare the main method in its arms."""
+        """Compare the main method in its arms, if that was asked for."""
+        if not self.to_settle:
+            return Verdict()
         labels = main_by_arm(self.place.config.methods)
         found = {arm: label for arm, label in labels.items() if label in measured.measured}
         if missing := [
@@ -380,16 +402,11 @@ class _Bench:
             left_out={arm: measured.left_out[label] for arm, label in labels.items() if label in measured.left_out},
         )
 
-    def _results(
-        self,
-        rows: Sequence[ResultRow],
-        measured: BenchmarkResult,
-        space: Space,
-        test: Disjoint,
-        leaked: Sequence[Leak],
-        verdict: Verdict,
-    ) -> Results:
+    def _results(self, measured: BenchmarkResult, planned: Sequence[Planned], space: Space, test: Disjoint) -> Results:
         place, run = self.place, self.run
+        leaked = leaks(self.used.bank, {images.name: images.label_names for images in test.outliers})
+        rows = self._with_leak_free_figures(self._marked(measured.rows), leaked, space, planned, test)
+        verdict = self._verdict(measured)
         before, after = Measured(rows).compared(verdict.method)
         scores = measured.scores
         feedback = (space.feedback.known, *space.feedback.outliers.values()) if space.feedback else ()

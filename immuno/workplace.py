@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+import numpy as np
 
 from cluster import make_embedder
 from cluster.journal import Journal
 from db import AntibodyStore, RunRecord, is_new, open_store
 from evaluation.data.checks import check_sources
 from evaluation.data.classes import MEND_EMPTY, read_classes, without_images
+from evaluation.data.overlap import Dropped, feedback_without_overlap
 from evaluation.data.sealed import SealedTest
 from evaluation.data.sources import Listing, OpenSplit, Role, hold_out, read_images
 from evaluation.miniworld import build, default_root
@@ -83,17 +85,37 @@ class Workplace:
         return sets_of(self.config, self.journal.progress)
 
     def space(self, bank: Bank | None = None, sets: Sets | None = None) -> Space:
-        """Embed the class texts, the fit split and the feedback split; without `data.fit` only the texts.
+        """Embed the class texts, the fit split and the feedback split, whatever there is of them.
 
-        What `warnings_of` the space says is told on standard error. Raises SetupError for a class without a fit image
-        that could be read, unless the configuration allows that.
+        Without `data.feedback_id` half of the fit images are held out for feedback.
+        """
+        return self.spaced(bank, sets).space
+
+    def spaced(self, bank: Bank | None = None, sets: Sets | None = None, *, cross_fit: bool = False) -> Spaced:
+        """Return the space, and what was left out of the feedback because it is in another set too.
+
+        With `cross_fit` all fit images fit, and without `data.feedback_id` they are the known feedback images as well
+        (Feedback.parts). What `warnings_of` the space says is told on standard error. Raises SetupError for an overlap
+        that is an error, and a class without a fit image that could be read, unless the configuration allows that.
         """
         config, sets = self.config, sets or self.sets()
         classes, encoder = sets.classes, self.embedder.encoder
-        fit = self.embed(sets.fit_and_known[0]) if sets.fit_and_known else None
+        fit, known = self._known(sets, cross_fit=cross_fit)
         empty = without_images(classes, fit.label_names, what=FIT_IMAGE) if fit else None
         if empty and not config.classes.allow_empty:
             raise SetupError(f"{empty}; {MEND_EMPTY}")
+        feedback: Feedback | None = None
+        dropped: tuple[Dropped, ...] = ()
+        if known is not None:
+            outliers, shared = [self.embed(images) for images in sets.outliers], known is fit
+            apart = feedback_without_overlap(known, outliers, fit=None if shared else fit, overlap=config.data.overlap)
+            labels, dropped = apart.known.labels(classes), apart.dropped
+            by_name = {images.name: images for images in apart.outliers}
+            feedback = (
+                Feedback.cross_fitted(known, labels, by_name, seed=config.seed)
+                if shared
+                else Feedback(apart.known, labels, by_name)
+            )
         space = Space(
             classes=classes,
             texts=embed_whole(self.embedder, fill_template(config.classes.template, classes), what="class names"),
@@ -101,15 +123,39 @@ class Workplace:
             fit=fit,
             fit_labels=fit.labels(classes) if fit else None,
             bank=Bank.empty(encoder.dim) if bank is None else bank,
-            feedback=self._feedback(sets) if sets.fit_and_known else None,
+            feedback=feedback,
         )
         for warning in warnings_of(space):
             click.echo(f"warning: {printable(warning)}", err=True)
-        return space
+        return Spaced(space, dropped)
 
-    def _feedback(self, sets: Sets) -> Feedback:
-        known, *outliers = (self.embed(images) for images in sets.open[1:])
-        return Feedback(known, known.labels(sets.classes), {images.name: images for images in outliers})
+    def _known(self, sets: Sets, *, cross_fit: bool) -> tuple[FeatureSet | None, FeatureSet | None]:
+        """The fit images and the known feedback images; the same set twice where one is to be both."""
+        fit = self.embed(sets.fit) if sets.fit else None
+        if sets.known is not None:
+            return fit, self.embed(sets.known)
+        if fit is None or sets.fit is None or cross_fit:
+            return fit, fit
+        halves = hold_out(sets.fit, seed=self.config.seed)
+        for half in halves:
+            self.store.ensure_dataset(half)
+        return _those_of(fit, halves.fit), _those_of(fit, halves.held_out)
+
+
+def _those_of(embedded: FeatureSet, part: ImageSet) -> FeatureSet:
+    """The part of an embedded set, under its own split."""
+    ids = {sample.id for sample in part.samples}
+    rows = np.array([row for row, one in enumerate(embedded.ids) if one in ids], dtype=np.int64)
+    paths = {sample.path for sample in part.samples}
+    skipped = tuple(image for image in embedded.skipped if image.path in paths)
+    return replace(embedded.take(rows), split=part.split, skipped=skipped)
+
+
+class Spaced(NamedTuple):
+    """A space, and what was left out of its feedback because it is in another set too."""
+
+    space: Space
+    dropped: tuple[Dropped, ...]
 
 
 FIT_IMAGE = "fit image that could be read"
@@ -149,23 +195,26 @@ class Sets:
         return read_classes(config.classes, config.data, seed=config.seed, listing=self._listing)
 
     @cached_property
-    def fit_and_known(self) -> tuple[ImageSet, ImageSet] | None:
-        """The fit images and the known feedback images; None where the configuration has no `data.fit`."""
-        data = self._config.data
-        if data.fit is None:
-            return None
-        fit = self._read(data.fit, "id", "id", "fit")
-        if data.feedback_id is None:
-            return hold_out(fit, seed=self._config.seed)
-        return fit, self._read(data.feedback_id, "id", "id", "feedback")
+    def fit(self) -> ImageSet | None:
+        """The set of `data.fit`."""
+        source = self._config.data.fit
+        return None if source is None else self._read(source, "id", "id", "fit")
 
     @cached_property
+    def known(self) -> ImageSet | None:
+        """The known feedback images of `data.feedback_id`; without it, fit images serve."""
+        source = self._config.data.feedback_id
+        return None if source is None else self._read(source, "id", "id", "feedback")
+
+    @cached_property
+    def outliers(self) -> tuple[ImageSet, ...]:
+        """The feedback sets of outliers."""
+        return tuple(self._read(one, one.name or "", "outlier", "feedback") for one in self._config.data.feedback)
+
+    @property
     def open(self) -> tuple[ImageSet, ...]:
-        """The sets of fit and feedback, as they are embedded; none where the configuration has no `data.fit`."""
-        if self.fit_and_known is None:
-            return ()
-        outliers = (self._read(one, one.name or "", "outlier", "feedback") for one in self._config.data.feedback)
-        return (*self.fit_and_known, *outliers)
+        """The sets of fit and feedback, as they are embedded."""
+        return tuple(images for images in (self.fit, self.known, *self.outliers) if images is not None)
 
     @cached_property
     def sealed(self) -> SealedTest:

@@ -283,6 +283,10 @@ class Results(Part):
         results._folder = path.parent
         return results
 
+    def as_json(self) -> str:
+        """Return what stands in the file. Raises TypeError or ValueError for what is not strict JSON, such as NaN."""
+        return json.dumps(self.model_dump(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
     def save(self, folder: str | Path) -> Path:
         """Write `results.json` and `results.csv` into a folder, each whole or not at all, and return the first's path.
 
@@ -290,11 +294,11 @@ class Results(Part):
         """
         path = Path(folder) / RESULTS_FILE
         try:
-            content = json.dumps(self.model_dump(), indent=1, ensure_ascii=False, allow_nan=False)
+            content = self.as_json()
         except (TypeError, ValueError) as error:
             raise ImmunoError(f"{path} was not written: {error}") from None
         write_csv(path.with_name("results.csv"), self.rows)
-        write_atomically(path, content + "\n")
+        write_atomically(path, content)
         self._folder = path.parent
         return path
 

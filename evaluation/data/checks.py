@@ -27,7 +27,7 @@ def check_sources(config: RunConfig, listing: Listing | None = None) -> list[str
 
     Looks for missing and empty paths, another number of images than `expected`, labels of known images that are not
     classes, malformed lists, tars and feature files, and, for a precomputed encoder, a malformed table, images without
-    embeddings and other dimensions, and for files that are in the sealed test and in fit or feedback as well. Lists the
+    embeddings and other dimensions, and for files that are in two sets which must be apart. Lists the
     sealed sets and opens no image of them. The mini-world, right by construction, is not drawn.
     """
     problems: list[str] = []
@@ -54,19 +54,16 @@ def check_sources(config: RunConfig, listing: Listing | None = None) -> list[str
 
 
 def _shared_files(listed: Sequence[tuple[_Named, ImageSet]]) -> Iterator[str]:
-    """A line for each pair of an open and a sealed set that share files; images that are copies are found later."""
-    for sealed, test in listed:
-        if sealed.split != "test":
-            continue
-        paths = {os.path.realpath(sample.path) for sample in test.samples}
-        for other, images in listed:
-            if other.split == "test":
-                continue
-            shared = [sample.path for sample in images.samples if os.path.realpath(sample.path) in paths]
+    """A line for each pair of sets that must be apart and share files; images that are copies are found later."""
+    files = [{os.path.realpath(sample.path): sample.path for sample in images.samples} for _, images in listed]
+    for i, (later, _) in enumerate(listed):
+        for j, (earlier, _) in enumerate(listed[:i]):
+            both_sealed_outliers = later.split == earlier.split == "test" and later.role == earlier.role
+            shared = [] if both_sealed_outliers else [path for path in files[i] if path in files[j]]
             if shared:
                 yield (
-                    f"{len(shared)} image(s) of {other.name} are in {sealed.name} too (first: {shared[0]}); "
-                    'separate the sets, or write [data] overlap = "drop" to leave these out of the test'
+                    f"{len(shared)} image(s) of {later.name} are in {earlier.name} too (first: {files[i][shared[0]]}); "
+                    f'separate the sets, or write [data] overlap = "drop" to leave these out of {later.name}'
                 )
 
 

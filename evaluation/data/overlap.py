@@ -1,4 +1,4 @@
-"""Overlap between splits: an image of the sealed test that something was fitted or chosen on, or that is two things.
+"""Overlap between sets: an image that is judged by what it was fitted or chosen on, or that is two things.
 
 Two samples are one where they are the same file (links resolved; within a tar, the same bytes of it; of a feature file,
 the same row) or have exactly the same embedding. Both are found by hashing: a million rows of 512 numbers in seconds.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,13 +21,16 @@ from immuno_core.features import FeatureSet, FloatArray
 from immuno_core.images import containing_file
 
 How = Literal["the same file", "the same embedding"]
+Overlap = Literal["error", "drop"]
+"""What to do about it: raise SetupError with the first pair and the counts, or leave such samples out of the later set
+(of a sample that is known and outlier, the outlier). A set of which nothing would be left is an error either way."""
 
 
 class Twin(NamedTuple):
     """A sample that is in two sets."""
 
     row: int
-    """Of the test set."""
+    """Of the set that it is to be left out of."""
     of_set: str
     of_id: str
     how: How
@@ -34,7 +38,7 @@ class Twin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Images left out of a test set, because they are in another set too; `first` is one of them, by its id."""
+    """Images left out of a set, because they are in another set too; `first` is one of them, by its id."""
 
     set: str
     count: int
@@ -45,7 +49,7 @@ class Dropped:
 
 
 class Disjoint(NamedTuple):
-    """The test sets without their overlap, and what was left out of them."""
+    """Known images and outlier sets without their overlap, and what was left out of them."""
 
     known: FeatureSet
     outliers: tuple[FeatureSet, ...]
@@ -53,24 +57,37 @@ class Disjoint(NamedTuple):
 
 
 def without_overlap(
-    known: FeatureSet,
-    outliers: Sequence[FeatureSet],
-    *,
-    open_sets: Sequence[FeatureSet],
-    overlap: Literal["error", "drop"],
+    known: FeatureSet, outliers: Sequence[FeatureSet], *, open_sets: Sequence[FeatureSet], overlap: Overlap
 ) -> Disjoint:
     """Return the test sets with no sample that is in a set of fit or feedback, nor any outlier that is a known image.
 
-    `open_sets` are the sets of fit and feedback. "drop" leaves such samples out of the test set (of a sample that is
-    known and outlier, the outlier). "error" raises SetupError with the first pair and the counts; so does "drop" for a
-    test set of which nothing would be left. Outlier sets may share images with one another: each is measured alone.
+    `open_sets` are those of fit and feedback. Outlier sets may share images with one another: each is measured alone.
     """
-    seen = _Index(open_sets)
-    twins_of_sets = [(images, tuple(seen.twins(images))) for images in (known, *outliers)]
-    both = _Index([known])
-    for i, (images, twins) in enumerate(twins_of_sets[1:], start=1):
-        taken = {twin.row for twin in twins}
-        twins_of_sets[i] = (images, (*twins, *(twin for twin in both.twins(images) if twin.row not in taken)))
+    return _disjoint([(known, open_sets), *((images, (*open_sets, known)) for images in outliers)], overlap)
+
+
+def feedback_without_overlap(
+    known: FeatureSet, outliers: Sequence[FeatureSet], *, fit: FeatureSet | None, overlap: Overlap
+) -> Disjoint:
+    """Return the feedback sets with no sample that is in the fit set or in a set before them, the known images first.
+
+    Outlier sets may not share images with one another: each judges what was learned from the others.
+    """
+    before = [one for one in (fit, known) if one is not None]
+    pairs = [(images, [*before, *outliers[:i]]) for i, images in enumerate(outliers)]
+    return _disjoint([(known, before[:-1]), *pairs], overlap)
+
+
+def _disjoint(pairs: Sequence[tuple[FeatureSet, Sequence[FeatureSet]]], overlap: Overlap) -> Disjoint:
+    """The sets, the known images first, without what is in the sets that each is to be apart from."""
+    names = _RealNames()
+    indices = {id(images): _Index(images, names) for one, others in pairs for images in (one, *others)}
+    twins_of_sets = []
+    for images, others in pairs:
+        found: dict[int, Twin] = {}
+        for other in others:
+            found = {twin.row: twin for twin in indices[id(images)].twins(indices[id(other)])} | found
+        twins_of_sets.append((images, tuple(found[row] for row in sorted(found))))
     dropped = tuple(summary for images, twins in twins_of_sets for summary in _summary(images, twins))
     if dropped and overlap == "error":
         raise SetupError(_explain(twins_of_sets, dropped))
@@ -79,42 +96,35 @@ def without_overlap(
 
 
 class _Index:
-    """Which samples some sets hold, by file and by embedding."""
+    """What tells the samples of a set from others: their files and their embeddings."""
 
-    def __init__(self, sets: Sequence[FeatureSet]) -> None:
-        self._sets = tuple(sets)
-        self._names = _RealNames()
-        self._files: dict[str, tuple[int, int]] = {}
-        for i, images in enumerate(self._sets):
-            for row, path in enumerate(images.paths):
-                self._files.setdefault(self._names.of(path), (i, row))
-        hashes = [np.empty(0, dtype=np.uint64), *(_row_hashes(images.features) for images in self._sets)]
-        self._places = np.array(
-            [(i, row) for i, images in enumerate(self._sets) for row in range(len(images))], dtype=np.int64
-        ).reshape(-1, 2)
-        joined = np.concatenate(hashes)
-        order = np.argsort(joined, kind="stable")
-        self._hashes, self._places = joined[order], self._places[order]
+    def __init__(self, images: FeatureSet, names: _RealNames) -> None:
+        self._images = images
+        self._files = [names.of(path) for path in images.paths]
+        self._hashes = _row_hashes(images.features)
 
-    def twins(self, images: FeatureSet) -> Iterator[Twin]:
-        """Yield the samples of a set that are in this index too, each once, in the order of its rows."""
-        if not len(self._hashes):
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """By file, the first of equals."""
+        return {file: row for row, file in reversed(tuple(enumerate(self._files)))}
+
+    @cached_property
+    def _order(self) -> NDArray[np.intp]:
+        return np.argsort(self._hashes, kind="stable")
+
+    def twins(self, other: _Index) -> Iterator[Twin]:
+        """Yield the samples that are in another set too, each once, in the order of the rows."""
+        if not len(other._hashes):
             return
-        hashes = _row_hashes(images.features)
-        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        same_hash = self._hashes[at] == hashes
-        for row, path in enumerate(images.paths):
-            place = self._files.get(self._names.of(path))
-            if place is not None:
-                yield Twin(row, *self._called(*place), "the same file")
-            elif same_hash[row]:
-                i, other = (int(value) for value in self._places[at[row]])
-                if np.array_equal(self._sets[i].features[other], images.features[row]):
-                    yield Twin(row, *self._called(i, other), "the same embedding")
-
-    def _called(self, i: int, row: int) -> tuple[str, str]:
-        images = self._sets[i]
-        return f"{images.split} set '{images.name}'", images.ids[row]
+        at = np.searchsorted(other._hashes, self._hashes, sorter=other._order)
+        rows = other._order[np.minimum(at, len(other._order) - 1)]
+        same = other._hashes[rows] == self._hashes
+        called, ids = f"{other._images.split} set '{other._images.name}'", other._images.ids
+        for row, file in enumerate(self._files):
+            if (twin := other._rows.get(file)) is not None:
+                yield Twin(row, called, ids[twin], "the same file")
+            elif same[row] and np.array_equal(other._images.features[rows[row]], self._images.features[row]):
+                yield Twin(row, called, ids[rows[row]], "the same embedding")
 
 
 class _RealNames:
@@ -157,11 +167,13 @@ def _summary(images: FeatureSet, twins: Sequence[Twin]) -> Iterator[Dropped]:
 
 def _explain(twins_of_sets: Sequence[tuple[FeatureSet, Sequence[Twin]]], dropped: Sequence[Dropped]) -> str:
     images, twin = next((images, twins[0]) for images, twins in twins_of_sets if twins)
-    counts = ", ".join(f"{part.count} of test set '{part.set}' in {part.of_set} ({part.how})" for part in dropped)
+    split = images.split
+    whose = "the sealed test overlaps" if split == "test" else "the feedback overlaps"
+    counts = ", ".join(f"{part.count} of {split} set '{part.set}' in {part.of_set} ({part.how})" for part in dropped)
     return (
-        f"the sealed test overlaps what it must be apart from: '{images.ids[twin.row]}' of test set '{images.name}' is "
+        f"{whose} what it must be apart from: '{images.ids[twin.row]}' of {split} set '{images.name}' is "
         f"'{twin.of_id}' of {twin.of_set} ({twin.how}); in all {counts}; separate the sets, or write "
-        '[data] overlap = "drop" to leave these test images out'
+        f'[data] overlap = "drop" to leave these {split} images out'
     )
 
 
@@ -172,7 +184,7 @@ def _kept(images: FeatureSet, twins: Sequence[Twin]) -> FeatureSet:
     rows = np.array([row for row in range(len(images)) if row not in left_out], dtype=np.int64)
     if not len(rows):
         raise SetupError(
-            f"every image of test set '{images.name}' is in another set too (first: '{images.ids[twins[0].row]}' in "
-            f"{twins[0].of_set}); give images of its own"
+            f"every image of {images.split} set '{images.name}' is in another set too (first: "
+            f"'{images.ids[twins[0].row]}' in {twins[0].of_set}); give images of its own"
         )
     return replace(images.take(rows), skipped=images.skipped)

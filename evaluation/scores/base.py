@@ -32,7 +32,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from pydantic import ConfigDict
@@ -154,6 +154,11 @@ class FittedScore(ABC):
         return {}
 
     @property
+    def settled(self) -> Score | None:
+        """The score with what fitting chose on feedback as given settings; None where it chose nothing there."""
+        return None
+
+    @property
     def own_threshold(self) -> float | None:
         """The threshold that its own rule accepts by; None for one that is found on known feedback images."""
         return None
@@ -193,6 +198,9 @@ class FittedFunction(FittedScore):
 
     def _score_block(self, x: Floats) -> Floats:
         return self.function(x)
+
+
+Fitted = TypeVar("Fitted", bound=FittedScore)
 
 
 class Score(ABC):
@@ -248,6 +256,31 @@ def fit_images(space: Space, name: str) -> FitImages:
     if space.fit is None or space.fit_labels is None:
         raise SetupError(f"the score '{name}' needs fit images: give [data.fit], or leave this score out")
     return FitImages(space.fit, space.fit_labels)
+
+
+def held_out(
+    space: Space,
+    fit: Callable[[Space], Fitted],
+    measure: Callable[[Fitted, FeatureSet], Floats],
+    known: FeatureSet | None = None,
+) -> Floats:
+    """Return (n,) what fitted scores say of the known feedback images, each fitted without the image.
+
+    Where these are other images than the fit images that is one fit, on the whole space; else one without each part
+    (Feedback.parts). `known` are the images with what `measure` needs of them besides embeddings.
+    Raises SetupError for a space without feedback.
+    """
+    if space.feedback is None:
+        raise SetupError("there is no feedback to measure on: give [data.feedback_id], or [data.fit]")
+    known = space.feedback.known if known is None else known
+    parts = space.feedback.parts
+    if parts is None:
+        return measure(fit(space), known)
+    values = np.empty(len(known))
+    for part in np.unique(parts):
+        rows = np.flatnonzero(parts == part)
+        values[rows] = measure(fit(space.without(int(part))), known.take(rows))
+    return values
 
 
 def log_sum_exp(values: Floats) -> Floats:

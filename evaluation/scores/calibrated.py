@@ -19,15 +19,15 @@ and without it, so it only takes firings away and the bound on harm stands.
 `class_radii` (the default) is for contextual antibodies: "a fish in the meadow" can only be an answer to images that
 pass for a fish, yet houses stand in meadows, and one radius for all known images makes it deaf. So a contextual
 antibody that guards class k is calibrated on, and fires on, images nearest to the text of k alone. At most a share
-`class_eps` of those exceeds its radius; with fewer than 1 / class_eps of them that share cannot be told from 0, and the
-antibody keeps the radius, and the reach, that all others have.
+`class_eps` of those exceeds its radius. With fewer than 1 / class_eps of them that share cannot be told from 0, and the
+radius is drawn toward the one over all images (evaluation.scores.radii); without any, it has that radius and reach.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,7 @@ class Calibrated(Score):
         guards = _guards(space, every_known=self.guarded)
         contextual = np.array([kind == "contextual" for kind in space.bank.kinds], dtype=bool)
         own = np.where(contextual, guards, EVERY_CLASS) if self.class_radii else everyone
-        radii, calibrated = class_radii(fit, texts, vectors, own, radii, eps=self.class_eps, margin=self.margin)
+        radii, share = class_radii(fit, texts, vectors, own, radii, eps=self.class_eps, margin=self.margin)
         return FittedCalibrated(
             name=self.name,
             class_vectors=texts if base.prototypes is None else base.prototypes,
@@ -99,7 +99,8 @@ class Calibrated(Score):
             bank=space.bank,
             antibodies=vectors,
             radii=radii,
-            guards=guards if self.guarded else np.where(calibrated, guards, EVERY_CLASS),
+            guards=guards if self.guarded else np.where(share > 0, guards, EVERY_CLASS),
+            drawn=int(np.count_nonzero((own != EVERY_CLASS) & (share < 1))),
             beta=self.beta,
             margin=self.margin,
             combine=self.combine,
@@ -131,6 +132,13 @@ class FittedCalibrated(FittedScore):
     beta: float
     margin: Margin
     combine: Combine
+    drawn: int
+    """Antibodies for one class, with a radius that is drawn toward the one over all images."""
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """How many radii of one class are drawn toward the one over all images, where there are any."""
+        return {"class_radii_drawn": self.drawn} if self.drawn else {}
 
     @property
     def width(self) -> int:

@@ -16,14 +16,16 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from evaluation.antibodies.maturation import mature
+from evaluation.bootstrap import thresholds_anew
 from evaluation.metrics import fpr95_id
-from evaluation.scores.base import Score
+from evaluation.scores.base import Score, held_out
 from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.space import Bank, Feedback, Space
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, Floats
 
 _ALL, _EVEN, _ODD = slice(None), slice(0, None, 2), slice(1, None, 2)
+RESAMPLES = 200
 AUTO: Final = "auto"
 """What stands for a setting that is chosen."""
 
@@ -52,11 +54,6 @@ class Rankings(NamedTuple):
         like, unlike = ([value for one in view for value in one.fpr95()] for view in self)
         return Judgement(float(np.mean(like)), float(np.mean(unlike)) if unlike else None)
 
-    @property
-    def judges(self) -> int:
-        """How many outliers judge."""
-        return sum(len(scores) for one in self.like for scores in one.outliers.values())
-
 
 class Judgement(NamedTuple):
     """Mean FPR95 over sets: of outliers like those that a candidate learned from, and unlike (None with one set)."""
@@ -77,26 +74,50 @@ class Choice(NamedTuple):
     figures: dict[str, Any]
 
 
-def choose(ranked: Sequence[Rankings], *, alike: Callable[[int, int], bool] = lambda _, __: True) -> Choice:
+def choose(ranked: Sequence[Rankings], *, cautious: bool) -> Choice:
     """Return the candidate to use, the first of equals; the first is the default.
 
-    Of candidates that are `alike` the best one, the first that is within one standard error of it is taken (after the
-    rule of Breiman et al., 1984): what is far from the default, and cannot be told from it here, is likely to be worse
-    on outliers unlike any of these.
+    That with the lowest FPR95; `cautious`, the first of all that is within one standard error of it (after the rule of
+    Breiman et al., 1984): what is far from the default, and cannot be told from it here, is likely to be worse on other
+    images. The error is that of the lowest over resamples of the feedback: of the known images, and with them the
+    threshold, as of the outliers. (That of the difference is smaller, and with it the choice changed with the images.)
     """
     judged = [one.judgement for one in ranked]
     means = [one.mean for one in judged]
     lowest = means.index(min(means))
-    share = means[lowest]
-    within = share + float(np.sqrt(share * (1 - share) / ranked[lowest].judges))
-    best = next(i for i, mean in enumerate(means) if mean <= within and alike(i, lowest))
+    error = float(_resampled(ranked[lowest]).std())
+    within = means[lowest] + (error if cautious else 0.0)
+    best = next(i for i, mean in enumerate(means) if mean <= within)
     figures = {
         "feedback_fpr95": judged[best].like,
         "feedback_fpr95_unlike": judged[best].unlike,
         "feedback_fpr95_of_defaults": judged[0].like,
+        "feedback_fpr95_error": error,
         "candidates": len(ranked),
     }
     return Choice(best, figures)
+
+
+def _resampled(one: Rankings) -> Floats:
+    """A candidate's mean judgement (R,) on resamples of the feedback."""
+    rng = np.random.default_rng(0)
+    views = [view for view in one if view]
+    thresholds = iter(thresholds_anew([each.known for view in views for each in view], RESAMPLES, rng))
+    sizes = {name: sum(len(each.outliers[name]) for each in one.like) for name in one.like[0].outliers}
+    drawn = {name: rng.multinomial(m, np.full(m, 1 / m), size=RESAMPLES) for name, m in sizes.items() if m}
+    means = []
+    for view in views:
+        shares = []
+        for each in view:
+            threshold = next(thresholds)[:, None]
+            for name, scores in each.outliers.items():
+                if len(scores):
+                    counts = drawn[name][:, each.rows]
+                    accepted = (counts * (scores >= threshold)).sum(axis=1)
+                    shares.append(accepted / np.maximum(counts.sum(axis=1), 1))
+        means.append(np.mean(shares, axis=0))
+    mean: Floats = np.mean(means, axis=0)
+    return mean
 
 
 class Chosen(NamedTuple):
@@ -132,12 +153,17 @@ def choose_settings(
     if space.feedback is None or not space.feedback.outliers:
         raise SetupError("settings are chosen on feedback outliers; give [[data.feedback]], or leave out choose = true")
     known, outliers = space.feedback.known, space.feedback.outliers
-    blind = replace(space, feedback=None, bank=space.bank.unmatured)
+    texts = replace(space, bank=space.bank.unmatured)
 
     def rankings(candidate: Score) -> Rankings:
-        fitted = candidate.fit(blind)
+        fitted = candidate.fit(replace(texts, feedback=None))
         scores = {name: fitted.score_set(asked(images, candidate)) for name, images in outliers.items()}
-        of_known = fitted.score_set(asked(known, candidate))
+        of_known = held_out(
+            texts,
+            lambda some: fitted if some is texts else candidate.fit(replace(some, feedback=None)),
+            lambda one, images: one.score_set(images),
+            asked(known, candidate),
+        )
         apart = [Ranking(of_known, {name: one}) for name, one in scores.items()]
         return Rankings([Ranking(of_known, scores)], apart if len(apart) > 1 else [])
 
@@ -145,7 +171,8 @@ def choose_settings(
         replace(score, **dict(zip(free, values, strict=True)))  # type: ignore[type-var]  # every score is a dataclass
         for values in itertools.product(*free.values())
     ]
-    best, figures = choose([rankings(one) for one in candidates])
+    # A rival is to be at its best: nothing is in the way of the lowest.
+    best, figures = choose([rankings(one) for one in candidates], cautious=False)
     settings = {name: getattr(candidates[best], name) for name in free}
     return Chosen(candidates[best], {**settings, **figures})
 
@@ -211,17 +238,19 @@ class Trial:
         g: float,
     ) -> Trial:
         """Measure what is needed, once. `fit(space, fusion, beta)` gives the calibrated score."""
-        known, sets = feedback.known.features, {name: images.features for name, images in feedback.outliers.items()}
+        sets = {name: images.features for name, images in feedback.outliers.items()}
         bare = replace(space, bank=Bank.empty(space.dim))
         bases = {}
         for fusion in fusions:
             base = fit(bare, fusion, 0.0)
-            bases[fusion] = (base.score(known), {name: base.score(x) for name, x in sets.items()})
+            of_known = _held_out(bare, base, fit, fusion, lambda fitted, images: fitted.score(images.features))
+            bases[fusion] = (of_known, {name: base.score(x) for name, x in sets.items()})
 
         def firing(bank: Bank, judged: Mapping[str, FloatArray]) -> Firing:
-            fitted = fit(replace(space, bank=bank), Fusion(1.0, 0.0), 1.0)
-            largest = {name: fitted.exceedance(x).largest for name, x in judged.items()}
-            return Firing(fitted.exceedance(known).largest, largest)
+            grown, alone = replace(space, bank=bank), Fusion(1.0, 0.0)
+            fitted = fit(grown, alone, 1.0)
+            of_known = _held_out(grown, fitted, fit, alone, lambda some, x: some.exceedance(x.features).largest)
+            return Firing(of_known, {name: fitted.exceedance(x).largest for name, x in judged.items()})
 
         plain = firing(space.bank, sets)
 
@@ -245,3 +274,14 @@ class Trial:
         known, outliers = self.bases[candidate.fusion]
         scores = {name: outliers[name][firing.rows] - candidate.beta * e for name, e in firing.outliers.items()}
         return Ranking(known - candidate.beta * firing.known, scores, firing.rows)
+
+
+def _held_out(
+    space: Space,
+    fitted: FittedCalibrated,
+    fit: Callable[[Space, Fusion, float], FittedCalibrated],
+    fusion: Fusion,
+    measure: Callable[[FittedCalibrated, FeatureSet], Floats],
+) -> Floats:
+    """A measure of the known feedback images (n,), where `fitted` is the score on the whole space."""
+    return held_out(space, lambda some: fitted if some is space else fit(some, fusion, fitted.beta), measure)

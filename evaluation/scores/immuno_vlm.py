@@ -6,21 +6,24 @@ the calibrated score (evaluation.scores.calibrated) with its three parts: the fu
 bank to which affinity maturation (evaluation.antibodies.maturation) has added. What differs between data sets is chosen
 by cross-validation on the feedback split, among few candidates:
 
-- w: the default 0.35, or 1 (closeness without distinctness);
-- v: the default 0, or 0.75 (typicality, by Mahalanobis distance), the latter with the shrinkage of the covariance by
-  the rule of Ledoit & Wolf, or 0.2;
+- w: the default 1 (closeness without distinctness), or 0.35;
+- v: the default 0.75 (typicality, by Mahalanobis distance), or 0; the former with the default shrinkage of the
+  covariance, 0.2, or that by the rule of Ledoit & Wolf;
 - beta: the default 2.5, half of it, twice, or four times;
 - whether matured antibodies (g = 0.3) are added.
 
-Outliers that matured an antibody never judge it. A candidate is judged twice: by outliers *like* those that matured its
+Outliers that matured an antibody never judge it, nor what a session matured by them: of the bank only embeddings of
+texts are looked at, and they are matured anew. A candidate is judged twice: by outliers *like* those that matured its
 antibodies (the halves of each set judge one another), and by outliers *unlike* them (each set judges antibodies matured
-on the other sets), since both turn up. The candidate with the lowest mean of the two FPR95s, each a mean over the sets,
-is taken; of those with its base that are within one standard error of it, the first in the order above: no maturation,
-and the default beta. No sealed image is looked at. What was chosen, and the figures, are in `chosen`. See also
+on the other sets), since both turn up. Of all candidates the first in the order above is taken whose mean of the two
+FPR95s, each a mean over the sets, is within one standard error of the lowest (evaluation.scores.choice.choose). Where
+the known feedback images are the fit images, the score of each is that of a fit without its part of them. No sealed
+image is looked at. What was chosen, and the figures, are in `chosen`. See also
 docs/method.md#what-is-chosen-and-on-what.
 
 Without feedback the defaults hold and nothing is matured; without fit images the base is the maximum cosine and every
-radius 0. Defaults: eps = 0.001, alpha = 0.9, as in evaluation.scores.calibrated. The paper's residual adapter is not
+radius 0. The default base is the one that was best on development worlds, with antibodies and without; eps = 0.001 and
+alpha = 0.9 as in evaluation.scores.calibrated. The paper's residual adapter is not
 part of it: under S_DIS it did harm wherever it was tried (the method `immuno_vlm_paper` has it, to compare).
 """
 
@@ -37,15 +40,15 @@ from evaluation.antibodies.maturation import DEFAULT_PULL, mature
 from evaluation.scores.base import PARAMETERS, FittedScore, Score
 from evaluation.scores.bases import BaseName
 from evaluation.scores.calibrated import Calibrated, FittedCalibrated
-from evaluation.scores.choice import Candidate, Fusion, Trial, choose
+from evaluation.scores.choice import AUTO, Candidate, Fusion, Trial, choose
 from evaluation.scores.prototypes import DEFAULT_ALPHA
 from evaluation.space import Bank, Space
 from immuno_core.config.numbers import real
 
-DEFAULT_W, DEFAULT_V, DEFAULT_BETA = 0.35, 0.0, 2.5
-_WS = (DEFAULT_W, 1.0)
-_VS = (DEFAULT_V, 0.75)
-_SHRINKAGES = (None, 0.2)
+DEFAULT_W, DEFAULT_V, DEFAULT_SHRINKAGE, DEFAULT_BETA = 1.0, 0.75, 0.2, 2.5
+_WS = (DEFAULT_W, 0.35)
+_VS = (DEFAULT_V, 0.0)
+_SHRINKAGES = (DEFAULT_SHRINKAGE, None)
 _BETAS = (DEFAULT_BETA, DEFAULT_BETA / 2, 2 * DEFAULT_BETA, 4 * DEFAULT_BETA)
 
 
@@ -76,26 +79,36 @@ class ImmunoVlm(Score):
     class_eps: Annotated[float, real(gt=0, lt=1)] = 0.02
 
     def fit(self, space: Space) -> FittedScore:
-        """Choose on the feedback, and fit the calibrated score with what was chosen."""
+        """Choose on the feedback, and fit the calibrated score with what was chosen.
+
+        Where there are outliers to mature by, antibodies that a session matured are left out: by outliers of the same
+        sets, which would judge them here.
+        """
+        if _has_outliers(space):
+            space = replace(space, bank=space.bank.unmatured)
         candidates, matured = self._candidates(space), Bank.empty(space.dim)
         chosen: dict[str, Any] = {}
         best = candidates[0]
         if space.feedback is not None and len(candidates) > 1:
             trial = Trial.of(space, space.feedback, self._calibrated, fusions=self._fusions, g=self.g)
-            found, chosen = choose(
-                [trial.ranked(one) for one in candidates],
-                alike=lambda i, j: candidates[i].fusion == candidates[j].fusion,
-            )
+            found, chosen = choose([trial.ranked(one) for one in candidates], cautious=True)
             best = candidates[found]
         if best.matured and space.feedback is not None:
             matured = mature(space.bank, [images.features for images in space.feedback.outliers.values()], g=self.g)
         fitted = self._calibrated(replace(space, bank=space.bank.concat(matured)), best.fusion, best.beta)
         choices = {**best.fusion._asdict(), "beta": best.beta, "matured": len(matured), **chosen}
-        return FittedImmunoVlm(**{**vars(fitted), "name": self.name}, choices=choices)
+        settled = replace(self, **best.fusion._asdict(), beta=best.beta, maturation=best.matured)
+        free = AUTO in (self.w, self.v, self.shrinkage, self.beta, self.maturation)
+        return FittedImmunoVlm(
+            **{**vars(fitted), "name": self.name},
+            choices=choices,
+            settings=settled,
+            lacks=_lacking(space) if free else (),
+        )
 
     def _candidates(self, space: Space) -> list[Candidate]:
         """What may be chosen, the default first."""
-        has_feedback = space.feedback is not None and bool(space.feedback.outliers)
+        has_feedback = _has_outliers(space)
         fusions = self._fusions if has_feedback else self._fusions[:1]
         betas = (_BETAS if has_feedback else _BETAS[:1]) if self.beta == "auto" else (self.beta,)
         if not has_feedback or not len(space.bank):
@@ -129,13 +142,38 @@ class ImmunoVlm(Score):
         return fitted if self.radii else replace(fitted, radii=np.zeros_like(fitted.radii))
 
 
+def _lacking(space: Space) -> tuple[str, ...]:
+    """What there is not to choose by."""
+    if not _has_outliers(space):
+        return ("no [[data.feedback]] to choose by: its settings are the defaults, and nothing is matured",)
+    if space.feedback is not None and len(space.feedback.outliers) == 1:
+        return ("one [[data.feedback]] set: no outliers unlike it judged what was chosen",)
+    return ()
+
+
+def _has_outliers(space: Space) -> bool:
+    return space.feedback is not None and bool(space.feedback.outliers)
+
+
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
 class FittedImmunoVlm(FittedCalibrated):
     """The calibrated score with what was chosen."""
 
     choices: dict[str, Any]
+    settings: ImmunoVlm
+    lacks: tuple[str, ...]
+
+    @property
+    def settled(self) -> ImmunoVlm:
+        """With w, v, beta and maturation as they were chosen."""
+        return self.settings
 
     @property
     def chosen(self) -> dict[str, Any]:
         """w, v, beta, how many antibodies were matured, and where there was a choice the figures behind it."""
-        return self.choices
+        return self.choices | super().chosen
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a choice lacked."""
+        return self.lacks

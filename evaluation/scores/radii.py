@@ -12,8 +12,8 @@ nearest classes in the place of the maximum.
 
 Without fit images every radius is 0: an antibody then fires on what is nearer to it than to every class text.
 
-An antibody that acts only on images nearest to one class can be calibrated on the fit images of those alone
-(`class_radii`), where there are enough of them to tell a share eps.
+An antibody that acts only on images nearest to one class is calibrated on fit images of that kind (`class_radii`). Few
+of them cannot tell a small share eps from 0, so its radius is then drawn toward the one over all fit images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import math
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from immuno_core.arrays import blocks
 from immuno_core.features import FloatArray, Floats, IntArray
@@ -53,10 +52,10 @@ def self_radii(fit: FloatArray, texts: Floats, vectors: Floats, *, eps: float, m
 
 
 class ClassRadii(NamedTuple):
-    """`radii` (A,), and `calibrated` (A,) bool: those of them that come from the images of one class."""
+    """`radii` (A,), and how far they come from the images of one class, `share` (A,) in [0, 1]."""
 
     radii: Floats
-    calibrated: NDArray[np.bool_]
+    share: Floats
 
 
 def class_radii(
@@ -71,19 +70,21 @@ def class_radii(
 ) -> ClassRadii:
     """Return `radii` (A,) with those of antibodies that act for one class calibrated on the fit images nearest to it.
 
-    `classes` (A,) is the row in `texts` (K, d) of that class, negative for none. A class that is the nearest of fewer
-    than 1 / eps fit images calibrates nothing: their largest margin bounds no share as small as eps.
+    `classes` (A,) is the row in `texts` (K, d) of that class, negative for none. With n images nearest to it, the share
+    of their own quantile q in the radius is min(1, eps n), that of the radius over all images the rest; but the radius
+    is never below q, so that at most the share eps of them exceeds it.
     """
-    own, calibrated = radii.copy(), np.zeros(len(vectors), dtype=bool)
+    own, share = radii.copy(), np.zeros(len(vectors))
     if not len(fit):
-        return ClassRadii(own, calibrated)
+        return ClassRadii(own, share)
     near, nearest = _near_and_nearest(fit, texts, margin)
     for k in np.unique(classes[classes >= 0]):
         images, rows = np.flatnonzero(nearest == k), np.flatnonzero(classes == k)
-        if eps * len(images) >= 1 - 1e-9:
-            own[rows] = _quantiles(fit[images], near[images], vectors[rows], eps)
-            calibrated[rows] = True
-    return ClassRadii(own, calibrated)
+        if len(images):
+            share[rows] = min(1.0, eps * len(images))
+            quantiles = _quantiles(fit[images], near[images], vectors[rows], eps)
+            own[rows] = quantiles + (1 - share[rows]) * np.maximum(radii[rows] - quantiles, 0)
+    return ClassRadii(own, share)
 
 
 def _near_and_nearest(fit: FloatArray, texts: Floats, margin: Margin) -> tuple[Floats, IntArray]:

@@ -179,9 +179,11 @@ class DataConfig(_Section):
     feedback: tuple[SourceConfig, ...] = ()
     """Outlier sets that the loop may see."""
     feedback_id: SourceConfig | None = None
-    """ID images that the loop measures on; default: a held-out half of `fit`, chosen by the seed."""
+    """ID images that choices, thresholds and the loop are measured on. Without it fit images are: the benchmark fits
+    without those that it measures on, a fifth at a time; the loop holds out half of them, chosen by the seed."""
     overlap: Literal["error", "drop"] = "error"
-    """What to do with test images that are in fit or feedback too, or both known and outliers: refuse, or leave out."""
+    """What to do with images of two sets that must be apart (fit, feedback, test; known, outliers): refuse, or leave
+    them out of the later one."""
 
     @model_validator(mode="after")
     def _named(self) -> DataConfig:
@@ -191,6 +193,11 @@ class DataConfig(_Section):
                 raise ValueError(f"every [[data.{key}]] needs a name")
             if len(set(names)) < len(names):
                 raise ValueError(f"two [[data.{key}]] have one name")
+        if self.feedback and self.fit is None and self.feedback_id is None:
+            raise ValueError(
+                "[[data.feedback]] tells nothing without known images beside its outliers: give [data.feedback_id], or "
+                "[data.fit]"
+            )
         return self
 
 

@@ -30,7 +30,7 @@ class Raises(TopGap):
 class RaisesLate(TopGap):
     def fit(self, space):
         def score(images):
-            if len(images) > 12:  # those of the feedback
+            if len(images) > 8:  # a part of the feedback
                 raise KeyError("late")
             return images[:, 0]
         return self.fitted(space, score)
@@ -60,9 +60,9 @@ class Chatty(TopGap):
 FAILING = {
     "Raises": "it raised ValueError: no luck",
     "RaisesLate": "it raised KeyError: 'late'",
-    "Nan": "12 of its 12 scores of 'id' are NaN",
+    "Nan": "scores of 'id' are NaN",
     "One": "gives an array of shape ()",
-    "Wide": "an array of shape (12, 16)",
+    "Wide": "an array of shape (5, 16)",
     "Vandal": "it raised ValueError: assignment destination is read-only",
     "Chatty": "strict JSON",
 }
@@ -126,7 +126,7 @@ class Once(Score):
     fits = []
     def fit(self, space):
         self.fits.append(space)
-        if len(self.fits) > 1:
+        if len(self.fits) > 6:  # once on all fit images, and once without each part of them
             raise ValueError("once is enough")
         return self.fitted(space, lambda images: images[:, 0])
 """

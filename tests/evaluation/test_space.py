@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.space import Bank, Space
+from evaluation.scores.base import held_out
+from evaluation.scores.registry import make_score
+from evaluation.space import Bank, Feedback, Space
 from immuno_core.errors import SetupError
 
 from .synthetic import bank_of, feature_set, make_space, unit_rows
@@ -58,3 +60,51 @@ def test_fit_images_and_antibodies_are_optional() -> None:
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(SetupError, match=said):
         changed(**changes)
+
+
+def cross_fitted(fit: int = 43) -> Space:
+    space = make_space(0, fit=fit)
+    assert space.fit is not None
+    assert space.fit_labels is not None
+    return replace(space, feedback=Feedback.cross_fitted(space.fit, space.fit_labels, {}, seed=3))
+
+
+@pytest.mark.parametrize("count", [1, 3, 43])
+def test_fit_images_that_are_feedback_too_are_in_parts_with_as_much_of_each_class(count: int) -> None:
+    space = cross_fitted(count)
+    assert space.feedback is not None
+    assert space.feedback.parts is not None
+    assert space.feedback.known.split == "feedback"
+    parts = space.feedback.parts
+    sizes = np.bincount(parts)
+    assert len(sizes) == min(5, count)
+    assert np.ptp(sizes) <= 1
+    for k in range(5):
+        of_class = np.bincount(parts[space.feedback.labels == k], minlength=len(sizes))
+        assert np.ptp(of_class) <= 1
+    again = cross_fitted(count).feedback
+    assert again is not None
+    np.testing.assert_array_equal(again.parts, parts)
+
+
+def test_what_a_score_says_of_them_it_says_without_their_part() -> None:
+    space = cross_fitted()
+    assert space.feedback is not None
+    assert space.fit is not None
+    assert space.fit_labels is not None
+    parts = space.feedback.parts
+    assert parts is not None
+    score = make_score("knn", k=1)
+    found = held_out(space, score.fit, lambda fitted, images: fitted.score(images.features))
+    for row in range(len(parts)):
+        rest = np.flatnonzero(parts != parts[row])
+        bare = replace(space, fit=space.fit.take(rest), fit_labels=space.fit_labels[rest], feedback=None)
+        assert found[row] == pytest.approx(score.fit(bare).score(space.fit.features[row : row + 1])[0])
+    # A nearest neighbour that is the image itself would say 0 of each.
+    assert (score.fit(space).score(space.fit.features) > found + 1e-6).all()
+
+
+def test_parts_are_of_the_fit_images() -> None:
+    space = cross_fitted()
+    with pytest.raises(SetupError, match="the fit images as its known images"):
+        replace(space, fit=None, fit_labels=None)

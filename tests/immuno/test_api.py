@@ -32,8 +32,8 @@ def test_every_metric_is_measured_with_its_interval() -> None:
     as_dict = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert (as_dict["known"], as_dict["outliers"], as_dict["auroc"]) == (200, 150, found["auroc"])
     assert as_dict["intervals"]["auroc"] == list(found.intervals["auroc"])
-    for name in METRICS:
-        assert METRICS[name].title in repr(found)
+    for name, value in found.metrics.items():
+        assert (METRICS[name].title in repr(found)) == (value is not None)
     # The same seed gives the same numbers, and lists do as well as arrays.
     assert immuno.evaluate(list(known), list(outliers), right=list(right), threshold=0.3) == found
 
@@ -44,6 +44,7 @@ def test_what_looks_at_predicted_classes_is_undefined_without_them() -> None:
     assert undefined == {
         *("oscr", "h_score", "id_accuracy"),
         *("threshold", "acceptance", "rejection", "accepted_accuracy"),
+        "fired_known",
     }
     assert found["auroc"] == pytest.approx(5 / 6)
     deployed = immuno.evaluate([2.0, 3.0, 1.0], [0.0, 1.5], threshold=1.2, replicates=50)

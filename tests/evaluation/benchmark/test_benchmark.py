@@ -24,6 +24,7 @@ from evaluation.benchmark.methods import (
 )
 from evaluation.benchmark.presets import Planned
 from evaluation.benchmark.results import Results, csv_columns, write_scores
+from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.scores.choice import choose_settings
 from evaluation.scores.registry import SCORES, make_score
 from evaluation.space import Feedback, Space
@@ -157,6 +158,37 @@ def test_the_paper_deploys_its_own_rule_with_and_without_feedback() -> None:
         result = run(paper, without_evt, space=space)
         assert {row.metrics["threshold"] for row in result.rows if row.method == "immuno_vlm_paper"} == {0.0}
         assert 0.0 not in {row.metrics["threshold"] for row in result.rows if row.method == "no EVT"}
+
+
+@pytest.mark.parametrize("name", ["knn", "immuno_vlm"])
+def test_where_fit_images_are_the_feedback_a_threshold_is_found_on_images_that_fitted_nothing(name: str) -> None:
+    assert BARE.fit is not None
+    assert BARE.fit_labels is not None
+    assert SPACE.feedback is not None
+    both = Feedback.cross_fitted(BARE.fit, BARE.fit_labels, SPACE.feedback.outliers, seed=0)
+    space = replace(BARE, feedback=both)
+    result = run(method(name, **({"k": 1} if name == "knn" else {})), space=space)
+    settled = result.fitted[name].settled or make_score(name, k=1)
+    deployed = result.thresholds[name]
+    assert deployed is not None
+    assert deployed.found_on is not None
+    assert both.parts is not None
+    for row in range(0, 80, 11):
+        part = settled.fit(space.without(int(both.parts[row])))
+        assert deployed.found_on[row] == pytest.approx(part.score(BARE.fit.features[row : row + 1])[0], abs=1e-12)
+
+
+def test_the_harm_of_all_antibodies_together_is_told() -> None:
+    result = run(method("calibrated"), method("s_dis"), method("max_logit"))
+    fitted = result.fitted["calibrated"]
+    assert isinstance(fitted, FittedCalibrated)
+    fired = np.mean(fitted.fires(KNOWN.features))
+    assert 0 < fired < 1
+    assert {(row.method, row.metrics["fired_known"]) for row in result.rows} == {
+        ("calibrated", fired),
+        ("s_dis", None),
+        ("max_logit", None),
+    }
 
 
 def test_without_feedback_nothing_is_deployed() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.data.overlap import Disjoint, without_overlap
+from evaluation.data.overlap import Disjoint, feedback_without_overlap, without_overlap
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet
 from immuno_core.records import FailedImage
@@ -112,6 +112,31 @@ def test_dropping_leaves_out_the_test_copy_and_says_how_many(sets: dict[str, Fea
     assert [(one.set, one.count, one.first, one.of_set, one.how) for one in found.dropped] == [
         ("near", 1, "2.jpg", "fit set 'id'", "the same embedding"),
         ("near", 1, "4.jpg", "fit set 'id'", "the same file"),
+    ]
+
+
+@pytest.mark.parametrize("overlap", ["error", "drop"])
+def test_sets_of_the_feedback_are_apart_from_fit_and_from_one_another(overlap: Any) -> None:
+    fit, known = numbered("id", "fit", 20, seed=1), numbered("id", "feedback", 20, seed=2)
+    near, far = numbered("near", "feedback", 20, seed=3), numbered("far", "feedback", 20, seed=4)
+    assert feedback_without_overlap(known, [near, far], fit=fit, overlap=overlap) == (known, (near, far), ())
+    known = with_row(known, 0, fit, 1)
+    near = with_path(with_row(near, 2, fit, 3), 4, known.paths[5])
+    far = with_row(with_row(far, 6, near, 7), 8, known, 9)
+    if overlap == "error":
+        with pytest.raises(
+            SetupError, match=r"feedback overlaps .* '0.jpg' of feedback set 'id' is '1.jpg' of fit set"
+        ):
+            feedback_without_overlap(known, [near, far], fit=fit, overlap=overlap)
+        return
+    found = feedback_without_overlap(known, [near, far], fit=fit, overlap=overlap)
+    assert [len(images) for images in (found.known, *found.outliers)] == [19, 18, 18]
+    assert [(one.set, one.count, one.of_set) for one in found.dropped] == [
+        ("id", 1, "fit set 'id'"),
+        ("near", 1, "fit set 'id'"),
+        ("near", 1, "feedback set 'id'"),
+        ("far", 1, "feedback set 'near'"),
+        ("far", 1, "feedback set 'id'"),
     ]
 
 

@@ -106,9 +106,30 @@ def test_a_file_that_is_open_and_sealed_is_found_before_the_seal_is_broken(tmp_p
     (tmp_path / "fit" / "cat" / "1.jpg").symlink_to(tmp_path / "all" / "cat" / "1.jpg")
     data = {"fit": {"path": "fit"}, "id": {"path": "all"}, "ood": [{"name": "near", "path": "near"}]}
     (line,) = problems(tmp_path, data)
-    assert "1 image(s) of data.fit are in data.id too" in line
+    assert "1 image(s) of data.id are in data.fit too" in line
     assert 'overlap = "drop"' in line
     assert problems(tmp_path, {**data, "overlap": "drop"}) == []
+
+
+def test_files_in_two_sets_that_must_be_apart_are_found_and_outlier_sets_of_the_test_may_share(tmp_path: Path) -> None:
+    images(tmp_path, "fit/cat/1.jpg", "fit/dog/2.jpg", "id/cat/3.jpg", "id/dog/4.jpg", "near/1.jpg")
+    ood = [{"name": "near", "path": "near"}, {"name": "again", "path": "near"}]
+    data: dict[str, Any] = {"fit": {"path": "fit"}, "id": {"path": "id"}, "ood": ood}
+    assert problems(tmp_path, data) == []
+    both = [{"name": "a", "path": "fit/cat"}, {"name": "b", "path": "fit"}]
+    assert [
+        line.partition("(")[0] + line.partition(")")[2].partition("(")[0]
+        for line in problems(tmp_path, {**data, "feedback_id": {"path": "fit"}, "feedback": both})
+    ] == [
+        "2 image of data.feedback_id are in data.fit too ",
+        "1 image of data.feedback a are in data.fit too ",
+        "1 image of data.feedback a are in data.feedback_id too ",
+        "2 image of data.feedback b are in data.fit too ",
+        "2 image of data.feedback b are in data.feedback_id too ",
+        "1 image of data.feedback b are in data.feedback a too ",
+    ]
+    (line,) = problems(tmp_path, {**data, "ood": [{"name": "near", "path": "id/cat"}]})
+    assert line.startswith("1 image(s) of data.ood near are in data.id too")
 
 
 def test_labels_of_the_test_are_compared_with_those_of_the_fit_set(tmp_path: Path) -> None:

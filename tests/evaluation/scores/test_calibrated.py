@@ -269,11 +269,30 @@ def test_a_contextual_antibody_is_calibrated_on_and_fires_on_the_images_of_its_c
     assert fitted.radii[2] == fit(space, class_radii=False).radii[2]
 
 
-def test_too_few_images_of_a_class_calibrate_nothing() -> None:
-    space = contextual_space(3, fit_images=40, guards=("class 0", "class 1"))
-    x = outliers(space, 3, 60).features
-    np.testing.assert_array_equal(fit(space, class_eps=0.02).score(x), fit(space, class_radii=False).score(x))
-    assert (fit(space, class_eps=0.2).score(x) != fit(space, class_radii=False).score(x)).any()
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.integers(1, 60), st.sampled_from([0.02, 0.05, 0.3]))
+def test_the_fewer_images_a_class_has_the_nearer_its_radius_is_to_the_one_over_all(
+    seed: int, count: int, share: float
+) -> None:
+    space = contextual_space(seed, fit_images=count, guards=("class 0", "class 1"))
+    assert space.fit is not None
+    common = fit(space, class_radii=False).radii
+    fitted = fit(space, class_eps=share)
+    nearest = np.array([int(np.argmax(reference.cosines(v, space.texts))) for v in space.fit.features])
+    drawn = 0
+    for j in (0, 1):
+        own = space.fit.features[nearest == j]
+        if not len(own):
+            assert (fitted.radii[j], fitted.guards[j]) == (common[j], -1)
+            drawn += 1
+            continue
+        margins = sorted(reference.cos(v, space.bank.vectors[j]) - reference.max_logit(v, space.texts) for v in own)
+        quantile = margins[len(own) - 1 - int(share * len(own) + 1e-9)]
+        weight = min(1.0, share * len(own))
+        assert fitted.radii[j] == pytest.approx(max(quantile, weight * quantile + (1 - weight) * common[j]))
+        assert fitted.guards[j] == j
+        drawn += weight < 1
+    assert fitted.chosen.get("class_radii_drawn", 0) == drawn
 
 
 def test_the_radii_of_look_alikes_know_no_class() -> None:

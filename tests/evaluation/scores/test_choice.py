@@ -90,10 +90,26 @@ def test_nothing_to_choose_or_to_choose_by_is_told(space: Space, given: tuple[st
         choose_settings(Tilted(), space, given=given)
 
 
-def test_the_first_of_those_as_good_is_taken() -> None:
-    assert choose(rankings(0.9, 0.31, 0.3)).best == 1  # a standard error is 4.6 points
-    assert choose(rankings(0.9, 0.5, 0.3)).best == 2
-    assert choose(rankings(0.3, 0.3)).best == 0
+def test_the_lowest_is_taken_or_with_caution_the_first_within_a_standard_error() -> None:
+    for shares, bold, cautious in (
+        ((0.9, 0.31, 0.3), 2, 1),
+        ((0.9, 0.5, 0.3), 2, 2),
+        ((0.3, 0.3), 0, 0),
+        ((0.3,), 0, 0),
+    ):
+        found = choose(rankings(*shares), cautious=False)
+        assert found.best == bold
+        assert choose(rankings(*shares), cautious=True).best == cautious
+        # No known image is near an outlier, so the error is that of a share of 100.
+        assert found.figures["feedback_fpr95_error"] == pytest.approx((0.3 * 0.7 / 100) ** 0.5, rel=0.2)
+
+
+def test_the_noise_of_the_known_images_counts() -> None:
+    # Of all outliers none is far from the threshold: the few low known images that make it decide.
+    known, outliers = np.arange(100.0), np.linspace(0, 10, 2000)
+    (one,) = [Rankings([Ranking(known, {"a": outliers})], [])]
+    error = choose([one], cautious=True).figures["feedback_fpr95_error"]
+    assert error > 4 * (0.5 * 0.5 / 2000) ** 0.5
 
 
 @pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.choices])
