@@ -1,7 +1,8 @@
-"""How settings are chosen on the feedback split: by one judge and one rule, for our scores and for everybody's.
+"""How settings are chosen on the feedback split: by one judge, for our scores and for everybody's.
 
 A candidate is judged by how it ranks feedback images from which it learned nothing (`Rankings`): by outliers *like*
-those that it learned from, and *unlike* them. `choose` is the rule. `choose_settings` chooses among the settings that a
+those that it learned from, and *unlike* them. `choose` is the rule: with caution for ours, and without for everybody
+else's, so that a rival is at its best. `choose_settings` chooses among the settings that a
 score offers (`Score.choices`); what immuno_vlm chooses among is in evaluation.scores.immuno_vlm, and learns from
 outliers, so that its rankings (`Trial`) are made of banks matured on other outliers.
 """
