@@ -82,6 +82,11 @@ def _remarks(results: Results) -> Iterator[str]:
     """What was left out, and what a reader must know of the methods, the images and the bank."""
     for warning in results.warnings:
         yield f"warning: {printable(warning)}"
+    if results.after and (fired := results.measured.over(results.after, "fired_known")):
+        yield (
+            f"some antibody fires on {100 * fired:.1f} % of the known test images ({results.after}): radii bound the "
+            "harm of each antibody, not of all together"
+        )
     for remark, methods in results.measured.remarks().items():
         yield f"{'; '.join(methods)}: {remark}"
     for label, why in results.left_out.items():

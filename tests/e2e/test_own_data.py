@@ -117,6 +117,8 @@ def test_settling_gives_a_verdict_and_says_what_could_not_be_compared(
     assert "no embedding of" in verdict["left_out"]["neglabel"]
     assert "precomputed" in results["left_out"]["GL-MCM"]
     assert "left out: GL-MCM" in out
+    (fired,) = {row["fired_known"] for row in results["rows"] if row["method"] == results["after"]}
+    assert (f"{100 * fired:.1f} % of the known test images" in out) == (fired > 0)
     assert "undecided" in out.lower()
     assert {"calibrated", "knn", "immuno_vlm"} <= {row["extra"].get("score", row["method"]) for row in results["rows"]}
     assert (config.parent / "out" / "results.csv").read_text().count("\n") == len(results["rows"]) + 1

@@ -141,6 +141,43 @@ def test_one_fit_image_of_each_class_is_enough_to_run_and_is_noted(
     assert "the smallest class has 1 fit image" in notes
 
 
+def test_the_loop_measures_on_a_half_that_it_is_not_fitted_on_and_the_benchmark_on_all(
+    tmp_path: Path, new_database: Path
+) -> None:
+    write_sets(tmp_path)
+    (tmp_path / "immuno.db").write_bytes(new_database.read_bytes())
+    given = config(tmp_path, data={"fit": "fit.npz", "feedback": {"shown": "shown.npz"}})
+    with open_store(str(tmp_path / "immuno.db")) as store:
+        place = Workplace(given, lambda: store, WordEmbedder(given.encoder))
+        loop, whole = place.space(), place.spaced(cross_fit=True).space
+    assert loop.fit is not None
+    assert loop.feedback is not None
+    assert (len(loop.fit), len(loop.feedback.known), loop.feedback.parts) == (12, 12, None)
+    assert (loop.fit.split, loop.feedback.known.split) == ("fit", "feedback")
+    assert not set(loop.fit.ids) & set(loop.feedback.known.ids)
+    assert whole.fit is not None
+    assert whole.feedback is not None
+    assert whole.feedback.parts is not None
+    assert set(whole.fit.ids) == set(whole.feedback.known.ids) == {*loop.fit.ids, *loop.feedback.known.ids}
+    np.testing.assert_array_equal(whole.fit.features, whole.feedback.known.features)
+
+
+@pytest.mark.parametrize("overlap", ["error", "drop"])
+def test_images_that_are_fit_and_feedback_are_refused_or_left_out(
+    tmp_path: Path, new_database: Path, overlap: str
+) -> None:
+    write_sets(tmp_path)
+    with np.load(tmp_path / "fit.npz") as fit, np.load(tmp_path / "shown.npz") as shown:
+        np.savez(tmp_path / "shown.npz", features=np.vstack([fit["features"][:4], shown["features"]]))
+    given = config(tmp_path, data={"overlap": overlap, "fit": "fit.npz", "feedback": {"shown": "shown.npz"}})
+    if overlap == "error":
+        with pytest.raises(SetupError, match=r"'0' of feedback set 'shown' is '0' of fit set 'id'"):
+            settled(tmp_path, new_database, given)
+        return
+    results, _ = settled(tmp_path, new_database, given)
+    assert [(one.set, one.count, one.of_set) for one in results.overlap] == [("shown", 4, "fit set 'id'")]
+
+
 def test_outliers_without_known_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"give \[data.feedback_id\], or \[data.fit\]"):
         config(tmp_path, data={"feedback": {"shown": "shown.npz"}})
