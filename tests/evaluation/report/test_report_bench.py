@@ -347,9 +347,10 @@ def test_every_set_is_named_in_the_verdict(page: Page) -> None:
 
 
 def test_nothing_of_the_results_is_lost_on_the_way_to_the_page(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
-    """Each key of results.json by itself changes the page; only the configuration is not shown."""
+    """Each key of results.json by itself changes the page; but for the configuration, and a count of what is listed."""
     whole = {**make_results(rows), **{key: make_bench()[key] for key in NEW_KEYS if key != "seeds_summary"}}
     whole |= {"seeds_summary": make_seeds(), "unseen": ["far"], "config": {"seed": 0}}
+    whole |= {"warnings": ["a class has no image"], "skipped_by_reason": {"not an image": 1}}
     del whole["a_key_of_a_later_version"]
     assert set(whole) == set(Results.model_fields)
     page = render_report(write_folder(tmp_path / "whole", whole, None)).read_text()
@@ -359,4 +360,4 @@ def test_nothing_of_the_results_is_lost_on_the_way_to_the_page(tmp_path: Path, r
         (less / "images").mkdir(exist_ok=True)
         if render_report(less).read_text() == page:
             lost.add(key)
-    assert lost == {"config"}
+    assert lost == {"config", "skipped_by_reason"}
