@@ -8,7 +8,7 @@ by the score that the loop itself measures with. Per world, and over the worlds 
 
     loop      the bank in force after each generation
     at once   (a) as many proposals, all classes alike, from the same lexicon, all at once: nothing was measured
-    random    (b) as many texts drawn from the word list: half of them things, half things in places, for any class
+    random    (b) as many texts drawn from the word list: half of them things, half a class in places, for any class
 
 (a) and (b) go through the same screen; each is drawn `--draws` times, and the mean of its draws counts. The baselines
 are ours without antibodies and every published score, as published and with its settings chosen on the feedback; those
@@ -231,16 +231,18 @@ def at_once(world: World, budget: int, draw: int) -> list[Antibody]:
 
 
 def random_texts(world: World, budget: int, draw: int) -> list[Antibody]:
-    """(b): things and things in places, drawn from the word list, each for a class drawn at random."""
+    """(b): things, and classes in places, drawn from the word list, each for a class drawn at random."""
     rng = np.random.default_rng([world.seed, draw])
     vocabulary: Vocabulary = load_vocabulary()
     found: dict[str, Antibody] = {}
     while len(found) < budget:
-        thing = with_article(str(rng.choice(vocabulary.nouns)))
-        place = f" {rng.choice(vocabulary.places)}" if rng.random() < 0.5 else ""
-        text = f"a photo of {thing}{place}."
-        kind = "contextual" if place else "look_alike"
-        found.setdefault(text, Antibody(text, kind, str(rng.choice(world.space.classes))))
+        guards = str(rng.choice(world.space.classes))
+        if rng.random() < 0.5:
+            text = f"a photo of {with_article(guards)} {rng.choice(vocabulary.places)}."
+            found.setdefault(text, Antibody(text, "contextual", guards))
+        else:
+            text = f"a photo of {with_article(str(rng.choice(vocabulary.nouns)))}."
+            found.setdefault(text, Antibody(text, "look_alike", guards))
     return list(found.values())
 
 
