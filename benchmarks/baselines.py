@@ -1,6 +1,6 @@
 """Is each baseline at its best? What the benchmark says of it, against a sweep of its settings that is written anew.
 
-    python -m benchmarks.baselines [--seeds 1001,1002] [--out FILE.json]
+    python -m benchmarks.baselines [--seeds 1001,1002,1003] [--out FILE.json]
 
 On mini-worlds for development, as configs/miniworld.toml says; FPR95 in per cent, mean over near and contextual:
 
@@ -60,7 +60,7 @@ class Given:
 def main() -> int:
     """Compare on each world, print the table, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", default="1001,1002")
+    parser.add_argument("--seeds", default="1001,1002,1003")
     parser.add_argument("--out", type=Path, help="write all figures here, as JSON")
     given = parser.parse_args()
     seeds = [int(one) for one in given.seeds.split(",")]

@@ -38,7 +38,7 @@ class Eoe(Score):
 
     name: ClassVar[str] = "eoe"
     choices: ClassVar[Choices] = MappingProxyType(
-        {"temperature": (1.0, 0.3, 0.1, 0.03, 0.01), "beta": (0.25, 0.0, 0.5, 1.0)}
+        {"temperature": (1.0, 0.2, 0.05, 0.01), "beta": (0.25, 0.0, 0.5, 1.0)}
     )
     uses_bank: ClassVar[bool] = True
     temperature: Annotated[float, real(ge=1e-6)] = 1.0
