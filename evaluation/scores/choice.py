@@ -75,19 +75,20 @@ class Choice(NamedTuple):
     figures: dict[str, Any]
 
 
-def choose(ranked: Sequence[Rankings], *, cautious: bool) -> Choice:
+def choose(ranked: Sequence[Rankings], *, cautious: bool, without: int = 0) -> Choice:
     """Return the candidate to use, the first of equals; the first is the default.
 
     That with the lowest FPR95; `cautious`, the first of all that is within one standard error of it (after the rule of
-    Breiman et al., 1984): what is far from the default, and cannot be told from it here, is likely to be worse on other
-    images. The error is that of the lowest over resamples of the feedback: of the known images, and with them the
-    threshold, as of the outliers. (That of the difference is smaller, and with it the choice changed with the images.)
+    Breiman et al., 1984), but none that is worse than one of the last `without`, which have no antibodies: what is far
+    from the default, and cannot be told from it here, is likely to be worse on other images. The error is that of the
+    lowest over resamples of the feedback: of the known images, and with them the threshold, as of the outliers. (That
+    of the difference is smaller, and with it the choice changed with the images.)
     """
     judged = [one.judgement for one in ranked]
     means = [one.mean for one in judged]
     lowest = means.index(min(means))
     error = float(_resampled(ranked[lowest]).std())
-    within = means[lowest] + (error if cautious else 0.0)
+    within = min([means[lowest] + (error if cautious else 0.0), *means[len(means) - without :]])
     best = next(i for i, mean in enumerate(means) if mean <= within)
     figures = {
         "feedback_fpr95": judged[best].like,

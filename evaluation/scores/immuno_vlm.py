@@ -10,13 +10,15 @@ by cross-validation on the feedback split, among few candidates:
 - v: the default 0.75 (typicality, by Mahalanobis distance), or 0; the former with the default shrinkage of the
   covariance, 0.2, or that by the rule of Ledoit & Wolf;
 - beta: the default 2.5, half of it, twice, or four times;
-- whether matured antibodies (g = 0.3) are added.
+- whether matured antibodies (g = 0.3) are added;
+- whether there are antibodies at all (else beta = 0).
 
 Outliers that matured an antibody never judge it, nor what a session matured by them: of the bank only embeddings of
 texts are looked at, and they are matured anew. A candidate is judged twice: by outliers *like* those that matured its
 antibodies (the halves of each set judge one another), and by outliers *unlike* them (each set judges antibodies matured
 on the other sets), since both turn up. Of all candidates the first in the order above is taken whose mean of the two
-FPR95s, each a mean over the sets, is within one standard error of the lowest (evaluation.scores.choice.choose). Where
+FPR95s, each a mean over the sets, is within one standard error of the lowest (evaluation.scores.choice.choose), and not
+above that of any base without antibodies: a bank that does not earn its keep on the feedback is silent. Where
 the known feedback images are the fit images, the score of each is that of a fit without its part of them. No sealed
 image is looked at. What was chosen, and the figures, are in `chosen`. See also
 docs/method.md#what-is-chosen-and-on-what.
@@ -87,12 +89,14 @@ class ImmunoVlm(Score):
         if _has_outliers(space):
             space = replace(space, bank=space.bank.unmatured)
         candidates, matured = self._candidates(space), Bank.empty(space.dim)
+        silent = self._silent(space)
         chosen: dict[str, Any] = {}
         best = candidates[0]
         if space.feedback is not None and len(candidates) > 1:
             trial = Trial.of(space, space.feedback, self._calibrated, fusions=self._fusions, g=self.g)
-            found, chosen = choose([trial.ranked(one) for one in candidates], cautious=True)
-            best = candidates[found]
+            every = [*candidates, *silent]
+            found, chosen = choose([trial.ranked(one) for one in every], cautious=True, without=len(silent))
+            best = every[found]
         if best.matured and space.feedback is not None:
             matured = mature(space.bank, [images.features for images in space.feedback.outliers.values()], g=self.g)
         fitted = self._calibrated(replace(space, bank=space.bank.concat(matured)), best.fusion, best.beta)
@@ -116,6 +120,11 @@ class ImmunoVlm(Score):
         else:
             grown = (False, True) if self.maturation == "auto" else (self.maturation,)
         return [Candidate(fusion, beta, matured) for matured in grown for fusion in fusions for beta in betas]
+
+    def _silent(self, space: Space) -> list[Candidate]:
+        """What nothing that is chosen may be worse than: every base without antibodies."""
+        free = _has_outliers(space) and len(space.bank) > 0 and self.beta == AUTO
+        return [Candidate(fusion, 0.0, False) for fusion in self._fusions] if free else []
 
     @property
     def _fusions(self) -> tuple[Fusion, ...]:

@@ -14,7 +14,7 @@ from evaluation.benchmark.settle import CONTROLS
 from evaluation.metrics import fpr95_id
 from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.scores.registry import make_score
-from evaluation.space import Bank, Space
+from evaluation.space import Bank, Feedback, Space
 from immuno_core.config.methods import Arm
 from immuno_core.features import FloatArray
 from immuno_core.records import Antibody, EncoderInfo, text_digest
@@ -91,6 +91,22 @@ def mean_fpr95(score: FittedCalibrated) -> float:
 def test_no_control_is_worse_than_no_antibodies(arm: Arm) -> None:
     """Each has radii that known images set, as a bank has: what says nothing of outliers is silent."""
     assert mean_fpr95(fitted(arm)) <= mean_fpr95(fitted("none")) + 0.01
+
+
+@pytest.mark.parametrize("arm", CONTROLS)
+def test_no_control_is_chosen_to_be_worse_than_no_antibodies(arm: Arm) -> None:
+    """On the feedback that is so by construction: what does not help there is silent."""
+    shown = {name: feature_set(x[::2], name=name) for name, x in OUTLIERS.items()}
+    features, labels = known(5, 50)
+    feedback = Feedback(feature_set(features, name="known"), labels, shown)
+    arms = replace(ARMS, base=replace(ARMS.base, feedback=feedback))
+    score = make_score("immuno_vlm")
+
+    def judged(one: Arm) -> float:
+        found = score.fit(arms.space(one, score)).chosen
+        return float(found["feedback_fpr95"] + found["feedback_fpr95_unlike"])
+
+    assert judged(arm) <= judged("none") + 1e-12
 
 
 @pytest.mark.parametrize("arm", ["noise", "random_words", "shuffled"])

@@ -109,7 +109,7 @@ def test_the_choice_has_the_lowest_mean_of_both_views_or_comes_first_of_those_as
         for matured in (False, True)
         for fusion in FUSIONS
         for beta in (2.5, 1.25, 5, 10)
-    ]
+    ] + [Candidate(fusion, 0.0, False) for fusion in FUSIONS]
     trial = trial_of(SPACE)
     ranked = [trial.ranked(one) for one in candidates]
     found, figures = choose(ranked, cautious=True)
@@ -120,7 +120,10 @@ def test_the_choice_has_the_lowest_mean_of_both_views_or_comes_first_of_those_as
     within = min(means) + figures["feedback_fpr95_error"]
     assert found == next(i for i, mean in enumerate(means) if mean <= within)
     assert choose(ranked, cautious=False).best == means.index(min(means))
-    assert figures["candidates"] == 48
+    silent = len(FUSIONS)
+    bounded = choose(ranked, cautious=True, without=silent).best
+    assert bounded == next(i for i, mean in enumerate(means) if mean <= min(within, *means[-silent:]))
+    assert figures["candidates"] == 54
     assert (figures["feedback_fpr95"], figures["feedback_fpr95_unlike"]) == trial.ranked(best).judgement
     fitted = chosen(SPACE)
     assert (Fusion(fitted["w"], fitted["v"], fitted["shrinkage"]), fitted["beta"], fitted["matured"] > 0) == best
