@@ -112,6 +112,14 @@ def test_the_noise_of_the_known_images_counts() -> None:
     assert error > 4 * (0.5 * 0.5 / 2000) ** 0.5
 
 
+def test_nothing_is_taken_that_is_worse_than_doing_without() -> None:
+    # Within a standard error of the lowest, as the default is, and yet above what has no antibodies.
+    assert choose(rankings(0.32, 0.31, 0.3), cautious=True).best == 0
+    assert choose(rankings(0.32, 0.31, 0.3), cautious=True, without=1).best == 2
+    assert choose(rankings(0.32, 0.28, 0.31, 0.3), cautious=True, without=2).best == 1
+    assert choose(rankings(0.3, 0.32, 0.31), cautious=True, without=2).best == 0
+
+
 @pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.choices])
 def test_a_score_offers_its_own_parameters_the_published_value_first(name: str) -> None:
     kind = SCORES[name]
