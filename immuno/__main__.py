@@ -25,17 +25,17 @@ def run() -> None:
 
 
 def _status() -> int:
-    try:
-        from immuno_core.system.signals import listen
+    from immuno_core.system import signals
 
-        listen()
+    try:
+        signals.listen()
         from immuno.cli import main
 
         main()
     except SystemExit as ended:
         return int(ended.code or 0)
-    except KeyboardInterrupt as stopped:  # before the command line could tell it
-        return getattr(stopped, "status", 130)
+    except KeyboardInterrupt:  # before the command line could tell it
+        return signals.stopped_status()
     except streams.ReaderGoneError:
         return 141
     except BaseException:  # noqa: BLE001 - printed, as the interpreter would

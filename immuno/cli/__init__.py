@@ -18,11 +18,8 @@ from immuno_core import __version__
 from immuno_core.config.secrecy import without_secrets
 from immuno_core.errors import ImmunoError, SetupError, did_you_mean
 from immuno_core.paths import in_copy_of_a_job, runs_root
-from immuno_core.system.signals import Stopped
+from immuno_core.system.signals import stopped_status
 from immuno_core.text import printable
-
-STOPPED = 130
-"""Exit status after Ctrl-C."""
 
 _ELSEWHERE = {"demo": ("bench", "demo"), "report": ("bench", "report")}
 """Module and attribute of commands that have no module of their own."""
@@ -85,9 +82,8 @@ def main(args: list[str] | None = None) -> NoReturn:
         _fail(f"error: {error.format_message()}", 2)
     except ImmunoError as error:
         _fail(f"failed: {error}", 1)
-    except (KeyboardInterrupt, click.Abort) as stopped:
-        told = "\nstopped; finished work is kept: the same command goes on from there"
-        _fail(told, stopped.status if isinstance(stopped, Stopped) else STOPPED)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("\nstopped; finished work is kept: the same command goes on from there", stopped_status())
     except ReaderGoneError:
         sys.exit(141)
     except OutputError as error:

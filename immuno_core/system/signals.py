@@ -26,16 +26,16 @@ _LOCKING: Final = frozenset(
 class Stopped(KeyboardInterrupt):
     """A signal asks this program to end."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.status: Final = 128 + signum
-        """What the program ends with, as a shell has it."""
-
 
 _listens = False
 _held = False
 _came: int | None = None
 """The signal that came first: it waits, or has been raised."""
+
+
+def stopped_status() -> int:
+    """Return what a stopped program ends with, as a shell has it. (Ray raises a KeyboardInterrupt of its own.)"""
+    return 128 + (_came or signal.SIGINT)
 
 
 def listen() -> None:
@@ -81,7 +81,7 @@ def held_back() -> Iterator[None]:
         if not _listens:
             _came = None
         if came is not None:
-            raise Stopped(came)
+            raise Stopped
 
 
 def _first(signum: int, frame: FrameType | None) -> None:
@@ -101,7 +101,7 @@ def _act(_: int, frame: FrameType | None) -> None:
     if _is_lost_in(frame):
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
     else:
-        raise Stopped(_came)
+        raise Stopped
 
 
 def _is_lost_in(frame: FrameType | None) -> bool:
