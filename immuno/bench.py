@@ -13,6 +13,7 @@ OUT/summary.json    evaluation.benchmark.seeds.Summary
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 from db import EffectRecord, GenerationRecord, RunRecord, SessionRecord, chosen_generation
 from evaluation.antibodies.bank_files import read_bank_file
@@ -43,6 +45,7 @@ from evaluation.benchmark.published import published
 from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, SealedRead, Session
 from evaluation.benchmark.seeds import Summary, summarise
 from evaluation.benchmark.settle import Verdict, settle
+from evaluation.data.classes import read_synonyms
 from evaluation.data.labels import is_number
 from evaluation.data.overlap import Disjoint, without_overlap
 from evaluation.data.sealed import SealedTest
@@ -53,7 +56,7 @@ from immuno.keeping import keep, kept, room_in, told_where
 from immuno.results import Results
 from immuno.terminal.progress import bar
 from immuno.workplace import Sets, Workplace, recorded_run, warnings_of, with_overrides
-from immuno_core.config.run import RunConfig, config_as_dict
+from immuno_core.config.run import RunConfig
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, embed_whole
 from immuno_core.files import read_text
@@ -193,6 +196,44 @@ def bank_in_use(place: Workplace) -> BankInUse:
     return BankInUse(place.store.bank(generation.id), session, generation)
 
 
+def identity(
+    place: Workplace, sets: Sets, used: BankInUse, planned: Sequence[Planned], *, to_settle: bool
+) -> dict[str, Any]:
+    """Return everything that can change a figure of the run, and nothing else: `digest_of` takes it.
+
+    What the configuration names by path counts by content, wherever it lies and whenever it was written. What it says
+    of the loop, of the cluster and of a chat server decides nothing here, and an encoder counts by its own digest.
+    """
+    config, bank = place.config, used.bank
+    return {
+        "seed": config.seed,
+        "data": _pathless(config.data),
+        "open": sets.open_digest(),
+        "sealed": sets.sealed.digest(),
+        "classes": [config.classes.template, sets.classes, read_synonyms(config.classes.synonyms, sets.classes)],
+        "encoder": place.embedder.encoder.digest,
+        "store_dtype": config.cluster.store_dtype,
+        "template": config.antibodies.template,
+        "bank": [bank.ids, bank.texts, bank.kinds, bank.guards, bank.unmatured.ids],
+        "vectors": hashlib.sha256(bank.vectors.tobytes()).hexdigest() if used.session else None,
+        "taken from": [used.session and used.session.id, used.generation and used.generation.number],
+        "words": asdict(word_list(config)),
+        "methods": [[_pathless(one.method), one.optional] for one in planned],
+        "sources": [source_digest(score_class(one.method.name, one.method.folder)) for one in planned],
+        "settle": to_settle,
+        "published": [one.model_dump() for one in published(config)],
+        "versions": versions(),
+        "code": code_digest(),
+    }
+
+
+def _pathless(value: Any) -> Any:
+    """A section of the configuration without paths, and without how many images a source is expected to have."""
+    if isinstance(value, BaseModel):
+        return {name: _pathless(one) for name, one in value if name != "expected" and not isinstance(one, Path)}
+    return [_pathless(one) for one in value] if isinstance(value, tuple) else value
+
+
 def bench(
     place: Workplace,
     *,
@@ -204,10 +245,10 @@ def bench(
     """Measure the configuration's methods on its sealed test sets and write `out`.
 
     With `to_settle` the controls are measured too, and the verdict on the bank is given (evaluation.benchmark.settle).
-    A run is known by its digest over configuration, bank, data and code (package versions and sources); when `out`
-    holds that run already, it is shown again, which `tell` is told, and the sealed test stays closed; `fresh` measures
-    it anew. Raises SetupError with everything that is wrong with the data before anything is computed, and where `out`
-    cannot be written: then what was measured is kept, and the next call finds it.
+    A run is known by the digest of its `identity`; when `out` holds that run already, it is shown again, which `tell`
+    is told, and the sealed test stays closed; `fresh` measures it anew. Raises SetupError with everything that is wrong
+    with the data before anything is computed, and where `out` cannot be written: then what was measured is kept, and
+    the next call finds it.
     """
     config = place.config
     planned = expand(config.methods, settle=to_settle)
@@ -221,21 +262,7 @@ def bench(
         raise SetupError(
             "there is no verdict on an empty bank; name one in [antibodies] (file or session), or with --session"
         )
-    sealed, settings = sets.sealed, config_as_dict(config)
-    digest = digest_of(
-        [
-            settings,
-            to_settle,
-            place.embedder.encoder.digest,
-            [used.bank.ids, used.bank.texts, used.bank.kinds, used.bank.guards],
-            asdict(word_list(config)),
-            [source_digest(score_class(one.method.name, one.method.folder)) for one in planned],
-            sets.open_digest(),
-            sealed.digest(),
-            versions(),
-            code_digest(),
-        ]
-    )
+    digest = digest_of(identity(place, sets, used, planned, to_settle=to_settle))
     results = None if fresh else kept(out, digest)
     if results is not None:
         _complete_record(place, results)

@@ -18,6 +18,7 @@ from cluster.journal import Journal
 from db import AntibodyStore, RunRecord, is_new, open_store
 from evaluation.data.checks import check_sources
 from evaluation.data.classes import MEND_EMPTY, read_classes, without_images
+from evaluation.data.contents import state_of
 from evaluation.data.overlap import Dropped, feedback_without_overlap
 from evaluation.data.sealed import SealedTest
 from evaluation.data.sources import Listing, OpenSplit, Role, hold_out, read_images
@@ -31,7 +32,7 @@ from immuno_core.errors import SetupError, did_you_mean, shown
 from immuno_core.features import Embedder, FeatureSet, embed_whole
 from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport, SilentProgress
-from immuno_core.records import ImageSet, text_digest
+from immuno_core.records import ImageSet
 from immuno_core.text import composed, fill_template, printable
 from immuno_core.versions import git_sha, versions
 
@@ -223,8 +224,8 @@ class Sets:
         return SealedTest(config.data, seed=config.seed, classes=self.classes, listing=self._listing)
 
     def open_digest(self) -> str:
-        """Return what tells whether the images of fit and feedback are still the same. Embeds nothing."""
-        return text_digest(*(images.state for images in self.open)) if self.open else ""
+        """Return what tells whether the images of fit and feedback are still the same, by content. Embeds nothing."""
+        return state_of(self.open)
 
     def _read(self, source: SourceConfig, name: str, role: Role, split: OpenSplit) -> ImageSet:
         classes = self.classes if role == "id" else ()

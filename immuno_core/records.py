@@ -95,11 +95,6 @@ class ImageSet:
         """See `set_title`."""
         return set_title(self.name, self.split)
 
-    @property
-    def state(self) -> str:
-        """What tells whether it is still the same, with what was left out."""
-        return text_digest(self.digest, *(part for one in self.left_out for part in (one.path, one.reason)))
-
 
 @dataclass(frozen=True, slots=True)
 class EncoderInfo:

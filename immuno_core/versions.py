@@ -18,7 +18,8 @@ ROOMS = ("immuno", "immuno_core", "cluster", "agents", "evaluation", "db")
 """The packages that immuno-vlm is made of."""
 _HOME = Path(immuno_core.__file__).resolve().parent.parent
 _SOURCES = (".py", ".toml", ".csv", ".txt")
-_PACKAGES = ("torch", "open_clip_torch", "ray", "numpy", "pillow", "langchain", "langgraph", "sqlalchemy", "pydantic")
+_NUMBERS = ("torch", "torchvision", "open_clip_torch", "numpy", "scipy", "pillow")
+_PACKAGES = (*_NUMBERS, "ray", "langchain", "langgraph", "sqlalchemy", "pydantic")
 
 
 def versions() -> dict[str, str]:

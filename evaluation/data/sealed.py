@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from evaluation.data.contents import state_of
 from evaluation.data.sources import Listing, Role
 from immuno_core.config.run import DataConfig, SourceConfig
 from immuno_core.errors import SetupError
-from immuno_core.records import ID_SET, ImageSet, text_digest
+from immuno_core.records import ID_SET, ImageSet
 
 OnOpen = Callable[[tuple[str, ...], str], None]
 """Called as `on_open(set_names, reason)`; it records the reading, and what it raises keeps the seal closed."""
@@ -48,12 +49,12 @@ class SealedTest:
         return (ID_SET, *(name for name, _ in self._ood))
 
     def digest(self) -> str:
-        """Return what tells whether the test is still the same: names, labels, sizes and times of the files.
+        """Return what tells whether the test is still the same: names, labels and the bytes of the files.
 
-        Opens no image and hands none out, so it breaks no seal. Raises SetupError for a bad source.
+        Decodes no image and hands none out, so it breaks no seal. Raises SetupError for a bad source.
         """
         sets = self._listed()
-        return text_digest(*(part for images in (sets.id, *sets.ood) for part in (images.name, images.state)))
+        return state_of((sets.id, *sets.ood))
 
     def files(self) -> dict[str, tuple[str, ...]]:
         """Return where the images of each set are, so that what is stored of them can be checked and kept.

@@ -72,7 +72,7 @@ def test_each_folder_is_listed_and_each_image_looked_at_once(
     assert {counts["scandir"][f"{tmp_path}/{name}/cat"] for name in ("fit", "known", "near", "id", "far")} == {1}
     assert of_images(counts["stat"], tmp_path) == {1}
     # Another run looks again.
-    (tmp_path / "near/cat/000.png").touch()
+    (tmp_path / "near/cat/000.png").write_bytes((tmp_path / "near/cat/001.png").read_bytes() + b" ")
     (tmp_path / "far/cat/000.png").unlink()
     again = Sets(config)
     assert again.open_digest() != digests[0]
