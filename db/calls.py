@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,10 +11,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, select
 
 from db.schema import models as m
-from db.schema.engine import reading, writing
+from db.schema.engine import BusyError, reading, writing
 from db.store import AntibodyStore
 from db.writing import insert_new, new_id, now
 from immuno_core.errors import SetupError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class StoredReply:
 def record_calls(store: AntibodyStore, session_id: str, calls: Sequence[CallDraft]) -> None:
     """Record calls in one transaction. Of two of one key (generation, step, subject, digest) the first one stays.
 
-    Raises SetupError for a cost or a duration that is not a finite number.
+    The replies may have been paid for: while others write it waits, however long. Raises SetupError for a cost or a
+    duration that is not a finite number.
     """
     time = now()
     for call in calls:
@@ -59,8 +63,13 @@ def record_calls(store: AntibodyStore, session_id: str, calls: Sequence[CallDraf
         asdict(call) | {"id": new_id(), "session_id": session_id, "cache_key": call.request_digest, "created_at": time}
         for call in calls
     ]
-    with writing(store.engine) as transaction:
-        insert_new(transaction, m.LlmCall, rows)
+    while True:
+        try:
+            with writing(store.engine) as transaction:
+                insert_new(transaction, m.LlmCall, rows)
+            return
+        except BusyError as busy:
+            _log.warning("%s; %d repl%s to record, waiting on", busy, len(rows), "y" if len(rows) == 1 else "ies")
 
 
 def find_calls(

@@ -3,14 +3,20 @@
 Keys are UUIDs, so two rows with one key are one row. What the program itself changes in a row (whether a session still
 runs) is taken from the newer one. Encoders and data sets are known by their digests, and each database made its own
 row for them: there the one that is stored stays, as everywhere (db.store).
+
+SQLite has one writer at a time, and others wait: somebody's session, with replies to record. So there everything is
+read and checked beforehand, and what is new laid beside the tables; the database is locked only to move it there, a
+few seconds for a million rows. Where a row is refused then (it takes another's key, or refers to nothing), or another
+program wrote one meanwhile, all is done once more under the lock, row by row, and the row is named.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -20,17 +26,21 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Double,
+    Engine,
     Integer,
     LargeBinary,
+    MetaData,
     Select,
     String,
     Table,
     UniqueConstraint,
+    Update,
     and_,
     insert,
     literal,
     or_,
     select,
+    text,
     true,
     tuple_,
     update,
@@ -40,7 +50,7 @@ from sqlalchemy.orm import Session as Transaction
 from sqlalchemy.types import TypeEngine
 
 from db.schema import models as m
-from db.schema.engine import reading, writing
+from db.schema.engine import is_sqlite, reading, writing
 from db.schema.forms import check_form, short
 from db.schema.types import LosslessText, Measured, StrictJson, UtcDateTime, to_json
 from db.schema.vectors import DTYPE, norm
@@ -77,32 +87,54 @@ class Joined:
     present: int
 
 
-def join_rows(transaction: Transaction, table: Table, rows: Iterable[tuple[str, Row]]) -> Joined:
-    """Add the (place, row) pairs of a table in a write transaction, parents first; `place` names a row in errors.
+_Placed = Sequence[tuple[str, Row]]
+"""Rows, each with what an error calls it."""
 
-    Raises SetupError, naming the row, where it differs from the stored row of its key, takes another row's unique key,
-    refers to what is not there, breaks a rule of the schema, or has a vector of another size than its encoder's.
-    """
-    added = present = 0
-    dims = dict(transaction.execute(select(m.Encoder.digest, m.Encoder.dim)).all())
-    for batch in _batches(rows, _BATCH):
-        known = _stored(transaction, table, [row for _, row in batch])
-        new: list[tuple[str, Row]] = []
-        for place, row in batch:
-            _check_types(table, row, place)
-            if table.name == m.Embedding.__tablename__:
-                _check_vector(row, dims, place)
-            key = _key(table, row)
-            if key in known:
-                _agree(transaction, table, known[key], row, place)
-                present += 1
-            else:
-                check_form(table.name, row, place)
-                known[key] = row
-                new.append((place, row))
-        _insert(transaction, table, new)
-        added += len(new)
-    return Joined(table.name, added, present)
+
+@dataclass(frozen=True, slots=True)
+class _Joining:
+    """Compares rows with those that a transaction reads; `add` takes the new ones, parents first."""
+
+    transaction: Transaction
+    add: Callable[[Table, _Placed], None]
+    updates: list[Update] = field(default_factory=list)
+    """Of stored rows that are older; to be executed when all tables are joined."""
+    dims: dict[str, int] = field(default_factory=dict)
+    """How many numbers a vector of each encoder has that was met."""
+
+    def join(self, table: Table, rows: Iterable[tuple[str, Row]]) -> Joined:
+        """Join the (place, row) pairs of a table; those of the tables before it in TABLES have been.
+
+        Raises SetupError, naming the row, where it differs from the stored row of its key, has not the form of its
+        table, or has a vector of another size than its encoder's.
+        """
+        added = present = 0
+        for batch in _batches(rows, _BATCH):
+            known = _stored(self.transaction, table, [row for _, row in batch])
+            new: list[tuple[str, Row]] = []
+            for place, row in batch:
+                _check_types(table, row, place)
+                if table.name == m.Encoder.__tablename__:
+                    self.dims[row["digest"]] = row["dim"]
+                if table.name == m.Embedding.__tablename__:
+                    _check_vector(row, self.dims, place)
+                key = _key(table, row)
+                if key in known:
+                    _agree(table, known[key], row, place)
+                    self.updates.extend(_renewal(table, known[key], row))
+                    present += 1
+                else:
+                    check_form(table.name, row, place)
+                    known[key] = row
+                    new.append((place, row))
+            if new:
+                self.add(table, new)
+            added += len(new)
+        return Joined(table.name, added, present)
+
+    def join_all(self, tables: Iterable[tuple[Table, Iterable[tuple[str, Row]]]]) -> tuple[Joined, ...]:
+        """Join tables with their rows, in the order of TABLES."""
+        return tuple(self.join(table, rows) for table, rows in tables)
 
 
 def parents_first(table: Table, where: ColumnElement[bool] | None = None) -> Select[Any]:
@@ -149,8 +181,8 @@ def _stored(transaction: Transaction, table: Table, rows: Sequence[Row]) -> dict
     return {_key(table, row): row for row in found}
 
 
-def _agree(transaction: Transaction, table: Table, stored: Row, row: Row, place: str) -> None:
-    """Check that two rows of one key say the same; take over what changes where the new row is newer."""
+def _agree(table: Table, stored: Row, row: Row, place: str) -> None:
+    """Check that two rows of one key say the same."""
     changing = _CHANGING.get(table.name, ())
     if table.name in _SHARED:
         compared = set(_SHARED[table.name][1])
@@ -163,10 +195,16 @@ def _agree(transaction: Transaction, table: Table, stored: Row, row: Row, place:
                 f"{place}: the database has this row ({', '.join(map(repr, _key(table, row)))}) with another "
                 f"'{name}'; one of the two was changed by hand: nothing was added"
             )
+
+
+def _renewal(table: Table, stored: Row, row: Row) -> Iterator[Update]:
+    """What takes over what changes, where the row is newer than the stored one."""
+    changing = _CHANGING.get(table.name, ())
     if changing and (row[changing[-1]] or _NEVER) > (stored[changing[-1]] or _NEVER):
-        values = {name: row[name] for name in changing}
         mine = and_(*(table.columns[name] == row[name] for name in _known_by(table)))
-        transaction.execute(update(table).where(mine).values(values))
+        # As it was when it was looked at: what somebody wrote since then is newer.
+        same = table.columns[changing[-1]].is_not_distinct_from(stored[changing[-1]])
+        yield update(table).where(mine, same).values({name: row[name] for name in changing})
 
 
 def _comparable(kind: TypeEngine[Any], value: Any) -> Any:
@@ -194,9 +232,7 @@ def _fits(column: Column[Any], value: Any) -> bool:
     return type(value) in _PYTHON.get(type(kind), ())
 
 
-def _insert(transaction: Transaction, table: Table, rows: Sequence[tuple[str, Row]]) -> None:
-    if not rows:
-        return
+def _insert(transaction: Transaction, table: Table, rows: _Placed) -> None:
     try:
         with transaction.begin_nested():
             transaction.execute(insert(table), [row for _, row in rows])
@@ -256,7 +292,7 @@ _AT_ONCE = 1000
 
 
 def merge(store: AntibodyStore, other: AntibodyStore, *, rename: Mapping[str, str] | None = None) -> tuple[Joined, ...]:
-    """Add all rows of `other` to `store` in one transaction; return what was added, table by table.
+    """Add all rows of `other` to `store`, or none; return what was added, table by table.
 
     Both may be SQLite or PostgreSQL. `rename` (name in `other` -> name here) keeps two sessions of one name apart.
     A second merge adds nothing. Raises SetupError where both are the same database, for a session to rename that is
@@ -281,12 +317,54 @@ def join(
     rename: Mapping[str, str] | None = None,
     only: Mapping[str, ColumnElement[bool]] | None = None,
 ) -> tuple[Joined, ...]:
-    """Add the rows of `other` (of each table, `only` those) to `store` in one transaction; errors call it `place`."""
-    with reading(other.engine) as source, writing(store.engine) as target:
-        return tuple(
-            join_rows(target, table, _rows(source, table, place, rename or {}, (only or {}).get(table.name)))
-            for table in TABLES
+    """Add the rows of `other` (of each table, `only` those) to `store`, or none of them; errors call it `place`."""
+
+    def tables() -> Iterator[tuple[Table, Iterator[tuple[str, Row]]]]:
+        for table in TABLES:
+            yield table, _rows(source, table, place, rename or {}, (only or {}).get(table.name))
+
+    with reading(other.engine) as source:
+        if is_sqlite(store.engine.url) and (joined := _in_bulk(store.engine, tables())) is not None:
+            return joined
+        with writing(store.engine) as target:
+            joining = _Joining(target, partial(_insert, target))
+            joined = joining.join_all(tables())
+            for renewal in joining.updates:
+                target.execute(renewal)
+            return joined
+
+
+def _in_bulk(engine: Engine, tables: Iterable[tuple[Table, Iterable[tuple[str, Row]]]]) -> tuple[Joined, ...] | None:
+    """Join on SQLite with a short lock; None, and nothing is added, where the database refuses a row."""
+    new = MetaData()
+    beside = {
+        table: Table(
+            f"new_{table.name}", new, *(Column(one.name, one.type) for one in table.columns), prefixes=["TEMPORARY"]
         )
+        for table in TABLES
+    }
+    with engine.connect() as connection:
+        connection.detach()  # closed at the end, it takes its temporary tables along
+        with reading(connection) as transaction:
+            new.create_all(transaction.connection(), checkfirst=False)
+
+            def lay(table: Table, rows: _Placed) -> None:
+                transaction.execute(insert(beside[table]), [row for _, row in rows])
+
+            joining = _Joining(transaction, lay)
+            joined = joining.join_all(tables)
+            transaction.commit()
+        with writing(connection) as target:
+            try:
+                with target.begin_nested():
+                    for table, rows in beside.items():
+                        moved = select(rows).order_by(text("rowid"))
+                        target.execute(insert(table).from_select([one.name for one in table.columns], moved))
+                    for renewal in joining.updates:
+                        target.execute(renewal)
+            except IntegrityError:
+                return None
+    return joined
 
 
 def _rows(

@@ -177,20 +177,25 @@ def _set_up_postgresql(engine: Engine, *, read_only: bool) -> None:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Session]:
+def reading(bind: Engine | Connection) -> Iterator[Session]:
     """A read transaction: everything read in it is of one moment."""
-    if not is_sqlite(engine.url):
-        engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    with plain_errors(engine.url), Session(engine, expire_on_commit=False) as session:
+    url = bind.engine.url
+    if not is_sqlite(url):
+        bind = bind.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with plain_errors(url), Session(bind, expire_on_commit=False) as session:
         yield session
-        if not is_sqlite(engine.url):
+        if not is_sqlite(url):
             session.commit()  # of nothing: at a ROLLBACK psycopg would forget the statements that it has prepared
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Session]:
+def writing(bind: Engine | Connection) -> Iterator[Session]:
     """A write transaction: committed at the end, undone by any exception. On SQLite there is one at a time."""
-    with plain_errors(engine.url), Session(engine.execution_options(**{_WRITES: True})) as session, session.begin():
+    with (
+        plain_errors(bind.engine.url),
+        Session(bind.execution_options(**{_WRITES: True})) as session,
+        session.begin(),
+    ):
         yield session
 
 
@@ -222,6 +227,10 @@ def plain_errors(url: URL) -> Iterator[None]:
         raise _explained(error, url) from error
 
 
+class BusyError(ImmunoError):
+    """Others write, and nothing was written: the same may do a little later."""
+
+
 _SQLITE_ERRORS: tuple[tuple[str, type[ImmunoError], str], ...] = (
     ("not a database", SetupError, "{db} is not a SQLite database; name another file with --db"),
     ("malformed", ImmunoError, "{db} is damaged; restore it from a copy, or rescue it with sqlite3's .recover"),
@@ -229,7 +238,7 @@ _SQLITE_ERRORS: tuple[tuple[str, type[ImmunoError], str], ...] = (
     ("unable to open", SetupError, "{db} cannot be opened; mend the permissions of the file and of its folder"),
     (
         "locked",
-        ImmunoError,
+        BusyError,
         f"{{db}}: another process has been writing for {BUSY_SECONDS} s; try again when it is done",
     ),
     ("disk I/O", ImmunoError, "{db} could not be written to its disk (is it full?); what was committed is safe"),
@@ -239,9 +248,9 @@ _POSTGRES_ERRORS: dict[str, tuple[type[ImmunoError], str]] = {  # by SQLSTATE
     "25006": (SetupError, "{db} cannot be written; it is open for reading only"),
     "42501": (SetupError, "{db}: {message}; ask its owner for the right"),
     "53100": (ImmunoError, "the disk of {db} is full; what was committed is safe"),
-    "55P03": (ImmunoError, f"{{db}}: another process has been writing for {BUSY_SECONDS} s; try again when it is done"),
-    "40001": (ImmunoError, "{db}: another process wrote the same at the same time; nothing was written; try again"),
-    "40P01": (ImmunoError, "{db}: another process wrote the same at the same time; nothing was written; try again"),
+    "55P03": (BusyError, f"{{db}}: another process has been writing for {BUSY_SECONDS} s; try again when it is done"),
+    "40001": (BusyError, "{db}: another process wrote the same at the same time; nothing was written; try again"),
+    "40P01": (BusyError, "{db}: another process wrote the same at the same time; nothing was written; try again"),
 }
 _PGVECTOR = (
     "{db} needs the extension pgvector (0.8 or newer): install it on the server, and let an administrator "

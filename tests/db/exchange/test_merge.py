@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from db.calls import record_calls
+from db.exchange import joining
 from db.exchange.joining import merge
 from db.maintenance import check_database
 from db.records import SessionRecord
+from db.schema import engine as engines
 from db.store import AntibodyStore, open_store
 from immuno_core.errors import SetupError
-from tests.db.build import draft, make_session
+from tests.db.build import call, draft, make_session
 
 from .test_exchange import contents, fill
 
@@ -110,3 +115,78 @@ def test_a_damaged_vector_is_not_taken(store: AntibodyStore, other: AntibodyStor
 def test_a_database_is_not_merged_into_itself(store: AntibodyStore) -> None:
     with pytest.raises(SetupError, match="would be merged into itself"):
         merge(store, store)
+
+
+def test_a_session_beside_it_records_its_replies(
+    store: AntibodyStore, path: Path, session: SessionRecord, other: AntibodyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While rows are read and checked nobody waits, be it for milliseconds."""
+    monkeypatch.setattr(engines, "BUSY_SECONDS", 0)
+    recorded = []
+    with open_store(str(path)) as beside:
+
+        def checked(table: Any, row: Any, place: str, check: Any = joining._check_types) -> None:
+            check(table, row, place)
+            with engines.writing(beside.engine):  # raises at once where it is locked
+                recorded.append(place)
+
+        monkeypatch.setattr(joining, "_check_types", checked)
+        added = sum(one.added for one in merge(store, other))
+    assert len(recorded) > added > 20
+
+
+def test_a_row_that_came_meanwhile_is_no_contradiction(
+    store: AntibodyStore, other: AntibodyStore, path: Path, other_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines take in the same database at the same time: what the first one added is there for the second."""
+    with open_store(str(path)) as first, open_store(str(other_file), read_only=True) as again:
+        move = joining.writing
+
+        def after_the_first(bind: Any) -> Any:
+            monkeypatch.setattr(joining, "writing", move)
+            assert sum(one.added for one in merge(first, again)) > 20
+            return move(bind)
+
+        monkeypatch.setattr(joining, "writing", after_the_first)
+        assert sum(one.added for one in merge(store, other)) == 0
+    assert repr(contents(store)) == repr(contents(other))
+
+
+def test_a_state_that_changed_meanwhile_stays(
+    store: AntibodyStore, other: AntibodyStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge(store, other)
+    (session,) = other.sessions()
+    other.set_session_status(session.id, "paused")
+    move = joining.writing
+
+    def after_another(bind: Any) -> Any:
+        store.set_session_status(session.id, "finished")
+        return move(bind)
+
+    monkeypatch.setattr(joining, "writing", after_another)
+    merge(store, other)
+    assert store.session("beta").status == "finished"
+    monkeypatch.setattr(joining, "writing", move)
+    other.set_session_status(session.id, "running")
+    merge(store, other)
+    assert store.session("beta").status == "running"
+
+
+def test_a_reply_is_recorded_however_long_others_write(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.02)
+    with (
+        open_store(str(path)) as store,
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+    ):
+        session = make_session(store)
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.2, other.execute, ["ROLLBACK"])
+        release.start()
+        record_calls(store, session.id, [call()])
+        release.join()
+        assert [one.reply_text for one in store.llm_calls()] == ["reply"]
+    assert "another process has been writing" in caplog.text
+    assert "1 reply to record, waiting on" in caplog.text
