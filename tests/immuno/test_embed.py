@@ -73,11 +73,10 @@ def test_the_life_of_a_store(place: Place, ray_cluster: str, monkeypatch: pytest
     # Fit and feedback first; the sealed sets stay closed.
     first = place.json(place.config)
     assert [(one["name"], one["split"], one["images"], one["embedded"]) for one in first["sets"]] == [
-        ("id", "fit", 4, 4),
-        ("id", "feedback", 4, 4),
+        ("id", "fit", 8, 8),
         ("near", "feedback", 4, 4),
     ]
-    (quarantined,) = first["sets"][2]["quarantined"]
+    (quarantined,) = first["sets"][1]["quarantined"]
     assert (Path(quarantined["path"]).name, quarantined["reason"]) == ("002.png", "not an image")
     assert not Path(place.database).exists()
     assert len(place.shards()) == 3
@@ -168,7 +167,10 @@ def test_a_mistake_is_one_line_and_status_2(place: Place, arguments: tuple[str, 
 
 def test_there_must_be_something_to_embed(place: Place) -> None:
     text = Path(place.config).read_text()
-    Path(place.config).write_text(text.replace('[data.fit]\npath = "fit"\n', ""))
+    for section in ('[data.fit]\npath = "fit"\n', '[[data.feedback]]\nname = "near"\npath = "near"\n'):
+        assert section in text
+        text = text.replace(section, "")
+    Path(place.config).write_text(text)
     status, _, err = place.run(place.config)
     assert status == 2
     assert "no [data.fit] with images; the sealed test sets are embedded with --test" in err
