@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -22,6 +22,7 @@ from cluster.journal import Journal
 from cluster.records import EmbeddedImages, EmbeddedTexts
 from cluster.store.assembly import Assembly
 from cluster.store.manifest import Manifest, describe_encoder, manifest_name, write_manifest
+from cluster.store.probes import agree
 from cluster.store.shards import (
     Cut,
     FileIdentity,
@@ -46,6 +47,7 @@ from immuno_core.features import FeatureSet, FloatArray, LocalRequest
 from immuno_core.images import feature_row
 from immuno_core.progress import ProgressReport
 from immuno_core.records import EncoderInfo, FailedImage, ImageSet, set_title
+from immuno_core.text import count
 
 _TEXTS_AT_ONCE: Final = 1024
 """Texts in a piece of work: a larger call is spread over the actors, and stored piece by piece."""
@@ -227,6 +229,8 @@ class StoredEmbedder(ABC):
                 todo.append(index)
             else:
                 take(index, part)
+        adopted = set(self._adopted(pieces, todo, take))
+        todo = [index for index in todo if index not in adopted]
         missing = [pieces.shards[index] for index in todo]
         total = sum(len(shard.paths) for shard in missing)
         if missing:
@@ -246,6 +250,43 @@ class StoredEmbedder(ABC):
             )
         self.journal.finished(images, list(failures.values()), tried=total)
         return failures, [records[index] for index in range(len(pieces.shards))], total
+
+    def _adopted(self, pieces: Cut, todo: Sequence[int], take: Callable[[int, EmbeddedImages], None]) -> Iterator[int]:
+        """Take over shards that were stored when an encoder's digest did not cover its architecture; yields which.
+
+        One image of each is embedded again: a shard was embedded by one encoder, but perhaps each by another.
+        """
+        encoder, older = self.encoder, self.encoder.older
+        old = {index: pieces.shards[index].of(older) for index in todo if older != encoder}
+        names = {index: shard_name(self.store, older, shard.key) for index, shard in old.items()}
+        available = set(self.store.files.available(shard_folder(self.store, older), list(names.values())))
+        tried: list[tuple[int, str, FloatArray]] = []
+        for index, shard in old.items():
+            part = read_shard(self.store, older, shard) if names[index] in available else None
+            if part is not None and is_final(shard, part) and len(part.features):
+                place = next(i for i in range(len(shard.paths)) if i not in part.failures)
+                tried.append((index, shard.paths[place], part.features[0].copy()))
+        if not tried:
+            return
+        self.journal.progress.note(
+            f"{count(len(tried), 'shard')} stored by an earlier version, which did not look at the encoder's "
+            "architecture: an image of each is embedded again to see whether it is this encoder's"
+        )
+        batches = [tried[i : i + self._shard_size] for i in range(0, len(tried), self._shard_size)]
+        work = [
+            Work("embed_paths", ([path for _, path, _ in batch], encoder), f"the images from {batch[0][1]} on")
+            for batch in batches
+        ]
+        with contextlib.closing(self._run(work)) as run:
+            for which, embedded in run:
+                rows = iter(embedded.features)
+                for place, (index, _, stored) in enumerate(batches[which]):
+                    if place in embedded.failures or not agree(next(rows), stored, encoder.precision):
+                        continue
+                    part = read_shard(self.store, older, old[index])
+                    if part is not None:
+                        take(index, write_shard(self.store, encoder, pieces.shards[index], part))
+                        yield index
 
     def _manifest(
         self, images: ImageSet, pieces: Cut, failures: Mapping[int, FailedImage], records: Sequence[ShardRecord]

@@ -187,7 +187,7 @@ def bank_in_use(place: Workplace) -> BankInUse:
     if wanted.session is None:
         return BankInUse(Bank.empty(dim), None, None)
     session = place.store.session(wanted.session)
-    if session.encoder.digest != place.embedder.encoder.digest:
+    if not place.has_encoder_of(session):
         raise SetupError(
             f"session '{session.name}' embedded its antibodies with {session.encoder.model}, "
             f"not with the configuration's {place.embedder.encoder.model}; use the encoder it was made with"

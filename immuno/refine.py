@@ -149,7 +149,7 @@ def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionR
         raise SetupError(f"session '{name}' exists; go on with: immuno refine resume {name}, or choose another name")
     for what, same in (
         ("seed", known.seed == place.config.seed),
-        ("encoder", known.encoder.digest == place.embedder.encoder.digest),
+        ("encoder", place.has_encoder_of(known)),
         # Read again, not compared as stored: a session of an older version has fewer keys.
         ("data", parse_config(known.config, origin=f"session '{name}'", folder=Path()).data == place.config.data),
     ):
@@ -204,7 +204,7 @@ def _descend(
     parent = place.store.session(origin.session)
     if place.store.find_session(session) is not None:
         raise SetupError(f"session '{session}' exists; choose another name")
-    if parent.encoder.digest != place.embedder.encoder.digest:
+    if not place.has_encoder_of(parent):
         raise SetupError(
             f"session '{parent.name}' was measured with another encoder ({parent.encoder.model}): its weights or its "
             "preprocessing are not those that its configuration names now; start a new session instead"

@@ -15,7 +15,8 @@ import numpy as np
 
 from cluster import make_embedder
 from cluster.journal import Journal
-from db import AntibodyStore, RunRecord, is_new, open_store
+from cluster.store.probes import agree
+from db import AntibodyStore, RunRecord, SessionRecord, chosen_generation, is_new, open_store
 from evaluation.data.checks import check_sources
 from evaluation.data.classes import MEND_EMPTY, read_classes, without_images
 from evaluation.data.contents import state_of
@@ -33,8 +34,10 @@ from immuno_core.features import Embedder, FeatureSet, embed_whole
 from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport, SilentProgress
 from immuno_core.records import ImageSet
-from immuno_core.text import composed, fill_template, printable
+from immuno_core.text import composed, count, fill_template, printable
 from immuno_core.versions import git_sha, versions
+
+_TRIED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,30 @@ class Workplace:
         """Record an image set and return its embeddings."""
         self.store.ensure_dataset(images)
         return self.embedder.embed_images(images)
+
+    def has_encoder_of(self, session: SessionRecord) -> bool:
+        """Return whether a session's encoder is the configuration's.
+
+        One on record without its architecture is tried: some of the session's antibodies are embedded again.
+        """
+        encoder = self.embedder.encoder
+        if session.encoder.digest == encoder.digest:
+            return True
+        if session.encoder.digest != encoder.older.digest:
+            return False
+        if not self.store.generations(session.id):
+            return True
+        bank = self.store.bank(chosen_generation(self.store, session, None).id).unmatured
+        template = parse_config(session.config, origin=session.name, folder=Path()).antibodies.template
+        texts = bank.texts[:_TRIED]
+        click.echo(
+            f"session '{printable(session.name)}' is of an earlier version, which did not look at the encoder's "
+            f"architecture: {count(len(texts), 'text')} of its bank embedded again to see whether it is this one",
+            err=True,
+        )
+        return agree(
+            self.embedder.embed_texts(fill_template(template, texts)), bank.vectors[:_TRIED], encoder.precision
+        )
 
     def sets(self) -> Sets:
         """Return the image sets of the configuration, for one run: they are listed once. Draws the mini-world."""

@@ -107,12 +107,18 @@ class EncoderInfo:
     image_size: int
     precision: str
     weights_digest: str
+    """SHA-256 of the weights, followed by that of the architecture they are used in; once it was the first alone."""
     preprocess_digest: str
 
     @property
     def digest(self) -> str:
         """SHA-256 over everything that changes an embedding (the logit scale comes with the weights)."""
         return text_digest(self.weights_digest, self.preprocess_digest, self.precision)
+
+    @property
+    def older(self) -> Self:
+        """What versions that left out the architecture called it, and every other one with the same weights."""
+        return replace(self, weights_digest=self.weights_digest[:64])
 
 
 @dataclass(frozen=True, slots=True)

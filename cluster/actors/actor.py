@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from cluster.actors.schedule import KILLED
 from cluster.encoder.spec import EncoderSpec, require_same
 from cluster.records import EmbeddedImages, EmbeddedTexts, ShardStats
+from cluster.store.probes import check_probes
 from cluster.store.shards import Shard, write_local, write_shard
 from cluster.store.store import EmbeddingStore, StoreDtype
 from immuno_core.config.run import ClusterConfig
@@ -171,9 +172,12 @@ class EmbeddingActor:
                 spec = self._settings.spec
                 if spec.device == "auto" and not self._settings.use_gpu:
                     spec = replace(spec, device="cpu")
-                self._encoder = load_encoder(
+                encoder = load_encoder(
                     spec, batch_size=self._settings.batch_size, decode_threads=self._settings.decode_threads
                 )
+                if self._settings.mark is None or self._stores():
+                    check_probes(self._store, encoder.info, encoder.probes())
+                self._encoder = encoder
         if expected is not None:
             require_same(self._encoder.info, expected)
         return self._encoder

@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.nn import functional
 
 from cluster.encoder.batching import (
@@ -34,6 +35,7 @@ from cluster.encoder.batching import (
 )
 from cluster.encoder.loading import (
     LoadedModel,
+    architecture_digest,
     beyond_context,
     check_names,
     load_model,
@@ -42,9 +44,9 @@ from cluster.encoder.loading import (
     weights_digest,
 )
 from cluster.encoder.patches import best_match, patch_tower
-from cluster.encoder.pixels import FAST_DECODE_VERSION, Preprocessing
+from cluster.encoder.pixels import Preprocessing
 from cluster.encoder.reading import DecodedBatch, Decoder
-from cluster.encoder.spec import EncoderSpec
+from cluster.encoder.spec import FAST_DECODE_VERSION, EncoderSpec
 from cluster.records import EmbeddedImages, ShardStats, total
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, LocalRequest
@@ -194,6 +196,18 @@ class Encoder:
         """Return the places of the texts of which the model sees the beginning only."""
         return beyond_context(self._tokenizer, texts)
 
+    def probes(self) -> FloatArray:
+        """Return the (n, d) float32 unit rows of texts and images that never change.
+
+        They tell whether the same files are still the same model.
+        """
+        picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+        images = [Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC) for size in ((211, 157), (64, 96))]
+        pixels = np.stack([self.preprocessing.pixels(image) for image in images])
+        tokens = self._tokenizer(["a photo of a dog.", "two red stones on a table"])
+        work = ((self._text_rows, tokens), (self._image_rows, torch.from_numpy(pixels)))
+        return np.concatenate([self._runner.run(*one).rows for one in work])
+
     def _through_model(
         self, paths: Sequence[str], step: Step
     ) -> Generator[tuple[DecodedBatch, BatchResult], None, None]:
@@ -260,7 +274,7 @@ def load_encoder(spec: EncoderSpec, *, batch_size: BatchSize = "auto", decode_th
         logit_scale=float(model.logit_scale.detach().float().exp()),
         image_size=int(np.max(loaded.image_settings["size"])),
         precision=spec.precision,
-        weights_digest=weights_digest(model.state_dict()),
+        weights_digest=weights_digest(model.state_dict()) + architecture_digest(spec),
         preprocess_digest=preprocess_digest(image_side, loaded.tokenizer),
     )
     return Encoder(loaded, info, spec, device, batch_size=batch_size, decode_threads=decode_threads)

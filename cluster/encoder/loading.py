@@ -40,6 +40,17 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def architecture_digest(spec: EncoderSpec) -> str:
+    """Return the SHA-256 over what open_clip builds a model from: its configuration, with the activation forced.
+
+    Heads, activations and pooling are in no weight. (What code makes of a configuration may change with a library's
+    version; `cluster.store.probes` notices that.)
+    """
+    config = dict(open_clip.get_model_config(_name(spec)))
+    config["quick_gelu"] = needs_quick_gelu(spec) or bool(config.get("quick_gelu"))
+    return text_digest(json.dumps(config, sort_keys=True, default=str))
+
+
 def preprocess_digest(image_side: Mapping[str, Any], tokenizer: Callable[[list[str]], torch.Tensor]) -> str:
     """Return the SHA-256 over the image preprocessing (size, mean, std, interpolation, resizing) and the tokenizer.
 
@@ -138,8 +149,7 @@ def load_model(spec: EncoderSpec, device: torch.device) -> LoadedModel:
 
     Raises SetupError for files that are broken or of different models, and where weights cannot be downloaded.
     """
-    folder = model_folder(spec)
-    name = f"{LOCAL_DIR}{folder}" if folder is not None else spec.model
+    folder, name = model_folder(spec), _name(spec)
     try:
         with _quiet():
             model = open_clip.create_model(
@@ -158,6 +168,12 @@ def load_model(spec: EncoderSpec, device: torch.device) -> LoadedModel:
     settings = dict(model.visual.preprocess_cfg)
     preprocess = image_transform_v2(PreprocessCfg(**settings), is_train=False)
     return LoadedModel(model, preprocess, tokenizer, settings)
+
+
+def _name(spec: EncoderSpec) -> str:
+    """How open_clip calls it."""
+    folder = model_folder(spec)
+    return f"{LOCAL_DIR}{folder}" if folder is not None else spec.model
 
 
 def needs_quick_gelu(spec: EncoderSpec) -> bool:

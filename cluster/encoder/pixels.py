@@ -26,8 +26,6 @@ from immuno_core.errors import SetupError
 
 Pixels = NDArray[np.uint8]
 """(h, w, 3), RGB, of the size that the model takes."""
-FAST_DECODE_VERSION: Final = 1
-"""Goes into the encoder's digest where fast_decode is on: to be raised when the fast way gives other pixels."""
 _DEEP_GREY: Final = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 """Pillow's modes of 16 or 32 bits a pixel."""
 _DRAFT_MARGIN: Final = 2

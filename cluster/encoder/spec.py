@@ -11,7 +11,6 @@ import json
 import re
 import socket
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,6 +18,7 @@ from immuno_core.config.run import EncoderConfig
 from immuno_core.errors import SetupError
 from immuno_core.files import read_text
 from immuno_core.records import EncoderInfo, text_digest
+from immuno_core.versions import installed
 
 Precision = Literal["fp32", "fp16", "bf16"]
 LOCAL_DIR: Final = "local-dir:"
@@ -27,6 +27,12 @@ MINIWORLD: Final = "miniworld"
 CONFIG_FILE: Final = "open_clip_config.json"
 VOCABULARY_FILE: Final = "bpe_simple_vocab.txt.gz"
 """A vocabulary of this name in a model's folder takes the place of open_clip's own."""
+FAST_DECODE_VERSION: Final = 1
+"""Goes into the encoder's digest where fast_decode is on: to be raised when the fast way gives other pixels."""
+_FORMAT: Final = "encoder 2"
+"""Changes with what an encoder's digest covers."""
+_PACKAGES: Final = ("open_clip_torch", "torch", "torchvision", "pillow", "timm", "transformers", "tokenizers", "ftfy")
+"""What computes an embedding: another version of them may give another, so the model is loaded and tried again."""
 _WEIGHT_SUFFIXES: Final = (".safetensors", ".bin", ".pth")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
@@ -77,8 +83,9 @@ def require_same(found: EncoderInfo, expected: EncoderInfo) -> None:
     """Raise OtherEncoderError if a loaded model does not give the embeddings of the one that was expected."""
     if found.digest != expected.digest:
         raise OtherEncoderError(
-            f"the weights or the preprocessing of '{found.model}' on {socket.gethostname()} are not those on record: "
-            "run the command again if you changed them, else give every machine of the cluster the same files"
+            f"the weights, the architecture or the preprocessing of '{found.model}' on {socket.gethostname()} are not "
+            "those on record: run the command again if you changed them, else give every machine of the cluster the "
+            "same files"
         )
 
 
@@ -120,13 +127,13 @@ def fingerprint(spec: EncoderSpec) -> str:
     """Return a cheap digest that changes whenever the encoder's vectors may change; no weight is read.
 
     A local model counts by its files' paths, sizes and modification times; the mini-world's, which are small and come
-    with every checkout, by their content; a named model by name, tag and open_clip's version.
+    with every checkout, by their content; a named model by name and tag. Versions of what computes embeddings count.
     Raises SetupError for a local model whose files are missing.
     """
     check_spec(spec)
-    parts = [spec.model, spec.pretrained or "", spec.precision, version("open_clip_torch")]
+    parts = [_FORMAT, spec.model, spec.pretrained or "", spec.precision, *installed(_PACKAGES).values()]
     if spec.fast_decode:
-        parts.append("fast_decode")
+        parts.append(f"fast_decode {FAST_DECODE_VERSION}")
     folder = model_folder(spec)
     if folder is not None:
         files = sorted(path for path in folder.iterdir() if path.is_file())

@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -47,6 +47,12 @@ class Shard:
     paths: tuple[str, ...]
     absent: frozenset[int]
     """Rows whose file was not there when the shard was cut; the key changes when it appears."""
+    files: str = ""
+    """Digest of what its files are: the part of the key that is the same for every encoder."""
+
+    def of(self, encoder: EncoderInfo) -> Shard:
+        """Return the same images for another encoder."""
+        return replace(self, key=text_digest(_FORMAT, encoder.digest, self.files))
 
 
 class Cut(NamedTuple):
@@ -83,8 +89,7 @@ def cut(files: Sequence[str], encoder: EncoderInfo, shard_size: int, *, identity
         listed = "".join(f"{a}\0{b}\0{c}\0" for a, b, c in fields).encode("utf-8", "surrogatepass")
         dataset.update(listed)
         absent = frozenset(row for row, state in enumerate(states) if state is None)
-        key = text_digest(_FORMAT, encoder.digest, hashlib.sha256(listed).hexdigest())
-        shards.append(Shard(key, paths, absent))
+        shards.append(Shard("", paths, absent, hashlib.sha256(listed).hexdigest()).of(encoder))
     return Cut(tuple(shards), dataset.hexdigest())
 
 

@@ -5,6 +5,7 @@
     STORE/ENCODER/images/ab/abcd....safetensors    a shard of images (`cluster.store.shards`)
     STORE/ENCODER/local/ab/abcd....safetensors     what was asked of the patches of a shard
     STORE/ENCODER/texts/ab/abcd....safetensors     the texts of one call, or of many (`cluster.store.texts`)
+    STORE/ENCODER/probes/ab/abcd....safetensors    what tells whether it is still the same (`cluster.store.probes`)
 
 ENCODER is the first 16 digits of the encoder's digest. Images stored in half precision are in `images-float16`, their
 sets in `sets-float16`. Several programs, on several machines, can share a store: see `cluster.store.files` for where it
@@ -125,7 +126,7 @@ class EmbeddingStore:
         return kind if self.dtype == "float32" else f"{kind}-{self.dtype}"
 
     def name(self, kind: str, encoder: EncoderInfo, key: str) -> str:
-        """Return the name of the file of a key; `kind` is local, texts, or one that `kind` returns."""
+        """Return the name of the file of a key; `kind` is local, texts, probes, or one that `kind` returns."""
         return f"{encoder_folder(encoder)}/{kind}/{key[:2]}/{key}.safetensors"
 
     def read_rows(self, name: str, dim: int, *, dtype: StoreDtype = "float32") -> StoredArray | None:

@@ -37,7 +37,9 @@ _LONG_SECONDS: Final = 3600.0
 """No file takes as long to write: what is unfinished since then was left by a dead writer."""
 _DAY_SECONDS: Final = 86400.0
 """A driver on another machine whose mark is older may be dead."""
-_ARRAY = re.compile(r"(?P<encoder>[0-9a-f]{16})/(?P<kind>images(-float16)?|local|texts)/../(?P<key>\w+)\.safetensors")
+_ARRAY = re.compile(
+    r"(?P<encoder>[0-9a-f]{16})/(?P<kind>images(-float16)?|local|texts|probes)/../(?P<key>\w+)\.safetensors"
+)
 _MANIFEST = re.compile(r"[0-9a-f]{16}/sets(-float16)?/[^/]+\.json")
 _RECORD = re.compile(r"encoders/[0-9a-f]+\.json")
 
@@ -102,7 +104,10 @@ def check_store(store: EmbeddingStore) -> Checked:
 
 def needed(store: EmbeddingStore, encoder: EncoderInfo, fingerprint: str, sets: Iterable[tuple[Cut, int]]) -> set[str]:
     """Return the names of what belongs to sets (with their shard sizes) of an encoder; folders end with a slash."""
-    names = {encoder_record(fingerprint), *(f"{encoder_folder(encoder)}/{kind}/" for kind in ("texts", "local"))}
+    names = {
+        encoder_record(fingerprint),
+        *(f"{encoder_folder(encoder)}/{kind}/" for kind in ("texts", "local", "probes")),
+    }
     for pieces, shard_size in sets:
         names.add(manifest_name(store, encoder, pieces.dataset, shard_size))
         names.update(shard_name(store, encoder, shard.key) for shard in pieces.shards)
