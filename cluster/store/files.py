@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from immuno_core.config.run import store_place
 from immuno_core.errors import SetupError
-from immuno_core.files import write_atomically
+from immuno_core.files import write_atomically, written_whole
 from immuno_core.paths import cache_root
 
 _TEMPORARY: Final = re.compile(r"(.*/)?\.[^/]+\.[0-9a-f]{32}\.tmp")
@@ -39,6 +39,8 @@ class Entry(NamedTuple):
     """Bytes."""
     modified: float
     """Seconds since 1970."""
+    state: int = 0
+    """Of a remote file: another number when its content is another."""
 
 
 def open_files(place: str | Path) -> Files:
@@ -77,7 +79,7 @@ class Files:
         return None
 
     def fetch(self, name: str, *, again: bool = False) -> Path | None:
-        """Return a local file with the content of one that never changes, None where there is none.
+        """Return a local file with a file's content as it is now, None where there is none.
 
         `again`: not from the local copy, which turned out to be damaged; a local store has nothing else.
         """
@@ -137,6 +139,8 @@ class RemoteFiles(Files):
         super().__init__(cache_root() / "remote" / hashlib.sha256(place.encode()).hexdigest()[:16])
         self._local = self.copies = Files(self.folder)
         self.place = place
+        self._looked_at: set[str] = set()
+        """Files of which `available` has just made sure that the copy is what is there."""
 
     @functools.cached_property
     def _reached(self) -> tuple[Any, str]:
@@ -151,25 +155,40 @@ class RemoteFiles(Files):
         return None
 
     def fetch(self, name: str, *, again: bool = False) -> Path | None:
-        """Return the local copy, which is downloaded where it is missing."""
-        if not again and (copy := self._local.fetch(name)) is not None:
+        """Return the local copy, downloaded where it is missing or no longer what is there; None where nothing is."""
+        looked_at = name in self._looked_at
+        self._looked_at.discard(name)  # once: another machine may write at any time
+        if looked_at and not again and (copy := self._local.fetch(name)) is not None:
             return copy
-        content = self.read(name)
-        if content is None:
-            return None
-        self._local.write(name, content)
-        return self._local.fetch(name)
+        fs, base = self._reached
+        with self._explained("read"), contextlib.suppress(FileNotFoundError):
+            return self._copy(name, _state(fs.info(f"{base}/{name}")), again=again)
+        self._local.delete(name)
+        return None
 
     def available(self, under: str, names: Sequence[str]) -> Collection[str]:
         """Return the names that are there, with a local copy of each: one listing, and several downloads at a time."""
-        copied = {entry.name for entry in self._local.entries(under)}
-        wanted = set(names) - copied
-        if wanted:
-            wanted &= {entry.name for entry in self.entries(under)}
-            with ThreadPoolExecutor(_DOWNLOADS) as pool:
-                for _ in pool.map(self.fetch, wanted):
-                    pass
-        return copied | wanted
+        states = {entry.name: entry.state for entry in self.entries(under)}
+        there = [name for name in names if name in states]
+        with ThreadPoolExecutor(_DOWNLOADS) as pool:
+            copies = list(pool.map(self._copy, there, [states[name] for name in there]))
+        found = {name for name, copy in zip(there, copies, strict=True) if copy is not None}
+        self._looked_at |= found
+        return found
+
+    def _copy(self, name: str, state: int, *, again: bool = False) -> Path | None:
+        """Return a local copy of a file in that state. The state is the copy's time: both change at once."""
+        path = self.folder / name
+        with contextlib.suppress(OSError):
+            if not again and path.stat().st_mtime == state:
+                return path
+        content = self.read(name)
+        if content is None:
+            return None
+        with self._explained("copy"), written_whole(path, sync=False) as temporary:
+            temporary.write_bytes(content)
+            os.utime(temporary, (state, state))
+        return path
 
     def write(self, name: str, content: bytes) -> None:
         """Upload a file. No copy is kept here: an actor never reads what it wrote."""
@@ -194,7 +213,7 @@ class RemoteFiles(Files):
         start = len(base.strip("/")) + 1
         for path in sorted(found):
             info = found[path]
-            yield Entry(path.strip("/")[start:], int(info.get("size") or 0), _modified(info))
+            yield Entry(path.strip("/")[start:], int(info.get("size") or 0), _modified(info), _state(info))
 
 
 def is_temporary(name: str) -> bool:
@@ -225,6 +244,16 @@ def _modified(info: dict[str, Any]) -> float:
         if isinstance(value, int | float):
             return float(value)
     return time.time()
+
+
+def _state(info: dict[str, Any]) -> int:
+    """A number, in the range of times, over what a remote place says of a file: its checksum, else when it was written.
+
+    Where it says neither, the number is never the same again.
+    """
+    checksum = next((str(info[key]) for key in ("ETag", "etag", "md5Hash", "md5") if info.get(key)), None)
+    said = f"{info.get('size')} {checksum or _modified(info)}"
+    return int(hashlib.sha256(said.encode()).hexdigest()[:7], 16)
 
 
 def _refused(what: str, place: str, error: Exception) -> SetupError:

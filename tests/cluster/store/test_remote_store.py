@@ -82,6 +82,54 @@ def test_files_appear_are_listed_and_go(files: RemoteFiles) -> None:
     assert (files.read("a/b.json"), files.fetch("a/b.json")) == (None, None)
 
 
+def test_a_copy_is_good_as_long_as_it_is_what_is_there(
+    files: RemoteFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine writes, and deletes: nothing of it touches this one's copies."""
+    monkeypatch.setenv("IMMUNO_CACHE", str(tmp_path / "cache of another machine"))
+    other = RemoteFiles(files.place)
+    for name in ("a/1", "a/2", "a/3"):
+        other.write(name, b"old")
+    assert set(files.available("a", ["a/1", "a/2", "a/4"])) == {"a/1", "a/2"}
+    other.write("a/1", b"new")
+    other.delete("a/2")
+    other.write("a/4", b"old")
+    assert set(files.available("a", ["a/1", "a/2", "a/4"])) == {"a/1", "a/4"}
+    assert [(files.fetch(f"a/{i}") or tmp_path / "none").name for i in (1, 2, 3)] == ["1", "none", "3"]
+    assert (files.folder / "a/1").read_bytes() == b"new"
+    assert not (files.folder / "a/2").exists()
+    other.write("a/1", b"now")  # after it was looked at
+    assert (files.fetch("a/1") or tmp_path).read_bytes() == b"now"
+    reads = []
+    monkeypatch.setattr(RemoteFiles, "read", lambda _, name: reads.append(name))
+    assert set(files.available("a", ["a/1", "a/4"])) == {"a/1", "a/4"}
+    assert files.fetch("a/1")
+    assert files.fetch("a/1")
+    assert reads == []
+
+
+def test_what_another_machine_embeds_again_is_seen(
+    bucket: str, spec: EncoderSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard with a file that was refused in passing is written again under its own name."""
+    images = image_set(write_images(tmp_path / "images", {"cat": 3}))
+    here = LocalEmbedder(spec, bucket)
+    features = here.embed_images(images).features
+    (name,) = (entry.name for entry in here.store.files.entries() if "/images/" in entry.name)
+    assert here.fill(images).embedded == 0
+    whole = here.store.files.read(name) or b""
+    monkeypatch.setenv("IMMUNO_CACHE", str(tmp_path / "cache of another machine"))
+    EmbeddingStore(bucket).files.write(name, whole[:-1])
+    (shard,) = shards_of(images, here.encoder, 256)
+    assert read_shard(here.store, here.encoder, shard) is None
+    EmbeddingStore(bucket).files.write(name, whole)
+    stored = read_shard(here.store, here.encoder, shard)
+    assert stored is not None
+    np.testing.assert_array_equal(stored.features, features)
+    EmbeddingStore(bucket).files.delete(name)
+    assert here.fill(images).embedded == 3
+
+
 def ours(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name.startswith("cluster")]
 
