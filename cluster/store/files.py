@@ -173,7 +173,7 @@ class RemoteFiles(Files):
         with ThreadPoolExecutor(_DOWNLOADS) as pool:
             copies = list(pool.map(self._copy, there, [states[name] for name in there]))
         found = {name for name, copy in zip(there, copies, strict=True) if copy is not None}
-        self._looked_at |= found
+        self._looked_at = set(found)
         return found
 
     def _copy(self, name: str, state: int, *, again: bool = False) -> Path | None:

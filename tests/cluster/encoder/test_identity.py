@@ -154,6 +154,7 @@ def as_before(patch: pytest.MonkeyPatch) -> None:
     """Store as earlier versions did."""
     patch.setattr(encoders, "architecture_digest", lambda _: "")
     patch.setattr(specs, "_FORMAT", "")
+    patch.setattr("cluster.actors.actor.check_probes", lambda *_: None)
 
 
 @pytest.fixture

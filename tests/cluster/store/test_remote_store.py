@@ -152,7 +152,7 @@ def test_a_second_machine_downloads_and_embeds_nothing(
     np.testing.assert_array_equal(second.embed_texts(["a cat", "a dog"]), texts)
     assert second.fill(images).embedded == 0
     found = check_store(second.store)
-    assert (found.files, found.problems) == (3 + 1 + 1 + 1, ())
+    assert (found.files, found.problems) == (3 + 1 + 1 + 1 + 1, ())
     assert {one.why for one in waste(second.store, None)} == {"local copy"}
 
 
@@ -192,7 +192,7 @@ def test_an_actor_writes_to_the_bucket_by_itself(bucket: str, spec: EncoderSpec,
     assert stored is not None
     assert stored.features.shape == (3, 16)
     store.remove_mark(mark)
-    assert [entry.name.split("/")[1] for entry in store.files.entries()] == ["images-float16"]
+    assert [entry.name.split("/")[1] for entry in store.files.entries()] == ["images-float16", "probes"]
 
 
 def test_texts_are_shared_through_the_bucket(bucket: str, spec: EncoderSpec) -> None:

@@ -86,7 +86,7 @@ def test_embedding_writes_the_manifest_too(embedder: LocalEmbedder, images: Imag
 
 def test_a_whole_store_has_no_problems(embedder: LocalEmbedder, images: ImageSet, manifest: Manifest) -> None:
     found = check_store(embedder.store)
-    assert (found.files, found.problems) == (3 + 1 + 1 + 1, ())  # shards, texts, manifest, the encoder's record
+    assert (found.files, found.problems) == (3 + 1 + 1 + 1 + 1, ())  # shards, texts, manifest, probes, the record
     pieces = cut([sample.path for sample in images.samples], embedder.encoder, SIZE)
     assert check_shards(embedder.store, embedder.encoder, pieces) == Checked(3, manifest.bytes, ())
     assert list(waste(embedder.store, None)) == []
@@ -134,7 +134,7 @@ def test_only_what_no_set_needs_is_waste(
     assert {one.name for one in found} == added | in_half
     assert {one.why for one in found} == {"not needed"}
     assert {one.name for one in waste(half.store, keep(half, images))} == before - in_half - {
-        name for name in before if "/texts/" in name or name.startswith("encoders/")
+        name for name in before if "/texts/" in name or "/probes/" in name or name.startswith("encoders/")
     } | added
     delete(embedder.store, found)
     assert {entry.name for entry in embedder.store.files.entries()} == before - in_half
