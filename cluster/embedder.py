@@ -6,11 +6,13 @@ Memory does not grow with a set: of its embeddings, one shard is in memory at a 
 from __future__ import annotations
 
 import contextlib
+import functools
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +40,7 @@ from cluster.store.shards import (
     write_local,
     write_shard,
 )
-from cluster.store.store import EmbeddingStore
+from cluster.store.store import EmbeddingStore, encoder_folder
 from cluster.store.texts import TextCache
 from evaluation.data.feature_files import is_feature_set, read_feature_set
 from immuno_core.arrays import check_unit_rows
@@ -53,6 +55,9 @@ _TEXTS_AT_ONCE: Final = 1024
 """Texts in a piece of work: a larger call is spread over the actors, and stored piece by piece."""
 
 _FEW_TEXTS: Final = 256
+_PAUSES: Final = (0.0, 0.5, 3.0)
+"""Seconds before what another machine has written is looked for again."""
+Stored = TypeVar("Stored")
 
 
 class Filled(NamedTuple):
@@ -308,8 +313,20 @@ class StoredEmbedder(ABC):
         write_manifest(self.store, name, manifest)
         return manifest
 
-    def _lost(self) -> ImmunoError:
-        return ImmunoError(f"a shard just written to the embedding store {self.store.place} cannot be read back")
+    def _read_back(self, read: Callable[[], Stored | None]) -> Stored:
+        """Return what an actor has just stored. Raises ImmunoError where it cannot be found.
+
+        A network file system remembers for up to a minute that a file was not there, unless its folder is opened.
+        """
+        for pause in _PAUSES:
+            if (found := read()) is not None:
+                return found
+            time.sleep(pause)
+            for _ in self.store.files.entries(encoder_folder(self.encoder)):
+                pass
+        if (found := read()) is not None:
+            return found
+        raise ImmunoError(f"a shard just written to the embedding store {self.store.place} cannot be read back")
 
     @contextlib.contextmanager
     def _reporting(self, total: int, description: str, *, told: bool = True) -> Iterator[None]:
@@ -368,10 +385,7 @@ class StoredEmbedder(ABC):
         """Return a shard's embeddings, which by then are in the store."""
         if receipt.embedded is not None:
             return write_shard(self.store, self.encoder, shard, receipt.embedded)
-        embedded = read_shard(self.store, self.encoder, shard)
-        if embedded is None:
-            raise self._lost()
-        return embedded
+        return self._read_back(lambda: read_shard(self.store, self.encoder, shard))
 
     def _run_local(
         self, shards: Sequence[Shard], request: LocalRequest
@@ -386,7 +400,5 @@ class StoredEmbedder(ABC):
             for index, values in run:
                 if values is not None:
                     write_local(self.store, encoder, shards[index], request, values)
-                answer = read_local(self.store, encoder, shards[index], request)
-                if answer is None:
-                    raise self._lost()
-                yield index, answer
+                shard = shards[index]
+                yield index, self._read_back(functools.partial(read_local, self.store, encoder, shard, request))

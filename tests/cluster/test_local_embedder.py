@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cluster import EncoderSpec, LocalEmbedder
+from cluster.actors.actor import ShardReceipt
+from cluster.actors.schedule import Work as Piece
 from cluster.encoder.encoder import Encoder, MeasuredImages
+from cluster.store.shards import write_shard
 from evaluation.data.sources import Listing
-from immuno_core.errors import SetupError
+from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import embed_whole
 from tests.configs import make_config
 
@@ -259,3 +264,40 @@ def test_without_a_store_nothing_stays_behind(spec: EncoderSpec) -> None:
     assert len(embedder.embed_texts(["a cat"])) == 1
     del embedder
     assert not folder.exists()
+
+
+class OfAnotherMachine(LocalEmbedder):
+    """Its actor stores what it embeds by itself, as one on another machine does."""
+
+    def _run(self, work: Sequence[Piece]) -> Generator[tuple[int, object], None, None]:
+        for index, receipt in super()._run(work):
+            if isinstance(receipt, ShardReceipt) and receipt.embedded is not None:
+                write_shard(self.store, self.encoder, work[index].arguments[0], receipt.embedded)
+                receipt = receipt._replace(embedded=None)
+            yield index, receipt
+
+
+def test_a_file_remembered_as_absent_is_found_once_its_folder_is_opened(
+    spec: EncoderSpec, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS does: a name that was looked up in vain stays absent until somebody opens the folder."""
+    absent: set[str] = set()
+    exists, walk = Path.exists, os.walk
+
+    def cached(path: Path) -> bool:
+        if not exists(path):
+            absent.add(str(path))
+        return str(path) not in absent
+
+    def opened(top: Path, **options: Any) -> Any:
+        absent.clear()
+        return walk(top, **options)
+
+    monkeypatch.setattr(Path, "exists", cached)
+    monkeypatch.setattr(os, "walk", opened)
+    embedder = OfAnotherMachine(spec, tmp_path / "store", shard_size=4)
+    assert len(embedder.embed_images(image_set(folder)).features) == 10
+    monkeypatch.setattr("cluster.embedder._PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(Path, "exists", lambda path: path.suffix != ".safetensors" and exists(path))
+    with pytest.raises(ImmunoError, match=r"just written to the embedding store .* cannot be read back"):
+        OfAnotherMachine(spec, tmp_path / "other", shard_size=4).embed_images(image_set(folder))
