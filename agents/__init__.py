@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agents.chat.review import Ruling as Ruling
     from agents.chat.review import edited as edited
     from agents.drafting import draft_branch as draft_branch
+    from agents.drafting import measured_anew as measured_anew
     from agents.feedback import check_space as check_space
     from agents.feedback import feedback_of as feedback_of
     from agents.feedback import measure as measure
@@ -32,7 +33,7 @@ __getattr__ = door(
         "UNCOUNTED": "chat.calls",
         **dict.fromkeys(("RecordedCall", "write_recording"), "chat.recordings"),
         **dict.fromkeys(("PERSON", "REVIEW_STEP", "Review", "Ruling", "edited"), "chat.review"),
-        "draft_branch": "drafting",
+        **dict.fromkeys(("draft_branch", "measured_anew"), "drafting"),
         **dict.fromkeys(("check_space", "feedback_of", "measure"), "feedback"),
         **dict.fromkeys(("PromptVersion", "prompt_tree"), "guidelines"),
         "check_limits": "policies",

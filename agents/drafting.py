@@ -13,16 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from agents.feedback import Boundary, Scores, feedback_of
+from agents.feedback import Boundary, Scores, feedback_of, measure
 from agents.graph import GenerationState, generation_metrics
 from agents.memory import Memory
 from agents.prompts.templates import prompt_template
 from db import AntibodyRecord, AntibodyStore, EffectDraft, GenerationDraft, GenerationRecord, new_id
 from evaluation.antibodies.selection import guarded_classes
-from evaluation.effects.antibody_effects import bank_effects
-from evaluation.space import Space
-from immuno_core.features import FeatureSet
+from evaluation.effects.antibody_effects import antibody_effects, bank_effects
+from evaluation.space import Bank, Space
+from immuno_core.config.refine import RefineConfig
+from immuno_core.features import FeatureSet, FloatArray
 from immuno_core.records import Antibody, Effect, Verdict
+from immuno_core.versions import made_with
 
 
 def draft_first_generation(
@@ -43,6 +45,8 @@ def draft_first_generation(
         guideline=guideline,
         metrics=boundary.as_metrics(),
         random_state=random_state,
+        git_sha=made_with()[0],
+        versions=made_with()[1],
         verdicts=_verdicts(space, boundary),
     )
 
@@ -74,6 +78,8 @@ def draft_generation(
             "problems": [*state["problems"], *state["reflection_problems"]],
         },
         random_state=memory.random_state,
+        git_sha=made_with()[0],
+        versions=made_with()[1],
         antibodies=(*_judged(state), *state["turned_down"], *_matured(space, state, mu)),
         vectors=vectors,
         effects=(
@@ -197,6 +203,8 @@ def draft_branch(store: AntibodyStore, source: GenerationRecord, *, guideline: s
         guideline=guideline,
         metrics=source.metrics,
         random_state=source.random_state,
+        git_sha=source.git_sha,
+        versions=source.versions,
         antibodies=(*kept.values(), *rejected),
         vectors=dict(zip(copies.values(), bank.vectors, strict=True)),
         effects=tuple(_effects(store, source, copies)),
@@ -206,6 +214,31 @@ def draft_branch(store: AntibodyStore, source: GenerationRecord, *, guideline: s
         ),
         bank=tuple(copies.values()),
     )
+
+
+def measured_anew(draft: GenerationDraft, space: Space, config: RefineConfig) -> GenerationDraft:
+    """Return the first generation of a branch as its bank measures on `space`, which is not what its source had."""
+    in_bank = {antibody.id: antibody for antibody in draft.antibodies}
+    bank = Bank(tuple(in_bank[key] for key in draft.bank), _rows(draft, space.dim))
+    boundary, feedback = measure(space, bank, config.score, config.acceptance), feedback_of(space)
+    effects = antibody_effects(
+        boundary.fitted, feedback.known, feedback.labels, feedback.outliers, acceptance=config.acceptance
+    )
+    git_sha, versions = made_with()
+    return replace(
+        draft,
+        reason=f"{draft.reason}, measured anew: its classes or images are others",
+        metrics=boundary.as_metrics(),
+        git_sha=git_sha,
+        versions=versions,
+        effects=tuple(EffectDraft(measured.effect, measured.antibody_id) for measured in effects),
+        verdicts=_verdicts(space, boundary),
+    )
+
+
+def _rows(draft: GenerationDraft, dim: int) -> FloatArray:
+    """The vectors of a draft's bank."""
+    return np.array([draft.vectors[key] for key in draft.bank], dtype=np.float32).reshape(-1, dim)
 
 
 def _copy(antibody: Antibody) -> Antibody:

@@ -42,6 +42,8 @@ class SessionRecord:
     """Of a branch: the generation of another session that it started from."""
     parent: str | None
     """The same as SESSION:NUMBER; None also where that generation is not in this database."""
+    grounds: dict[str, Any]
+    """Its classes and its images of fit and feedback (immuno.grounds); empty where that was not recorded."""
     created_at: datetime
     updated_at: datetime
     generations: int
@@ -68,6 +70,9 @@ class GenerationRecord:
     metrics: dict[str, Any]
     random_state: dict[str, Any]
     """What fixes its random choices; empty where that was not recorded."""
+    git_sha: str | None
+    versions: dict[str, str]
+    """What it was made with; None and empty where that was not recorded."""
     started_at: datetime
     finished_at: datetime
     proposed: int
@@ -227,6 +232,9 @@ class GenerationDraft:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     random_state: Mapping[str, Any] = field(default_factory=dict)
     """What fixes its random choices: seeds, states of generators."""
+    git_sha: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """What it was made with: the commit, and versions of packages."""
     antibodies: tuple[Antibody, ...] = ()
     """Each with an id, and with a relation where it has a parent: of this generation or stored, in any session."""
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)

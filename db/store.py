@@ -139,10 +139,10 @@ class AntibodyStore(RunBook):
     belongs to it, or nothing.
 
     *Repeatable.* A write that is repeated does no harm and no error: the first one wins, and is what is read. What is
-    repeated is said by unique keys: a call (session, generation, step, subject; db.calls writes them), a generation
-    (session, number), a line of results (run, method, seed, outlier set), an encoder (digest), a data set (digest,
-    name, split, role). But `create_session` refuses a name that is taken, and `start_run` and `record_test_read` add a
-    row each time, as they must.
+    repeated is said by unique keys: a call (session, generation, step, subject, digest; db.calls writes them), a
+    generation (session, number), a line of results (run, method, seed, outlier set), an encoder (digest), a data set
+    (digest, name, split, role). But `create_session` refuses a name that is taken, and `start_run` and
+    `record_test_read` add a row each time, as they must.
 
     *Shared.* Any number of threads and processes may use one database at the same time, also the same store from
     several threads. Writers wait for one another (SQLite: always; PostgreSQL: where they write the same; after 30 s
@@ -215,6 +215,7 @@ class AntibodyStore(RunBook):
         encoder: EncoderInfo,
         llm: str | None = None,
         parent_generation_id: str | None = None,
+        grounds: Mapping[str, Any] | None = None,
         first: GenerationDraft | None = None,
     ) -> SessionRecord:
         """Begin a session (status running), with the name of its chat model.
@@ -229,6 +230,7 @@ class AntibodyStore(RunBook):
                 raise SetupError(f"there is no generation with the id {parent_generation_id!r} to branch from")
             columns = {"status": "running", "config": to_json(config, "config"), "seed": seed, "git_sha": git_sha}
             columns |= {"versions": dict(versions), "llm": llm, "parent_generation_id": parent_generation_id}
+            columns["grounds"] = to_json(grounds or {}, "grounds")
             if not add_session(transaction, name, encoder, **columns):
                 raise SetupError(f"a session named '{name}' exists in {self.url}; resume it, or choose another name")
             session = queries.sessions(transaction, name)[0]
@@ -236,6 +238,14 @@ class AntibodyStore(RunBook):
                 return session
             write_generation(transaction, replace(first, session_id=session.id))
             return queries.sessions(transaction, name)[0]
+
+    def set_grounds(self, session_id: str, grounds: Mapping[str, Any]) -> None:
+        """Record what a session measures on, where that was not recorded."""
+        with writing(self._engine) as transaction:
+            session = transaction.get(m.Session, session_id, with_for_update=True)
+            if session is None:
+                raise SetupError(f"there is no session with the id {session_id!r}")
+            session.grounds, session.updated_at = session.grounds or to_json(grounds, "grounds"), now()
 
     def find_session(self, name: str) -> SessionRecord | None:
         """Return the session of that name."""

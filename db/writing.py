@@ -92,7 +92,7 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
         insert(m.Generation).values(
             row_of(m.Generation, draft)
             | {"id": generation_id, "parent_id": _parent_id(transaction, draft, what)}
-            | {name: to_json(getattr(draft, name), name) for name in ("metrics", "random_state")}
+            | {name: to_json(getattr(draft, name), name) for name in ("metrics", "random_state", "versions")}
         )
     )
     antibodies = _without_repeats(draft.antibodies)
@@ -146,7 +146,7 @@ def add_session(transaction: Transaction, name: str, encoder: EncoderInfo, **col
     """Insert a session with these further columns, and its encoder; return whether the name was free."""
     add_encoder(transaction, encoder)
     row = {"id": new_id(), "name": name, "encoder_digest": encoder.digest, "created_at": (time := now())}
-    return bool(insert_new(transaction, m.Session, [row | {"updated_at": time} | columns]))
+    return bool(insert_new(transaction, m.Session, [row | {"updated_at": time, "grounds": {}} | columns]))
 
 
 def embedding_row(

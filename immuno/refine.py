@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +21,22 @@ from agents import (
     check_settings,
     check_space,
     draft_branch,
+    feedback_of,
+    measured_anew,
 )
 from cluster.llm.server import serve_llm
 from db import GenerationDraft, GenerationRecord, SessionRecord, chosen_generation
 from evaluation.data.classes import read_synonyms
+from evaluation.space import Space
+from immuno.grounds import changes_in_use, changes_of, grounds_of
 from immuno.terminal.output import percentage
-from immuno.workplace import Workplace
+from immuno.workplace import Sets, Workplace
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.run import RunConfig, config_as_dict, parse_config
 from immuno_core.errors import SetupError
 from immuno_core.files import read_text
 from immuno_core.text import clean_text, printable, without_markup
-from immuno_core.versions import git_sha, versions
+from immuno_core.versions import git_sha, made_with, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,8 @@ def refine(
 
     `resume` False: the session must be new; True: it must exist; None: either. `review` shows proposals to a person.
     A session that is asked to stop (immuno refine stop) ends, paused, after its generation. Raises SetupError for a
-    session that is not as `resume` says, and for one that was started with another encoder, seed or data.
+    session that is not as `resume` says, for one that was started with another encoder, seed or score, and for one that
+    was measured on other classes or images.
     """
     # Whatever can be wrong with a configuration is found before a new session takes its name.
     check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
@@ -100,6 +105,8 @@ def refine(
     if not resume and (problems := sets.problems()):
         raise SetupError("\n".join(problems))
     known = _known_session(place, session, resume)
+    if known is not None:
+        _check_grounds(place, known, sets)
     try:
         check_limits(place.config.refine)
     except SetupError as error:
@@ -110,7 +117,9 @@ def refine(
     with chat_server(place) as settings:
         space = place.space(sets=sets)
         check_space(space)
-        record = known or _new_session(place, session, seed=place.config.seed)
+        if known is not None and (changes := changes_in_use(_grounds(place, known, sets, space), space)):
+            raise _changed(known, changes)
+        record = known or _new_session(place, session, seed=place.config.seed, grounds=grounds_of(sets, space))
         synonyms = read_synonyms(place.config.classes.synonyms, space.classes)
         RefinementSession(record, settings, place.store, space, place.embedder, review, synonyms).run(on_generation)
     outcome = RefineOutcome(place.store.session(session), place.store.generations(record.id))
@@ -147,11 +156,15 @@ def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionR
         return None
     if resume is False:
         raise SetupError(f"session '{name}' exists; go on with: immuno refine resume {name}, or choose another name")
+    # Read again, not compared as stored: a session of an older version has fewer keys.
+    begun, now = parse_config(known.config, origin=f"session '{name}'", folder=Path()), place.config
     for what, same in (
-        ("seed", known.seed == place.config.seed),
+        ("seed", known.seed == now.seed),
         ("encoder", place.has_encoder_of(known)),
-        # Read again, not compared as stored: a session of an older version has fewer keys.
-        ("data", parse_config(known.config, origin=f"session '{name}'", folder=Path()).data == place.config.data),
+        ("data", bool(known.grounds) or begun.data == now.data),
+        ("template of the classes", begun.classes.template == now.classes.template),
+        ("score", begun.refine.score == now.refine.score),
+        ("acceptance", begun.refine.acceptance == now.refine.acceptance),
     ):
         if not same:
             raise SetupError(
@@ -159,6 +172,46 @@ def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionR
                 "it was started with"
             )
     return known
+
+
+def _check_grounds(place: Workplace, known: SessionRecord, sets: Sets) -> None:
+    """Raise SetupError where the session's classes or images are not what they were; say what else is not."""
+    if known.grounds and (changes := changes_of(known.grounds, sets)):
+        raise _changed(known, changes)
+    if not (done := place.store.generations(known.id)) or not done[-1].versions:
+        return
+    before, (_, now) = done[-1].versions, made_with()
+    changed = [
+        f"{name} {before.get(name, '-')} -> {now.get(name, '-')}" if name != "code" else "the code of immuno-vlm"
+        for name in sorted(before | now)
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        click.echo(f"changed since generation {done[-1].number}: {', '.join(changed)}", err=True)
+
+
+def _grounds(place: Workplace, known: SessionRecord, sets: Sets, space: Space) -> Mapping[str, Any]:
+    """The session's grounds; of one of an older version, which recorded none, those of now, which are recorded."""
+    if known.grounds:
+        return known.grounds
+    grounds = grounds_of(sets, space)
+    feedback = feedback_of(space)
+    shown = {(images.name, key) for images in (feedback.known, *feedback.outliers.values()) for key in images.ids}
+    for first in place.store.generations(known.id)[:1]:
+        if {(one.set_name, one.sample_id) for one in place.store.verdicts(first.id)} != shown:
+            raise _changed(known, ("feedback images have other names than those it was measured on",))
+    place.store.set_grounds(known.id, grounds)
+    click.echo(
+        f"session '{known.name}' is of an older version, which did not record its images: those of now are", err=True
+    )
+    return grounds
+
+
+def _changed(known: SessionRecord, changes: Sequence[str]) -> SetupError:
+    return SetupError(
+        f"session '{known.name}' was measured on other data ({'; '.join(changes)}): put that back, or go on from its "
+        f"bank on what is there now: immuno refine branch {known.name} --session NEW"
+    )
 
 
 def branch(
@@ -211,8 +264,11 @@ def _descend(
         )
     check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
     check_limits(place.config.refine)
-    first = draft_branch(place.store, origin, guideline=guideline)
-    _new_session(place, session, seed=parent.seed, parent=origin, first=first)
+    first, grounds, sets = draft_branch(place.store, origin, guideline=guideline), parent.grounds, place.sets()
+    if grounds and changes_of(grounds, sets):
+        space = place.space(sets=sets)
+        first, grounds = measured_anew(first, space, place.config.refine), grounds_of(sets, space)
+    _new_session(place, session, seed=parent.seed, parent=origin, first=first, grounds=grounds)
     return refine(place, session=session, resume=True, review=review)
 
 
@@ -223,6 +279,7 @@ def _new_session(
     seed: int,
     parent: GenerationRecord | None = None,
     first: GenerationDraft | None = None,
+    grounds: Mapping[str, Any],
 ) -> SessionRecord:
     return place.store.create_session(
         name,
@@ -234,4 +291,5 @@ def _new_session(
         llm=place.config.refine.llm,
         parent_generation_id=None if parent is None else parent.id,
         first=first,
+        grounds=grounds,
     )

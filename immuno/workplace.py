@@ -28,7 +28,7 @@ from evaluation.space import Bank, Feedback, Space
 from immuno.terminal.progress import watched
 from immuno_core.config.numbers import MOST_SEED
 from immuno_core.config.refine import PriceConfig
-from immuno_core.config.run import DataConfig, RunConfig, SourceConfig, config_as_dict, parse_config
+from immuno_core.config.run import DataConfig, RunConfig, SourceConfig, config_as_dict, parse_config, read_config
 from immuno_core.errors import SetupError, did_you_mean, shown
 from immuno_core.features import Embedder, FeatureSet, embed_whole
 from immuno_core.paths import default_database
@@ -329,13 +329,21 @@ def with_overrides(
     llm: str | None = None,
     base_url: str | None = None,
     price: tuple[float, float] | None = None,
+    data: Path | None = None,
 ) -> RunConfig:
-    """Return the configuration with what the command line overrides. Another `llm` has another `base_url` and price."""
+    """Return the configuration with what the command line overrides. Another `llm` has another `base_url` and price.
+
+    `data` is another configuration, which says where classes and images are.
+    """
     changes: dict[str, Any] = {}
     if seed is not None and not 0 <= seed <= MOST_SEED:
         raise SetupError(f"seed = {shown(seed)}: give a whole number from 0 to {MOST_SEED}")
     if llm == "":
         raise SetupError("the name of the chat model is empty; write lexicon, openai:NAME, ...")
+    if data is not None:
+        moved = read_config(data)
+        classes = moved.classes.model_copy(update={"template": config.classes.template})
+        changes |= {"data": moved.data, "classes": classes, "encoder": moved.encoder}
     if seed is not None:
         changes["seed"] = seed
     loop: dict[str, Any] = {} if generations is None else {"generations": generations}

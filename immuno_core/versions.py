@@ -66,6 +66,12 @@ def code_digest(home: Path = _HOME) -> str:
     return digest.hexdigest()
 
 
+@functools.cache
+def made_with() -> tuple[str | None, dict[str, str]]:
+    """Return `git_sha`, and `versions` with `code_digest` as "code", of the program that runs: as when first asked."""
+    return git_sha(), versions() | {"code": code_digest()}
+
+
 def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(
         ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True

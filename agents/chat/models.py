@@ -210,11 +210,13 @@ def _read(
     """Read what was said; `before` are problems of the call itself."""
     if refusal and not text:
         text, before = refusal, (f"the model refused: {clean_text(refusal, 200)}",)
-    reply = parse_reply(text, schema)
+    # What is read is what is stored: a recording says the same again. An answer stands at the end.
+    said = storable_text(text[-MOST_CHARACTERS - 1 :], MOST_CHARACTERS + 1)
+    reply = parse_reply(said, schema)
     return replace(
         reply,
         problems=(*before, *reply.problems),
-        raw_text=storable_text(text, MOST_CHARACTERS),
+        raw_text=said,
         prompt_tokens=token_count(tokens[0]),
         completion_tokens=token_count(tokens[1]),
     )

@@ -167,14 +167,23 @@ class ImportedBank:
 
     generation: GenerationRecord
     is_new: bool
+    embedded: int
+    """How many of its texts got an embedding with it."""
 
 
-def import_bank(store: AntibodyStore, session: str, antibodies: Sequence[Antibody], source: BankSource) -> ImportedBank:
+def import_bank(
+    store: AntibodyStore,
+    session: str,
+    antibodies: Sequence[Antibody],
+    source: BankSource,
+    embedded: EmbeddedBank | None = None,
+) -> ImportedBank:
     """Store the texts of a file as the next generation of a session of imported banks, made where it is missing.
 
-    One transaction. The source is kept in the generation's metrics (`source`) and told in its prompt. The texts have no
-    embedding, so the generation's bank has no members; a text that comes twice for one class is stored once. The same
-    content in the same session adds nothing. Raises SetupError for a session that was not made by imports.
+    One transaction, with the embeddings that the file brings (`embedded`). The source is kept in the generation's
+    metrics (`source`) and told in its prompt. The generation's bank has no members; a text that comes twice for one
+    class is stored once. The same content in the same session adds nothing but embeddings that are missing. Raises
+    SetupError for a session that was not made by imports.
     """
     check_session_name(session)
     with writing(store.engine) as transaction:
@@ -182,9 +191,14 @@ def import_bank(store: AntibodyStore, session: str, antibodies: Sequence[Antibod
         stored = queries.generations(transaction, session_id=found.id)
         same = [one for one in stored if one.metrics.get("source", {}).get("sha256") == source.sha256]
         if same:
-            return ImportedBank(same[0], is_new=False)
-        number = write_generation(transaction, _draft(found.id, len(stored), antibodies, source), renumber=True)
-        return ImportedBank(queries.generations(transaction, session_id=found.id, number=number)[0], is_new=True)
+            generation = same[0]
+        else:
+            number = write_generation(transaction, _draft(found.id, len(stored), antibodies, source), renumber=True)
+            generation = queries.generations(transaction, session_id=found.id, number=number)[0]
+        added = (
+            0 if embedded is None else _add(transaction, embedded.encoder, _by_id(transaction, generation, embedded))
+        )
+        return ImportedBank(generation, not same, added)
 
 
 def _session(transaction: Transaction, name: str, url: str) -> m.Session:
@@ -232,25 +246,31 @@ def add_embeddings(store: AntibodyStore, encoder: EncoderInfo, vectors: Mapping[
     for an antibody that is not stored, and for a vector of another size than the encoder's.
     """
     with writing(store.engine) as transaction:
-        add_encoder(transaction, encoder)
-        made_in = _generations(transaction, list(vectors))
-        query = select(m.Embedding.antibody_id).where(m.Embedding.encoder_digest == encoder.digest)
-        embedded = found_among(transaction, query, m.Embedding.antibody_id, vectors)
-        rows = [
-            embedding_row(key, made_in[key], encoder, vector, f"the antibody {key}")
-            for key, vector in vectors.items()
-            if key not in embedded
-        ]
-        insert_rows(transaction, m.Embedding, rows)
-        return len(rows)
+        return _add(transaction, encoder, vectors)
 
 
-def add_bank_embeddings(store: AntibodyStore, generation: GenerationRecord, embedded: EmbeddedBank) -> int:
-    """Store the embeddings that an imported bank brought; return how many were added."""
-    stored = store.antibodies(generation.session_id, generation=generation.number)
-    keys = {(one.text, one.guards): one.id for one in stored}
+def _add(transaction: Transaction, encoder: EncoderInfo, vectors: Mapping[str, NDArray[np.float32]]) -> int:
+    add_encoder(transaction, encoder)
+    made_in = _generations(transaction, list(vectors))
+    query = select(m.Embedding.antibody_id).where(m.Embedding.encoder_digest == encoder.digest)
+    embedded = found_among(transaction, query, m.Embedding.antibody_id, vectors)
+    rows = [
+        embedding_row(key, made_in[key], encoder, vector, f"the antibody {key}")
+        for key, vector in vectors.items()
+        if key not in embedded
+    ]
+    insert_rows(transaction, m.Embedding, rows)
+    return len(rows)
+
+
+def _by_id(
+    transaction: Transaction, generation: GenerationRecord, embedded: EmbeddedBank
+) -> Mapping[str, NDArray[np.float32]]:
+    """The vectors of a bank by the ids of its antibodies, as they are stored."""
+    rows = queries.narrowed(queries.antibody_rows(), {m.Generation.id: generation.id})
+    keys = {(one.text, one.guards): one.id for one in queries.antibodies(transaction, rows)}
     pairs = zip(embedded.bank.antibodies, embedded.bank.vectors, strict=True)
-    return add_embeddings(store, embedded.encoder, {keys[one.text, one.guards]: vector for one, vector in pairs})
+    return {keys[one.text, one.guards]: vector for one, vector in pairs}
 
 
 def _generations(transaction: Transaction, keys: list[str]) -> dict[str, str]:

@@ -63,7 +63,10 @@ TABLES: tuple[Table, ...] = tuple(m.Base.metadata.sorted_tables)
 _BATCH = 500
 _LENGTH_TOLERANCE = 1e-2
 _NEVER = datetime.min.replace(tzinfo=UTC)
-_CHANGING: dict[str, tuple[str, ...]] = {"sessions": ("status", "updated_at"), "runs": ("status", "finished_at")}
+_CHANGING: dict[str, tuple[str, ...]] = {
+    "sessions": ("status", "grounds", "updated_at"),
+    "runs": ("status", "finished_at"),
+}
 """What changes after a row was written; the last column is the time that tells which state is newer."""
 _LABELS = {"sessions": ("name",)}
 """What a database may call differently (a session that was given another name on import)."""

@@ -102,7 +102,11 @@ class Dataset(Base):
 
 
 class Session(Base):
-    """A resumable refinement run. It may start from a generation of another session, which may be elsewhere: no key."""
+    """A resumable refinement run. It may start from a generation of another session, which may be elsewhere: no key.
+
+    `grounds` says its classes, and of each set of fit and feedback what tells whether it is still the same; empty where
+    that was not recorded.
+    """
 
     __tablename__ = "sessions"
     __table_args__ = (UniqueConstraint("name"), one_of("status", get_args(SessionStatus)))
@@ -117,6 +121,7 @@ class Session(Base):
     encoder_digest: Mapped[Digest] = mapped_column(ForeignKey("encoders.digest"))
     llm: Mapped[str | None]
     parent_generation_id: Mapped[Key | None]
+    grounds: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -143,7 +148,10 @@ class Prompt(Base):
 
 
 class Generation(Base):
-    """One round of the loop. Its prompt version is in `prompts`, where it has one row per step."""
+    """One round of the loop. Its prompt version is in `prompts`, where it has one row per step.
+
+    `git_sha` and `versions` are those it was made with, which may be others than its session began with.
+    """
 
     __tablename__ = "generations"
     __table_args__ = (UniqueConstraint("session_id", "number"),)
@@ -158,6 +166,8 @@ class Generation(Base):
     guideline: Mapped[str]
     metrics: Mapped[dict[str, Any]]
     random_state: Mapped[dict[str, Any]]
+    git_sha: Mapped[str | None]
+    versions: Mapped[dict[str, str]]
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime]
 
@@ -274,13 +284,14 @@ class Verdict(Base):
 class LlmCall(Base):
     """A call of the chat model, written before the generation that it belongs to: hence a number and no foreign key.
 
-    `cache_key` is equal where model, parameters and messages are; a call with `reused` took the reply of an earlier
-    one with its key, and cost nothing. `seconds` is how long the reply took. Only before schema 0005 a call without a
-    reply was recorded, with its `error` (now among the parameters).
+    `request_digest` and `cache_key` are equal where model, parameters and messages are; a call with `reused` took the
+    reply of an earlier one with its key, and cost nothing. Where two versions asked differently for one generation,
+    the last call of a step and subject is the one that was used. `seconds` is how long the reply took. Only before
+    schema 0005 a call without a reply was recorded, with its `error` (now among the parameters).
     """
 
     __tablename__ = "llm_calls"
-    __table_args__ = (UniqueConstraint("session_id", "generation", "step", "subject"),)
+    __table_args__ = (UniqueConstraint("session_id", "generation", "step", "subject", "request_digest"),)
 
     id: Mapped[PrimaryKey]
     session_id: Mapped[Key] = mapped_column(ForeignKey("sessions.id"))

@@ -38,6 +38,12 @@ _new_session = click.option(
     "--session", "new_session", required=True, metavar="NEW", help="What the new session is called."
 )
 _llm = click.option("--llm", metavar="MODEL", help="Another chat model: lexicon, openai:NAME, ...")
+_data = click.option(
+    "--data",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="CONFIG",
+    help="A configuration that says where classes and images are now, where they have moved.",
+)
 _base_url = click.option("--base-url", metavar="URL", help="Address of an OpenAI-compatible server for --llm.")
 _price = click.option(
     "--price",
@@ -109,13 +115,17 @@ def start(config: Path, session: str, seed: int | None, generations: int | None,
 @command.command()
 @click.argument("session")
 @click.option("--generations", type=whole(1), help="Go on to this many generations in all.")
+@_data
 @_running
-def resume(session: str, generations: int | None, running: _Running) -> None:
-    """Go on with SESSION where it stopped, with the configuration it was started with."""
+def resume(session: str, generations: int | None, data: Path | None, running: _Running) -> None:
+    """Go on with SESSION where it stopped, with the configuration it was started with.
+
+    Its classes and its images of fit and feedback must be the same: the files may have moved, but not changed.
+    """
     from immuno.refine import refine
     from immuno.workplace import stored_config, with_overrides
 
-    chosen = with_overrides(stored_config(session, database=running.database), generations=generations)
+    chosen = with_overrides(stored_config(session, database=running.database), generations=generations, data=data)
     running.show(chosen, lambda place: refine(place, session=session, resume=True, review=running.review))
 
 
@@ -127,6 +137,7 @@ def resume(session: str, generations: int | None, running: _Running) -> None:
 @_llm
 @_base_url
 @_price
+@_data
 @click.option(
     "--guideline",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -142,13 +153,15 @@ def branch(
     llm: str | None,
     base_url: str | None,
     price: tuple[float, float] | None,
+    data: Path | None,
     guideline: Path | None,
     running: _Running,
 ) -> None:
     """Start session NEW from a generation of SESSION.
 
     It begins with that generation's bank, as it was measured, and goes on from there: with another chat model, another
-    guideline, or simply once more. SESSION stays as it is.
+    guideline, or simply once more. Where classes or images have changed, the bank is measured on what is there now.
+    SESSION stays as it is.
     """
     from immuno.refine import branch as run_branch
     from immuno.refine import read_guideline
@@ -156,7 +169,7 @@ def branch(
 
     text = None if guideline is None else read_guideline(guideline)
     stored = stored_config(session, database=running.database)
-    chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url, price=price)
+    chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url, price=price, data=data)
     running.show(
         chosen,
         lambda place: run_branch(

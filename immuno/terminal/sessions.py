@@ -58,7 +58,18 @@ def _label(one: PromptVersion) -> Iterator[Text]:
 
 
 _EFFECTS_SHOWN = 8
-_OF_A_GENERATION = ("number", "parent", "accepted", "reason", "proposed", "kept", "bank", "prompt_version")
+_OF_A_GENERATION = (
+    "number",
+    "parent",
+    "accepted",
+    "reason",
+    "proposed",
+    "kept",
+    "bank",
+    "prompt_version",
+    "git_sha",
+    "versions",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
-"""Kills sessions of the word world with SIGKILL at random moments, and goes on with them each time.
+"""Kills sessions of the word world with SIGKILL at random moments, stops others, and goes on with them each time.
 
     python -m tests.agents.kill_world FOLDER --kills 200 --seed 1
 
 Each session is run by a child process, forked from one that has everything imported. A call of the model takes a
-moment, so that kills fall into calls, between them, and into the writing of generations. A session that ends makes room
-for the next. In the end each has to be, ids and times aside, what one was that nothing interrupted.
+moment, so that kills fall into calls, between them, into reviews and into the writing of generations. Sessions are of
+four kinds in turn: plain, with a review of every proposal, a branch, and one made anew. Now and then a process beside
+it asks a session to stop. One that ends makes room for the next. In the end each has to be, ids and times aside, what
+one of its kind was that nothing interrupted.
 """
 
 from __future__ import annotations
@@ -17,16 +19,21 @@ import signal
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from agents import Proposal, Ruling, draft_branch
 from agents import session as sessions
 from agents.lexicon.model import LexiconChatModel
 from agents.session import RefinementSession
-from db.store import open_store
+from db.claims import ask_to_stop, session_work
+from db.records import SessionRecord
+from db.store import AntibodyStore, open_store
 from evaluation.antibodies.vocabulary import Vocabulary
 from immuno_core.config.methods import MethodConfig
 from immuno_core.config.refine import RefineConfig
+from immuno_core.records import text_digest
 
 from . import word_world as world
 from .test_session import content
@@ -39,6 +46,10 @@ CONFIG = RefineConfig(
     score=MethodConfig.model_validate({"name": "calibrated", "base": "max_cosine", "eps": 0.02}),
 )
 CALL_SECONDS = 0.02
+KINDS = ("plain", "reviewed", "branch", "anew")
+UNDISTURBED = {kind: f"undisturbed: {kind}" for kind in KINDS}
+STOPPED = 0.25
+"""The share of lives that end because a process beside asks, and not by a kill."""
 LONGEST_LIFE = 0.5
 """From the fork to the kill, at most, as a share of what a whole session takes."""
 WORDS = Vocabulary(
@@ -56,34 +67,74 @@ class SlowLexicon(LexiconChatModel):
         return super()._generate(*args, **kwargs)
 
 
-def run(database: Path, name: str) -> None:
+def run(database: Path, name: str, kind: str) -> None:
     """Begin the session, or go on with it."""
-    embedder = world.WordEmbedder()
+    config = CONFIG if kind == "plain" else CONFIG.model_copy(update={"generations": 2})
     with open_store(str(database)) as store:
-        record = store.find_session(name) or store.create_session(
-            name, config={}, seed=0, git_sha=None, versions={}, encoder=embedder.encoder
-        )
-        RefinementSession(record, CONFIG, store, world.space(), embedder).run()
+        record = store.find_session(name) or begin(store, name, kind)
+        review = reviewed if kind == "reviewed" else None
+        RefinementSession(record, config, store, world.space(), world.WordEmbedder(), review).run()
 
 
-def in_child(database: Path, name: str, life: float | None) -> int | None:
-    """Run the session in a child, killed after `life` seconds; return its exit status, None where it was killed."""
+def begin(store: AntibodyStore, name: str, kind: str) -> SessionRecord:
+    """Make the session; a branch goes on from the second generation of the plain one, one made anew from its first."""
+    origin = first = None
+    if kind in ("branch", "anew"):
+        generations = store.generations(store.session(UNDISTURBED["plain"]).id)
+        origin = generations[2 if kind == "branch" else 0]
+        first = draft_branch(store, origin, guideline=None if kind == "branch" else generations[-1].guideline)
+    return store.create_session(
+        name,
+        config={},
+        seed=0,
+        git_sha=None,
+        versions={},
+        encoder=world.WordEmbedder().encoder,
+        parent_generation_id=None if origin is None else origin.id,
+        first=first,
+    )
+
+
+def reviewed(subject: str, proposals: Sequence[Proposal]) -> list[Ruling]:
+    """What the person says, who takes a moment: drops some, edits some, lets two change places."""
+    time.sleep(CALL_SECONDS)
+    first, second, *others = (proposal.text for proposal in proposals)
+    rulings = [Ruling(action="edit", text=second), Ruling(action="edit", text=first)]
+    for text in others:
+        drawn = int(text_digest(subject, text)[:4], 16) % 4
+        edit = Ruling(action="edit", text=f"{text.removesuffix('.')} at night.")
+        rulings.append((Ruling(action="drop"), edit)[drawn] if drawn < 2 else Ruling(action="keep"))
+    return rulings
+
+
+def ask(database: Path, name: str) -> None:
+    """Ask the session to stop, if it is there yet."""
+    with open_store(str(database)) as store:
+        if (record := store.find_session(name)) is not None:
+            ask_to_stop(store.engine, session_work(record.id))
+
+
+def started(work: Callable[..., None], *arguments: Any) -> int:
+    """Do the work in a child; return its process id."""
     child = os.fork()
     if child == 0:
-        _run_and_leave(database, name)
-    until = None if life is None else time.monotonic() + life
+        _do_and_leave(work, *arguments)
+    return child
+
+
+def ended(child: int, until: float | None = None) -> int | None:
+    """Wait for a child, until then at most; return its exit status, None where it still runs."""
     while until is None or time.monotonic() < until:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    return None if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL else 0
+    return None
 
 
-def _run_and_leave(database: Path, name: str) -> NoReturn:
+def _do_and_leave(work: Callable[..., None], *arguments: Any) -> NoReturn:
     try:
-        run(database, name)
+        work(*arguments)
     except BaseException:  # noqa: BLE001 - a child of a fork must not go on as its parent
         traceback.print_exc()
         os._exit(1)
@@ -96,29 +147,49 @@ def soak(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
     sessions.make_chat_model = lambda *_, seed, vocabulary, **__: SlowLexicon(seed=seed, vocabulary=vocabulary)  # type: ignore[assignment]
     database = folder / "immuno.db"
     moments = random.Random(seed)  # noqa: S311
-    began = time.monotonic()
-    if in_child(database, "undisturbed", None) != 0:
-        raise AssertionError("the session that nothing interrupts failed")
-    whole = time.monotonic() - began
-    done, number, found_at = 0, 1, Counter[int]()
-    while done < kills:
-        name = f"killed {number}"
-        status = in_child(database, name, moments.uniform(0, LONGEST_LIFE * whole))
+    took: dict[str, float] = {}
+    for kind, name in UNDISTURBED.items():
+        began = time.monotonic()
+        if ended(started(run, database, name, kind)) != 0:
+            raise AssertionError(f"the session that nothing interrupts failed: {name}")
+        took[kind] = time.monotonic() - began
+    done, stopped, number, found_at = 0, 0, 0, Counter[int]()
+    while done < kills or _status(database, _name(number)) is not None:
+        name, kind = _name(number), KINDS[number % len(KINDS)]
+        child = started(run, database, name, kind)
+        life = None if done == kills else time.monotonic() + moments.uniform(0, LONGEST_LIFE * took[kind])
+        status = ended(child, life)
+        if status is None and moments.random() < STOPPED:
+            if ended(started(ask, database, name)) != 0:
+                raise AssertionError(f"{name} could not be asked to stop")
+            status = ended(child)
+            stopped += _status(database, name) == "paused"
+        elif status is None:
+            os.kill(child, signal.SIGKILL)
+            status = None if ended(child) == -signal.SIGKILL else 0
         if status not in (None, 0):
             raise AssertionError(f"{name} failed with status {status} after {done} kills")
-        number += status == 0
         if status is None:
             done += 1
             found_at[_generations(database, name)] += 1
-    if in_child(database, f"killed {number}", None) != 0:
-        raise AssertionError(f"killed {number} failed when it went on for the last time")
+        number += _status(database, name) == "finished"
     with open_store(str(database)) as store:
-        wanted = content(store, store.session("undisturbed").id)
-        for k in range(1, number + 1):
-            record = store.session(f"killed {k}")
-            if content(store, record.id) != wanted or record.status != "finished":
+        wanted = {kind: content(store, store.session(name).id) for kind, name in UNDISTURBED.items()}
+        for k in range(number):
+            record = store.session(_name(k))
+            if content(store, record.id) != wanted[KINDS[k % len(KINDS)]] or record.status != "finished":
                 raise AssertionError(f"{record.name} differs from the session that nothing interrupted")
-    return {"kills": done, "sessions": number, "generations_at_kill": dict(sorted(found_at.items()))}
+    return {"kills": done, "stops": stopped, "sessions": number, "generations_at_kill": dict(sorted(found_at.items()))}
+
+
+def _name(number: int) -> str:
+    return f"killed {number}: {KINDS[number % len(KINDS)]}"
+
+
+def _status(database: Path, name: str) -> str | None:
+    with open_store(str(database)) as store:
+        record = store.find_session(name)
+        return None if record is None else record.status
 
 
 def _generations(database: Path, name: str) -> int:

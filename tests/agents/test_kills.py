@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of a session, and on it goes: nothing is lost, nothing is there twice."""
+"""SIGKILL and stops at random moments of sessions, and on they go: nothing is lost, nothing is there twice."""
 
 from __future__ import annotations
 
@@ -16,4 +16,6 @@ def test_a_session_killed_twenty_times_ends_as_if_it_had_not_been(tmp_path: Path
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout)
     assert found["kills"] == 20
+    assert found["sessions"] >= 4  # one of each kind
+    assert found["stops"]
     assert len(found["generations_at_kill"]) > 2  # the kills fell on different generations

@@ -95,6 +95,9 @@ def test_a_plateau_is_generations_in_a_row_of_which_none_was_kept() -> None:
     assert stop_reason(config, [kept, lost]) is None
     assert stop_reason(config, [kept, lost, kept, lost]) is None
     assert "plateau" in str(stop_reason(config, [kept, kept, lost, lost]))
+    assert stop_reason(config, [kept, kept, lost]) is None
+    assert "plateau: 2 generation" in str(stop_reason(config, [kept, lost, lost]))
+    assert "plateau: 2 generation" in str(stop_reason(config, [kept, lost, lost, lost]))
 
 
 def test_the_baseline_is_no_part_of_a_plateau() -> None:

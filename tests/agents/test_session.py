@@ -15,7 +15,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 from sqlalchemy import text
 
-from agents import Proposal, Ruling
+from agents import Proposal, Ruling, graph
 from agents import session as sessions
 from agents.acceptance import Acceptance, Decision
 from agents.chat.calls import Request
@@ -27,6 +27,7 @@ from agents.graph import STEPS
 from agents.guidelines import prompt_tree
 from agents.policies import new_generator, state_of
 from agents.prompts.briefing import read_briefing
+from agents.prompts.inspection import Inspector, ShownMistakes
 from agents.replies import Proposals, Reply
 from agents.session import RefinementSession
 from db import ClaimLostError
@@ -492,7 +493,45 @@ def test_a_loop_without_images_says_what_is_missing(store: AntibodyStore, space:
             replace(session, space=lacking)
 
 
-def test_nothing_of_the_outliers_names_reaches_the_model(finished: Finished) -> None:
+def test_nothing_of_the_outliers_names_reaches_the_model(store: AntibodyStore, space: Space) -> None:
     """File names and set names would tell the answer; words near the image are what a model may go by."""
-    for call in finished.store.llm_calls(finished.session.record.id):
+    outliers = {
+        f"quagga-{name}": replace(images, name=f"quagga-{name}") for name, images in feedback_of(space).outliers.items()
+    }
+    config = CONFIG.model_copy(update={"generations": 2})
+    session = new_session(store, world.with_outliers(**outliers), config=config)
+    session.run()
+    calls = store.llm_calls(session.record.id)
+    assert {call.step for call in calls} == {"propose", "reflect"}
+    for call in calls:
         assert ".png" not in call.request_text
+        assert "quagga" not in call.request_text
+
+
+def test_the_first_half_is_shown_and_suspected_and_the_second_only_confirms(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, session, _ = finished
+    loop, memory = session.loop(), session.recall(finished.generations[:1])
+    feedback, halves = feedback_of(session.space), loop.halves
+    boundary = loop._measure(memory.bank)
+    shown: dict[str, set[int]] = {name: set() for name in feedback.outliers}
+
+    def brief(_: Any, _name: str, mistakes: Any, *__: Any, **___: Any) -> ShownMistakes:
+        for name, row in mistakes:
+            shown[name].add(row)
+        return ShownMistakes(None, ())  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Inspector, "brief", brief)
+    loop.inspect({"memory": memory})
+    assert shown == {name: set(boundary.mis_accepted(name, halves.first)) for name in feedback.outliers}
+    assert any(boundary.mis_accepted(name, halves.second).size for name in feedback.outliers)
+    measured: list[Any] = []
+    monkeypatch.setattr(graph, "antibody_effects", lambda *given, **_: measured.append(given) or ())
+    assert loop.harmful(boundary) == ()
+    ((_, known, labels, outliers),) = measured
+    half = halves.first
+    assert known.ids == tuple(feedback.known.ids[i] for i in half.known)
+    assert list(labels) == list(feedback.labels[half.known])
+    for name, images in feedback.outliers.items():
+        assert outliers[name].ids == tuple(images.ids[i] for i in half.outliers[name])

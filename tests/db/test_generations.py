@@ -26,7 +26,14 @@ def counts(store: AntibodyStore) -> dict[str, int]:
 
 
 def test_a_generation_comes_back_as_it_was_saved(store: AntibodyStore, session: SessionRecord) -> None:
-    given = draft(session.id, metrics={"fpr95": {"near": 0.5}}, guideline="Name materials.", random_state={"torch": 7})
+    given = draft(
+        session.id,
+        metrics={"fpr95": {"near": 0.5}},
+        guideline="Name materials.",
+        random_state={"torch": 7},
+        git_sha="abc",
+        versions={"numpy": "2"},
+    )
     saved = store.save_generation(given)
     assert asdict(saved) == {
         "id": saved.id,
@@ -40,6 +47,8 @@ def test_a_generation_comes_back_as_it_was_saved(store: AntibodyStore, session: 
         "guideline": "Name materials.",
         "metrics": {"fpr95": {"near": 0.5}},
         "random_state": {"torch": 7},
+        "git_sha": "abc",
+        "versions": {"numpy": "2"},
         "started_at": STARTED,
         "finished_at": FINISHED,
         "proposed": 2,
@@ -133,6 +142,24 @@ def test_a_draft_that_fails_leaves_nothing(store: AntibodyStore, session: Sessio
     assert counts(store) == before
     store.save_generation(draft(session.id, 1))
     assert store.session("alpha").generations == 2
+
+
+@pytest.mark.parametrize("what", ["effect", "verdict", "bank"])
+def test_a_generation_names_no_antibody_of_another_session(
+    store: AntibodyStore, session: SessionRecord, what: str
+) -> None:
+    theirs = antibody("husky")
+    store.save_generation(
+        draft(make_session(store, "beta").id, antibodies=(theirs,), effects=(), verdicts=(), bank=(theirs.id,))
+    )
+    names = {
+        "effect": {"effects": (EffectDraft(effect("solo"), theirs.id),)},
+        "verdict": {"verdicts": (Verdict("s", "i", 0.5, True, "dog", theirs.id),)},
+        "bank": {"bank": (theirs.id,)},
+    }
+    with pytest.raises(SetupError, match=rf"{what} names '{theirs.id}', which is not an antibody"):
+        store.save_generation(draft(session.id, **names[what]))
+    assert store.generations(session.id) == ()
 
 
 def test_a_time_without_a_zone_is_refused(store: AntibodyStore, session: SessionRecord) -> None:

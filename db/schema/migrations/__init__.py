@@ -1,7 +1,7 @@
 """The revisions of the schema (Alembic), usable from the package alone: no alembic.ini, no command line.
 
 To change the schema: edit db/schema/models.py; make a database at the present head; in Python, with a connection to it,
-`alembic.command.revision(configuration(connection), "what changes", autogenerate=True, rev_id="0006")`; read what it
+`alembic.command.revision(configuration(connection), "what changes", autogenerate=True, rev_id="0007")`; read what it
 wrote; append the revision to REVISIONS; and freeze a database of the schema before (tests/db/schema/test_frozen.py).
 tests/db/schema/test_migrations.py compares all of these.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # Alembic is loaded only to migrate: `immuno db` checks the r
     from alembic.config import Config
     from sqlalchemy import Connection
 
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every revision, oldest first."""
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "immuno_schema"

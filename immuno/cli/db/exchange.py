@@ -77,7 +77,7 @@ def import_bank(
     generation says which file they came from. A .parquet brings its embeddings; other texts have none without
     --config, and `nearest` does not find them; `embed` gives them some later. Importing again adds nothing.
     """
-    from db.exchange.banks import BankSource, add_bank_embeddings, read_bank_parquet
+    from db.exchange.banks import BankSource, read_bank_parquet
     from db.exchange.banks import import_bank as import_
     from evaluation.antibodies.bank_files import read_bank_file
     from immuno_core.config.run import read_config
@@ -89,8 +89,8 @@ def import_bank(
     if config is not None:
         read_config(config)  # before anything is stored
     with open_database(database, read_only=False) as store:
-        bank = import_(store, name, antibodies, source)
-        embedded = None if embedded_bank is None else add_bank_embeddings(store, bank.generation, embedded_bank)
+        bank = import_(store, name, antibodies, source, embedded_bank)
+        embedded = None if embedded_bank is None else bank.embedded
         if config is not None:
             embedded = (embedded or 0) + _embed(store, name, config, ray_address)
     generation = bank.generation

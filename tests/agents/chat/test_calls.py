@@ -113,6 +113,28 @@ def test_what_was_answered_is_recorded_although_the_server_goes_away(server: Cha
     assert len(server.requests) - before <= 40 - 12 + 2  # what was under way when it was given up may still arrive
 
 
+def test_what_was_recorded_before_says_nothing_of_a_server_that_is_gone(
+    server: ChatServer, store: AntibodyStore
+) -> None:
+    """Every other reply is on record: eight failures in a row are eight all the same."""
+    asking = caller(server, store, concurrency=1)
+    asking.ask_all(1, [request(str(i)) for i in range(0, 40, 2)])
+    server.answer, before = lambda _: Response(503, b"{}"), len(server.requests)
+    with pytest.raises(ModelUnavailable, match="HTTP 503"):
+        asking.ask_all(1, [request(str(i)) for i in range(40)])
+    assert 8 <= len(server.requests) - before < 8 + 4
+
+
+def test_an_answer_at_the_end_of_a_very_long_reply_is_read_and_kept(server: ChatServer, store: AntibodyStore) -> None:
+    long = "so on " * 50_000 + said("a shark")
+    server.answer = lambda _: completion(long)
+    asking = caller(server, store)
+    first, again = (asking.ask_all(1, [request("x")])[0] for _ in range(2))
+    assert texts([first]) == texts([again]) == ["a photo of a shark."]
+    assert first.problems == again.problems == ("the reply was longer than can be read; its end was",)
+    assert len(server.requests) == 1
+
+
 def test_nothing_is_under_way_after_a_failure(server: ChatServer, store: AntibodyStore) -> None:
     """One is refused for all while others are at work: those are ended, and what was answered is kept."""
     good = server.answer
@@ -181,13 +203,15 @@ class TestReuse:
     def test_the_same_request_of_another_session(
         self, server: ChatServer, store: AntibodyStore, changes: dict[str, Any], asked: int
     ) -> None:
+        changes = changes | {"price": PriceConfig(input=2.0, output=10.0)}
         first = caller(server, store, "one", **changes).ask_all(1, [request("x")])
         asking = caller(server, store, "two", **changes)
         assert texts(asking.ask_all(1, [request("x")])) == texts(first)
         assert len(server.requests) == asked
         call = store.llm_calls(asking.session_id)[0]
         assert call.reused is (asked == 1)
-        assert call.cost_usd is None
+        assert call.cost_usd == (None if call.reused else pytest.approx((11 * 2 + 7 * 10) / 1e6))
+        assert (call.seconds is None) is call.reused
 
     @pytest.mark.parametrize(
         "changes",
@@ -239,6 +263,27 @@ def test_a_recording_answers_by_generation_step_and_subject(store: AntibodyStore
     for generation, other in ((5, request("x")), (4, request("y", "thing x")), (3, request("x", "another thing"))):
         with pytest.raises(NotRecorded):
             replaying.ask_all(generation, [other])
+
+
+def test_what_another_version_asked_within_a_generation_stays_beside_what_is_used(
+    server: ChatServer, store: AntibodyStore
+) -> None:
+    asking = caller(server, store, price=PriceConfig(input=2.0, output=10.0))
+    old, new = request("x", "what an old version asks"), request("x", "what this version asks")
+    for _ in range(2):
+        assert texts(asking.ask_all(1, [old])) == ["a photo of what an old version asks."]
+        assert texts(asking.ask_all(1, [new])) == ["a photo of what this version asks."]
+    assert len(server.requests) == 2
+    calls = store.llm_calls(asking.session_id)
+    assert [call.request_text for call in calls] == [old.prompt, new.prompt]
+    assert all(call.cost_usd for call in calls)  # both were paid
+
+
+def test_one_prompt_for_two_subjects_has_the_reply_of_each(server: ChatServer, store: AntibodyStore) -> None:
+    replies = iter(["one", "two"])
+    server.answer = lambda _: proposing(f"a photo of {next(replies)}.")
+    asking, asked = caller(server, store, concurrency=1), [request("x", "thing"), request("y", "thing")]
+    assert texts(asking.ask_all(1, asked)) == texts(asking.ask_all(1, asked)) == ["a photo of one.", "a photo of two."]
 
 
 def test_what_a_limit_needs_and_the_server_does_not_count_is_said(server: ChatServer, store: AntibodyStore) -> None:

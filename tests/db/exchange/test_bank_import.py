@@ -6,17 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from db.exchange.banks import BankSource, import_bank
+from db.exchange import banks
+from db.exchange.banks import BankSource, EmbeddedBank, import_bank
 from db.maintenance import check_database
 from db.records import SessionRecord
 from db.store import AntibodyStore, open_store
 from immuno.cli.db import group
+from immuno_core.bank import Bank
 from immuno_core.errors import SetupError
 from immuno_core.records import Antibody
-from tests.db.build import draft, make_session
+from tests.db.build import ENCODER, draft, make_session, vector
 
 FILES = {
     "eoe.json": (json.dumps({"dog": ["robot dog", "husky"], "cat": ["lynx"]}), ["dog", "dog", "cat"]),
@@ -128,3 +131,16 @@ def test_a_clash_of_names_is_solved_by_an_option(path: Path, tmp_path: Path, opt
     else:
         assert isinstance(result.exception, SetupError)
         assert "merge --rename" in str(result.exception)
+
+
+def test_a_bank_comes_with_its_embeddings_or_not_at_all(store: AntibodyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [Antibody(text, "look_alike", "dog", id=text) for text in ("husky", "wolf")]
+    bank = EmbeddedBank(Bank(tuple(texts), np.stack([vector(0), vector(1)])), ENCODER)
+    source = BankSource("a.parquet", "0" * 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(banks, "_add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            import_bank(store, "shared", texts, source, bank)
+    assert store.sessions() == ()
+    found = [import_bank(store, "shared", texts, source, bank) for _ in range(2)]
+    assert [(one.is_new, one.embedded) for one in found] == [(True, 2), (False, 0)]

@@ -70,7 +70,7 @@ def test_any_text_comes_back(store: AntibodyStore, session: SessionRecord, text:
     record_calls(store, session.id, [call(subject=text, step=text, request_text=text, reply=text, model=text)])
     (asked,) = store.llm_calls()
     assert (asked.step, asked.subject, asked.request_text, asked.reply_text, asked.model) == (text,) * 5
-    assert [one.reply_text for one in find_calls(store, session.id, 0, text, [asked.request_digest]).values()] == [text]
+    assert [one.reply_text for one in find_calls(store, session.id, 0, text, [asked.subject]).values()] == [text]
 
 
 def test_ordinary_text_is_stored_as_it_is(store: AntibodyStore, session: SessionRecord, path: Path) -> None:

@@ -102,6 +102,22 @@ def test_a_row_that_differs_is_named(store: AntibodyStore, other: AntibodyStore,
     assert repr(contents(store)) == repr(before)
 
 
+def test_another_vector_of_one_antibody_is_not_taken(
+    store: AntibodyStore, other: AntibodyStore, other_file: Path
+) -> None:
+    merge(store, other)
+    before = contents(store)
+    make_session(other, "new")
+    other.close()
+    with closing(sqlite3.connect(other_file)) as connection:
+        key, size = connection.execute("SELECT id, length(vector) FROM embeddings LIMIT 1").fetchone()
+        connection.execute("UPDATE embeddings SET vector = ? WHERE id = ?", (b"\x00\x00\x00?" * (size // 4), key))
+        connection.commit()
+    with pytest.raises(SetupError, match=rf"row {key} of 'embeddings': the database has this row .* another 'vector'"):
+        merge(store, other)
+    assert repr(contents(store)) == repr(before)
+
+
 def test_a_damaged_vector_is_not_taken(store: AntibodyStore, other: AntibodyStore, other_file: Path) -> None:
     other.close()
     with closing(sqlite3.connect(other_file)) as connection:

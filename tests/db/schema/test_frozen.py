@@ -3,6 +3,7 @@
 `frozen/schema_NNNN.sql` is a small database as the code of that schema wrote it, with a session of two generations, a
 run, numbers that are NaN and infinite, and texts that are escaped. It is never edited. When the schema changes, freeze
 one of the schema before: fill a database as tests/db/build.py does, and write out `sqlite3.Connection.iterdump`.
+(0005 is what its code made of 0004, and a call more.)
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def test_an_upgrade_changes_nothing_but_what_it_says(old: Path) -> None:
     columns = {table: [one for one in rows[0] if one not in CHANGED.get(table, ())] for table, rows in before.items()}
     columns.pop("vector_stamps", None)
     after = contents(old, columns)
-    matured = [row["id"] for row in before["embeddings"] if row["kind"] == "matured"]
+    matured = [row["id"] for row in before["embeddings"] if row.get("kind") == "matured"]
     assert [row["id"] for row in after["antibodies"] if row["id"] in matured] == matured
     after["antibodies"] = [row for row in after["antibodies"] if row["id"] not in matured]
     kept = {table: [{name: row[name] for name in columns[table]} for row in before[table]] for table in columns}

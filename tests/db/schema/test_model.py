@@ -106,7 +106,7 @@ class Machine(RuleBasedStateMachine):
         for store in self.stores:
             session_id = self._id(store, name)
             record_calls(store, session_id, [own])
-            (found,) = find_calls(store, session_id, *key, [own.request_digest]).values()
+            (found,) = find_calls(store, session_id, *key, [own.subject]).values()
             assert found.reply_text == first
 
     @precondition(lambda self: self.model)

@@ -1,0 +1,86 @@
+"""What a session measures on: its classes, and its images of fit and feedback. They are stored with the session.
+
+Figures on other images cannot be compared: who goes on with a session must find it on the same grounds. What counts is
+content: a folder that moved, or whose files were only touched, is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agents import feedback_of
+from evaluation.data.contents import content_digest
+from evaluation.space import Space
+from immuno.workplace import Sets
+from immuno_core.records import ImageSet
+
+_SHOWN = 5
+_FIT, _KNOWN, _OUTLIERS = "fit images", "known feedback images", "feedback images '{}'"
+
+
+def grounds_of(sets: Sets, space: Space) -> dict[str, Any]:
+    """Return what is stored: the classes, of each set its images and digests, and how many of them are measured on."""
+    return {
+        "classes": list(sets.classes),
+        "sets": {
+            what: {"images": len(images.samples), "digest": images.digest, "content": content_digest(images)}
+            for what, images in _sets(sets)
+        },
+        "used": _used(space),
+    }
+
+
+def changes_of(grounds: Mapping[str, Any], sets: Sets) -> tuple[str, ...]:
+    """Return what is not as it was, in words. Files are read only where their times or places differ."""
+    said = list(_changed_classes(grounds["classes"], sets.classes))
+    before, now = grounds["sets"], dict(_sets(sets))
+    said += [f"{what} are gone" for what in before if what not in now]
+    for what, images in now.items():
+        old, count = before.get(what), len(images.samples)
+        if old is None:
+            said.append(f"{what} are new")
+        elif images.digest == old["digest"]:
+            continue
+        elif count != old["images"]:
+            said.append(f"{what}: {count:,}, were {old['images']:,}")
+        elif content_digest(images) != old["content"]:
+            said.append(f"{what} are others, of another label, or changed")
+    return tuple(said)
+
+
+def changes_in_use(grounds: Mapping[str, Any], space: Space) -> tuple[str, ...]:
+    """Return, in words, where other images are used than before: of the same files others can be read, or overlap."""
+    before, now = grounds["used"], _used(space)
+    return tuple(
+        f"{what}: {now.get(what, 0):,} are used, before {before.get(what, 0):,}"
+        for what in dict.fromkeys((*before, *now))
+        if before.get(what) != now.get(what)
+    )
+
+
+def _sets(sets: Sets) -> Iterator[tuple[str, ImageSet]]:
+    if sets.fit is not None:
+        yield _FIT, sets.fit
+    if sets.known is not None:
+        yield _KNOWN, sets.known
+    for images in sets.outliers:
+        yield _OUTLIERS.format(images.name), images
+
+
+def _used(space: Space) -> dict[str, int]:
+    feedback = feedback_of(space)
+    outliers = {_OUTLIERS.format(name): len(images) for name, images in feedback.outliers.items()}
+    return {_FIT: 0 if space.fit is None else len(space.fit), _KNOWN: len(feedback.known), **outliers}
+
+
+def _changed_classes(before: list[str], now: tuple[str, ...]) -> Iterator[str]:
+    for word, some in (
+        ("new", [name for name in now if name not in before]),
+        ("gone", [name for name in before if name not in now]),
+    ):
+        if some:
+            more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
+            yield f"{word} in the class list: {', '.join(repr(name) for name in some[:_SHOWN])}{more}"
+    if sorted(before) == sorted(now) and before != list(now):
+        yield "the class list has another order"
