@@ -6,52 +6,79 @@ content: a folder that moved, or whose files were only touched, is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agents import feedback_of
+from db import SessionRecord
 from evaluation.data.contents import content_digest
 from evaluation.space import Space
 from immuno.workplace import Sets
+from immuno_core.errors import SetupError
 from immuno_core.records import ImageSet
 
 _SHOWN = 5
 _FIT, _KNOWN, _OUTLIERS = "fit images", "known feedback images", "feedback images '{}'"
 
 
-def grounds_of(sets: Sets, space: Space) -> dict[str, Any]:
-    """Return what is stored: the classes, of each set its images and digests, and how many of them are measured on."""
-    return {
-        "classes": list(sets.classes),
-        "sets": {
-            what: {"images": len(images.samples), "digest": images.digest, "content": content_digest(images)}
-            for what, images in _sets(sets)
-        },
-        "used": _used(space),
+class _Images(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    images: int
+    digest: str
+    """Over names, sizes and times: had without reading a file."""
+    content: str
+
+
+class Grounds(BaseModel):
+    """The classes; by what they are, the sets as they are listed, and how many images of them are measured on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    classes: tuple[str, ...]
+    sets: dict[str, _Images]
+    used: dict[str, int]
+
+
+def grounds_of(sets: Sets, space: Space) -> Grounds:
+    """Return what a session measures on that begins now. Reads every file once."""
+    parts = {
+        what: _Images(images=len(images.samples), digest=images.digest, content=content_digest(images))
+        for what, images in _sets(sets)
     }
+    return Grounds(classes=sets.classes, sets=parts, used=_used(space))
 
 
-def changes_of(grounds: Mapping[str, Any], sets: Sets) -> tuple[str, ...]:
+def stored_grounds(session: SessionRecord) -> Grounds | None:
+    """Return what a session was begun on; None where that was not recorded. Raises SetupError for what is no record."""
+    if not session.grounds:
+        return None
+    try:
+        return Grounds.model_validate(session.grounds)
+    except ValidationError:
+        raise SetupError(f"what session '{session.name}' was measured on cannot be read; start a new session") from None
+
+
+def changes_of(grounds: Grounds, sets: Sets) -> tuple[str, ...]:
     """Return what is not as it was, in words. Files are read only where their times or places differ."""
-    said = list(_changed_classes(grounds["classes"], sets.classes))
-    before, now = grounds["sets"], dict(_sets(sets))
+    said = list(_changed_classes(grounds.classes, sets.classes))
+    before, now = grounds.sets, dict(_sets(sets))
     said += [f"{what} are gone" for what in before if what not in now]
     for what, images in now.items():
         old, count = before.get(what), len(images.samples)
         if old is None:
             said.append(f"{what} are new")
-        elif images.digest == old["digest"]:
+        elif images.digest == old.digest:
             continue
-        elif count != old["images"]:
-            said.append(f"{what}: {count:,}, were {old['images']:,}")
-        elif content_digest(images) != old["content"]:
+        elif count != old.images:
+            said.append(f"{what}: {count:,}, were {old.images:,}")
+        elif content_digest(images) != old.content:
             said.append(f"{what} are others, of another label, or changed")
     return tuple(said)
 
 
-def changes_in_use(grounds: Mapping[str, Any], space: Space) -> tuple[str, ...]:
+def changes_in_use(grounds: Grounds, space: Space) -> tuple[str, ...]:
     """Return, in words, where other images are used than before: of the same files others can be read, or overlap."""
-    before, now = grounds["used"], _used(space)
+    before, now = grounds.used, _used(space)
     return tuple(
         f"{what}: {now.get(what, 0):,} are used, before {before.get(what, 0):,}"
         for what in dict.fromkeys((*before, *now))
@@ -74,7 +101,7 @@ def _used(space: Space) -> dict[str, int]:
     return {_FIT: 0 if space.fit is None else len(space.fit), _KNOWN: len(feedback.known), **outliers}
 
 
-def _changed_classes(before: list[str], now: tuple[str, ...]) -> Iterator[str]:
+def _changed_classes(before: tuple[str, ...], now: tuple[str, ...]) -> Iterator[str]:
     for word, some in (
         ("new", [name for name in now if name not in before]),
         ("gone", [name for name in before if name not in now]),
@@ -82,5 +109,5 @@ def _changed_classes(before: list[str], now: tuple[str, ...]) -> Iterator[str]:
         if some:
             more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
             yield f"{word} in the class list: {', '.join(repr(name) for name in some[:_SHOWN])}{more}"
-    if sorted(before) == sorted(now) and before != list(now):
+    if sorted(before) == sorted(now) and before != now:
         yield "the class list has another order"

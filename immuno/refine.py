@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from cluster.llm.server import serve_llm
 from db import GenerationDraft, GenerationRecord, SessionRecord, chosen_generation
 from evaluation.data.classes import read_synonyms
 from evaluation.space import Space
-from immuno.grounds import changes_in_use, changes_of, grounds_of
+from immuno.grounds import Grounds, changes_in_use, changes_of, grounds_of, stored_grounds
 from immuno.terminal.output import percentage
 from immuno.workplace import Sets, Workplace
 from immuno_core.config.refine import RefineConfig
@@ -176,7 +176,7 @@ def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionR
 
 def _check_grounds(place: Workplace, known: SessionRecord, sets: Sets) -> None:
     """Raise SetupError where the session's classes or images are not what they were; say what else is not."""
-    if known.grounds and (changes := changes_of(known.grounds, sets)):
+    if (grounds := stored_grounds(known)) is not None and (changes := changes_of(grounds, sets)):
         raise _changed(known, changes)
     if not (done := place.store.generations(known.id)) or not done[-1].versions:
         return
@@ -190,17 +190,17 @@ def _check_grounds(place: Workplace, known: SessionRecord, sets: Sets) -> None:
         click.echo(f"changed since generation {done[-1].number}: {', '.join(changed)}", err=True)
 
 
-def _grounds(place: Workplace, known: SessionRecord, sets: Sets, space: Space) -> Mapping[str, Any]:
+def _grounds(place: Workplace, known: SessionRecord, sets: Sets, space: Space) -> Grounds:
     """The session's grounds; of one of an older version, which recorded none, those of now, which are recorded."""
-    if known.grounds:
-        return known.grounds
+    if (stored := stored_grounds(known)) is not None:
+        return stored
     grounds = grounds_of(sets, space)
     feedback = feedback_of(space)
     shown = {(images.name, key) for images in (feedback.known, *feedback.outliers.values()) for key in images.ids}
     for first in place.store.generations(known.id)[:1]:
         if {(one.set_name, one.sample_id) for one in place.store.verdicts(first.id)} != shown:
             raise _changed(known, ("feedback images have other names than those it was measured on",))
-    place.store.set_grounds(known.id, grounds)
+    place.store.set_grounds(known.id, grounds.model_dump())
     click.echo(
         f"session '{known.name}' is of an older version, which did not record its images: those of now are", err=True
     )
@@ -264,8 +264,8 @@ def _descend(
         )
     check_settings(with_server_address(place.config, "http://127.0.0.1/v1"), seed=place.config.seed)
     check_limits(place.config.refine)
-    first, grounds, sets = draft_branch(place.store, origin, guideline=guideline), parent.grounds, place.sets()
-    if grounds and changes_of(grounds, sets):
+    first, grounds, sets = draft_branch(place.store, origin, guideline=guideline), stored_grounds(parent), place.sets()
+    if grounds is not None and changes_of(grounds, sets):
         space = place.space(sets=sets)
         first, grounds = measured_anew(first, space, place.config.refine), grounds_of(sets, space)
     _new_session(place, session, seed=parent.seed, parent=origin, first=first, grounds=grounds)
@@ -279,7 +279,7 @@ def _new_session(
     seed: int,
     parent: GenerationRecord | None = None,
     first: GenerationDraft | None = None,
-    grounds: Mapping[str, Any],
+    grounds: Grounds | None,
 ) -> SessionRecord:
     return place.store.create_session(
         name,
@@ -291,5 +291,5 @@ def _new_session(
         llm=place.config.refine.llm,
         parent_generation_id=None if parent is None else parent.id,
         first=first,
-        grounds=grounds,
+        grounds=None if grounds is None else grounds.model_dump(),
     )

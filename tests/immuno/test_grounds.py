@@ -196,6 +196,14 @@ class TestIsRefused:
         assert store.session("one").grounds == {}
 
 
+def test_what_is_no_record_of_images_is_told(cli: Cli, store: AntibodyStore) -> None:
+    with writing(store.engine) as transaction:
+        transaction.execute(text("""UPDATE sessions SET grounds = '{"classes": 3}'"""))
+    status, _, err = cli("resume", "one")
+    assert status == 2
+    assert "what session 'one' was measured on cannot be read" in err
+
+
 def test_a_branch_on_other_images_is_measured_on_them(
     cli: Cli, begun: Path, store: AntibodyStore, tmp_path: Path
 ) -> None:
