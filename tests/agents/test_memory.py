@@ -19,7 +19,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROMPTS = [PromptRecord("p", "one", 0, "guideline", "Begin.", None, "", NOW)]
 
 
-def generation(number: int, accepted: bool = True, auroc: float = 0.5, focus: str | None = None) -> Any:
+def generation(
+    number: int, accepted: bool = True, auroc: float = 0.5, focus: str | None = None, parent: int | None = None
+) -> Any:
     metrics = {"auroc": {"near": auroc - 0.1, "far": auroc + 0.1}} | ({"focus": focus} if focus else {})
     return SimpleNamespace(
         number=number,
@@ -27,7 +29,7 @@ def generation(number: int, accepted: bool = True, auroc: float = 0.5, focus: st
         metrics=metrics,
         prompt_version=0,
         guideline="Begin.",
-        parent=number - 1 if number else None,
+        parent=parent if parent is not None else number - 1 if number else None,
     )
 
 
@@ -127,6 +129,8 @@ def test_the_focus_is_that_of_the_reflection_whose_guideline_is_tried() -> None:
     assert remembered([generation(0)]).focus == "both"
     assert remembered([generation(0), first]).focus == "contexts"
     assert remembered([generation(0), first, second]).focus == "look_alikes"
+    elsewhere = generation(2, False, focus="look_alikes", parent=0)
+    assert remembered([generation(0), first, elsewhere]).focus == "contexts"
 
 
 def test_number_parent_history_and_random_state() -> None:

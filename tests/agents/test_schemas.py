@@ -181,6 +181,14 @@ json_values = st.recursive(
 )
 
 
+def test_the_answer_of_a_very_long_reply_stands_at_its_end():
+    answer = reply({"text": "a photo of a shark.", "kind": "look_alike", "rationale": ""})
+    read = parse_reply("so on " * 50_000 + answer, Proposals)
+    assert texts(read) == ["a photo of a shark."]
+    assert read.problems == ("the reply was longer than can be read; its end was",)
+    assert parse_reply(answer + " and so on" * 50_000, Proposals).parsed is None
+
+
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(value=json_values, before=st.text(max_size=20), cut=st.integers(0, 400))
 def test_whatever_is_said_never_raises_and_what_is_kept_is_clean(value, before, cut):

@@ -283,6 +283,7 @@ def test_one_prompt_for_two_subjects_has_the_reply_of_each(server: ChatServer, s
     replies = iter(["one", "two"])
     server.answer = lambda _: proposing(f"a photo of {next(replies)}.")
     asking, asked = caller(server, store, concurrency=1), [request("x", "thing"), request("y", "thing")]
+    assert texts(asking.ask_all(1, asked[:1])) == ["a photo of one."]
     assert texts(asking.ask_all(1, asked)) == texts(asking.ask_all(1, asked)) == ["a photo of one.", "a photo of two."]
 
 
