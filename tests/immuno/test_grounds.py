@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from immuno import workplace
 from immuno.cli import main
 from immuno.workplace import Workplace, stored_config
 from immuno_core.config.run import SourceConfig
+from immuno_core.records import ImageSet
 from immuno_core.versions import made_with
 from tests.agents.word_place import word_embedder, write_word_world
 
@@ -227,17 +229,19 @@ def test_a_branch_on_other_images_is_measured_on_them(
 
 
 def test_the_content_of_images_is_names_labels_and_bytes(tmp_path: Path) -> None:
+    def listed(folder: Path) -> ImageSet:
+        source = SourceConfig(path=folder)
+        return read_images(source, name="id", role="id", split="fit", seed=0, classes=("cat", "dog"))
+
     def digest(folder: Path) -> str:
-        images = read_images(
-            SourceConfig(path=folder), name="id", role="id", split="fit", seed=0, classes=("cat", "dog")
-        )
-        return content_digest(images)
+        return content_digest(listed(folder))
 
     one = tmp_path / "one"
     for name, shade in (("cat/1.png", 10), ("cat/2.png", 20), ("dog/1.png", 30)):
         (one / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4), shade).save(one / name)
-    found = digest(one)
+    found, images = digest(one), listed(one)
+    assert content_digest(replace(images, samples=tuple(replace(s, label="dog") for s in images.samples))) != found
     shutil.copytree(one, tmp_path / "two")
     os.utime(tmp_path / "two" / "cat" / "1.png", ns=(1, 1))
     assert digest(tmp_path / "two") == found
