@@ -185,9 +185,10 @@ def parse_reply(raw_text: str, schema: type[Schema]) -> Reply[Schema]:
     value that fits is the answer.
     """
     # A reasoning model may think aloud first; drafts in there are not its answer.
+    # One that was cut to what is read is stored so, and read so again: it was longer then.
     answer = raw_text[-MOST_CHARACTERS:].rsplit("</think>", 1)[-1]
     values = list(_json_values(answer))
-    problems = ["the reply was longer than can be read; its end was"] if len(raw_text) > MOST_CHARACTERS else []
+    problems = ["the reply was longer than can be read; its end was"] if len(raw_text) >= MOST_CHARACTERS else []
     if not values:
         what = "is empty" if not raw_text.strip() else "holds no JSON"
         return Reply(None, (*problems, f"the reply {what}"))

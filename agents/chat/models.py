@@ -211,7 +211,7 @@ def _read(
     if refusal and not text:
         text, before = refusal, (f"the model refused: {clean_text(refusal, 200)}",)
     # What is read is what is stored: a recording says the same again. An answer stands at the end.
-    said = storable_text(text[-MOST_CHARACTERS - 1 :], MOST_CHARACTERS + 1)
+    said = storable_text(text[-MOST_CHARACTERS:], MOST_CHARACTERS)
     reply = parse_reply(said, schema)
     return replace(
         reply,
