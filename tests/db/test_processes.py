@@ -84,7 +84,8 @@ def test_threads_share_a_store(store: AntibodyStore, session: SessionRecord) -> 
     def record(number: int) -> str:
         generation, own = number % 10, call(number % 10, reply=str(number))
         record_calls(store, session.id, [own])
-        return find_calls(store, session.id, generation, own.step, [own.request_digest])[own.request_digest].reply_text
+        found = find_calls(store, session.id, generation, own.step)
+        return found[own.subject, own.request_digest].reply_text
 
     with ThreadPoolExecutor(8) as pool:
         replies = list(pool.map(record, range(40)))
