@@ -103,14 +103,21 @@ def check_store(store: EmbeddingStore) -> Checked:
 
 
 def needed(store: EmbeddingStore, encoder: EncoderInfo, fingerprint: str, sets: Iterable[tuple[Cut, int]]) -> set[str]:
-    """Return the names of what belongs to sets (with their shard sizes) of an encoder; folders end with a slash."""
+    """Return the names of what belongs to sets (with their shard sizes) of an encoder; folders end with a slash.
+
+    What an earlier version stored of a shard is needed until it was taken over (`EncoderInfo.older`).
+    """
     names = {
         encoder_record(fingerprint),
         *(f"{encoder_folder(encoder)}/{kind}/" for kind in ("texts", "local", "probes")),
     }
+    there = {entry.name for entry in store.files.entries(encoder_folder(encoder))}
     for pieces, shard_size in sets:
         names.add(manifest_name(store, encoder, pieces.dataset, shard_size))
-        names.update(shard_name(store, encoder, shard.key) for shard in pieces.shards)
+        for shard in pieces.shards:
+            names.add(name := shard_name(store, encoder, shard.key))
+            if name not in there:
+                names.add(shard_name(store, encoder.older, shard.of(encoder.older).key))
     return names
 
 

@@ -22,6 +22,8 @@ from cluster.encoder import spec as specs
 from cluster.encoder.encoder import Encoder, load_encoder
 from cluster.encoder.spec import fingerprint
 from cluster.store.probes import agree
+from cluster.store.shards import cut
+from cluster.store.upkeep import needed, waste
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray
 from tests.cluster.tiny_models import image_set, write_images
@@ -177,6 +179,13 @@ def test_an_earlier_version_s_shards_are_tried_and_taken_over(model: Path, tmp_p
         before = old.embed_images(images)
     new = LocalEmbedder(spec, store, shard_size=4)
     assert old.encoder.digest == new.encoder.older.digest != new.encoder.digest
+
+    def not_needed() -> int:
+        pieces = cut([sample.path for sample in images.samples], new.encoder, 4)
+        keep = needed(new.store, new.encoder, fingerprint(spec), [(pieces, 4)])
+        return len([one for one in waste(new.store, keep) if "/images/" in one.name])
+
+    assert not_needed() == 0
     asked.clear()
     after = new.embed_images(images)
     np.testing.assert_array_equal(after.features, before.features)
@@ -184,7 +193,7 @@ def test_an_earlier_version_s_shards_are_tried_and_taken_over(model: Path, tmp_p
     assert [Path(path).name for path in asked] == ["001.png", "004.png", "003.png"]  # one of each shard that was read
     asked.clear()
     LocalEmbedder(spec, store, shard_size=4).embed_images(images)
-    assert asked == []
+    assert (asked, not_needed()) == ([], 3)
 
 
 def test_an_earlier_version_s_shards_of_another_model_are_embedded_again(
