@@ -104,7 +104,8 @@ class StoredEmbedder(ABC):
             self._info = self.store.read_encoder(key)
             if self._info is None:
                 self._info = self._load_info()
-                self.store.write_encoder(key, self._info)
+                with contextlib.suppress(SetupError):  # a store that cannot be written can be read
+                    self.store.write_encoder(key, self._info)
         return self._info
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
@@ -247,6 +248,10 @@ class StoredEmbedder(ABC):
                     take(todo[index], embedded)
                     self.journal.advance(len(missing[index].paths), failed=len(embedded.failures))
         failures = dict(sorted(failures.items()))
+        whole = [records[index] for index in range(len(pieces.shards))]
+        if adopted:
+            with contextlib.suppress(SetupError):
+                self._manifest(images, pieces, failures, whole)
         if failures and len(failures) == len(images.samples):
             first = failures[0]
             raise SetupError(
@@ -254,7 +259,7 @@ class StoredEmbedder(ABC):
                 f"(first: {first.path}: {first.reason})"
             )
         self.journal.finished(images, list(failures.values()), tried=total)
-        return failures, [records[index] for index in range(len(pieces.shards))], total
+        return failures, whole, total
 
     def _adopted(self, pieces: Cut, todo: Sequence[int], take: Callable[[int, EmbeddedImages], None]) -> Iterator[int]:
         """Take over shards that were stored when an encoder's digest did not cover its architecture; yields which.
@@ -290,7 +295,9 @@ class StoredEmbedder(ABC):
                         continue
                     part = read_shard(self.store, older, old[index])
                     if part is not None:
-                        take(index, write_shard(self.store, encoder, pieces.shards[index], part))
+                        with contextlib.suppress(SetupError):  # as above
+                            part = write_shard(self.store, encoder, pieces.shards[index], part)
+                        take(index, part)
                         yield index
 
     def _manifest(

@@ -70,10 +70,10 @@ def compare(place: Workplace, sessions: Sequence[SessionRecord]) -> Comparison:
     measured: list[MeasuredBank] = []
     fires = []
     for record in sessions:
-        if record.encoder.digest != first.encoder.digest:
+        if not place.has_encoder_of(record):
             raise SetupError(
-                f"sessions '{first.name}' and '{record.name}' have different encoders ({first.encoder.model}, "
-                f"{record.encoder.model}); their embeddings cannot be compared"
+                f"session '{record.name}' has another encoder ({record.encoder.model}) than the configuration of "
+                f"'{first.name}' names now ({place.embedder.encoder.model}); their embeddings cannot be compared"
             )
         generation = chosen_generation(place.store, record, None)
         bank = place.store.bank(generation.id)

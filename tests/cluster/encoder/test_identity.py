@@ -21,6 +21,7 @@ from cluster.encoder import loading
 from cluster.encoder import spec as specs
 from cluster.encoder.encoder import Encoder, load_encoder
 from cluster.encoder.spec import fingerprint
+from cluster.store.files import Files
 from cluster.store.probes import agree
 from cluster.store.shards import cut
 from cluster.store.upkeep import needed, waste
@@ -168,6 +169,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
+def read_only(*_: object) -> None:
+    raise SetupError("cannot write")
+
+
 def test_an_earlier_version_s_shards_are_tried_and_taken_over(model: Path, tmp_path: Path, asked: list[str]) -> None:
     spec, store = EncoderSpec(f"local-dir:{model}"), tmp_path / "store"
     folder = write_images(tmp_path / "images", {"cat": 5, "dog": 5})
@@ -186,6 +191,11 @@ def test_an_earlier_version_s_shards_are_tried_and_taken_over(model: Path, tmp_p
         return len([one for one in waste(new.store, keep) if "/images/" in one.name])
 
     assert not_needed() == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "write", read_only)
+        np.testing.assert_array_equal(
+            LocalEmbedder(spec, store, shard_size=4).embed_images(images).features, before.features
+        )
     asked.clear()
     after = new.embed_images(images)
     np.testing.assert_array_equal(after.features, before.features)
@@ -194,6 +204,7 @@ def test_an_earlier_version_s_shards_are_tried_and_taken_over(model: Path, tmp_p
     asked.clear()
     LocalEmbedder(spec, store, shard_size=4).embed_images(images)
     assert (asked, not_needed()) == ([], 3)
+    assert len(list(store.glob(f"{new.encoder.digest[:16]}/sets/*"))) == 1
 
 
 def test_an_earlier_version_s_shards_of_another_model_are_embedded_again(
