@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.acceptance import Acceptance, Change, change
+from agents.acceptance import Acceptance, Change, change, change_on, decide_pruning
 from agents.feedback import Boundary, Half, Halves
 from evaluation.bootstrap import MethodScores
 from evaluation.metrics import auroc, fpr95_id, threshold_at
@@ -152,3 +152,42 @@ def test_better_is_better_by_one_measure() -> None:
     assert not nothing.better
     assert replace(nothing, fpr95=-0.01).better
     assert replace(nothing, auroc=0.01).better
+
+
+def without_some(scores: Any, after: np.ndarray) -> Any:
+    known, outliers = scores
+    return decide_pruning(halves(), boundary(known, outliers), boundary(known, after), 3, seed=0)
+
+
+def test_pruning_takes_more_than_a_standard_error(scores: Any) -> None:
+    outliers = scores[1]
+    decision = without_some(scores, outliers - 0.5)
+    assert decision.accepted
+    assert decision.reason.startswith("3 antibodies pruned; second half: ")
+    moved = np.random.default_rng(3).normal(0, 0.7, OUTLIERS)
+    decision = without_some(scores, outliers + moved - 0.1)
+    measured = decision.measured["second_half"]
+    assert 0 < measured["auroc"] < measured["auroc_error"]
+    assert measured["fpr95"] <= 2 * measured["fpr95_error"]
+    assert not decision.accepted
+    assert decision.reason.startswith("3 antibodies suspected, but not pruned")
+
+
+def test_pruning_may_not_cost_fpr95_beyond_chance(scores: Any) -> None:
+    known, outliers = scores
+    rejected, high = outliers < threshold_at(known), outliers > 0.5
+    after = np.where(rejected | high, 0.01 * outliers, outliers)
+    decision = without_some(scores, after)
+    measured = decision.measured["second_half"]
+    assert measured["auroc"] > measured["auroc_error"]
+    assert measured["fpr95"] > 2 * measured["fpr95_error"]
+    assert not decision.accepted
+
+
+def test_within_its_error_an_earlier_bank_is_not_better(scores: Any) -> None:
+    known, outliers = scores
+    parent, child = boundary(known, outliers), boundary(known, outliers - 0.1)
+    error = change_on(halves().second, parent, child, seed=0).auroc_error
+    assert error > 0
+    assert decide(parent, child, best=child.mean_auroc + 0.9 * error).accepted
+    assert not decide(parent, child, best=child.mean_auroc + 1.1 * error).accepted

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agents.policies import stop_reason, worst_first
+from agents.policies import new_generator, stop_reason, worst_first
 from immuno_core.config.refine import RefineConfig
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox")
@@ -102,3 +102,8 @@ def test_a_plateau_is_generations_in_a_row_of_which_none_was_kept() -> None:
 
 def test_the_baseline_is_no_part_of_a_plateau() -> None:
     assert stop_reason(RefineConfig(generations=9, stop_after_plateau=1), [generation(False)]) is None
+
+
+def test_two_seeds_draw_differently_and_one_the_same() -> None:
+    first, again, other = (new_generator(seed).random(4).tolist() for seed in (1, 1, 2))
+    assert first == again != other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,54 @@ def test_the_documentation_names_every_metric_and_every_key() -> None:
     page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
     names = {*COUNTERS, *GAUGES, *EmbeddingSummary().as_dict(), *MODES}
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def test_ray_is_told_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, float] = {}
+
+    class Metric:
+        def __init__(self, name: str, description: str) -> None:
+            self.name = name
+
+        def inc(self, by: float) -> None:
+            told[self.name] = told.get(self.name, 0) + by
+
+        def set(self, value: float) -> None:
+            told[self.name] = value
+
+    monkeypatch.setattr("ray.util.metrics.Counter", Metric)
+    monkeypatch.setattr("ray.util.metrics.Gauge", Metric)
+    now = [0.0]
+    journal = Journal(clock=lambda: now[0])
+    journal.connected()
+    journal.start(20, "embedding images")
+    journal.actor_up("a:1")
+    journal.actor_up("b:2")
+    for _ in range(2):
+        now[0] += 1
+        journal.shard_done("a:1", ShardStats(images=10, failures=1, seconds=1))
+    assert told["immuno_images_per_second"] > 0
+    for pid, node in ((2, "n1"), (3, "n1"), (4, "n2"), (5, "")):
+        journal.died(ActorDeath("b", pid, "some images", "gone", node_lost=bool(node)), node=node)
+    journal.closed()
+    assert told == {
+        "immuno_actors": 0,
+        "immuno_images_per_second": 0,
+        "immuno_shards_finished": 2,
+        "immuno_images_embedded": 18,
+        "immuno_images_quarantined": 2,
+        "immuno_actor_deaths": 4,
+        "immuno_nodes_lost": 2,
+    }
+
+
+def test_what_one_set_lacks_is_not_missing_in_the_next(folder: Path) -> None:
+    journal, images = Journal(), image_set(folder)
+    failed = [FailedImage("animals", str(folder / "cat/002.png"), "not an image")]
+    journal.start(6, "embedding images")
+    journal.advance(6, failed=1)
+    journal.finished(images, failed, tried=6)
+    journal.start(6, "embedding images")
+    journal.advance(6)
+    journal.finished(replace(images, name="others"), [], tried=6)
+    assert journal.summary().embedded == 5 + 6

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
+from db.calls import record_calls
 from db.records import EffectDraft, GenerationDraft, SessionRecord
-from db.schema.engine import reading
+from db.schema.engine import reading, writing
+from db.schema.models import Dataset
 from db.store import AntibodyStore
+from db.writing import insert_new, new_id
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.records import EncoderInfo, Verdict
 
-from .build import ENCODER, FINISHED, STARTED, antibody, draft, effect, make_session, vector
+from .build import ENCODER, FINISHED, STARTED, antibody, call, draft, effect, make_session, vector
 
 TABLES = ("prompts", "generations", "antibodies", "embeddings", "effects", "verdicts", "bank_members")
 
@@ -280,3 +284,46 @@ def test_a_session_has_one_encoder_and_an_encoder_one_dimension(store: AntibodyS
     session = make_session(store, "wide", encoder=wide)
     with pytest.raises(SetupError, match=r"'robot dog 0' has shape \(4,\), but the session's encoder gives \(512,\)"):
         store.save_generation(draft(session.id))
+
+
+def test_verdicts_come_by_set_and_sample(store: AntibodyStore, session: SessionRecord) -> None:
+    judged = [("near", "b"), ("far", "z"), ("near", "a")]
+    verdicts = tuple(Verdict(name, sample, 0.5, True, "dog", None) for name, sample in judged)
+    saved = store.save_generation(draft(session.id, verdicts=verdicts))
+    assert [(one.set_name, one.sample_id) for one in store.verdicts(saved.id)] == sorted(judged)
+
+
+def test_a_generation_counts_its_own_calls_and_what_they_cost(store: AntibodyStore, session: SessionRecord) -> None:
+    record_calls(store, session.id, [call(0, prompt_tokens=3, completion_tokens=1, cost_usd=0.5)])
+    record_calls(store, session.id, [call(1, prompt_tokens=5, completion_tokens=2, cost_usd=0.25)])
+    record_calls(store, session.id, [call(1, "cat", prompt_tokens=7, completion_tokens=7, cost_usd=4.0, reused=True)])
+    for number in (0, 1):
+        store.save_generation(draft(session.id, number))
+    counted = [(one.calls, one.prompt_tokens, one.completion_tokens, one.cost_usd) for one in store.generations()]
+    assert counted == [(1, 3, 1, 0.5), (2, 5, 2, 0.25)]
+
+
+def test_rows_that_others_may_insert_too_are_inserted_in_one_order(store: AntibodyStore) -> None:
+    """Else two processes on PostgreSQL could each wait for a row of the other."""
+    inserted: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("INSERT INTO datasets"):
+            inserted.extend(text for row in [parameters] for text in map(str, _flat(row)) if text.startswith("set "))
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    common = {"digest": "d", "split": "feedback", "role": "outlier", "count": 1, "created_at": STARTED}
+    rows = [common | {"id": new_id(), "name": f"set {name}"} for name in "cab"]
+    with writing(store.engine) as transaction:
+        insert_new(transaction, Dataset, rows)
+    assert inserted == ["set a", "set b", "set c"]
+
+
+def _flat(parameters: Any) -> Iterator[Any]:
+    if isinstance(parameters, dict):
+        yield from _flat(list(parameters.values()))
+    elif isinstance(parameters, list | tuple):
+        for one in parameters:
+            yield from _flat(one)
+    else:
+        yield parameters

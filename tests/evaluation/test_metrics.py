@@ -179,3 +179,16 @@ def test_what_is_deployed_needs_a_threshold_and_a_bool_per_known_image() -> None
             metrics.oscr(known, np.ones(2, bool), outliers)
         with pytest.raises(SetupError, match="are NaN"):
             metrics.deployed(known, np.ones(2, bool), outliers, 0.1)
+
+
+def test_a_product_that_a_float_misses_is_still_a_rank() -> None:
+    """0.07 * 100 is 7.000000000000001, 0.29 * 100 is 28.999999999999996."""
+    assert [metrics.rank_of_share(percent / 100, 100) for percent in range(1, 101)] == list(range(1, 101))
+
+
+def test_accuracy_on_the_accepted_is_not_their_share() -> None:
+    scored = metrics.Scored(
+        known=np.array([3.0, 2.0, 1.0]), right=np.array([True, False, True]), outliers=np.array([0.0]), threshold=2.0
+    )
+    measured = metrics.measure(scored)
+    assert (measured["acceptance"], measured["accepted_accuracy"], measured["rejection"]) == (2 / 3, 0.5, 1.0)

@@ -145,3 +145,41 @@ def test_an_image_must_kill_twice_to_be_guilty() -> None:
     hunt.survived(second)
     assert hunt.over
     assert hunt.guilty == set()
+
+
+def hunted(schedule: Schedule, guilty: set[int]) -> Piece:
+    """Play a single actor that dies over groups with these rows; return the work itself when it is handed out."""
+    while (piece := schedule.take(0)) is not None and piece.rows:
+        if guilty & set(piece.rows):
+            schedule.killed([piece], "exit 1")
+        else:
+            schedule.done(piece)
+    assert piece is not None
+    return piece
+
+
+def killed_twice(schedule: Schedule) -> None:
+    for _ in range(2):
+        piece = schedule.take(0)
+        assert piece is not None
+        assert piece.rows == ()  # one death alone starts no hunt, a second one neither did long ago
+        schedule.killed([piece], "exit 1")
+
+
+def test_a_second_hunt_keeps_what_the_first_one_found() -> None:
+    schedule = Schedule([shard(0, 4)])
+    killed_twice(schedule)
+    piece = hunted(schedule, {0})
+    assert piece.lethal == {0}
+    schedule.lost([piece])
+    killed_twice(schedule)
+    assert hunted(schedule, {0, 3}) is piece  # row 0 is under no suspicion any more: it is not tried again
+    assert piece.lethal == {0, 3}
+
+
+def test_as_much_poison_as_there_may_be_is_left_out() -> None:
+    works = [shard(index, 8) for index in range(4)]
+    poison = {image for work in works for image in work.images[:4]}
+    left_out, _ = simulate(works, poison)
+    assert set().union(*left_out.values()) == poison
+    assert len(poison) == 16

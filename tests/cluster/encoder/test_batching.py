@@ -156,3 +156,18 @@ def test_only_a_model_that_somebody_asks_can_be_kept_waiting() -> None:
         resting.wait(0.05)
         second = run.submit(Model(), NUMBERS).answer()
     assert first.wait_seconds < 0.05 <= second.wait_seconds
+
+
+def test_half_of_a_small_last_piece_is_the_new_size() -> None:
+    model = Model(lambda batch: MemoryError() if len(batch) == 2 else None)
+    run = runner(8)
+    answer = run.run(model, NUMBERS)
+    assert (answer.rows.tolist(), answer.halvings, run.batch_size) == ((2 * NUMBERS).tolist(), 1, 1)
+
+
+def test_a_second_asker_does_not_end_the_waiting() -> None:
+    run = runner()
+    with run.asked():
+        threading.Event().wait(0.05)
+        with run.asked():
+            assert run.submit(Model(), NUMBERS).answer().wait_seconds >= 0.05

@@ -363,3 +363,56 @@ def test_the_store_lies_in_the_cache_folder_unless_told_otherwise(monkeypatch: p
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", "/home/me")
     assert default_store_root() == Path("/home/me/.cache/immuno/embeddings")
+
+
+def fill_texts(store: EmbeddingStore, *sizes: int) -> list[str]:
+    """Add files of so many texts each; return all their names."""
+    writer = TextCache(store, ENCODER)
+    for i, size in enumerate(sizes):
+        writer.add([f"text {i} {j}" for j in range(size)], unit_rows(size))
+    return [entry.name for entry in store.files.entries()]
+
+
+def test_small_files_stay_where_the_joined_one_cannot_be_read_back(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = fill_texts(store, *[1] * 64)
+    write = store.files.write
+    monkeypatch.setattr(store.files, "write", lambda name, content: write(name, content[:-1]))
+    assert TextCache(store, ENCODER).missing(["text 0 0", "text 63 0"]) == []
+    assert set(names) <= {entry.name for entry in store.files.entries()}
+    monkeypatch.undo()
+    assert TextCache(store, ENCODER).missing(["text 0 0", "text 63 0"]) == []
+
+
+def test_files_are_joined_when_they_are_many_and_small(store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.store.texts._LARGE", 2)
+    names = fill_texts(store, *[1] * 63, 2)
+    TextCache(store, ENCODER).missing(["another"])
+    assert len(list(store.files.entries())) == 64
+    names = fill_texts(store, *[1] * 64, 2)
+    TextCache(store, ENCODER).missing(["another"])
+    left = {entry.name for entry in store.files.entries()}
+    assert len(left) < 64
+    assert left & set(names)  # the large ones
+
+
+@pytest.mark.parametrize("changed", ["key", "encoder"])
+def test_a_file_that_says_it_is_another_s_is_not_taken(store: EmbeddingStore, folder: Path, changed: str) -> None:
+    (shard,) = shards_of(image_set(folder), ENCODER, 7)
+    said = {"key": shard.key, "encoder": ENCODER.digest, "images": "7", "failures": "[]"}
+    name = shard_name(store, ENCODER, shard.key)
+    store.write_rows(name, unit_rows(7), said)
+    assert read_shard(store, ENCODER, shard) is not None
+    store.write_rows(name, unit_rows(7), said | {changed: "another"})
+    assert read_shard(store, ENCODER, shard) is None
+
+
+def test_a_file_written_anew_within_the_second_has_another_key(folder: Path) -> None:
+    image = folder / "cat/000.png"
+    keys = []
+    for nanoseconds in (1, 2):
+        os.utime(image, ns=(10**18 + nanoseconds, 10**18 + nanoseconds))
+        keys.append([shard.key for shard in shards_of(image_set(folder), ENCODER, 3)])
+    assert keys[0][0] != keys[1][0]
+    assert keys[0][1:] == keys[1][1:]

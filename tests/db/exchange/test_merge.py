@@ -143,8 +143,9 @@ def test_a_session_beside_it_records_its_replies(
 
         def checked(table: Any, row: Any, place: str, check: Any = joining._check_types) -> None:
             check(table, row, place)
-            with engines.writing(beside.engine):  # raises at once where it is locked
-                recorded.append(place)
+            with engines.writing(beside.engine) as transaction:
+                transaction.connection()  # raises at once where the database is locked
+            recorded.append(place)
 
         monkeypatch.setattr(joining, "_check_types", checked)
         added = sum(one.added for one in merge(store, other))

@@ -355,3 +355,32 @@ def test_everything_is_counted(world: World) -> None:
     assert {one.name: one.number for one in stats(world.store, world.session.id)} == expected | {"sessions": 1}
     beta = stats(world.store, world.store.session("beta").id)
     assert {one.name for one in beta if one.number} == {"sessions"}
+
+
+def test_as_many_neighbours_come_as_were_asked_for(store: AntibodyStore, session: SessionRecord) -> None:
+    """Itself is no neighbour, and takes no neighbour's place."""
+    some = [antibody(f"thing {i}", embedding=toward(1, i / 10, 0, 0)) for i in range(12)]
+    store.save_generation(draft(session.id, antibodies=tuple(some), effects=(), verdicts=(), bank=()))
+    for limit in (1, 5):
+        found = nearest(store, some[0].id, limit=limit)
+        assert [one.text for one in found] == [f"thing {i}" for i in range(1, limit + 1)]
+
+
+def test_of_several_of_one_text_the_newest_is_asked_for(store: AntibodyStore, session: SessionRecord) -> None:
+    for number, embedding in enumerate([toward(1, 0, 0, 0), toward(0, 1, 0, 0)]):
+        other = antibody(f"other {number}", embedding=toward(*(0.9 * embedding + toward(0, 0, 0.1, 0))))
+        own = antibody("twin", embedding=embedding)
+        store.save_generation(draft(session.id, number, antibodies=(own, other), effects=(), verdicts=(), bank=()))
+    assert [one.text for one in nearest(store, "twin", limit=1)] == ["other 1"]
+
+
+def test_limits_of_effects_are_kept_and_what_is_undefined_comes_last(
+    store: AntibodyStore, session: SessionRecord
+) -> None:
+    some = {name: antibody(name, seed=i) for i, name in enumerate(("undefined", "harmful", "harmless"))}
+    harms = {"undefined": math.nan, "harmful": 0.25, "harmless": 0.125}
+    effects = tuple(EffectDraft(effect("solo", gain=0.5, harm=harms[n]), one.id) for n, one in some.items())
+    store.save_generation(draft(session.id, antibodies=tuple(some.values()), effects=effects, verdicts=(), bank=()))
+    assert [one.text for one in top(store)] == ["harmless", "harmful", "undefined"]
+    assert [one.text for one in top(store, max_harm=0.125)] == ["harmless"]
+    assert len(top(store, min_gain=0.5)) == 3

@@ -380,3 +380,47 @@ def test_words_are_folded_and_the_picture_around_them_is_dropped() -> None:
     assert words("A Photo of the Cat’s Ball!") == ("cats", "ball")
     assert words("Ｆｉｓｈ—tank") == ("fish", "tank")
     assert words("") == ()
+
+
+def test_a_near_duplicate_of_the_bank_is_one_that_acts_on_the_same_images() -> None:
+    vector = unit_rows(np.random.default_rng(1), 1, MU.shape[1])
+    bank = Bank((Antibody("a fish in the grass", "contextual", "fish", id="a0"),), vector)
+    found = run(
+        [
+            proposed("a toy kept on a lawn"),
+            proposed("a car in a meadow", "contextual", "car"),
+            proposed("a fish in a meadow", "contextual", "fish"),
+        ],
+        np.repeat(vector, 3, axis=0),
+        bank=bank,
+    )
+    assert [one.accepted for one in found] == [True, True, False]
+    assert "nearly the embedding of 'a fish in the grass'" in found[2].reason
+
+
+def test_from_the_limit_on_two_embeddings_are_one() -> None:
+    vectors = np.zeros((2, MU.shape[1]), np.float32)
+    vectors[:, 100] = 1
+    found = run([proposed("whale"), proposed("seal")], vectors, rules=SelectionRules(near_duplicate=1.0))
+    assert [one.accepted for one in found] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("band", "count", "turned_down"), [((0.29, 1.0), 100, 29), ((0.0, 0.9), 10, 1)], ids=["low", "high"]
+)
+def test_a_share_of_the_band_is_the_one_that_is_meant(band: tuple[float, float], count: int, turned_down: int) -> None:
+    """In floats 0.29 * 100 < 29 and (1 - 0.9) * 10 < 1."""
+    vectors = np.zeros((count, MU.shape[1]))
+    cosines = np.linspace(0.1, 0.9, count)
+    vectors[:, 0] = cosines
+    vectors[np.arange(count), 20 + np.arange(count)] = np.sqrt(1 - cosines**2)
+    proposals = [proposed(f"thing {chr(97 + i // 10)}{chr(97 + i % 10)}") for i in range(count)]
+    found = run(proposals, unit(vectors), rules=SelectionRules(band=band))
+    assert sum(not one.accepted for one in found) == turned_down
+
+
+def test_of_a_bank_that_repeats_itself_the_first_is_named() -> None:
+    rows = unit_rows(np.random.default_rng(9), 2, MU.shape[1])
+    bank = Bank((Antibody("a photo of a Whale", id="a0"), Antibody("whale", id="a1")), rows)
+    (one,) = run([proposed("the whale")], bank=bank)
+    assert one.reason == "duplicate: the words of 'a photo of a Whale'"

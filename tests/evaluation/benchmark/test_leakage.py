@@ -170,3 +170,8 @@ def test_many_antibodies_against_many_classes_take_seconds_at_most() -> None:
     found = leaks(whole, {"set": words[3000:]})
     assert time.perf_counter() - start < 20
     assert len(found) >= 2900
+
+
+def test_eight_letters_are_enough_to_know_an_odd_one() -> None:
+    assert how("an elephent", "elephant") == "nearly equal"
+    assert how("a penguim", "penguin") is None

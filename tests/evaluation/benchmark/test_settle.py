@@ -320,3 +320,12 @@ def test_what_cannot_be_compared_is_refused() -> None:
     for thresholds in ({"bank": EVERYTHING}, {"bank": EVERYTHING, "none": Threshold(float("nan"))}):
         with pytest.raises(SetupError, match="threshold of the arm 'none' is missing"):
             settle("x", arms, seed=0, thresholds=thresholds)
+
+
+def test_a_loss_about_the_margin_is_not_yet_inferior() -> None:
+    """The interval lies below 0, but not below the margin."""
+    verdict = settle("x", world(5, {"bank": 1.5}, n=2000, wrong={"bank": 0.05 + settling.MARGIN}), seed=0)
+    low, high = verdict["id_accuracy"]["difference"]["interval"]
+    assert low < -settling.MARGIN < high < 0
+    assert "is not shown to be non-inferior" in said(verdict, "ID accuracy")
+    assert verdict["status"] == "undecided"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -204,3 +204,23 @@ def test_ranking_after_a_change_is_ranking_the_changed_scores(
         threshold = after[0].threshold(share)
         assert threshold == reference.threshold(known_now, share)
         assert after[1].accepted(threshold) == sum(o >= threshold for o in others_now)
+
+
+def test_the_first_of_two_equal_antibodies_is_the_nearest() -> None:
+    space = make_space(1, antibodies=1)
+    space = replace(space, bank=bank_of(np.repeat(space.bank.vectors, 2, axis=0)))
+    known, labels = held_out(space, 1, 40)
+    for name in ("s_dis", "eoe_max_logit", "eoe", "neglabel"):
+        found = antibody_effects(make_score(name).fit(space), known, labels, {"o": outliers(space, 1, 60)})
+        fired = {one.antibody_id: (one.effect.fired_outliers, one.effect.fired_id) for one in found}
+        assert fired == {"a0": (60, 40), "a1": (0, 0)}, name
+
+
+def test_the_image_that_sets_a_radius_does_not_fire() -> None:
+    """Not by rounding either: of 60 fit images the six above the radius fire, for every antibody."""
+    space = make_space(2, antibodies=60)
+    assert space.fit is not None
+    assert space.fit_labels is not None
+    fitted = make_score("calibrated", eps=0.1).fit(space)
+    found = antibody_effects(fitted, space.fit, space.fit_labels, {"o": outliers(space, 1, 5)})
+    assert {one.effect.fired_id for one in found} == {6}

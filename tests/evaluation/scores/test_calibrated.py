@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evaluation.scores.calibrated import Calibrated
+from evaluation.scores.radii import class_radii, self_radii
 from evaluation.scores.registry import make_score
 from evaluation.space import Space
 from immuno_core.errors import SetupError
@@ -308,3 +309,26 @@ def test_an_antibody_of_a_class_takes_nothing_from_the_images_of_another() -> No
     x = outliers(space, 5, 200).features
     others = np.array([int(np.argmax(reference.cosines(v, space.texts))) for v in x]) != 0
     np.testing.assert_array_equal(fit(space).score(x)[others], bare.score(x)[others])
+
+
+def test_the_share_above_a_radius_is_the_one_that_is_meant() -> None:
+    """0.29 * 100 is 28.999999999999996: 29 of 100 images may lie above."""
+    rng = np.random.default_rng(0)
+    images, texts, vectors = unit_rows(rng, 100, 8), unit_rows(rng, 3, 8).astype(np.float64), unit_rows(rng, 4, 8)
+    radii = self_radii(images, texts, vectors.astype(np.float64), eps=0.29)
+    margins = vectors.astype(np.float64) @ images.T.astype(np.float64) - (images.astype(np.float64) @ texts.T).max(
+        axis=1
+    )
+    assert (margins > radii[:, None] + 1e-9).sum(axis=1).tolist() == [29] * 4
+
+
+@pytest.mark.parametrize(("count", "share"), [(19, 0.95), (20, 1.0), (21, 1.0)])
+def test_from_one_over_eps_images_on_a_class_sets_its_radius_alone(count: int, share: float) -> None:
+    rng = np.random.default_rng(0)
+    texts, vectors = np.eye(2, 8), unit_rows(rng, 1, 8).astype(np.float64)
+    images = unit(np.eye(2, 8)[[0] * count + [1] * 5] + 0.1 * rng.standard_normal((count + 5, 8)))
+    common = np.array([5.0])
+    found = class_radii(images, texts, vectors, np.array([0]), common, eps=0.05)
+    assert found.share.tolist() == [pytest.approx(share)]
+    own = self_radii(images[:count], texts, vectors, eps=0.05)
+    assert found.radii == pytest.approx(share * own + (1 - share) * common)
