@@ -1,0 +1,128 @@
+"""What the benchmark takes from the record, and which words its controls say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from db.records import EffectDraft
+from db.store import AntibodyStore, open_store
+from evaluation.antibodies.vocabulary import load_vocabulary
+from evaluation.space import Bank
+from immuno import bench
+from immuno.bench import BankInUse, bank_in_use, listed_antibodies, session_history, word_list, word_template
+from immuno_core.errors import SetupError
+from tests.configs import make_config
+from tests.db.build import DIM, ENCODER, antibody, draft, effect, make_session
+from tests.rows import result_row
+
+METRICS = {"fpr95": {"near": 0.5}, "mean_fpr95": 0.5, "auroc": {"near": 0.75}, "id_accuracy": 0.9}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[AntibodyStore]:
+    with open_store(str(tmp_path / "immuno.db")) as opened:
+        yield opened
+
+
+def at_work(store: AntibodyStore, **sections: Any) -> Any:
+    return SimpleNamespace(
+        store=store,
+        config=make_config(**sections),
+        embedder=SimpleNamespace(encoder=ENCODER),
+        has_encoder_of=lambda session: session.encoder.digest == ENCODER.digest,
+    )
+
+
+def of_session(store: AntibodyStore, **antibodies: Any) -> BankInUse:
+    return bank_in_use(at_work(store, antibodies={"session": "alpha"} | antibodies))
+
+
+@pytest.fixture
+def filled(store: AntibodyStore) -> AntibodyStore:
+    """Two generations of alpha; both measured the first one's antibody."""
+    session = make_session(store)
+    first, second = antibody("robot dog", seed=1), antibody("toy dog", seed=2)
+    effects = (
+        EffectDraft(effect("solo", "near", gain=0.5, harm=0.125, fired_outliers=9, fired_id=1), first.id),
+        EffectDraft(effect("solo", "far", gain=0.25, harm=0.375, fired_outliers=4, fired_id=2), first.id),
+        EffectDraft(effect("leave_one_out", "near", gain=1.0, harm=1.0), first.id),
+        EffectDraft(effect("bank", "near", gain=1.0, harm=1.0)),
+    )
+    common: dict[str, Any] = {"metrics": METRICS, "verdicts": ()}
+    store.save_generation(
+        draft(session.id, antibodies=(first,), effects=effects, bank=(first.id,), guideline="one", **common)
+    )
+    later = (EffectDraft(effect("solo", "near", gain=0.75, harm=0.0, fired_outliers=7, fired_id=0), first.id),)
+    bank = (first.id, second.id)
+    store.save_generation(
+        draft(session.id, 1, antibodies=(second,), effects=later, bank=bank, guideline="two", **common)
+    )
+    return store
+
+
+def test_an_antibody_is_listed_with_its_solo_effects_in_that_generation(filled: AntibodyStore) -> None:
+    place = at_work(filled)
+    (one,) = listed_antibodies(place, of_session(filled, generation=0))
+    assert (one.text, one.generation) == ("robot dog", 0)
+    assert (one.gain, one.harm, one.fired_outliers, one.fired_id) == (0.5, 0.375, 13, 2)
+    first, second = listed_antibodies(place, of_session(filled))
+    assert (first.generation, first.gain, first.harm, first.fired_outliers) == (0, 0.75, 0.0, 7)
+    assert (second.generation, second.gain, second.harm, second.fired_outliers, second.fired_id) == (
+        1,
+        None,
+        None,
+        0,
+        0,
+    )
+
+
+def test_a_generation_is_shown_with_the_guideline_it_was_written_by(filled: AntibodyStore) -> None:
+    history = session_history(at_work(filled), of_session(filled))
+    assert history is not None
+    assert [(one.number, one.guideline) for one in history.generations] == [(0, "one"), (1, "one")]
+    assert [(one.mean_auroc, one.bank) for one in history.generations] == [(0.75, 1), (0.75, 2)]
+
+
+def test_the_generation_that_is_named_is_used_else_the_best(filled: AntibodyStore) -> None:
+    numbers = []
+    for named in ({"generation": 0}, {}):
+        used = of_session(filled, **named)
+        assert used.generation is not None
+        numbers.append((used.generation.number, len(used.bank)))
+    assert numbers == [(0, 1), (1, 2)]
+    assert len(bank_in_use(at_work(filled)).bank) == 0
+
+
+def test_a_bank_of_another_encoder_is_refused(store: AntibodyStore) -> None:
+    session = make_session(store, encoder=replace(ENCODER, precision="bf16"))
+    store.save_generation(draft(session.id))
+    with pytest.raises(SetupError, match=r"session 'alpha' embedded its antibodies with tiny, .* it was made with"):
+        of_session(store)
+
+
+def test_rows_with_antibodies_of_a_session_say_that_feedback_chose_them(filled: AntibodyStore, tmp_path: Path) -> None:
+    rows = [result_row(method=arm, arm=arm) for arm in ("none", "bank", "shuffled", "noise")]
+    for used, marked in ((of_session(filled), {"bank", "shuffled"}), (BankInUse(Bank.empty(DIM), None, None), set())):
+        run = bench._Bench(at_work(filled), tmp_path, SimpleNamespace(), used, False)  # type: ignore[arg-type]
+        assert {row.method for row in run._marked(rows) if row.uses_feedback} == marked
+
+
+def test_single_words_are_said_as_the_bank_says_its_texts() -> None:
+    classes = {"names": "dataset", "template": "a drawing of a {}."}
+    assert word_template(make_config(classes=classes, antibodies={"template": "a sketch of {}"})) == "a sketch of {}"
+    assert word_template(make_config(classes=classes, antibodies={"template": "{}"})) == "a drawing of a {}."
+
+
+def test_a_list_of_words_has_remarks_and_underscores(tmp_path: Path) -> None:
+    (tmp_path / "nouns.txt").write_text("# from WordNet\nsea_lion\n\nstone\nsea lion\n")
+    words = word_list(make_config(tmp_path, antibodies={"words": "nouns.txt"}))
+    assert (words.nouns, words.adjectives, words.places) == (("sea lion", "stone"), (), load_vocabulary().places)
+    (tmp_path / "nouns.txt").write_text("# nothing\n")
+    with pytest.raises(SetupError, match=r"nouns\.txt holds no words"):
+        word_list(make_config(tmp_path, antibodies={"words": "nouns.txt"}))
