@@ -14,7 +14,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ROOMS := immuno immuno_core cluster agents evaluation db
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vllm test-wheel check-gpu lint format check lock
+.PHONY: help demo test test-long test-vllm test-wheel check-gpu lint format check lock
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,8 +34,13 @@ demo: $(READY)  ## The whole system on the mini-world, into runs/demo (make demo
 
 # One thread in each of the two: more would wait for one another, and training take five times as long.
 # In the order of their folders: else the files with few but long tests come last, and one process waits for the other.
-test: $(READY)  ## All tests, in two processes (PYTEST_ARGS="-n 0 ..." for one)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: $(READY)  ## The tests, in two processes (PYTEST_ARGS="-n 0 ..." for one)
+	@$(PYTEST) $(PYTEST_ARGS)
+
+test-long: $(READY)  ## Clusters of several machines, jobs, random kills, hostile servers, the examples of the documentation
+	@$(PYTEST) -m long $(PYTEST_ARGS)
 
 test-wheel: $(READY)  ## The wheel, installed elsewhere, runs the demo and README's commands
 	@$(BIN)/python -m pytest -m wheel tests/e2e/test_wheel.py $(PYTEST_ARGS)

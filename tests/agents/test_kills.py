@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.long
 def test_a_session_killed_twenty_times_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.agents.kill_world", str(tmp_path), "--kills", "20", "--seed", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)

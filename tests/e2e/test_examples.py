@@ -14,7 +14,7 @@ import pytest
 from evaluation.scores import registry
 from tests.e2e.small_world import make_small
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 _FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -20,7 +20,7 @@ from tests.configs import write_config
 
 from .job_cluster import BIN, JobCluster, job_cluster, plain_environment
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 

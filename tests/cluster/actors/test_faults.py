@@ -24,7 +24,7 @@ from tests.cluster.tiny_models import write_images
 from .fault_driver import SHARD
 from .scripts import ROOT, start_script
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 
 class Answer:

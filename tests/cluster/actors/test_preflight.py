@@ -33,6 +33,7 @@ def test_a_private_cluster_is_not_asked(ray_cluster: str, monkeypatch: pytest.Mo
     assert preflight.check_machines(EncoderSpec("miniworld"), num_cpus=1, num_gpus=0) == ()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_each_machine_of_a_cluster_is_looked_at(tmp_path: Path) -> None:
     """A real cluster of three nodes, whose environments differ."""

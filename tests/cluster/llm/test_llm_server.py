@@ -380,6 +380,7 @@ def test_a_refinement_has_the_server_for_as_long_as_it_runs(ray_cluster: str, tm
         assert settings is plain.refine
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_server_and_the_embedding_actors_share_out_the_gpus(tmp_path: Path) -> None:
     """On a cluster that only says it has two GPUs: what is handed out is what a real one would hand out."""
