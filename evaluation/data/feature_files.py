@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from immuno_core.arrays import blocks
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray
-from immuno_core.files import read_text
+from immuno_core.files import check_regular, read_text
 from immuno_core.images import FeatureRow, feature_row
 from immuno_core.records import ImageSet, Sample
 
@@ -217,8 +217,8 @@ def _shape(path: Path) -> tuple[int, ...]:
 def _reading(path: Path, name: str) -> Iterator[None]:
     """What goes wrong while an array of a file is read becomes a SetupError."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would wait for whoever writes to it, a device have no end
-            raise SetupError(f"cannot read the embeddings in {path}: it is no regular file; put the path right")
+        if path.exists():
+            check_regular(path, "embeddings in", hint="put the path right")
         yield
     except OSError as error:
         raise SetupError(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseServer
 from typing import Any, NamedTuple
 
 
@@ -90,13 +91,20 @@ def chat_server() -> Iterator[ChatServer]:
             self.close_connection = self.close_connection or reply.dropped
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.address = f"http://127.0.0.1:{server.server_port}/v1"
+    with serving(server, state.closing):
+        yield state
+
+
+@contextmanager
+def serving(server: BaseServer, closing: threading.Event) -> Iterator[None]:
+    """Run a server in a thread; at the end `closing` is set first, so that whatever waits in it stops."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    state.address = f"http://127.0.0.1:{server.server_port}/v1"
     try:
-        yield state
+        yield
     finally:
-        state.closing.set()
+        closing.set()
         server.shutdown()
         server.server_close()
         thread.join()
