@@ -39,7 +39,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database made once by the migrations: the tests copy it, which is faster than to make it anew."""
+    """A database made once: the tests copy it, which is faster than to make it anew."""
     from db.store import open_store
 
     path = tmp_path_factory.mktemp("template") / "immuno.db"

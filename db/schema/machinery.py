@@ -33,7 +33,7 @@ class Claim(Machinery):
 
 
 def metadata_of(dialect: str) -> list[MetaData]:
-    """Return all that the migrations make on an engine: the record, the machinery, PostgreSQL's index."""
+    """Return all that a database of an engine holds: the record, the machinery, PostgreSQL's index."""
     if dialect != "postgresql":
         return [Base.metadata, Machinery.metadata]
     from db.schema.pgvector import halves

@@ -26,6 +26,7 @@ from sqlalchemy import (
     cast,
     event,
     insert,
+    text,
 )
 
 from db.schema.models import Base, Embedding
@@ -40,7 +41,45 @@ halves = Table(
     Column("encoder_digest", String(64), nullable=False),
     Column("half", HALFVEC(), nullable=False),
 )
-"""The HNSW indexes are not in the model: the database makes one when an encoder is inserted (migration 0003)."""
+"""The HNSW indexes are no part of the model: the database makes one when an encoder is inserted, whoever does that."""
+_FUNCTIONS = (
+    """
+    CREATE FUNCTION immuno_index_halves(digest text, dim integer) RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+        IF dim <= 4000 THEN  -- pgvector indexes no longer halfvec
+            EXECUTE format(
+                'CREATE INDEX IF NOT EXISTS %I ON halves USING hnsw ((half::halfvec(%s)) halfvec_ip_ops)'
+                ' WHERE encoder_digest = %L',
+                'hnsw_' || left(digest, 40), dim, digest
+            );
+        END IF;
+    END $$
+    """,
+    """
+    CREATE FUNCTION immuno_index_encoder() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM immuno_index_halves(NEW.digest, NEW.dim);
+        RETURN NEW;
+    END $$
+    """,
+    """
+    CREATE TRIGGER immuno_index_encoder AFTER INSERT ON encoders
+        FOR EACH ROW EXECUTE FUNCTION immuno_index_encoder()
+    """,
+)
+
+
+@event.listens_for(halves, "before_create")
+def _before_create(_table: Table, connection: Connection, **_options: Any) -> None:
+    connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+
+
+@event.listens_for(halves, "after_create")
+def _after_create(_table: Table, connection: Connection, **_options: Any) -> None:
+    for function in _FUNCTIONS:
+        connection.execute(text(function))
+
+
 _CANDIDATES = 2
 """How many times more candidates are fetched than wanted: float16 may order them a little otherwise."""
 _SEARCHED, _MOST_SEARCHED = 100, 1000

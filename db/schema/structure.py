@@ -25,7 +25,7 @@ _TRIGGERS = {
     " UNION SELECT 'rule', rulename, tablename FROM pg_rules WHERE schemaname = current_schema()",
 }
 _OWN_TRIGGERS = {"sqlite": set[tuple[str, str]](), "postgresql": {("encoders", "immuno_index_encoder")}}
-"""Table and name of what the migrations make (0003: the HNSW index of a new encoder)."""
+"""Table and name of ours (db.schema.pgvector: the HNSW index of a new encoder)."""
 _sound: set[frozenset[object]] = set()
 """Contents of sqlite_master that were compared, and found right: a comparison takes 50 ms, to read it one."""
 

@@ -1,9 +1,9 @@
 """The revisions of the schema (Alembic), usable from the package alone: no alembic.ini, no command line.
 
-To change the schema: edit db/schema/models.py; make a database at the present head; in Python, with a connection to it,
-`alembic.command.revision(configuration(connection), "what changes", autogenerate=True, rev_id="0007")`; read what it
-wrote; append the revision to REVISIONS; and freeze a database of the schema before (tests/db/schema/test_frozen.py).
-tests/db/schema/test_migrations.py compares all of these.
+To change the schema: edit db/schema/models.py; in Python, with a connection to an empty database, run
+`upgrade(connection)`, then `alembic.command.revision(configuration(connection), "what changes", autogenerate=True,
+rev_id="0007")`; read what it wrote; append the revision to REVISIONS; and freeze a database of the schema before
+(tests/db/schema/test_frozen.py). tests/db/schema/test_migrations.py compares all of these.
 """
 
 from __future__ import annotations

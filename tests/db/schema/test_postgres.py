@@ -31,6 +31,8 @@ from immuno_core.records import EncoderInfo
 from tests.db.build import ENCODER, antibody, call, draft, make_session
 from tests.db.postgres import Server
 
+from .schema import schema_on_postgresql
+
 pytestmark = pytest.mark.postgresql
 FROZEN = Path(__file__).parent / "frozen"
 NOWHERE = Path("nowhere.db")
@@ -151,6 +153,17 @@ def test_alembic_finds_no_difference_where_encoders_have_their_indexes(store: An
 
 
 # Upgrades
+
+
+def test_a_new_database_is_what_the_migrations_make(postgres: Server, url: str) -> None:
+    with postgres.database(empty=True) as migrated, engine_of(migrated) as old, engine_of(url) as new:
+        with migrating(old) as connection:
+            migrations.upgrade(connection)
+            expected = schema_on_postgresql(connection)
+        with reading(new) as transaction:
+            assert schema_on_postgresql(transaction.connection()) == expected
+    kinds = {str(what) for what, *_ in expected}
+    assert kinds == {"column", "constraint", "index", "trigger", "function", "extension", "revision"}
 
 
 @pytest.fixture(params=migrations.REVISIONS[:-1])
