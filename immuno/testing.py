@@ -151,6 +151,12 @@ class ScoreContract:
         if not score.uses_feedback:
             assert score.fit(space).score(images).tolist() == without.tolist()
 
+    def test_only_a_score_that_says_so_looks_at_fit_images(self) -> None:
+        score, images, space = self.score(), self.images(), example_space()
+        if not score.uses_fit:
+            without = replace(space, fit=None, fit_labels=None)
+            assert score.fit(space).score(images).tolist() == score.fit(without).score(images).tolist()
+
     def test_without_fit_images_it_works_or_says_that_it_does_not(self) -> None:
         try:
             fitted = self.fitted(replace(example_space(), fit=None, fit_labels=None, feedback=None))

@@ -211,6 +211,8 @@ class Score(ABC):
     """Whether antibodies change it."""
     uses_feedback: ClassVar[bool] = False
     """Whether it makes choices on images of the feedback split."""
+    uses_fit: ClassVar[bool] = True
+    """Whether it looks at fit images."""
     choices: ClassVar[Choices] = MappingProxyType({})
     """What of it may be chosen on the feedback (evaluation.scores.choice)."""
     default_arm: ClassVar[Arm] = "bank"

@@ -1,4 +1,4 @@
-"""The scores that need fit images and no texts: KNN and Mahalanobis distance.
+"""The scores that need fit images and no texts: KNN, Mahalanobis distance and the relative one.
 
 `ClassSpread` is how fit images lie about the means of their classes, and how far an image is from those, in whitened
 space:
@@ -110,7 +110,8 @@ class Mahalanobis(Score):
 
         S(x) = max_k -(x - m_k)' C^-1 (x - m_k)                   higher = more in-distribution
 
-    with the means and the shared, shrunk covariance of `ClassSpread`. `shrinkage` sets s, in [0, 1]; None: by the rule
+    with the means and the shared, shrunk covariance of `ClassSpread`. With shrinkage = 0 that is Mahalanobis++ (Mueller
+    & Hein, ICML 2025, arXiv 2505.18032): means and covariance of unit features. `shrinkage` sets s, in [0, 1]; None: by the rule
     of Ledoit & Wolf; `chosen` says which s was in force. Uses fit images; class names only to classify.
     """
 
@@ -125,9 +126,37 @@ class Mahalanobis(Score):
         return _FittedMahalanobis(name=self.name, class_vectors=space.texts.astype(np.float64), spread=spread)
 
 
+@dataclass(frozen=True, config=PARAMETERS)
+class RelativeMahalanobis(Score):
+    """Relative Mahalanobis distance (Ren et al., 2021, arXiv 2106.09022), on unit embeddings.
+
+        S(x) = max_k -((x - m_k)' C^-1 (x - m_k) - (x - m_0)' C_0^-1 (x - m_0))       higher = more in-distribution
+
+    m_0 and C_0 are mean and covariance of all fit images, whatever their class: what is as far from them as from every
+    class is less of an outlier. No shrinkage, as in the paper; `shrinkage` sets that of both covariances, as for
+    `mahalanobis`. Uses fit images; class names only to classify.
+    """
+
+    name: ClassVar[str] = "relative_mahalanobis"
+    choices: ClassVar[Choices] = MappingProxyType({"shrinkage": (0.0, None, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)})
+    shrinkage: Annotated[float, real(ge=0, most=1)] | None = 0.0
+
+    def fit(self, space: Space) -> FittedScore:
+        """Take means and covariances of the fit images. Raises SetupError where there are none."""
+        images, labels = fit_images(space, self.name)
+        spread, whole = (
+            ClassSpread.of(images.features, groups, shrinkage=self.shrinkage) for groups in (labels, np.zeros_like(labels))
+        )
+        return _FittedMahalanobis(
+            name=self.name, class_vectors=space.texts.astype(np.float64), spread=spread, background=whole
+        )
+
+
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
 class _FittedMahalanobis(FittedScore):
     spread: ClassSpread
+    background: ClassSpread | None = None
+    """Of all images as one class, whose distance is taken off."""
 
     @property
     def width(self) -> int:
@@ -144,7 +173,8 @@ class _FittedMahalanobis(FittedScore):
         return ("no class has two fit images: the covariance is that of none, and the distance is the Euclidean one",)
 
     def _score_block(self, x: Floats) -> Floats:
-        return -self.spread.squared(x)
+        squared = -self.spread.squared(x)
+        return squared if self.background is None else squared + self.background.squared(x)
 
 
 _SMALLEST_EIGENVALUE = 1e-8

@@ -37,6 +37,7 @@ class Eoe(Score):
     """
 
     name: ClassVar[str] = "eoe"
+    uses_fit: ClassVar[bool] = False
     choices: ClassVar[Choices] = MappingProxyType(
         {"temperature": (1.0, 0.2, 0.05, 0.01), "beta": (0.25, 0.0, 0.5, 1.0)}
     )
@@ -61,6 +62,7 @@ class EoeMaxLogit(Score):
     """The ablation of EOE's paper without softmax. No parameters."""
 
     name: ClassVar[str] = "eoe_max_logit"
+    uses_fit: ClassVar[bool] = False
     uses_bank: ClassVar[bool] = True
 
     def fit(self, space: Space) -> FittedScore:
@@ -147,6 +149,7 @@ class NegLabel(Score):
     """
 
     name: ClassVar[str] = "neglabel"
+    uses_fit: ClassVar[bool] = False
     choices: ClassVar[Choices] = MappingProxyType({"tau": (0.01, 0.005, 0.02, 0.05), "groups": (100, 10, 1)})
     uses_bank: ClassVar[bool] = True
     default_arm: ClassVar[Arm] = "neglabel"

@@ -15,13 +15,15 @@ from pydantic import ValidationError
 
 from evaluation.scores.base import Score
 from evaluation.scores.calibrated import Calibrated
-from evaluation.scores.distances import Knn, Mahalanobis
+from evaluation.scores.distances import Knn, Mahalanobis, RelativeMahalanobis
+from evaluation.scores.features.guidance import Fdbd, NnGuide
+from evaluation.scores.features.subspaces import Neco, Vim
 from evaluation.scores.immuno_vlm import ImmunoVlm
 from evaluation.scores.negative_labels import Csp, Eoe, EoeMaxLogit, NegLabel
 from evaluation.scores.own import adopt, entry_points, from_entry_point, from_module
 from evaluation.scores.paper.method import ImmunoVlmPaper
 from evaluation.scores.s_dis import SDis
-from evaluation.scores.zero_shot import Energy, GlMcm, MaxLogit, Mcm, Msp
+from evaluation.scores.zero_shot import Energy, Gen, GlMcm, MaxLogit, Mcm, Msp
 from immuno_core.config.methods import MethodConfig
 from immuno_core.errors import SetupError, did_you_mean, shown
 
@@ -32,9 +34,15 @@ SCORES: dict[str, type[Score]] = {
         Msp,
         Mcm,
         Energy,
+        Gen,
         GlMcm,
         Knn,
         Mahalanobis,
+        RelativeMahalanobis,
+        Vim,
+        NnGuide,
+        Fdbd,
+        Neco,
         Eoe,
         EoeMaxLogit,
         NegLabel,

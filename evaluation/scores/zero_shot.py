@@ -1,4 +1,4 @@
-"""The scores that need class texts alone: maximum cosine, MSP, MCM, energy, GL-MCM."""
+"""The scores that need class texts alone: maximum cosine, MSP, MCM, energy, GEN, GL-MCM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from evaluation.scores.base import PARAMETERS, Choices, FittedFunction, FittedScore, Score, log_sum_exp, top_probability
 from evaluation.space import Space
-from immuno_core.config.numbers import real
+from immuno_core.config.numbers import real, whole
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, Floats, LocalRequest
 
@@ -34,6 +34,7 @@ class MaxLogit(Score):
     """
 
     name: ClassVar[str] = "max_logit"
+    uses_fit: ClassVar[bool] = False
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts."""
@@ -51,6 +52,7 @@ class Msp(Score):
     """
 
     name: ClassVar[str] = "msp"
+    uses_fit: ClassVar[bool] = False
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts and the logit scale."""
@@ -69,6 +71,7 @@ class Mcm(Score):
     """
 
     name: ClassVar[str] = "mcm"
+    uses_fit: ClassVar[bool] = False
     choices: ClassVar[Choices] = MappingProxyType({"temperature": (1.0, 0.3, 0.1, 0.03, 0.01)})
     temperature: Annotated[float, real(ge=1e-6)] = 1.0
 
@@ -90,12 +93,44 @@ class Energy(Score):
     """
 
     name: ClassVar[str] = "energy"
+    uses_fit: ClassVar[bool] = False
     choices: ClassVar[Choices] = MappingProxyType({"temperature": (1.0, 0.3, 0.1, 0.03, 0.01)})
     temperature: Annotated[float, real(ge=1e-6)] = 1.0
 
     def fit(self, space: Space) -> FittedScore:
         """Take the class texts."""
         return _on_texts(self, space, lambda cosines: self.temperature * log_sum_exp(cosines / self.temperature))
+
+
+@dataclass(frozen=True, config=PARAMETERS)
+class Gen(Score):
+    """GEN, the generalised entropy score (Liu, Lochman & Zach, CVPR 2023), negated, on CLIP's logits.
+
+        S(x) = -sum over the M largest p_k of p_k^g (1 - p_k)^g,   p = softmax(s c(x, t))
+
+    Higher = more in-distribution. s is the logit scale the encoder was trained to. g = 0.1 and M = 100, the authors'
+    choice for ImageNet's 1,000 classes; with fewer classes than M all of them count. Uses class names only.
+
+    `gamma` g > 0, `most` M >= 1.
+    """
+
+    name: ClassVar[str] = "gen"
+    uses_fit: ClassVar[bool] = False
+    choices: ClassVar[Choices] = MappingProxyType({"gamma": (0.1, 0.01, 0.5, 1.0), "most": (100, 10, 50, 1000)})
+    gamma: Annotated[float, real(gt=0)] = 0.1
+    most: Annotated[int, whole(1)] = 100
+
+    def fit(self, space: Space) -> FittedScore:
+        """Take the class texts and the logit scale."""
+
+        def score(cosines: Floats) -> Floats:
+            logits = space.logit_scale * cosines
+            p = np.exp(logits - log_sum_exp(logits)[:, None])
+            p = np.partition(p, max(p.shape[1] - self.most, 0), axis=1)[:, -self.most :]
+            entropy: Floats = (np.maximum(p * (1 - p), 0) ** self.gamma).sum(axis=1)
+            return -entropy
+
+        return _on_texts(self, space, score)
 
 
 @dataclass(frozen=True, config=PARAMETERS)
@@ -116,6 +151,7 @@ class GlMcm(Score):
     """
 
     name: ClassVar[str] = "gl_mcm"
+    uses_fit: ClassVar[bool] = False
     choices: ClassVar[Choices] = MappingProxyType({"lambda_local": (1.0, 0.5, 0.25, 0.0)})
     temperature: Annotated[float, real(ge=1e-6)] = 1.0
     lambda_local: Annotated[float, real(ge=0)] = 1.0

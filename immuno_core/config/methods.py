@@ -37,7 +37,7 @@ class PresetConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    preset: Literal["scores", "chosen", "controls", "ablations"]
+    preset: Literal["scores", "peers", "chosen", "controls", "ablations"]
 
 
 def _entry_kind(entry: Any) -> str:

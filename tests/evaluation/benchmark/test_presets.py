@@ -12,6 +12,7 @@ from immuno_core.config.methods import MethodConfig, MethodEntry, PresetConfig
 
 ALL = [
     PresetConfig(preset="scores"),
+    PresetConfig(preset="peers"),
     PresetConfig(preset="chosen"),
     PresetConfig(preset="controls"),
     PresetConfig(preset="ablations"),
@@ -30,16 +31,17 @@ def test_every_method_of_every_preset_can_be_made() -> None:
     assert len({one.label for one in planned}) == len(planned)
 
 
-def test_every_score_is_in_the_preset_scores() -> None:
-    assert {one.method.name for one in expand(ALL[:1])} == set(SCORES)
+def test_every_score_is_in_the_presets_scores_and_peers() -> None:
+    assert {one.method.name for one in expand(ALL[:2])} == set(SCORES)
 
 
 def test_every_score_with_free_settings_is_there_as_published_and_as_chosen() -> None:
-    planned = expand(ALL[:1])
+    planned = expand(ALL[:2])
     free = {name for name, score in SCORES.items() if score.choices}
     assert {one.method.name for one in planned if one.method.choose} == free
     assert {one.method.name for one in planned if not one.method.choose} == set(SCORES)
-    assert {one.label for one in planned if one.method.choose} == set(labels([PresetConfig(preset="chosen")]))
+    of_scores = {one.label for one in expand(ALL[:1]) if one.method.choose}
+    assert of_scores == set(labels([PresetConfig(preset="chosen")]))
 
 
 def test_the_main_method_is_ours_else_the_first_that_uses_the_bank() -> None:
