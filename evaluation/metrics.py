@@ -1,7 +1,7 @@
 """How well a score tells known images from outliers: the formulas, and `METRICS`, the table of all that is measured.
 
-Every metric is a share in [0, 1]. A new one is one entry of the table; results.json, results.csv, SQL, terminal, page
-and summaries over seeds take their columns from it.
+Every formula gives a share in [0, 1]. A new one is one entry of the table; results.json, results.csv, SQL, terminal,
+page and summaries over seeds take their columns from it.
 
 All take known scores (n,) and outlier scores (m,), n, m >= 1; higher = more in-distribution; an image is accepted iff
 score >= threshold. All raise SetupError for an empty array and for NaN; infinities rank as numbers do. A score that is
@@ -319,6 +319,13 @@ def _precision(true: Counts, false: Counts) -> Scores:
     return precision
 
 
+class Used(NamedTuple):
+    """How many labelled images a method has seen before the test."""
+
+    known: int
+    outliers: int
+
+
 class Scored(NamedTuple):
     """What a metric is measured on; see `oscr` for the arrays."""
 
@@ -327,6 +334,8 @@ class Scored(NamedTuple):
     outliers: Scores
     threshold: float | None = None
     """The deployed one: it accepts 95 % of known *feedback* images, or is the score's own. None without either."""
+    used: Used | None = None
+    """What was used to fit and to choose; None where that is not known."""
     fired: Bools | None = None
     """(n,) whether any antibody fires on a known image; None where no antibody can be silent."""
 
@@ -354,7 +363,7 @@ class Metric:
     """known: of the known images alone, the same whatever the outlier set."""
     deployed: bool = False
     """Whether it is about the deployed threshold."""
-    unit: Literal["share", "score"] = "share"
+    unit: Literal["share", "score", "count"] = "share"
     short: str = ""
     """The title where columns are narrow, if another."""
     in_terminal: bool = True
@@ -420,6 +429,7 @@ METRICS: dict[str, Metric] = {
         "the area under correct classification against outliers accepted (Dhamija et al., NeurIPS 2018)",
         lambda scored: oscr(*scored[:3]),
         Resamples.oscr,
+        in_terminal=False,
     ),
     "h_score": Metric(
         "H-score",
@@ -484,6 +494,25 @@ METRICS: dict[str, Metric] = {
         lambda scored: scored.deployed and scored.deployed.rejection,
         deployed=True,
         short="OOD rej.",
+    ),
+    "known_used": Metric(
+        "Known used",
+        None,
+        "how many labelled known images it was fitted to, or had its settings chosen on; the deployed threshold, which "
+        "is found on the known feedback images for every method, is not counted",
+        lambda scored: scored.used and scored.used.known,
+        of="known",
+        unit="count",
+        short="ID seen",
+    ),
+    "outliers_used": Metric(
+        "Outliers used",
+        None,
+        "how many feedback outliers, told as such, had a say in its settings or in its antibodies",
+        lambda scored: scored.used and scored.used.outliers,
+        of="known",
+        unit="count",
+        short="OOD seen",
     ),
 }
 """By name, in the order of the columns."""

@@ -363,11 +363,16 @@ class _Bench:
             overlap=place.config.data.overlap,
         )
 
-    def _marked(self, rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
+    def _marked(self, rows: Sequence[ResultRow], space: Space) -> tuple[ResultRow, ...]:
         """The rows; those with antibodies of a session say that outliers of the feedback chose these."""
         chose = self.used.session is not None
+        outliers = sum(map(len, space.feedback.outliers.values())) if space.feedback else None
         return tuple(
-            replace(row, extra={**row.extra, "uses_feedback": True})
+            replace(
+                row,
+                extra={**row.extra, "uses_feedback": True},
+                metrics={**row.metrics, "outliers_used": outliers},
+            )
             if chose and row.arm in ("bank", "shuffled")
             else row
             for row in rows
@@ -432,7 +437,7 @@ class _Bench:
     def _results(self, measured: BenchmarkResult, planned: Sequence[Planned], space: Space, test: Disjoint) -> Results:
         place, run = self.place, self.run
         leaked = leaks(self.used.bank, {images.name: images.label_names for images in test.outliers})
-        rows = self._with_leak_free_figures(self._marked(measured.rows), leaked, space, planned, test)
+        rows = self._with_leak_free_figures(self._marked(measured.rows, space), leaked, space, planned, test)
         verdict = self._verdict(measured)
         before, after = Measured(rows).compared(verdict.method)
         scores = measured.scores

@@ -76,6 +76,16 @@ class FittedMethod:
         feedback = self.space.feedback
         return bool(self.figures or (self.score.uses_feedback and feedback is not None and feedback.outliers))
 
+    @property
+    def used(self) -> metrics.Used:
+        """How many labelled images it has seen."""
+        fit, feedback = self.space.fit, self.space.feedback if self.uses_feedback else None
+        of_fit = len(fit) if fit and (self.score.uses_fit or (feedback and feedback.parts is not None)) else 0
+        if feedback is None:
+            return metrics.Used(of_fit, 0)
+        apart = 0 if feedback.parts is not None else len(feedback.known)
+        return metrics.Used(of_fit + apart, sum(map(len, feedback.outliers.values())))
+
 
 @dataclass(frozen=True, slots=True)
 class FittedMethods:
@@ -377,6 +387,7 @@ def _row(
                 measured.right,
                 outliers,
                 None if method.threshold is None else method.threshold.value,
+                method.used,
                 measured.fired,
             )
         ),

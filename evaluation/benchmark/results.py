@@ -93,11 +93,12 @@ class _Line(Part):
     intervals: dict[str, Interval] = {}
     extra: Extra = Extra()
     share: dict[str, Share]
-    score: dict[str, Number]
+    other: dict[str, Number]
+    """What is no share: scores and counts."""
 
     def row(self) -> ResultRow:
         """The record; metrics in the order of their table."""
-        found = {**self.share, **self.score}
+        found = {**self.share, **self.other}
         own = {name: getattr(self, name) for name in _ROW_FIELDS if name not in ("metrics", "intervals", "extra")}
         intervals = {name: ends for name, ends in self.intervals.items() if ends is not None}
         extra = self.extra.model_dump(exclude_unset=True)
@@ -112,10 +113,9 @@ def _by_unit(line: Any) -> Any:
         line = line.as_dict()
     if not isinstance(line, Mapping):
         return line
-    units = {
-        unit: {name: line.get(name) for name, metric in METRICS.items() if metric.unit == unit}
-        for unit in ("share", "score")
-    }
+    units: dict[str, dict[str, Any]] = {"share": {}, "other": {}}
+    for name, metric in METRICS.items():
+        units["share" if metric.unit == "share" else "other"][name] = line.get(name)
     return {name: line[name] for name in _ROW_FIELDS if name in line} | units
 
 
@@ -279,7 +279,7 @@ class Results(Part):
         try:
             results = cls.model_validate(raw, context=READ)
         except ValidationError as error:
-            raise SetupError(f"{path}: {explained(error, groups=('share', 'score'))}") from None
+            raise SetupError(f"{path}: {explained(error, groups=('share', 'other'))}") from None
         results._folder = path.parent
         return results
 

@@ -144,9 +144,9 @@ def score(value: float | None) -> str:
     return (f"{value:.4f}" if abs(value) < 10 else f"{value:.5g}").replace("-", _MINUS)
 
 
-def count(number: int | None) -> str:
+def count(number: float | None) -> str:
     """A count with thousands set apart: 1700 -> "1,700"; a dash for None."""
-    return _NOTHING if number is None else f"{number:,}"
+    return _NOTHING if number is None else f"{number:,.0f}"
 
 
 def plain(value: Any) -> str:

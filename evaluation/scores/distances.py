@@ -111,8 +111,8 @@ class Mahalanobis(Score):
         S(x) = max_k -(x - m_k)' C^-1 (x - m_k)                   higher = more in-distribution
 
     with the means and the shared, shrunk covariance of `ClassSpread`. With shrinkage = 0 that is Mahalanobis++ (Mueller
-    & Hein, ICML 2025, arXiv 2505.18032): means and covariance of unit features. `shrinkage` sets s, in [0, 1]; None: by the rule
-    of Ledoit & Wolf; `chosen` says which s was in force. Uses fit images; class names only to classify.
+    & Hein, ICML 2025, arXiv 2505.18032): means and covariance of unit features. `shrinkage` sets s, in [0, 1]; None: by
+    the rule of Ledoit & Wolf; `chosen` says which s was in force. Uses fit images; class names only to classify.
     """
 
     name: ClassVar[str] = "mahalanobis"
@@ -145,7 +145,8 @@ class RelativeMahalanobis(Score):
         """Take means and covariances of the fit images. Raises SetupError where there are none."""
         images, labels = fit_images(space, self.name)
         spread, whole = (
-            ClassSpread.of(images.features, groups, shrinkage=self.shrinkage) for groups in (labels, np.zeros_like(labels))
+            ClassSpread.of(images.features, groups, shrinkage=self.shrinkage)
+            for groups in (labels, np.zeros_like(labels))
         )
         return _FittedMahalanobis(
             name=self.name, class_vectors=space.texts.astype(np.float64), spread=spread, background=whole

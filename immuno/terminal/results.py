@@ -166,34 +166,46 @@ def _overview(measured: Measured, groups: Sequence[MethodGroup]) -> list[Rendera
     """One line per method: its means over the headline sets, ID accuracy, and what its deployed threshold does."""
     wanted = measured.headline_sets
     over = ", ".join(wanted) if len(wanted) <= 3 else f"the {len(wanted)} outlier sets"
-    deployed = any(measured.over(method, "threshold") is not None for method in measured.methods)
-    columns: dict[str, Callable[[str], float | None]] = {}
+    has = {name: any(measured.worst(method, name) is not None for method in measured.methods) for name in METRICS}
+    columns: dict[str, Callable[[str], str]] = {}
     for name, metric in METRICS.items():
-        if metric.in_terminal and (deployed or not metric.deployed):
-            columns[metric.short or metric.title] = partial(measured.over, metric=name)
+        if metric.in_terminal and has[name]:
+            columns[metric.short or metric.title] = partial(_overall, measured.over, name)
             if name == "fpr95_id":
-                columns["worst"] = partial(measured.worst, metric=name)
+                columns["worst"] = partial(_overall, measured.worst, name)
     marked = measured.using_feedback
-    label = min(max(map(len, _labels(groups, marked)), default=0), _LONGEST_LABEL)
-    widths = [max(_NARROWEST, *map(len, title.split())) + _GAP for title in columns]
+    widths = [
+        max(_NARROWEST, *map(len, [*title.split(), *map(shown, measured.methods)])) + _GAP
+        for title, shown in columns.items()
+    ]
+    room = max(WIDTH - sum(widths), _SHORTEST_LABEL)
+    label = min(max(map(len, _labels(groups, marked)), default=0), _LONGEST_LABEL, room)
     shown: list[RenderableType] = [Text(f"Sealed test, per cent: means over {over}", _TITLE)]
     for part in _fitting(list(columns), widths, WIDTH - label):
         table = _table(label)
         for title in part:
             table.add_column(cell(title), justify="right")
         for method in _in_groups(table, groups):
-            table.add_row(cell(_named(method, marked)), *(percentage(columns[title](method)) for title in part))
+            table.add_row(cell(_named(method, marked)), *(columns[title](method) for title in part))
         shown.append(table)
     caption = (
         "FPR95: outliers accepted where 95 % of known images are; worst: the highest of all sets. FPR95 OOD: known "
         "images rejected where 95 % of outliers are."
     )
-    if deployed:
+    if has["threshold"]:
         caption += (
             " At the deployed threshold (it accepts 95 % of known feedback images): known test images accepted "
             "(ID kept), accuracy on them, outliers rejected."
         )
+    if has["known_used"]:
+        caption += " ID seen, OOD seen: labelled known images and feedback outliers that it was fitted to or chosen on."
     return [*shown, Text(caption, "dim")]
+
+
+def _overall(summary: Callable[[str, str], float | None], metric: str, method: str) -> str:
+    """A method's figure for a column of the overview."""
+    value = summary(method, metric)
+    return f"{value:,.0f}" if METRICS[metric].unit == "count" and value is not None else percentage(value)
 
 
 def _fitting(titles: Sequence[str], widths: Sequence[int], room: int) -> list[Sequence[str]]:

@@ -13,12 +13,13 @@ import pytest
 from db.records import EffectDraft
 from db.store import AntibodyStore, open_store
 from evaluation.antibodies.vocabulary import load_vocabulary
-from evaluation.space import Bank
+from evaluation.space import Bank, Feedback
 from immuno import bench
 from immuno.bench import BankInUse, bank_in_use, listed_antibodies, session_history, word_list, word_template
 from immuno_core.errors import SetupError
 from tests.configs import make_config
 from tests.db.build import DIM, ENCODER, antibody, draft, effect, make_session
+from tests.evaluation.synthetic import held_out, make_space, outliers
 from tests.rows import result_row
 
 METRICS = {"fpr95": {"near": 0.5}, "mean_fpr95": 0.5, "auroc": {"near": 0.75}, "id_accuracy": 0.9}
@@ -108,9 +109,14 @@ def test_a_bank_of_another_encoder_is_refused(store: AntibodyStore) -> None:
 
 def test_rows_with_antibodies_of_a_session_say_that_feedback_chose_them(filled: AntibodyStore, tmp_path: Path) -> None:
     rows = [result_row(method=arm, arm=arm) for arm in ("none", "bank", "shuffled", "noise")]
+    space = make_space(0, fit=9)
+    feedback = Feedback(*held_out(space, 0, 9), {name: outliers(space, 0, 25, name) for name in ("near", "far")})
+    space = replace(space, feedback=feedback)
     for used, marked in ((of_session(filled), {"bank", "shuffled"}), (BankInUse(Bank.empty(DIM), None, None), set())):
         run = bench._Bench(at_work(filled), tmp_path, SimpleNamespace(), used, False)  # type: ignore[arg-type]
-        assert {row.method for row in run._marked(rows) if row.uses_feedback} == marked
+        found = run._marked(rows, space)
+        assert {row.method for row in found if row.uses_feedback} == marked
+        assert {row.method for row in found if row.metrics["outliers_used"] == 50} == marked
 
 
 def test_single_words_are_said_as_the_bank_says_its_texts() -> None:

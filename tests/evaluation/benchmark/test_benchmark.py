@@ -104,6 +104,21 @@ def test_a_method_may_choose_on_the_feedback_and_says_so() -> None:
     assert run(MethodConfig(name="knn", choose=True)).scores["knn, chosen"]["near"].tolist() == same.tolist()
 
 
+def test_a_row_says_how_many_labelled_images_it_used() -> None:
+    chosen = [MethodConfig(name=name, choose=True) for name in ("knn", "mcm")]
+    methods = [*map(method, ("mcm", "knn", "s_dis", "immuno_vlm")), *chosen]
+    assert BARE.fit is not None
+    assert BARE.fit_labels is not None
+    crossed = replace(BARE, feedback=Feedback.cross_fitted(BARE.fit, BARE.fit_labels, {"far": FAR}, seed=0))
+    for space, expected in (
+        (SPACE, [(0, 0), (80, 0), (80, 0), (120, 30), (120, 30), (40, 30)]),
+        (crossed, [(0, 0), (80, 0), (80, 0), (80, 9), (80, 9), (80, 9)]),
+        (BARE, [(0, 0), (80, 0), (80, 0), (80, 0)]),
+    ):
+        rows = run(*methods[: len(expected)], space=space).rows[::2]
+        assert [(row.metrics["known_used"], row.metrics["outliers_used"]) for row in rows] == expected
+
+
 def test_what_used_no_outliers_is_not_marked() -> None:
     assert not any(row.uses_feedback for row in run(method("immuno_vlm"), space=BARE).rows)
 

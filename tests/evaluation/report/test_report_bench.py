@@ -23,6 +23,8 @@ from .report_bench import CLAIMANT, SETS, make_bench, make_seeds, make_verdict
 from .report_folder import HOSTILE, make_hostile, make_results, write_folder
 from .report_page import Page, read
 
+LATER = ("fired_known", "known_used", "outliers_used")
+"""The metrics of versions later than the sample's."""
 NEW_KEYS = ("verdict", "leakage", "leakage_checked", "published", "seeds_summary")
 
 
@@ -182,22 +184,28 @@ def test_rows_of_several_seeds_have_no_interval(results: dict[str, Any]) -> None
 
 def test_by_method_shows_both_fpr95s_oscr_h_score_and_the_deployed_threshold(results: dict[str, Any]) -> None:
     table = method_table(measured(results))
-    measures = [name for name in METRICS if name != "fired_known"]  # the sample is of an earlier version
+    measures = [name for name in METRICS if name not in LATER]
     assert list(table.columns) == measures
     assert table.has_thresholds
     assert next(iter(table.lines)) == CLAIMANT
     both = [row(results, CLAIMANT, name) for name in ("near", "contextual")]
     means = {name: pytest.approx(sum(r[name] for r in both) / 2) for name in measures}
-    assert table.lines[CLAIMANT] == means | {
-        "fired_known": None,
+    assert table.lines[CLAIMANT] == means | dict.fromkeys(LATER) | {
         "threshold": 0.2377,
         "acceptance": 0.944,
         "accepted_accuracy": 0.971,
     }
 
 
+def test_counts_are_shown_as_such(results: dict[str, Any], render: Callable[..., Page]) -> None:
+    rows = [{**r, "known_used": 1700, "outliers_used": 0} for r in results["rows"]]
+    page = render(rows=rows)
+    for place in ("by-method-table", "all-metrics"):
+        assert "1,700" in page.words(place)
+
+
 def test_metrics_that_nothing_has_take_no_column(results: dict[str, Any]) -> None:
-    gone = ("oscr", "h_score", "fired_known", "threshold", "acceptance", "rejection", "accepted_accuracy")
+    gone = (*LATER, "oscr", "h_score", "threshold", "acceptance", "rejection", "accepted_accuracy")
     rows = [{k: v for k, v in r.items() if k not in gone} for r in results["rows"]]
     table = method_table(measured({**results, "rows": rows}))
     assert list(table.columns) == [name for name in METRICS if name not in gone]
