@@ -126,6 +126,8 @@ class RecordedCaller:
             # What had come by then was paid for too.
             self._record(generation, list(answered.values()))
             raise
+        finally:
+            self.chat.hang_up()
         if last is not None and all(reply.source == "nobody" for reply in replies.values()):
             raise last
         return tuple(replies[index] for index in range(len(replies)))

@@ -24,7 +24,8 @@ _MOST_MOVES: Final = 3
 class BoundedClient(DefaultAsyncHttpxClient):
     """An HTTP client that reads at most MOST_BYTES of a reply, and sends a prompt to no other server than it was given.
 
-    No proxy is asked for `host` where that is this machine.
+    No proxy is asked for `host` where that is this machine. Connections are kept from one request to the next, until
+    `hang_up`.
     """
 
     def __init__(self, host: str) -> None:
@@ -35,8 +36,6 @@ class BoundedClient(DefaultAsyncHttpxClient):
         """Return the whole response. Raises ModelUnavailable where it is too long, leads elsewhere or is no reply."""
         for _ in range(_MOST_MOVES):
             request.headers["accept-encoding"] = "identity"
-            # A connection for each request: none is left open when a session ends, or closed by the server meanwhile.
-            request.headers["connection"] = "close"
             response = await super().send(request, stream=True, **options | {"follow_redirects": False})
             try:
                 if not response.is_redirect:
@@ -47,6 +46,12 @@ class BoundedClient(DefaultAsyncHttpxClient):
         raise ModelUnavailable(
             f"the chat model's address leads on and on (HTTP {response.status_code}): {_CORRECT}", for_all=True
         )
+
+    async def hang_up(self) -> None:
+        """Close the connections that wait for another request; one that comes opens its own."""
+        for transport in (self._transport, *self._mounts.values()):
+            if transport is not None:
+                await transport.aclose()
 
 
 _CORRECT: Final = "correct base_url"

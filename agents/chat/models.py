@@ -35,6 +35,7 @@ _FORM = f"write '{LEXICON}', or provider:NAME as in openai:NAME"
 Structured = Literal["json_schema", "tool", "words"]
 """How the schema reaches the model: constrained decoding, as the arguments of a tool, or described in the prompt."""
 _METHODS: dict[str, str] = {"json_schema": "json_schema", "tool": "function_calling"}
+_HANG_UP_SECONDS = 10.0
 
 
 def make_chat_model(config: RefineConfig, *, seed: int, vocabulary: Vocabulary) -> BaseChatModel:
@@ -124,6 +125,13 @@ class Chat:
             if completion is None:
                 raise failure_of(error, getattr(self.model, "openai_api_base", None)) from error
             return _read_unfinished(completion, schema)
+
+    def hang_up(self) -> None:
+        """Close the connections that are kept for another request. Asking again is allowed."""
+        # Models that speak as OpenAI does have one; the others' clients look after themselves.
+        close = getattr(getattr(self.model, "http_async_client", None), "hang_up", None)
+        if close is not None:
+            Line().ask(close, seconds=_HANG_UP_SECONDS)
 
     def _said(self, step: Runnable[Any, Any], prompt: list[BaseMessage], line: Line) -> BaseMessage:
         """Return the model's message."""

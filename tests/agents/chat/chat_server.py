@@ -42,6 +42,11 @@ class ChatServer:
     most_at_once: int = 0
     """The most requests that were under way at the same moment."""
     under_way: int = 0
+    connections: int = 0
+    """Opened in all."""
+    open_connections: int = 0
+    keeps: bool = True
+    """Whether a connection stays open after a reply; else it is closed without a word about it."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -61,6 +66,18 @@ def chat_server() -> Iterator[ChatServer]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"  # keep-alive, as real servers do
         timeout = 30
+
+        def setup(self) -> None:
+            with state.lock:
+                state.connections += 1
+                state.open_connections += 1
+            super().setup()
+
+        def finish(self) -> None:
+            with suppress(OSError):
+                super().finish()
+            with state.lock:
+                state.open_connections -= 1
 
         def log_message(self, *args: object) -> None:
             pass
@@ -88,7 +105,7 @@ def chat_server() -> Iterator[ChatServer]:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(reply.body[: len(reply.body) // 2] if reply.dropped else reply.body)
-            self.close_connection = self.close_connection or reply.dropped
+            self.close_connection = self.close_connection or reply.dropped or not state.keeps
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.address = f"http://127.0.0.1:{server.server_port}/v1"

@@ -92,6 +92,37 @@ def test_never_more_at_once_than_said(server: ChatServer, store: AntibodyStore) 
     assert len(server.requests) == 30
 
 
+def test_a_connection_serves_many_requests_and_is_closed_in_the_end(server: ChatServer, store: AntibodyStore) -> None:
+    asking = caller(server, store, concurrency=3)
+    asking.ask_all(1, [request(str(i)) for i in range(30)])
+    assert server.connections <= 3
+    assert hung_up(server)
+    asking.ask_all(2, [request("again")])
+    assert len(server.requests) == 31
+    assert hung_up(server)
+
+
+def test_connections_are_closed_when_the_server_fails(server: ChatServer, store: AntibodyStore) -> None:
+    server.answer = lambda asked: Response(401, b"{}")
+    with pytest.raises(ModelUnavailable):
+        caller(server, store).ask_all(1, [request(str(i)) for i in range(30)])
+    assert hung_up(server)
+
+
+def test_a_server_that_closed_a_connection_is_asked_by_another(server: ChatServer, store: AntibodyStore) -> None:
+    server.keeps = False
+    assert len(texts(caller(server, store, concurrency=1).ask_all(1, [request(str(i)) for i in range(5)]))) == 5
+    assert server.connections == len(server.requests) == 5
+
+
+def hung_up(server: ChatServer) -> bool:
+    """Whether no connection is open, at once or soon: the server sees the end of one a moment later."""
+    until = time.monotonic() + 10
+    while server.open_connections and time.monotonic() < until:
+        time.sleep(0.01)
+    return not server.open_connections
+
+
 def test_what_was_answered_is_recorded_although_the_server_goes_away(server: ChatServer, store: AntibodyStore) -> None:
     """Forty requests of which the server answers twelve: those are not asked again, and the rest are not all tried."""
     good = server.answer

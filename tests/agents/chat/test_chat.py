@@ -45,7 +45,15 @@ def make(spec, *, base_url=None, timeout=10.0):
 
 def ask_server(server, reply, schema=None, **options):
     server.reply = reply
-    return Chat(make("openai:tiny", base_url=server.address, **options)).ask(MESSAGES, schema or proposals_of(4))
+    return ask_at(server.address, schema, **options)
+
+
+def ask_at(address, schema=None, **options):
+    chat = Chat(make("openai:tiny", base_url=address, **options))
+    try:
+        return chat.ask(MESSAGES, schema or proposals_of(4))
+    finally:
+        chat.hang_up()
 
 
 class TestMakingAModel:
@@ -205,7 +213,7 @@ class TestNoReply:
         with chat_server() as gone:
             address = gone.address
         with pytest.raises(ModelUnavailable, match=r"Connection error.*check that base_url is right"):
-            Chat(make("openai:tiny", base_url=address)).ask(MESSAGES, proposals_of(4))
+            ask_at(address)
 
 
 class TestOtherModels:
@@ -259,11 +267,11 @@ class TestProxies:
         with pytest.raises(
             ModelUnavailable, match=r"HTTP 502: .* through the proxy http://.*127.0.0.1:\d+ \(HTTP_PROXY\)"
         ) as caught:
-            Chat(make("openai:tiny", base_url="http://10.254.0.9:8000/v1")).ask(MESSAGES, proposals_of(4))
+            ask_at("http://10.254.0.9:8000/v1")
         assert len(proxy.requests) == 1
         assert "secret" not in str(caught.value)
 
     def test_a_proxy_that_is_not_there_is_named(self, proxy, monkeypatch):
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
         with pytest.raises(ModelUnavailable, match=r"through the proxy http://127.0.0.1:9 \(HTTP_PROXY\)"):
-            Chat(make("openai:tiny", base_url="http://10.254.0.9:8000/v1")).ask(MESSAGES, proposals_of(4))
+            ask_at("http://10.254.0.9:8000/v1")
