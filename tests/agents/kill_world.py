@@ -4,9 +4,10 @@
 
 Each session is run by a child process, forked from one that has everything imported. A call of the model takes a
 moment, so that kills fall into calls, between them, into reviews and into the writing of generations. Sessions are of
-four kinds in turn: plain, with a review of every proposal, a branch, and one made anew. Now and then a process beside
-it asks a session to stop. One that ends makes room for the next. In the end each has to be, ids and times aside, what
-one of its kind was that nothing interrupted.
+four kinds in turn: plain, with a review of every proposal, a branch, and one regenerated. Now and then a process beside
+it asks a session to stop, or merges another database into this one: an earlier copy of it, in which a session was run
+since. Half of those merges are killed, too. A session that ends makes room for the next. In the end each, those merged
+as well, has to be, ids and times aside, what one of its kind was that nothing interrupted.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +31,7 @@ from agents import session as sessions
 from agents.lexicon.model import LexiconChatModel
 from agents.session import RefinementSession
 from db.claims import ask_to_stop, session_work
+from db.exchange.joining import merge
 from db.records import SessionRecord
 from db.store import AntibodyStore, open_store
 from evaluation.antibodies.vocabulary import Vocabulary
@@ -46,10 +50,14 @@ CONFIG = RefineConfig(
     score=MethodConfig.model_validate({"name": "calibrated", "base": "max_cosine", "eps": 0.02}),
 )
 CALL_SECONDS = 0.02
-KINDS = ("plain", "reviewed", "branch", "anew")
+KINDS = ("plain", "reviewed", "branch", "regenerated")
 UNDISTURBED = {kind: f"undisturbed: {kind}" for kind in KINDS}
 STOPPED = 0.25
 """The share of lives that end because a process beside asks, and not by a kill."""
+MERGED = 0.25
+"""The share of lives beside which a database is merged."""
+BROKEN = 0.5
+"""The share of merges that are killed when the life beside them ends."""
 LONGEST_LIFE = 0.5
 """From the fork to the kill, at most, as a share of what a whole session takes."""
 WORDS = Vocabulary(
@@ -77,9 +85,9 @@ def run(database: Path, name: str, kind: str) -> None:
 
 
 def begin(store: AntibodyStore, name: str, kind: str) -> SessionRecord:
-    """Make the session; a branch goes on from the second generation of the plain one, one made anew from its first."""
+    """Make the session; a branch goes on from the plain one's second generation, a regenerated one from its first."""
     origin = first = None
-    if kind in ("branch", "anew"):
+    if kind in ("branch", "regenerated"):
         generations = store.generations(store.session(UNDISTURBED["plain"]).id)
         origin = generations[2 if kind == "branch" else 0]
         first = draft_branch(store, origin, guideline=None if kind == "branch" else generations[-1].guideline)
@@ -114,6 +122,19 @@ def ask(database: Path, name: str) -> None:
             ask_to_stop(store.engine, session_work(record.id))
 
 
+def copy_and_run(database: Path, copy: Path, name: str) -> None:
+    """Copy the database as it is now, and run a branch of this name in the copy."""
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    run(copy, name, "branch")
+
+
+def merge_from(copy: Path, database: Path) -> None:
+    """Add what the copy has."""
+    with open_store(str(database)) as here, open_store(str(copy), read_only=True) as other:
+        merge(here, other)
+
+
 def started(work: Callable[..., None], *arguments: Any) -> int:
     """Do the work in a child; return its process id."""
     child = os.fork()
@@ -142,7 +163,7 @@ def _do_and_leave(work: Callable[..., None], *arguments: Any) -> NoReturn:
 
 
 def soak(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
-    """Kill so often; return how often, how many sessions it took, and how many generations were stored at each kill."""
+    """Kill so often, and end a session of each kind; return the counts, and how many generations each kill found."""
     sessions.load_vocabulary = lambda: WORDS  # type: ignore[assignment]
     sessions.make_chat_model = lambda *_, seed, vocabulary, **__: SlowLexicon(seed=seed, vocabulary=vocabulary)  # type: ignore[assignment]
     database = folder / "immuno.db"
@@ -153,10 +174,14 @@ def soak(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
         if ended(started(run, database, name, kind)) != 0:
             raise AssertionError(f"the session that nothing interrupts failed: {name}")
         took[kind] = time.monotonic() - began
-    done, stopped, number, found_at = 0, 0, 0, Counter[int]()
-    while done < kills or _status(database, _name(number)) is not None:
+    done, stopped, number, found_at, merged, broken = 0, 0, 0, Counter[int](), 0, 0
+    while done < kills or number < len(KINDS) or _status(database, _name(number)) is not None:
         name, kind = _name(number), KINDS[number % len(KINDS)]
+        copy = folder / f"copy {merged}.db" if moments.random() < MERGED else None
+        if copy is not None and ended(started(copy_and_run, database, copy, _merged(merged))) != 0:
+            raise AssertionError(f"the session to merge failed: {_merged(merged)}")
         child = started(run, database, name, kind)
+        merging = None if copy is None else started(merge_from, copy, database)
         life = None if done == kills else time.monotonic() + moments.uniform(0, LONGEST_LIFE * took[kind])
         status = ended(child, life)
         if status is None and moments.random() < STOPPED:
@@ -167,6 +192,15 @@ def soak(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
         elif status is None:
             os.kill(child, signal.SIGKILL)
             status = None if ended(child) == -signal.SIGKILL else 0
+        if merging is not None and copy is not None:
+            if (came := ended(merging, 0.0 if moments.random() < BROKEN else None)) is None:
+                os.kill(merging, signal.SIGKILL)
+                broken += ended(merging) == -signal.SIGKILL
+                came = ended(started(merge_from, copy, database))
+            if came != 0:
+                raise AssertionError(f"{copy} could not be merged")
+            copy.unlink()
+            merged += 1
         if status not in (None, 0):
             raise AssertionError(f"{name} failed with status {status} after {done} kills")
         if status is None:
@@ -179,11 +213,25 @@ def soak(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
             record = store.session(_name(k))
             if content(store, record.id) != wanted[KINDS[k % len(KINDS)]] or record.status != "finished":
                 raise AssertionError(f"{record.name} differs from the session that nothing interrupted")
-    return {"kills": done, "stops": stopped, "sessions": number, "generations_at_kill": dict(sorted(found_at.items()))}
+        for k in range(merged):
+            if content(store, store.session(_merged(k)).id) != wanted["branch"]:
+                raise AssertionError(f"{_merged(k)} is not what was merged")
+    return {
+        "kills": done,
+        "stops": stopped,
+        "merges": merged,
+        "merges_killed": broken,
+        "sessions": number,
+        "generations_at_kill": dict(sorted(found_at.items())),
+    }
 
 
 def _name(number: int) -> str:
     return f"killed {number}: {KINDS[number % len(KINDS)]}"
+
+
+def _merged(number: int) -> str:
+    return f"merged {number}"
 
 
 def _status(database: Path, name: str) -> str | None:

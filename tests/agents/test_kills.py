@@ -21,4 +21,5 @@ def test_a_session_killed_twenty_times_ends_as_if_it_had_not_been(tmp_path: Path
     assert found["kills"] == 20
     assert found["sessions"] >= 4  # one of each kind
     assert found["stops"]
+    assert found["merges"]
     assert len(found["generations_at_kill"]) > 2  # the kills fell on different generations
