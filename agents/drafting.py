@@ -6,9 +6,10 @@ asked again. From there on the session is like any other.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,20 @@ from immuno_core.records import Antibody, Effect, Verdict
 from immuno_core.versions import made_with
 
 
+@dataclass(frozen=True, slots=True)
+class Began:
+    """When something began: by the clock, and by one that nobody sets, which tells how long it took."""
+
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    tick: float = field(default_factory=time.monotonic)
+
+    def end(self) -> datetime:
+        """Return the time of now; the clock may have been set since."""
+        return self.at + timedelta(seconds=time.monotonic() - self.tick)
+
+
 def draft_first_generation(
-    session_id: str, space: Space, boundary: Boundary, random_state: Mapping[str, Any], *, started: datetime
+    session_id: str, space: Space, boundary: Boundary, random_state: Mapping[str, Any], *, began: Began
 ) -> GenerationDraft:
     """The baseline: no antibodies, accepted as the state that everything starts from."""
     guideline = prompt_template("guideline")
@@ -40,8 +53,8 @@ def draft_first_generation(
         prompts=_prompts(guideline),
         accepted=True,
         reason="the classifier without antibodies",
-        started_at=started,
-        finished_at=datetime.now(UTC),
+        started_at=began.at,
+        finished_at=began.end(),
         guideline=guideline,
         metrics=boundary.as_metrics(),
         random_state=random_state,
@@ -52,7 +65,7 @@ def draft_first_generation(
 
 
 def draft_generation(
-    session_id: str, space: Space, state: GenerationState, *, mu: Scores, started: datetime
+    session_id: str, space: Space, state: GenerationState, *, mu: Scores, began: Began
 ) -> GenerationDraft:
     """A generation that went through the whole graph; `mu` (K, d) are the prototypes."""
     memory, decision, matured, feedback = state["memory"], state["decision"], state["matured"], feedback_of(space)
@@ -69,8 +82,8 @@ def draft_generation(
         prompt_reason=_prompt_reason(memory),
         accepted=decision.accepted,
         reason=decision.reason,
-        started_at=started,
-        finished_at=datetime.now(UTC),
+        started_at=began.at,
+        finished_at=began.end(),
         guideline=state["guideline"],
         metrics={
             **generation_metrics(state),
@@ -188,7 +201,7 @@ def draft_branch(store: AntibodyStore, source: GenerationRecord, *, guideline: s
     ]
     guideline = source.guideline if guideline is None else guideline
     prompts = {p.step: p.text for p in store.prompts(source.session_id) if p.version == source.prompt_version}
-    time = datetime.now(UTC)
+    moment = datetime.now(UTC)
     return GenerationDraft(
         session_id="",
         number=0,
@@ -198,8 +211,8 @@ def draft_branch(store: AntibodyStore, source: GenerationRecord, *, guideline: s
         prompt_reason=f"taken over from {source.session}:{source.number}",
         accepted=True,
         reason=f"branched from {source.session}:{source.number}",
-        started_at=time,
-        finished_at=time,
+        started_at=moment,
+        finished_at=moment,
         guideline=guideline,
         metrics=source.metrics,
         random_state=source.random_state,

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Literal, cast
 
 from agents.chat.calls import Caller, RecordedCaller
 from agents.chat.models import Chat, make_chat_model
 from agents.chat.review import Review, ReviewedCaller
-from agents.drafting import draft_first_generation, draft_generation
+from agents.drafting import Began, draft_first_generation, draft_generation
 from agents.feedback import check_space, feedback_of, fit_of, halve, measure
 from agents.graph import GenerationState, Loop
 from agents.memory import Memory, choose_origin, recall
@@ -94,10 +93,10 @@ class RefinementSession:
 
     def _first_generation(self) -> GenerationRecord:
         """Measure the classifier without antibodies: what every later generation is compared with."""
-        started = datetime.now(UTC)
+        began = Began()
         boundary = measure(self.space, Bank.empty(self.space.dim), self.config.score, self.config.acceptance)
         draft = draft_first_generation(
-            self.record.id, self.space, boundary, state_of(new_generator(self.record.seed)), started=started
+            self.record.id, self.space, boundary, state_of(new_generator(self.record.seed)), began=began
         )
         return self.store.save_generation(draft)
 
@@ -108,10 +107,10 @@ class RefinementSession:
             if claim.asked_to_stop():
                 return "paused"
             claim.check()
-            started = datetime.now(UTC)
+            began = Began()
             memory = self.recall(generations)
             state = cast(GenerationState, graph.invoke({"memory": memory}))
-            draft = draft_generation(self.record.id, self.space, state, mu=loop.class_prototypes, started=started)
+            draft = draft_generation(self.record.id, self.space, state, mu=loop.class_prototypes, began=began)
             claim.check()
             on_generation(self.store.save_generation(draft))
         return "finished"

@@ -10,11 +10,13 @@ Who finds the work taken gets an error that says by whom. After a crash the work
 same machine, which sees that the owner is gone, and for others once the owner has been silent for SILENCE. An owner
 that was only slow learns from `check` that it has been replaced; whatever both write meanwhile is kept from harm by
 the unique keys (the storage contract). Times are the database's own on PostgreSQL, so that the clocks of the machines
-need not agree.
+need not agree. A clock can be set, forward or back, while the owner lives: one that seems silent gets the time of two
+beats more to show that it is not.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -40,6 +42,7 @@ _BEATS = 6
 """In that time: some may come late or be lost."""
 _LAST_BEAT_SECONDS = 5.0
 _STOP = "stop:"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,10 @@ def held(engine: Engine, work: str, what: str, *, silence: timedelta = SILENCE) 
     """
     owner, stop = new_id(), Event()
     mine = HeldClaim(engine, work, owner, what)
+    if _seems_silent(engine, work, silence):
+        patience = 2 * silence.total_seconds() / _BEATS
+        _log.warning("%s has an owner that was silent for long; waiting %.0f s for a sign of life", what, patience)
+        stop.wait(patience)
     found = claim(engine, work, owner, silence=silence)
     if found.owner != owner:
         with reading(engine) as transaction:
@@ -147,7 +154,7 @@ def claim(engine: Engine, work: str, owner: str, *, silence: timedelta = SILENCE
             time = _time(transaction)  # it may have taken a while to get the row
             if found.owner == owner:
                 found.beat_at = time
-            elif found.beat_at + silence <= time or _is_gone(found):
+            elif _is_silent(found, time, silence) or _is_gone(found):
                 taken = True
                 for name, value in (_row(work, time) | here).items():
                     setattr(found, name, value)
@@ -219,6 +226,18 @@ def _boot() -> str:
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
+
+
+def _seems_silent(engine: Engine, work: str, silence: timedelta) -> bool:
+    """Whether nothing but the clock says that the owner of the work is dead."""
+    with reading(engine) as transaction:
+        found = transaction.get(Claim, work)
+        return found is not None and _is_silent(found, _time(transaction), silence) and not _is_gone(found)
+
+
+def _is_silent(found: Claim, time: datetime, silence: timedelta) -> bool:
+    """Whether the owner was heard of too long ago, or at a time that the clock, set back since, has not reached yet."""
+    return abs(time - found.beat_at) >= silence
 
 
 def _is_gone(found: Claim) -> bool:

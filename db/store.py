@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -36,6 +37,9 @@ from immuno_core.records import AntibodyKind, AntibodyStatus, EncoderInfo, Image
 if TYPE_CHECKING:
     from db.claims import HeldClaim
     from immuno_core.bank import Bank
+
+_LATER = timedelta(microseconds=1)
+"""After the state before it, even where the clock was set back meanwhile: a merge takes the later state."""
 
 
 class RunBook:
@@ -245,7 +249,8 @@ class AntibodyStore(RunBook):
             session = transaction.get(m.Session, session_id, with_for_update=True)
             if session is None:
                 raise SetupError(f"there is no session with the id {session_id!r}")
-            session.grounds, session.updated_at = session.grounds or to_json(grounds, "grounds"), now()
+            session.grounds = session.grounds or to_json(grounds, "grounds")
+            session.updated_at = max(now(), session.updated_at + _LATER)
 
     def find_session(self, name: str) -> SessionRecord | None:
         """Return the session of that name."""
@@ -272,7 +277,7 @@ class AntibodyStore(RunBook):
             session = transaction.get(m.Session, session_id)
             if session is None:
                 raise SetupError(f"there is no session with the id {session_id!r}")
-            session.status, session.updated_at = status, now()
+            session.status, session.updated_at = status, max(now(), session.updated_at + _LATER)
 
     @contextmanager
     def claim_session(self, session_id: str) -> Iterator[HeldClaim]:

@@ -99,7 +99,11 @@ def _retry_after(headers: Mapping[str, str] | None) -> float | None:
         if milliseconds := headers.get("retry-after-ms"):
             return max(0.0, float(milliseconds) / 1000)
         value = headers.get("retry-after", "")
-        return max(0.0, float(value) if _is_number(value) else _seconds_until(value)) if value else None
+        return (
+            max(0.0, float(value) if _is_number(value) else _seconds_until(value, headers.get("date")))
+            if value
+            else None
+        )
     except (ValueError, OverflowError):
         return None
 
@@ -108,9 +112,14 @@ def _is_number(value: str) -> bool:
     return re.fullmatch(r"\s*\d+(?:\.\d+)?\s*", value) is not None
 
 
-def _seconds_until(date: str) -> float:
+def _seconds_until(date: str, said_at: str | None) -> float:
+    """From when the server said so, by its own clock: ours may be another."""
+    return (_moment(date) - (_moment(said_at) if said_at else datetime.now(UTC))).total_seconds()
+
+
+def _moment(date: str) -> datetime:
     moment = parsedate_to_datetime(date)
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def explain_setup(spec: str, provider: str | None, own_models: tuple[str, ...], form: str, error: Exception) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,7 +23,7 @@ from agents.acceptance import Acceptance, Decision
 from agents.chat.calls import Request
 from agents.chat.failures import ModelUnavailable
 from agents.chat.review import ReviewedCaller
-from agents.drafting import draft_branch
+from agents.drafting import Began, draft_branch
 from agents.feedback import Boundary, feedback_of, halve
 from agents.graph import STEPS
 from agents.guidelines import prompt_tree
@@ -169,6 +171,14 @@ def test_each_generation_stores_the_random_state_it_left(finished: Finished) -> 
     drawn = new_generator(0)
     drawn.random(GENERATIONS)
     assert states[-1] == state_of(drawn)
+
+
+def test_a_generation_takes_no_hour_less_where_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = Began()
+    clock, tick = [began.at - timedelta(hours=1)], began.tick + 120
+    monkeypatch.setattr("agents.drafting.datetime", SimpleNamespace(now=lambda _: clock[0]))
+    monkeypatch.setattr("agents.drafting.time", SimpleNamespace(monotonic=lambda: tick))
+    assert began.end() - began.at == timedelta(minutes=2)
 
 
 def test_a_session_stops_where_its_limits_say(store: AntibodyStore, space: Space) -> None:

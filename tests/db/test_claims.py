@@ -11,7 +11,7 @@ from datetime import timedelta
 from threading import Event
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from db.claims import (
     SILENCE,
@@ -27,6 +27,7 @@ from db.claims import (
 )
 from db.records import SessionRecord
 from db.schema.engine import writing
+from db.schema.machinery import Claim
 from db.store import AntibodyStore
 from immuno_core.errors import SetupError
 
@@ -172,6 +173,37 @@ def test_a_request_to_stop_goes_when_the_work_is_taken_or_given_back_and_not_bef
 def mine_of(store: AntibodyStore) -> str:
     """The owner of the work "w"."""
     return next(one.owner for one in claims(store.engine) if one.work == "w")
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_clock_that_was_set_takes_no_work_from_who_lives_and_keeps_none_from_others(
+    store: AntibodyStore, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """The last beat is an hour ahead, or an hour ago, by the clock of now."""
+
+    def set_clock() -> None:
+        beaten = claims(store.engine)[0].beat_at + timedelta(hours=hours)
+        with writing(store.engine) as transaction:
+            transaction.execute(update(Claim).values(beat_at=beaten, boot="another machine's"))
+
+    waits = []
+
+    class Lives(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return beat(store.engine, "w", "a")
+
+    claim(store.engine, "w", "a")
+    set_clock()
+    with monkeypatch.context() as patch:
+        patch.setattr("db.claims.Event", Lives)
+        with pytest.raises(SetupError, match=r"is running on .*, seen 0 s ago"), held(store.engine, "w", "the work"):
+            pass
+    assert waits == [20.0]  # two of its beats
+    set_clock()
+    monkeypatch.setattr("db.claims._BEATS", 2000)
+    with held(store.engine, "w", "the work") as mine:
+        mine.check()
 
 
 def test_a_session_that_is_not_there_cannot_be_claimed(store: AntibodyStore) -> None:

@@ -77,6 +77,17 @@ def test_the_status_is_kept_and_must_be_a_known_one(store: AntibodyStore, sessio
     assert store.session("alpha") == paused
 
 
+def test_a_later_state_is_later_though_the_clock_was_set_back(
+    store: AntibodyStore, session: SessionRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A merge would take the earlier state."""
+    monkeypatch.setattr("db.store.now", lambda: session.updated_at - timedelta(hours=1))
+    store.set_session_status(session.id, "paused")
+    paused = store.session("alpha")
+    store.set_grounds(session.id, {"classes": []})
+    assert session.updated_at < paused.updated_at < store.session("alpha").updated_at
+
+
 def test_datasets_are_recorded_once(store: AntibodyStore) -> None:
     images = ImageSet("near", "feedback", "outlier", (Sample("a.png", "/x/a.png", "a"),), digest="d" * 64)
     for _ in range(2):

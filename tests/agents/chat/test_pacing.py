@@ -163,6 +163,12 @@ class TestWhatAFailureMeans:
         assert wait is not None
         assert 80 < wait <= 90
 
+    def test_until_when_to_wait_is_meant_by_the_clock_of_the_server(self) -> None:
+        said, until = (
+            format_datetime(datetime(2001, 1, 1, 12, 0, second, tzinfo=UTC), usegmt=True) for second in (5, 47)
+        )
+        assert failure_of(status_error(503, **{"retry-after": until, "date": said})).wait == 42
+
     def test_a_quota_that_is_used_up_will_not_come_back_soon(self) -> None:
         error = status_error(429)
         error.code = "insufficient_quota"
