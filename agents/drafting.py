@@ -240,7 +240,7 @@ def measured_anew(draft: GenerationDraft, space: Space, config: RefineConfig) ->
     git_sha, versions = made_with()
     return replace(
         draft,
-        reason=f"{draft.reason}, measured anew: its classes or images are others",
+        reason=f"{draft.reason}, measured anew: its classes, their synonyms or its images are others",
         metrics=boundary.as_metrics(),
         git_sha=git_sha,
         versions=versions,

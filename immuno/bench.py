@@ -45,7 +45,6 @@ from evaluation.benchmark.published import published
 from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, SealedRead, Session
 from evaluation.benchmark.seeds import Summary, summarise
 from evaluation.benchmark.settle import Verdict, settle
-from evaluation.data.classes import read_synonyms
 from evaluation.data.labels import is_number
 from evaluation.data.overlap import Disjoint, without_overlap
 from evaluation.data.sealed import SealedTest
@@ -209,8 +208,8 @@ def identity(
         "seed": config.seed,
         "data": _pathless(config.data),
         "open": sets.open_digest(),
-        "sealed": sets.sealed.digest(),
-        "classes": [config.classes.template, sets.classes, read_synonyms(config.classes.synonyms, sets.classes)],
+        "sealed": sets.sealed_digest(),
+        "classes": [config.classes.template, sets.classes, sets.synonyms],
         "encoder": place.embedder.encoder.digest,
         "store_dtype": config.cluster.store_dtype,
         "template": config.antibodies.template,

@@ -1,4 +1,4 @@
-"""What a session measures on: its classes, and its images of fit and feedback. They are stored with the session.
+"""What a session measures on: its classes, with their synonyms, and its images of fit and feedback. Stored with it.
 
 Figures on other images cannot be compared: who goes on with a session must find it on the same grounds. What counts is
 content: a folder that moved, or whose files were only touched, is the same.
@@ -6,7 +6,7 @@ content: a folder that moved, or whose files were only touched, is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,6 +19,7 @@ from immuno_core.errors import SetupError
 from immuno_core.records import ImageSet
 
 _SHOWN = 5
+_Synonyms = Mapping[str, tuple[str, ...]]
 _FIT, _KNOWN, _OUTLIERS = "fit images", "known feedback images", "feedback images '{}'"
 
 
@@ -31,21 +32,23 @@ class _Images(BaseModel):
 
 
 class Grounds(BaseModel):
-    """The classes; by what they are, the sets as they are listed, and how many images of them are measured on."""
+    """The classes, with their other names; the sets as they are listed, and how many images of them are measured on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     classes: tuple[str, ...]
     sets: dict[str, _Images]
     used: dict[str, int]
+    synonyms: dict[str, tuple[str, ...]] | None = None
+    """None where an older version did not record them."""
 
 
 def grounds_of(sets: Sets, space: Space) -> Grounds:
     """Return what a session measures on that begins now. Reads every file once."""
     parts = {
-        what: _Images(images=len(images.samples), digest=images.digest, content=content_digest(images))
+        what: _Images(images=len(images.samples), digest=images.digest, content=content_digest(images, sets.progress))
         for what, images in _sets(sets)
     }
-    return Grounds(classes=sets.classes, sets=parts, used=_used(space))
+    return Grounds(classes=sets.classes, sets=parts, used=_used(space), synonyms=sets.synonyms)
 
 
 def stored_grounds(session: SessionRecord) -> Grounds | None:
@@ -60,7 +63,7 @@ def stored_grounds(session: SessionRecord) -> Grounds | None:
 
 def changes_of(grounds: Grounds, sets: Sets) -> tuple[str, ...]:
     """Return what is not as it was, in words. Files are read only where their times or places differ."""
-    said = list(_changed_classes(grounds.classes, sets.classes))
+    said = [*_changed_classes(grounds.classes, sets.classes), *_changed_synonyms(grounds.synonyms, sets.synonyms)]
     before, now = grounds.sets, dict(_sets(sets))
     said += [f"{what} are gone" for what in before if what not in now]
     for what, images in now.items():
@@ -71,7 +74,7 @@ def changes_of(grounds: Grounds, sets: Sets) -> tuple[str, ...]:
             continue
         elif count != old.images:
             said.append(f"{what}: {count:,}, were {old.images:,}")
-        elif content_digest(images) != old.content:
+        elif content_digest(images, sets.progress) != old.content:
             said.append(f"{what} are others, of another label, or changed")
     return tuple(said)
 
@@ -107,7 +110,16 @@ def _changed_classes(before: tuple[str, ...], now: tuple[str, ...]) -> Iterator[
         ("gone", [name for name in before if name not in now]),
     ):
         if some:
-            more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
-            yield f"{word} in the class list: {', '.join(repr(name) for name in some[:_SHOWN])}{more}"
+            yield f"{word} in the class list: {_named(some)}"
     if sorted(before) == sorted(now) and before != now:
         yield "the class list has another order"
+
+
+def _changed_synonyms(before: _Synonyms | None, now: _Synonyms) -> Iterator[str]:
+    if before is not None and (some := [one for one in {**before, **now} if before.get(one) != now.get(one)]):
+        yield f"other synonyms of {_named(some)}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + more

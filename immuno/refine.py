@@ -26,7 +26,6 @@ from agents import (
 )
 from cluster.llm.server import serve_llm
 from db import GenerationDraft, GenerationRecord, SessionRecord, chosen_generation
-from evaluation.data.classes import read_synonyms
 from evaluation.space import Space
 from immuno.grounds import Grounds, changes_in_use, changes_of, grounds_of, stored_grounds
 from immuno.terminal.output import percentage
@@ -120,8 +119,9 @@ def refine(
         if known is not None and (changes := changes_in_use(_grounds(place, known, sets, space), space)):
             raise _changed(known, changes)
         record = known or _new_session(place, session, seed=place.config.seed, grounds=grounds_of(sets, space))
-        synonyms = read_synonyms(place.config.classes.synonyms, space.classes)
-        RefinementSession(record, settings, place.store, space, place.embedder, review, synonyms).run(on_generation)
+        RefinementSession(record, settings, place.store, space, place.embedder, review, sets.synonyms).run(
+            on_generation
+        )
     outcome = RefineOutcome(place.store.session(session), place.store.generations(record.id))
     if outcome.session.status == "paused":
         click.echo(f"stopped as asked; go on with: immuno refine resume {session}", err=True)

@@ -18,7 +18,7 @@ from cluster.journal import Journal
 from cluster.store.probes import agree
 from db import AntibodyStore, RunRecord, SessionRecord, chosen_generation, is_new, open_store
 from evaluation.data.checks import check_sources
-from evaluation.data.classes import MEND_EMPTY, read_classes, without_images
+from evaluation.data.classes import MEND_EMPTY, read_classes, read_synonyms, without_images
 from evaluation.data.contents import state_of
 from evaluation.data.overlap import Dropped, feedback_without_overlap
 from evaluation.data.sealed import SealedTest
@@ -208,8 +208,9 @@ def warnings_of(space: Space) -> tuple[str, ...]:
 class Sets:
     """The image sets of a configuration, for one run: each is listed once, and not before it is asked for."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, progress: ProgressReport | None = None) -> None:
         self._config = config
+        self.progress = progress
         self._listing = Listing()
 
     def problems(self) -> list[str]:
@@ -221,6 +222,11 @@ class Sets:
         """The known classes."""
         config = self._config
         return read_classes(config.classes, config.data, seed=config.seed, listing=self._listing)
+
+    @cached_property
+    def synonyms(self) -> dict[str, tuple[str, ...]]:
+        """Other names of the classes."""
+        return read_synonyms(self._config.classes.synonyms, self.classes)
 
     @cached_property
     def fit(self) -> ImageSet | None:
@@ -252,7 +258,11 @@ class Sets:
 
     def open_digest(self) -> str:
         """Return what tells whether the images of fit and feedback are still the same, by content. Embeds nothing."""
-        return state_of(self.open)
+        return state_of(self.open, self.progress)
+
+    def sealed_digest(self) -> str:
+        """Return the same of the sealed test, which this does not open."""
+        return self.sealed.digest(self.progress)
 
     def _read(self, source: SourceConfig, name: str, role: Role, split: OpenSplit) -> ImageSet:
         classes = self.classes if role == "id" else ()
@@ -285,7 +295,7 @@ def sets_of(config: RunConfig, progress: ProgressReport | None = None) -> Sets:
     """Return the image sets of a configuration; what its mini-world lacks is drawn."""
     if _uses_miniworld(config.data):
         _draw_miniworld(config.seed, progress or SilentProgress())
-    return Sets(config)
+    return Sets(config, progress)
 
 
 def _uses_miniworld(data: DataConfig) -> bool:

@@ -12,20 +12,31 @@ from pathlib import Path
 from immuno_core.files import write_atomically
 from immuno_core.images import containing_file
 from immuno_core.paths import cache_root
+from immuno_core.progress import ProgressReport, SilentProgress
 from immuno_core.records import ImageSet, text_digest
 
 _MOST_THREADS = 16
 
 
-def content_digest(images: ImageSet) -> str:
+def content_digest(images: ImageSet, progress: ProgressReport | None = None) -> str:
     """Return the SHA-256 over ids, labels and the bytes of the files that hold the images. Reads each file once.
+
+    The `progress` of reading is told where there are several.
 
     `ImageSet.digest` is had without that, but a copy of a folder, or a file that was only touched, has another.
     """
     holders = [containing_file(sample.path) for sample in images.samples]
     distinct = list(dict.fromkeys(holders))
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
-        contents = dict(zip(distinct, threads.map(_file_digest, distinct), strict=True))
+    shown = progress if progress and len(distinct) > 1 else SilentProgress()
+    contents: dict[str, str] = {}
+    shown.start(len(distinct), f"reading {images.name} ({images.split}) for its digest")
+    try:
+        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+            for holder, digest in zip(distinct, threads.map(_file_digest, distinct), strict=True):
+                contents[holder] = digest
+                shown.advance(1)
+    finally:
+        shown.stop()
     return text_digest(
         *(
             part
@@ -35,24 +46,24 @@ def content_digest(images: ImageSet) -> str:
     )
 
 
-def known_content_digest(images: ImageSet) -> str:
+def known_content_digest(images: ImageSet, progress: ProgressReport | None = None) -> str:
     """Return `content_digest`, from the cache where files of these paths, sizes and times were read before."""
     known = cache_root() / "contents" / text_digest(images.digest, *(sample.path for sample in images.samples))
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if len(found := known.read_text(encoding="ascii")) == hashlib.sha256().digest_size * 2:
             return found
-    digest = content_digest(images)
+    digest = content_digest(images, progress)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
         write_atomically(known, digest, sync=False)
     return digest
 
 
-def state_of(sets: Iterable[ImageSet]) -> str:
+def state_of(sets: Iterable[ImageSet], progress: ProgressReport | None = None) -> str:
     """Return what tells whether sets are still the same: names, images by content, and what was left out, and why."""
     parts: list[str] = []
     for images in sets:
         left_out = [part for one in images.left_out for part in (Path(one.path).name, one.reason)]
-        parts += (images.name, known_content_digest(images), text_digest(*left_out))
+        parts += (images.name, known_content_digest(images, progress), text_digest(*left_out))
     return text_digest(*parts)
 
 

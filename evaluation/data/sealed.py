@@ -12,6 +12,7 @@ from evaluation.data.contents import state_of
 from evaluation.data.sources import Listing, Role
 from immuno_core.config.run import DataConfig, SourceConfig
 from immuno_core.errors import SetupError
+from immuno_core.progress import ProgressReport
 from immuno_core.records import ID_SET, ImageSet
 
 OnOpen = Callable[[tuple[str, ...], str], None]
@@ -48,13 +49,13 @@ class SealedTest:
         """The names of the sets, the known one first."""
         return (ID_SET, *(name for name, _ in self._ood))
 
-    def digest(self) -> str:
+    def digest(self, progress: ProgressReport | None = None) -> str:
         """Return what tells whether the test is still the same: names, labels and the bytes of the files.
 
         Decodes no image and hands none out, so it breaks no seal. Raises SetupError for a bad source.
         """
         sets = self._listed()
-        return state_of((sets.id, *sets.ood))
+        return state_of((sets.id, *sets.ood), progress)
 
     def files(self) -> dict[str, tuple[str, ...]]:
         """Return where the images of each set are, so that what is stored of them can be checked and kept.

@@ -184,6 +184,7 @@ def branch(
 @click.option("--llm", required=True, metavar="MODEL", help="The chat model: lexicon, openai:NAME, ...")
 @_base_url
 @_price
+@_data
 @click.option("--generations", type=whole(1), help="Default: as many as SESSION has.")
 @_running
 def regenerate(
@@ -192,6 +193,7 @@ def regenerate(
     llm: str,
     base_url: str | None,
     price: tuple[float, float] | None,
+    data: Path | None,
     generations: int | None,
     running: _Running,
 ) -> None:
@@ -204,7 +206,7 @@ def regenerate(
     from immuno.workplace import stored_config, with_overrides
 
     stored = stored_config(session, database=running.database)
-    chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url, price=price)
+    chosen = with_overrides(stored, generations=generations, llm=llm, base_url=base_url, price=price, data=data)
     running.show(
         chosen, lambda place: run_regenerate(place, source=session, session=new_session, review=running.review)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from immuno import workplace
 from immuno.cli import main
 from immuno.workplace import Workplace, stored_config
 from immuno_core.config.run import SourceConfig
+from immuno_core.progress import PlainProgress
 from immuno_core.records import ImageSet
 from immuno_core.versions import made_with
 from tests.agents.word_place import word_embedder, write_word_world
@@ -123,6 +125,11 @@ class TestGoesOn:
         )
         assert status == 0, err
 
+        status, _, err = cli(
+            "regenerate", "one", "--session", "three", "--llm", "lexicon", "--data", f"{tmp_path}/elsewhere/words.toml"
+        )
+        assert status == 0, err
+
     def test_of_an_older_version_it_says_so_once(self, cli: Cli, store: AntibodyStore) -> None:
         grounds = store.session("one").grounds
         with writing(store.engine) as transaction:
@@ -180,6 +187,22 @@ class TestIsRefused:
         assert status == 2
         assert said in err
         assert store.session("one").generations == 2
+
+    def test_with_other_synonyms(self, cli: Cli, begun: Path, store: AntibodyStore) -> None:
+        """Of a file that the configuration names by the same path."""
+        config, file = begun / "data" / "words.toml", begun / "data" / "synonyms.txt"
+        file.write_text("fish: trout\ncar: auto\n")
+        config.write_text(config.read_text().replace("[classes]", '[classes]\nsynonyms = "synonyms.txt"'))
+        assert cli("start", str(config), "--session", "two", "--generations", "1")[0] == 0
+        file.write_text("tree: fir\nfish: trout, cod\ncar: auto\n")
+        status, _, err = cli("resume", "two", "--generations", "2")
+        assert status == 2
+        assert "session 'two' was measured on other data (other synonyms of 'fish', 'tree')" in err
+        assert store.session("two").generations == 2
+        assert cli("branch", "two", "--session", "three", "--generations", "1")[0] == 0
+        file.write_text("# the same\nfish: trout\ncar: auto\n")
+        assert cli("resume", "two", "--generations", "2")[0] == 0
+        assert "other synonyms of 'tree', 'fish'" in cli("resume", "three")[2]
 
     def test_with_other_sets(self, cli: Cli, begun: Path, tmp_path: Path) -> None:
         config = begun / "data" / "words.toml"
@@ -240,7 +263,10 @@ def test_the_content_of_images_is_names_labels_and_bytes(tmp_path: Path) -> None
     for name, shade in (("cat/1.png", 10), ("cat/2.png", 20), ("dog/1.png", 30)):
         (one / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4), shade).save(one / name)
-    found, images = digest(one), listed(one)
+    shown = io.StringIO()
+    found, images = content_digest(listed(one), PlainProgress(stream=shown)), listed(one)
+    assert shown.getvalue().startswith("reading id (fit) for its digest: 3\n")
+    assert "3 of 3" in shown.getvalue()
     assert content_digest(replace(images, samples=tuple(replace(s, label="dog") for s in images.samples))) != found
     shutil.copytree(one, tmp_path / "two")
     os.utime(tmp_path / "two" / "cat" / "1.png", ns=(1, 1))

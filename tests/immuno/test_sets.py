@@ -64,7 +64,7 @@ def test_each_folder_is_listed_and_each_image_looked_at_once(
         ("id", "feedback"),
         ("near", "feedback"),
     ]
-    digests = sets.open_digest(), sets.sealed.digest()
+    digests = sets.open_digest(), sets.sealed_digest()
     assert opened == []
     sealed = sets.sealed.open("a test", on_open=lambda names, _: opened.append(names))
     assert opened == [("id", "far")]
