@@ -26,14 +26,15 @@ from agents.policies import worst_first
 from agents.prompts.briefing import ReflectionBriefing, render
 from agents.prompts.inspection import Inspector, ShownMistakes, mis_accepted_by_class
 from agents.prompts.templates import fill, prompt_template
-from agents.replies import Focus, Proposals, Reflection, proposals_of
+from agents.replies import Focus, Proposals, Reflection, Wanted, proposals_of
 from db import new_id
+from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
 from evaluation.space import Bank, Space
 from immuno_core.config.refine import RefineConfig
 from immuno_core.features import FloatArray, TextEmbedder
-from immuno_core.records import Antibody, AntibodyKind
+from immuno_core.records import LONGEST_ANTIBODY, Antibody, AntibodyKind
 from immuno_core.text import clean_text, without_markup
 
 
@@ -69,6 +70,8 @@ class GenerationState(TypedDict, total=False):
 
 
 _EFFECTS_SHOWN = 12
+_PLACE = 30
+"""Characters that a place may need."""
 STEPS = ("inspect", "propose", "embed", "screen", "measure", "decide", "mature", "weigh", "prune", "reflect")
 """The nodes of a generation, in their order."""
 
@@ -80,6 +83,8 @@ class Loop:
     space: Space
     synonyms: Mapping[str, Sequence[str]]
     """Other names of classes, which no antibody may be."""
+    template: str
+    """What the things and places that the model names are put into."""
     halves: Halves
     embedder: TextEmbedder
     inspector: Inspector
@@ -116,7 +121,7 @@ class Loop:
                 mistakes[name],
                 before,
                 memory,
-                wanted=self.config.proposals_per_class,
+                wanted=self._wanted(name, memory.focus),
                 pictures=self.config.pictures_per_class,
             )
             for name in chosen
@@ -153,9 +158,17 @@ class Loop:
             class_name=clean_text(without_markup(name)),
             guideline=state["memory"].guideline,
             briefing=render(briefing),
-            wanted=briefing.wanted,
+            wanted=_asked_for(briefing.wanted),
         )
-        return Request("propose", name, prompt, proposals_of(briefing.wanted), images)
+        captions = Captions(self.template, name)
+        return Request("propose", name, prompt, proposals_of(briefing.wanted), images, captions)
+
+    def _wanted(self, name: str, focus: Focus) -> Wanted:
+        """How many things and places of a class are asked for: no places where no caption can say its name."""
+        wanted = Wanted.shared(self.config.proposals_per_class, focus)
+        if len(Captions(self.template, name).caption("contextual", "x" * _PLACE)) <= LONGEST_ANTIBODY:
+            return wanted
+        return Wanted(look_alikes=wanted.total, places=0)
 
     def embed(self, state: GenerationState) -> GenerationState:
         """Embed the proposals, all at once."""
@@ -307,6 +320,12 @@ class Loop:
         others = [i for i, other in enumerate(state["grown"].kinds) if other != kind]
         without = state["grown"].take(np.array(others, dtype=np.int64))
         return self._measure(without).mean_fpr95 - state["weighed"].mean_fpr95
+
+
+def _asked_for(wanted: Wanted) -> str:
+    """What a model is to answer with, in words."""
+    lists = [f"{count} {name}" for name, count in wanted.model_dump().items() if count]
+    return " and ".join(lists)
 
 
 def _shown(metrics: Mapping[str, Any]) -> dict[str, Any]:

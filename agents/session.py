@@ -51,6 +51,8 @@ class RefinementSession:
     """Shows proposals to a person before anything is measured. None: what was decided before holds all the same."""
     synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Other names of classes, which no antibody may be."""
+    template: str = "a photo of a {}."
+    """What the things and places that the model names are put into."""
 
     def __post_init__(self) -> None:
         check_space(self.space)
@@ -130,6 +132,7 @@ class RefinementSession:
         return Loop(
             space=self.space,
             synonyms=self.synonyms,
+            template=self.template,
             halves=halve(feedback_of(self.space), seed=self.record.seed),
             embedder=self.embedder,
             inspector=Inspector(self.space, self.embedder, vocabulary),

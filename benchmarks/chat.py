@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from agents.chat.calls import RecordedCaller, Request
 from agents.chat.models import Chat, make_chat_model
-from agents.replies import Proposals, proposals_of
+from agents.replies import Proposals, Wanted, proposals_of
 from db import open_store
 from evaluation.antibodies.vocabulary import load_vocabulary
 from immuno_core.config.refine import RefineConfig
@@ -47,15 +47,8 @@ PROMPT = 6000
 
 def _reply(proposals: int) -> bytes:
     letters = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
-    items = [
-        {
-            "text": f"a photo of a thing {letters[i : i + 8]}.",
-            "kind": "look_alike",
-            "rationale": "it has the same shape",
-        }
-        for i in range(proposals)
-    ]
-    message = {"role": "assistant", "content": json.dumps({"antibodies": items})}
+    named = {"look_alikes": [f"thing {letters[i : i + 8]}" for i in range(proposals)]}
+    message = {"role": "assistant", "content": json.dumps(named)}
     body = {
         **{"id": "1", "object": "chat.completion", "created": 0, "model": "tiny"},
         "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
@@ -109,9 +102,8 @@ def server(latency: float, proposals: int) -> Iterator[str]:
 
 def _requests(classes: int, proposals: int) -> Iterator[Request[Proposals]]:
     for k in range(classes):
-        yield Request(
-            "propose", f"class {k}", f"Write antibodies of class {k}. ".ljust(PROMPT, "x"), proposals_of(proposals)
-        )
+        prompt = f"Write antibodies of class {k}. ".ljust(PROMPT, "x")
+        yield Request("propose", f"class {k}", prompt, proposals_of(Wanted(look_alikes=proposals, places=0)))
 
 
 def measure(address: str, concurrency: int, options: argparse.Namespace) -> dict[str, Any]:

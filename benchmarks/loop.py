@@ -35,11 +35,13 @@ from scipy import stats
 
 from agents import RefinementSession
 from agents.feedback import fit_of
-from agents.lexicon.combine import propose, with_article
+from agents.lexicon.combine import propose
 from agents.prompts.briefing import ClassBriefing
 from agents.prompts.templates import prompt_template
+from agents.replies import Wanted
 from cluster import EncoderSpec, LocalEmbedder
 from db import AntibodyStore, open_store
+from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
 from evaluation.benchmark.arms import Arms
@@ -51,7 +53,7 @@ from evaluation.scores.base import FittedScore
 from evaluation.scores.prototypes import prototypes
 from evaluation.scores.registry import make_score
 from evaluation.space import Bank, Space
-from immuno.bench import word_list, word_template
+from immuno.bench import word_list
 from immuno.workplace import Workplace, with_overrides
 from immuno_core.config.methods import MethodConfig, PresetConfig
 from immuno_core.config.refine import RefineConfig
@@ -133,8 +135,8 @@ def run_world(config: RunConfig, *, draws: int) -> dict[str, Any]:
     methods = {MAIN: MethodConfig(name=MAIN), "loop's score": config.refine.score}
     budget = config.refine.generations * config.refine.classes_per_generation * config.refine.proposals_per_class
     arms = {
-        "at once": [screened(at_once(world, budget, draw), world, config) for draw in range(draws)],
-        "random": [screened(random_texts(world, budget, draw), world, config) for draw in range(draws)],
+        "at once": [screened(at_once(world, config, budget, draw), world, config) for draw in range(draws)],
+        "random": [screened(random_texts(world, config, budget, draw), world, config) for draw in range(draws)],
     }
     return {
         "seed": world.seed,
@@ -177,7 +179,9 @@ def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[lis
         versions=versions(),
         encoder=world.embedder.encoder,
     )
-    generations = RefinementSession(record, config.refine, store, world.space, world.embedder).run()
+    generations = RefinementSession(
+        record, config.refine, store, world.space, world.embedder, template=config.word_template
+    ).run()
     banks: list[Bank] = []
     for one in generations:
         if one.accepted:
@@ -199,7 +203,7 @@ def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[lis
     return banks, told
 
 
-def at_once(world: World, budget: int, draw: int) -> list[Antibody]:
+def at_once(world: World, config: RunConfig, budget: int, draw: int) -> list[Antibody]:
     """(a): the lexicon asked for everything at once, with nothing measured."""
     vocabulary, classes = load_vocabulary(), world.space.classes
     found: list[Antibody] = []
@@ -207,6 +211,7 @@ def at_once(world: World, budget: int, draw: int) -> list[Antibody]:
         left = budget * (k + 1) // len(classes) - budget * k // len(classes)
         said: list[str] = [one.text for one in found if one.kind == "look_alike"]
         turn = 0
+        captions = Captions(config.word_template, name)
         while left > 0:
             briefing = ClassBriefing(
                 class_name=name,
@@ -218,30 +223,34 @@ def at_once(world: World, budget: int, draw: int) -> list[Antibody]:
                 harmed=(),
                 places=(),
                 guideline=prompt_template("guideline"),
-                wanted=min(left, _LARGEST_BRIEFING),
+                wanted=Wanted.shared(min(left, _LARGEST_BRIEFING), "both"),
             )
             key = text_digest("at once", str(world.seed), str(draw), name, str(turn))
-            proposals = propose(briefing, vocabulary, key)
-            if not proposals:
+            named = propose(briefing, vocabulary, key)
+            texts = [captions.caption("look_alike", thing) for thing in named.look_alikes]
+            places = [captions.caption("contextual", place) for place in named.places]
+            if not (texts or places):
                 break
-            found += [Antibody(one.text, one.kind, name) for one in proposals]
-            said += [one.text for one in proposals]
-            left, turn = left - len(proposals), turn + 1
+            found += [Antibody(text, "look_alike", name) for text in texts]
+            found += [Antibody(text, "contextual", name) for text in places]
+            said += texts + places
+            left, turn = left - len(texts) - len(places), turn + 1
     return found
 
 
-def random_texts(world: World, budget: int, draw: int) -> list[Antibody]:
+def random_texts(world: World, config: RunConfig, budget: int, draw: int) -> list[Antibody]:
     """(b): things, and classes in places, drawn from the word list, each for a class drawn at random."""
     rng = np.random.default_rng([world.seed, draw])
     vocabulary: Vocabulary = load_vocabulary()
     found: dict[str, Antibody] = {}
     while len(found) < budget:
         guards = str(rng.choice(world.space.classes))
+        captions = Captions(config.word_template, guards)
         if rng.random() < 0.5:
-            text = f"a photo of {with_article(guards)} {rng.choice(vocabulary.places)}."
+            text = captions.caption("contextual", str(rng.choice(vocabulary.places)))
             found.setdefault(text, Antibody(text, "contextual", guards))
         else:
-            text = f"a photo of {with_article(str(rng.choice(vocabulary.nouns)))}."
+            text = captions.caption("look_alike", str(rng.choice(vocabulary.nouns)))
             found.setdefault(text, Antibody(text, "look_alike", guards))
     return list(found.values())
 
@@ -280,7 +289,7 @@ def arms_of(world: World, config: RunConfig, bank: Bank) -> Arms:
         base=replace(world.space, bank=bank),
         embedder=world.embedder,
         class_template=config.classes.template,
-        antibody_template=word_template(config),
+        antibody_template=config.word_template,
         words=word_list(config),
         seed=config.seed,
     )

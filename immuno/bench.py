@@ -75,15 +75,6 @@ class BankInUse:
     generation: GenerationRecord | None
 
 
-def word_template(config: RunConfig) -> str:
-    """Return the prompt in which controls say single words: as the bank says its texts.
-
-    A bank whose template is "{}" holds whole prompts; its words are said as class names are.
-    """
-    template = config.antibodies.template
-    return config.classes.template if template == "{}" else template
-
-
 def word_list(config: RunConfig) -> WordList:
     """Return the words of the configuration's `antibodies.words`, else the vocabulary shipped here.
 
@@ -307,7 +298,7 @@ class _Bench:
             base=space,
             embedder=self.place.embedder,
             class_template=config.classes.template,
-            antibody_template=word_template(config),
+            antibody_template=config.word_template,
             words=word_list(config),
             seed=config.seed,
         )

@@ -119,9 +119,16 @@ def refine(
         if known is not None and (changes := changes_in_use(_grounds(place, known, sets, space), space)):
             raise _changed(known, changes)
         record = known or _new_session(place, session, seed=place.config.seed, grounds=grounds_of(sets, space))
-        RefinementSession(record, settings, place.store, space, place.embedder, review, sets.synonyms).run(
-            on_generation
-        )
+        RefinementSession(
+            record,
+            settings,
+            place.store,
+            space,
+            place.embedder,
+            review,
+            sets.synonyms,
+            place.config.word_template,
+        ).run(on_generation)
     outcome = RefineOutcome(place.store.session(session), place.store.generations(record.id))
     if outcome.session.status == "paused":
         click.echo(f"stopped as asked; go on with: immuno refine resume {session}", err=True)
@@ -163,6 +170,7 @@ def _known_session(place: Workplace, name: str, resume: bool | None) -> SessionR
         ("encoder", place.has_encoder_of(known)),
         ("data", bool(known.grounds) or begun.data == now.data),
         ("template of the classes", begun.classes.template == now.classes.template),
+        ("template of the antibodies", begun.word_template == now.word_template),
         ("score", begun.refine.score == now.refine.score),
         ("acceptance", begun.refine.acceptance == now.refine.acceptance),
     ):

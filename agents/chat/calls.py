@@ -23,6 +23,7 @@ from agents.chat.pacing import Pacer, side_by_side
 from agents.chat.recordings import call_place, request_text
 from agents.replies import Reply, Schema, parse_reply, wire_schema
 from db import AntibodyStore, CallDraft, StoredReply, find_calls, find_replies, record_calls
+from evaluation.antibodies.captions import Captions
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import SetupError
 from immuno_core.records import text_digest
@@ -47,6 +48,8 @@ class Request(Generic[Schema]):
     prompt: str
     schema: type[Schema]
     images: tuple[str, ...] = ()
+    captions: Captions | None = None
+    """What the things and places of the reply are put into."""
 
     def __post_init__(self) -> None:
         if not all(image.startswith(_IMAGE) for image in self.images):
@@ -145,9 +148,9 @@ class RecordedCaller:
             for request in batch:
                 digest = digests[request.subject]
                 if (request.subject, digest) in known:
-                    yield request, _read_again(known[request.subject, digest], request.schema, "recording")
+                    yield request, _read_again(known[request.subject, digest], request, "recording")
                 elif digest in elsewhere:
-                    yield request, _read_again(elsewhere[digest], request.schema, "earlier")
+                    yield request, _read_again(elsewhere[digest], request, "earlier")
                 else:
                     yield request, None
 
@@ -158,7 +161,7 @@ class RecordedCaller:
 
         def once() -> Reply[Schema]:
             started = time.monotonic()
-            reply = self.chat.ask([request.message(generation)], request.schema, line)
+            reply = self.chat.ask([request.message(generation)], request.schema, line, request.captions)
             return replace(reply, seconds=time.monotonic() - started)
 
         try:
@@ -232,9 +235,11 @@ class RecordedCaller:
             record_calls(self.store, self.session_id, drafts)
 
 
-def _read_again(stored: StoredReply, schema: type[Schema], source: Literal["recording", "earlier"]) -> Reply[Schema]:
+def _read_again(
+    stored: StoredReply, request: Request[Schema], source: Literal["recording", "earlier"]
+) -> Reply[Schema]:
     return replace(
-        parse_reply(stored.reply_text, schema),
+        parse_reply(stored.reply_text, request.schema, request.captions),
         raw_text=stored.reply_text,
         prompt_tokens=stored.prompt_tokens,
         completion_tokens=stored.completion_tokens,

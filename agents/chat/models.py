@@ -24,6 +24,7 @@ from agents.chat.line import Line
 from agents.chat.recordings import REPLAY, ReplayChatModel
 from agents.lexicon.model import LexiconChatModel
 from agents.replies import MOST_CHARACTERS, Reply, Schema, parse_reply, token_count, wire_schema
+from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.vocabulary import Vocabulary
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.secrecy import server_address
@@ -104,8 +105,16 @@ class Chat:
         if self.structured not in get_args(Structured):
             raise SetupError(f"structured = '{self.structured}'; known: {', '.join(get_args(Structured))}")
 
-    def ask(self, messages: Sequence[BaseMessage], schema: type[Schema], line: Line | None = None) -> Reply[Schema]:
+    def ask(
+        self,
+        messages: Sequence[BaseMessage],
+        schema: type[Schema],
+        line: Line | None = None,
+        captions: Captions | None = None,
+    ) -> Reply[Schema]:
         """Ask once for a reply of the given schema and read it, item by item, whatever the model made of it.
+
+        `captions` are what the things and places that it names are put into.
 
         A reply that was cut off at max_tokens is read as far as it goes. Raises ModelUnavailable when no reply came,
         and Stopped when `line` was cut meanwhile.
@@ -116,7 +125,7 @@ class Chat:
             step = self.model
             prompt += [HumanMessage(f"Answer with JSON alone, of this schema:\n{json.dumps(wire_schema(schema))}")]
         try:
-            return _read_message(self._said(step, prompt, line or Line()), schema)
+            return _read_message(self._said(step, prompt, line or Line()), schema, captions)
         except ImmunoError:
             raise
         except Exception as error:
@@ -124,7 +133,7 @@ class Chat:
             completion = getattr(error, "completion", None)
             if completion is None:
                 raise failure_of(error, getattr(self.model, "openai_api_base", None)) from error
-            return _read_unfinished(completion, schema)
+            return _read_unfinished(completion, schema, captions)
 
     def hang_up(self) -> None:
         """Close the connections that are kept for another request. Asking again is allowed."""
@@ -178,13 +187,13 @@ def _without_parser(structured: Runnable[Any, Any]) -> Runnable[Any, Any]:
     return first
 
 
-def _read_message(message: BaseMessage, schema: type[Schema]) -> Reply[Schema]:
+def _read_message(message: BaseMessage, schema: type[Schema], captions: Captions | None) -> Reply[Schema]:
     """Read a message, whoever's it says it is."""
     counted = getattr(message, "usage_metadata", None) or {}
     tokens = counted.get("input_tokens"), counted.get("output_tokens")
     refusal = message.additional_kwargs.get("refusal")
     why = _cut_off(message.response_metadata.get("finish_reason"))
-    return _read(_said_text(message), schema, tokens, refusal=refusal, before=why)
+    return _read(_said_text(message), schema, captions, tokens, refusal=refusal, before=why)
 
 
 def _said_text(message: BaseMessage) -> str:
@@ -201,15 +210,16 @@ def _cut_off(finish_reason: str | None) -> tuple[str, ...]:
     return (f"the reply was stopped: {finish_reason}",) if finish_reason == "content_filter" else ()
 
 
-def _read_unfinished(completion: Any, schema: type[Schema]) -> Reply[Schema]:
+def _read_unfinished(completion: Any, schema: type[Schema], captions: Captions | None) -> Reply[Schema]:
     choice, counted = completion.choices[0], completion.usage
     tokens = (counted.prompt_tokens, counted.completion_tokens) if counted else (None, None)
-    return _read(choice.message.content or "", schema, tokens, before=_cut_off(choice.finish_reason))
+    return _read(choice.message.content or "", schema, captions, tokens, before=_cut_off(choice.finish_reason))
 
 
 def _read(
     text: str,
     schema: type[Schema],
+    captions: Captions | None,
     tokens: tuple[Any, Any],
     *,
     refusal: str | None = None,
@@ -220,7 +230,7 @@ def _read(
         text, before = refusal, (f"the model refused: {clean_text(refusal, 200)}",)
     # What is read is what is stored: a recording says the same again. An answer stands at the end.
     said = storable_text(text[-MOST_CHARACTERS:], MOST_CHARACTERS)
-    reply = parse_reply(said, schema)
+    reply = parse_reply(said, schema, captions)
     return replace(
         reply,
         problems=(*before, *reply.problems),

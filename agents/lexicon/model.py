@@ -6,6 +6,7 @@ control that a real language model has to beat. What it says is decided in agent
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,9 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
-from pydantic import BaseModel
 
 from agents.lexicon.combine import propose, reflect
 from agents.prompts.briefing import ClassBriefing, read_briefing
-from agents.replies import Proposals
 from evaluation.antibodies.vocabulary import Vocabulary
 from immuno_core.errors import SetupError
 from immuno_core.records import text_digest
@@ -28,7 +27,7 @@ class LexiconChatModel(BaseChatModel):
     """Answers a briefing by combining words of the vocabulary with the words it is shown. It is not an LLM.
 
     It goes through the very messages that a language model gets: it reads the "```json" block in the last human
-    message, and answers with the JSON of Proposals or Reflection. What it says depends on `seed`, `vocabulary` and the
+    message, and answers with the JSON that is asked for. What it says depends on `seed`, `vocabulary` and the
     messages alone: on no global state, no clock, no hash seed.
     """
 
@@ -46,10 +45,10 @@ class LexiconChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> ChatResult:
-        message = AIMessage(content=self._reply(messages).model_dump_json())
+        message = AIMessage(content=self._reply(messages))
         return ChatResult(generations=[ChatGeneration(message=message)])
 
-    def _reply(self, messages: Sequence[BaseMessage]) -> BaseModel:
+    def _reply(self, messages: Sequence[BaseMessage]) -> str:
         prompts = [str(message.text) for message in messages if message.type == "human"]
         briefing = read_briefing(prompts[-1]) if prompts else None
         if briefing is None:
@@ -58,8 +57,9 @@ class LexiconChatModel(BaseChatModel):
             )
         key = text_digest(str(self.seed), *(f"{message.type}: {message.text}" for message in messages))
         if isinstance(briefing, ClassBriefing):
-            return Proposals.model_construct(antibodies=propose(briefing, self.vocabulary, key))
-        return reflect(briefing, self.vocabulary)
+            named = propose(briefing, self.vocabulary, key)._asdict()
+            return json.dumps({name: phrases for name, phrases in named.items() if phrases}, ensure_ascii=False)
+        return reflect(briefing, self.vocabulary).model_dump_json()
 
     def with_structured_output(
         self,
@@ -68,5 +68,5 @@ class LexiconChatModel(BaseChatModel):
         include_raw: bool = False,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> Runnable[LanguageModelInput, Any]:
-        """Return the model itself: every reply of the lexicon is JSON, of as many antibodies as the briefing wants."""
+        """Return the model itself: every reply of the lexicon is JSON of the form that is asked for."""
         return self

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from agents.replies import MOST_PROPOSALS, Focus
+from agents.replies import Wanted
 from immuno_core.records import AntibodyKind
 from immuno_core.text import clean_text
 
@@ -116,9 +116,7 @@ class ClassBriefing(_Record):
     places: tuple[Shown, ...]
     """Place phrases, the same way."""
     guideline: Annotated[str, _cleaned(_LONGEST_GUIDELINE)]
-    focus: Focus = "both"
-    """Of the Reflection in force."""
-    wanted: Annotated[int, Field(ge=1, le=MOST_PROPOSALS)]
+    wanted: Wanted
 
 
 class ReflectionBriefing(_Record):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from agents.feedback import Boundary, Half, feedback_of, fit_of
 from agents.memory import Memory
 from agents.prompts.briefing import ClassBriefing, SampleBriefing, WordHit, ranked_words
+from agents.replies import Wanted
 from evaluation.antibodies.vocabulary import Vocabulary
 from evaluation.space import Bank, Space
 from immuno_core.features import FloatArray, TextEmbedder
@@ -95,7 +96,14 @@ class Inspector:
         self._usual = {kind: usual @ vectors.T for kind, vectors in self._vectors.items()}
 
     def brief(
-        self, name: str, mistakes: Sequence[Sample], boundary: Boundary, memory: Memory, *, wanted: int, pictures: int
+        self,
+        name: str,
+        mistakes: Sequence[Sample],
+        boundary: Boundary,
+        memory: Memory,
+        *,
+        wanted: Wanted,
+        pictures: int,
     ) -> ShownMistakes:
         """Return what the model is shown when it is asked for antibodies of a class with these mis-accepted outliers.
 
@@ -121,7 +129,6 @@ class Inspector:
             things=self._most_near(mistakes, "noun", of_each=5, most=_THINGS_SHOWN),
             places=self._most_near(mistakes, "place", of_each=2, most=_PLACES_SHOWN),
             guideline=memory.guideline,
-            focus=memory.focus,
             wanted=wanted,
         )
         return ShownMistakes(briefing, tuple(images))

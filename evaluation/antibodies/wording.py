@@ -37,6 +37,8 @@ PRIVATIVE = _listed(_LISTS["privative"])
 """Words that can turn what follows into something else: a toy car is no car."""
 NOT_A_KIND = _listed(_LISTS["not_a_kind"])
 """Names that end with the name of what they are not."""
+WHERE = _listed(_LISTS["where"])
+"""Words that begin a phrase of place or state."""
 _BREAKS = _listed(_LISTS["breaks"])
 _IRREGULAR: dict[str, str] = _LISTS["irregular"]
 

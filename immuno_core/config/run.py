@@ -237,6 +237,12 @@ class RunConfig(_Section):
     llm_server: LLMServerConfig | None = None
     """A chat server for refine.llm, started with the run."""
 
+    @property
+    def word_template(self) -> str:
+        """The prompt in which single words are said, those of controls and those that a chat model names: as the bank
+        says its texts. A bank whose template is "{}" holds whole prompts; its words are said as class names are."""
+        return self.classes.template if self.antibodies.template == "{}" else self.antibodies.template
+
     @model_validator(mode="after")
     def _server_fits(self) -> RunConfig:
         require_chat_model(self.llm_server, self.refine.llm, self.refine.base_url)

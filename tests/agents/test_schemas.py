@@ -9,13 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.replies import MOST_PROPOSALS, Proposal, Proposals, Reflection, parse_reply, proposals_of, wire_schema
+from agents.replies import (
+    MOST_PROPOSALS,
+    Proposal,
+    Proposals,
+    Reflection,
+    Wanted,
+    parse_reply,
+    proposals_of,
+    wire_schema,
+)
+from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.vocabulary import load_vocabulary
 from immuno_core.records import LONGEST_ANTIBODY
 from immuno_core.text import clean_text, storable_text, text_key
 
 SHARK = {"text": "a photo of a shark.", "kind": "look_alike", "rationale": "it has fins"}
 DESERT = {"text": "a photo of a fish in the desert.", "kind": "contextual", "rationale": "it cannot live there"}
+PHRASE = wire_schema(Proposals)["properties"]["places"]["items"]["pattern"]
 REFLECTION = {"guideline": "Write more contexts.", "focus": "contexts", "reasons": "they gained more"}
 
 
@@ -28,7 +39,7 @@ def texts(parsed):
 
 
 class TestWhatIsAskedForOnTheWire:
-    @pytest.mark.parametrize("schema", [Proposals, proposals_of(12), Reflection])
+    @pytest.mark.parametrize("schema", [Proposals, proposals_of(Wanted(look_alikes=9, places=0)), Reflection])
     def test_nothing_is_unbounded(self, schema):
         for part in _parts(wire_schema(schema)):
             if part.get("type") == "string":
@@ -47,23 +58,98 @@ class TestWhatIsAskedForOnTheWire:
 
     @pytest.mark.parametrize(
         ("length", "fits"),
-        [(1, False), (2, True), (101, True), (LONGEST_ANTIBODY, True), (LONGEST_ANTIBODY + 1, False)],
+        [(1, False), (2, True), (60, True), (61, False)],
     )
     def test_a_pattern_bounds_the_length(self, length, fits):
-        pattern = wire_schema(Proposals)["$defs"]["Proposal"]["properties"]["text"]["pattern"]
-        assert bool(re.fullmatch(pattern, "a" * length)) is fits
+        assert bool(re.fullmatch(PHRASE, "a" * length)) is fits
 
     def test_patterns_take_every_phrase_of_the_vocabulary_and_no_control_character(self):
-        pattern = re.compile(wire_schema(Proposals)["$defs"]["Proposal"]["properties"]["text"]["pattern"])
+        pattern = re.compile(PHRASE)
         vocabulary = load_vocabulary()
         for word in (*vocabulary.nouns, *vocabulary.places, *vocabulary.attributes):
-            assert pattern.fullmatch(f"a photo of a {word}."), word
-        assert not pattern.fullmatch("a photo\x07of a shark.")
-        assert not pattern.fullmatch("a photo\nof a shark.")
+            assert pattern.fullmatch(word), word
+        assert not pattern.fullmatch("a\x07shark")
+        assert not pattern.fullmatch("a\nshark")
 
-    def test_the_list_is_bounded_by_how_many_are_wanted(self):
-        assert wire_schema(proposals_of(7))["properties"]["antibodies"]["maxItems"] == 7
-        assert wire_schema(proposals_of(7))["title"] == "Proposals"
+    def test_as_many_of_each_kind_are_asked_for_as_are_wanted(self):
+        schema = wire_schema(proposals_of(Wanted(look_alikes=7, places=5)))
+        lists = {name: (one["minItems"], one["maxItems"]) for name, one in schema["properties"].items()}
+        assert lists == {"look_alikes": (7, 7), "places": (5, 5)}
+        assert schema["title"] == "Proposals"
+        assert list(wire_schema(proposals_of(Wanted(look_alikes=7, places=0)))["properties"]) == ["look_alikes"]
+
+
+FISH = Captions(class_name="fish")
+LISTS = {"look_alikes": ["shark", "wax fish"], "places": ["in the desert"]}
+CAPTIONS = [
+    ("look_alike", "a photo of a shark."),
+    ("look_alike", "a photo of a wax fish."),
+    ("contextual", "a photo of a fish in the desert."),
+]
+
+
+class TestTwoLists:
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            json.dumps(LISTS),
+            f"Sure!\n```json\n{json.dumps(LISTS)}\n```\nHope that helps {{}}.",
+            f"<think>perhaps {json.dumps({'look_alikes': ['draft']})}?</think>\n{json.dumps(LISTS)}",
+            f"{json.dumps({'look_alikes': ['draft'], 'places': ['draft']})} or rather {json.dumps(LISTS)}",
+            json.dumps({"result": LISTS}),
+            json.dumps({"Look-alikes": LISTS["look_alikes"], "Places": LISTS["places"]}),
+            json.dumps({"things": LISTS["look_alikes"]}) + "\n" + json.dumps({"places": LISTS["places"]}),
+            json.dumps({name: [{"text": one, "why": "x"} for one in said] for name, said in LISTS.items()}),
+            json.dumps({"look_alikes": ["a photo of a shark.", "A wax fish."], "places": ["A fish in the desert."]}),
+            json.dumps(LISTS)[:-1],
+            json.dumps(LISTS)[:-2] + ', "on a pl',
+            json.dumps(LISTS)[:-2] + ",]}",
+        ],
+        ids=[
+            "plain", "prose and fence", "thinking", "a draft before", "wrapped", "other spelling", "one by one",
+            "objects", "captions", "no end", "truncated", "trailing comma",
+        ],
+    )  # fmt: skip
+    def test_things_and_places_become_captions_of_the_kind_of_their_list(self, raw):
+        read = parse_reply(raw, Proposals, FISH)
+        assert [(one.kind, one.text) for one in read.parsed.antibodies] == CAPTIONS
+        assert read.problems == ()
+
+    def test_a_kind_that_an_item_claims_does_not_count(self):
+        read = parse_reply(json.dumps({"places": [{"text": "in lava", "kind": "look_alike"}]}), Proposals, FISH)
+        assert [(one.kind, one.text) for one in read.parsed.antibodies] == [
+            ("contextual", "a photo of a fish in lava.")
+        ]
+
+    @pytest.mark.parametrize(
+        ("bad", "reason"),
+        [
+            (7, "text: Input should be a valid string"),
+            (None, "text: Input should be a valid string"),
+            (["shark"], "text: Input should be a valid string"),
+            ("", "text: says nothing"),
+            (" . ", "text: says nothing"),
+            ("<b>whale</b>", "text: holds markup"),
+            ("x" * LONGEST_ANTIBODY, f"text: longer than {LONGEST_ANTIBODY} characters"),
+            ("A SHARK.", "said before"),
+        ],
+    )
+    def test_a_bad_item_costs_itself(self, bad, reason):
+        read = parse_reply(json.dumps({"look_alikes": ["shark", bad, "ray"]}), Proposals, FISH)
+        assert texts(read) == ["a photo of a shark.", "a photo of a ray."]
+        (problem,) = read.problems
+        assert problem.startswith("item 2 (")
+        assert reason in problem
+
+    def test_what_is_refused_is_stored_as_it_was_said(self):
+        read = parse_reply(json.dumps({"look_alikes": ["shark"], "places": ["<i>on the moon</i>"]}), Proposals, FISH)
+        assert [(one.kind, one.text) for one in read.refused] == [("contextual", "<i>on the moon</i>")]
+
+    def test_a_kind_that_is_short_may_be_made_up_for_by_the_other(self):
+        asked = proposals_of(Wanted(look_alikes=1, places=1))
+        assert len(parse_reply(json.dumps({"look_alikes": ["shark", "ray"]}), asked, FISH).parsed.antibodies) == 2
+        read = parse_reply(json.dumps({"look_alikes": ["shark", "ray"], "places": ["in lava"]}), asked, FISH)
+        assert read.problems == ("item 3 (in lava): more than the 2 asked for",)
 
 
 class TestTolerantReading:
@@ -127,7 +213,9 @@ class TestTolerantReading:
         assert texts(parsed) == said
 
     def test_more_than_was_asked_for_is_cut(self):
-        parsed = parse_reply(reply(SHARK, DESERT, {**SHARK, "text": "a ray."}), proposals_of(2))
+        parsed = parse_reply(
+            reply(SHARK, DESERT, {**SHARK, "text": "a ray."}), proposals_of(Wanted(look_alikes=1, places=1))
+        )
         assert len(parsed.parsed.antibodies) == 2
         assert parsed.problems == ("item 3 (a ray.): more than the 2 asked for",)
 
@@ -171,12 +259,10 @@ class TestTolerantReading:
         assert 0 < len(parsed.problems) <= 50
 
 
+KEYS = ["antibodies", "look_alikes", "places", "text", "kind", "rationale", "guideline", "focus"]
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=40) | st.sampled_from(["look_alike", "contextual"]),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["antibodies", "text", "kind", "rationale", "guideline", "focus"]), inner)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner),
     max_leaves=12,
 )
 

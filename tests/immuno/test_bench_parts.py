@@ -15,7 +15,7 @@ from db.store import AntibodyStore, open_store
 from evaluation.antibodies.vocabulary import load_vocabulary
 from evaluation.space import Bank, Feedback
 from immuno import bench
-from immuno.bench import BankInUse, bank_in_use, listed_antibodies, session_history, word_list, word_template
+from immuno.bench import BankInUse, bank_in_use, listed_antibodies, session_history, word_list
 from immuno_core.errors import SetupError
 from tests.configs import make_config
 from tests.db.build import DIM, ENCODER, antibody, draft, effect, make_session
@@ -121,8 +121,8 @@ def test_rows_with_antibodies_of_a_session_say_that_feedback_chose_them(filled: 
 
 def test_single_words_are_said_as_the_bank_says_its_texts() -> None:
     classes = {"names": "dataset", "template": "a drawing of a {}."}
-    assert word_template(make_config(classes=classes, antibodies={"template": "a sketch of {}"})) == "a sketch of {}"
-    assert word_template(make_config(classes=classes, antibodies={"template": "{}"})) == "a drawing of a {}."
+    assert make_config(classes=classes, antibodies={"template": "a sketch of {}"}).word_template == "a sketch of {}"
+    assert make_config(classes=classes, antibodies={"template": "{}"}).word_template == "a drawing of a {}."
 
 
 def test_a_list_of_words_has_remarks_and_underscores(tmp_path: Path) -> None:

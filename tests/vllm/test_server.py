@@ -16,7 +16,7 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from agents.replies import parse_reply, proposals_of, wire_schema
+from agents.replies import Wanted, parse_reply, proposals_of, wire_schema
 from cluster.llm.server import LLMServer, serve_llm
 from immuno_core.config.llm_server import LLMServerConfig
 from immuno_core.errors import SetupError
@@ -52,7 +52,7 @@ def test_it_chats(vllm: LLMServer) -> None:
 
 
 def test_it_keeps_to_our_schema(vllm: LLMServer) -> None:
-    schema = wire_schema(proposals_of(3))
+    schema = wire_schema(proposals_of(Wanted(look_alikes=2, places=1)))
     for seed in range(4):
         reply = client(vllm).chat.completions.create(
             model=NAME,
@@ -64,7 +64,7 @@ def test_it_keeps_to_our_schema(vllm: LLMServer) -> None:
         assert reply.choices[0].finish_reason == "stop"
         text = reply.choices[0].message.content
         jsonschema.validate(json.loads(text), schema)
-        assert parse_reply(text, proposals_of(3)).parsed is not None
+        assert parse_reply(text, proposals_of(Wanted(look_alikes=2, places=1))).parsed is not None
 
 
 def test_it_calls_a_tool(vllm: LLMServer) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from agents.chat.failures import ModelUnavailable
 from agents.chat.models import Structured
-from agents.replies import Reflection, proposals_of, wire_schema
+from agents.replies import Reflection, Wanted, proposals_of, wire_schema
 from agents.session import RefinementSession
 from cluster.llm.server import LLMServer
 from db.records import GenerationRecord
@@ -70,7 +70,10 @@ def session(
 
 def check_replies(store: AntibodyStore, running: RefinementSession) -> None:
     """Every reply that was recorded keeps to the schema that was asked for, and its tokens were counted."""
-    schemas = {"propose": wire_schema(proposals_of(PROPOSALS)), "reflect": wire_schema(Reflection)}
+    schemas = {
+        "propose": wire_schema(proposals_of(Wanted.shared(PROPOSALS, "both"))),
+        "reflect": wire_schema(Reflection),
+    }
     calls = store.llm_calls(running.record.id)
     assert len(calls) == 2 * (len(world.CLASSES) + 1)
     for call in calls:

@@ -19,7 +19,7 @@ from agents.chat.calls import RecordedCaller, Request
 from agents.chat.failures import ModelUnavailable
 from agents.chat.models import Chat, make_chat_model
 from agents.chat.recordings import NotRecorded, RecordedCall, write_recording
-from agents.replies import Proposals, proposals_of
+from agents.replies import Proposals, Wanted, proposals_of
 from db.store import AntibodyStore
 from evaluation.antibodies.vocabulary import load_vocabulary
 from immuno_core.config.refine import PriceConfig, RefineConfig
@@ -62,7 +62,9 @@ def caller(server: ChatServer, store: AntibodyStore, name: str = "one", **change
 
 
 def request(subject: str, prompt: str = "", images: tuple[str, ...] = ()) -> Request[Proposals]:
-    return Request("propose", subject, prompt or f"thing {subject}", proposals_of(4), images)
+    return Request(
+        "propose", subject, prompt or f"thing {subject}", proposals_of(Wanted(look_alikes=3, places=1)), images
+    )
 
 
 def texts(replies: Any) -> list[str]:
@@ -267,7 +269,7 @@ def test_the_digest_is_the_same_in_every_process(server: ChatServer, store: Anti
         "from agents.chat.calls import *; from agents.replies import *;"
         "from immuno_core.config.run import RefineConfig;"
         "c = RecordedCaller(None, RefineConfig(llm='openai:tiny'), 0, None, '');"
-        "print(c.digest(Request('propose', 'x', 'thing x', proposals_of(4))))"
+        "print(c.digest(Request('propose', 'x', 'thing x', proposals_of(Wanted(look_alikes=3, places=1)))))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
@@ -369,4 +371,4 @@ def test_the_schema_in_words_for_servers_that_know_nothing_else(server: ChatServ
     assert texts(asking.ask_all(1, [request("x")])) == ["a photo of a shark."]
     sent = server.requests[0]
     assert not {"tools", "response_format"} & set(sent)
-    assert '"maxItems": 4' in sent["messages"][-1]["content"]
+    assert '"maxItems": 3' in sent["messages"][-1]["content"]

@@ -12,7 +12,8 @@ from langchain_core.runnables import RunnableLambda
 from agents.chat.failures import ModelUnavailable
 from agents.chat.models import Chat, make_chat_model
 from agents.lexicon.model import LexiconChatModel
-from agents.replies import Reflection, proposals_of, wire_schema
+from agents.replies import Reflection, Wanted, proposals_of, wire_schema
+from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.vocabulary import load_vocabulary
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import ImmunoError, SetupError
@@ -22,6 +23,8 @@ from .chat_server import Response, chat_server, completion
 
 SHARK = {"text": "a photo of a shark.", "kind": "look_alike", "rationale": "it has fins"}
 GOOD = json.dumps({"antibodies": [SHARK]})
+FISH = Captions(class_name="fish")
+FOUR = proposals_of(Wanted(look_alikes=4, places=0))
 MESSAGES = [SystemMessage("You write antibodies."), HumanMessage("Write some.")]
 
 
@@ -51,7 +54,7 @@ def ask_server(server, reply, schema=None, **options):
 def ask_at(address, schema=None, **options):
     chat = Chat(make("openai:tiny", base_url=address, **options))
     try:
-        return chat.ask(MESSAGES, schema or proposals_of(4))
+        return chat.ask(MESSAGES, schema or FOUR)
     finally:
         chat.hang_up()
 
@@ -94,7 +97,7 @@ class TestWhatIsSent:
         asked = sent["response_format"]["json_schema"]
         assert asked["strict"] is True
         assert asked["name"] == "Proposals"
-        assert asked["schema"]["properties"]["antibodies"]["maxItems"] == 4
+        assert asked["schema"]["properties"]["look_alikes"]["maxItems"] == 4
         assert {key: sent[key] for key in ("model", "seed", "temperature", "max_completion_tokens")} == {
             "model": "tiny",
             "seed": 3,
@@ -106,10 +109,8 @@ class TestWhatIsSent:
     def test_the_schema_sent_is_the_one_that_is_tested(self, server):
         ask_server(server, completion(GOOD))
         sent = server.requests[0]["response_format"]["json_schema"]["schema"]
-        jsonschema.validate({"antibodies": [SHARK]}, sent)
-        bounded = wire_schema(proposals_of(4))
-        assert sent["$defs"] == bounded["$defs"]
-        assert sent["properties"] == bounded["properties"]
+        jsonschema.validate({"look_alikes": ["shark", "ray", "eel", "kite"]}, sent)
+        assert sent == wire_schema(FOUR)
 
     def test_without_a_key_a_server_of_ones_own_gets_a_placeholder(self, server):
         ask_server(server, completion(GOOD))
@@ -225,10 +226,10 @@ class TestOtherModels:
                 prompts.append(messages)
                 return super()._call(messages, *args, **kwargs)
 
-        answer = Chat(Plain(responses=[f"Here: {GOOD}"])).ask(MESSAGES, proposals_of(4))
+        answer = Chat(Plain(responses=[f"Here: {GOOD}"])).ask(MESSAGES, FOUR)
         assert answer.parsed.antibodies[0].text == "a photo of a shark."
         assert (answer.prompt_tokens, answer.completion_tokens) == (None, None)
-        assert json.dumps(wire_schema(proposals_of(4))) in prompts[0][-1].content
+        assert json.dumps(wire_schema(FOUR)) in prompts[0][-1].content
 
     def test_structured_output_by_tool_calls_is_read(self):
         class ByTools(FakeListChatModel):
@@ -236,14 +237,17 @@ class TestOtherModels:
                 call = {"name": "Proposals", "args": json.loads(GOOD), "id": "1"}
                 return RunnableLambda(lambda _: {"raw": AIMessage("", tool_calls=[call])})
 
-        answer = Chat(ByTools(responses=[""])).ask(MESSAGES, proposals_of(4))
+        answer = Chat(ByTools(responses=[""])).ask(MESSAGES, FOUR)
         assert answer.parsed.antibodies[0].text == "a photo of a shark."
 
     def test_the_lexicon_is_asked_in_the_same_way(self):
-        answer = Chat(make("lexicon")).ask([HumanMessage(in_a_prompt(class_briefing(wanted=5)))], proposals_of(5))
+        briefing = class_briefing(wanted=5)
+        answer = Chat(make("lexicon")).ask(
+            [HumanMessage(in_a_prompt(briefing))], proposals_of(briefing.wanted), None, FISH
+        )
         assert answer.problems == ()
         assert len(answer.parsed.antibodies) == 5
-        assert json.loads(answer.raw_text)["antibodies"][0]["text"] == answer.parsed.antibodies[0].text
+        assert json.loads(answer.raw_text)["look_alikes"][0] in answer.parsed.antibodies[0].text
 
 
 class TestProxies:

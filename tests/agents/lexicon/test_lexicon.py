@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from agents.chat.models import Chat
 from agents.lexicon.model import LexiconChatModel
 from agents.replies import Proposals, Reflection, proposals_of, wire_schema
+from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
 from immuno_core.errors import SetupError
 from immuno_core.text import text_key
@@ -29,7 +30,9 @@ def lexicon(seed=0, vocabulary=VOCABULARY):
 
 
 def proposals(briefing, seed=0, vocabulary=VOCABULARY):
-    answer = Chat(lexicon(seed, vocabulary)).ask([HumanMessage(in_a_prompt(briefing))], proposals_of(briefing.wanted))
+    asked = [HumanMessage(in_a_prompt(briefing))]
+    captions = Captions(class_name=briefing.class_name)
+    answer = Chat(lexicon(seed, vocabulary)).ask(asked, proposals_of(briefing.wanted), captions=captions)
     assert answer.problems == ()
     return answer.parsed.antibodies
 
@@ -50,7 +53,8 @@ class TestLikeAnyChatModel:
     def test_it_answers_with_json_text(self):
         message = lexicon().invoke([SystemMessage("You help."), HumanMessage(in_a_prompt(class_briefing()))])
         assert isinstance(message, AIMessage)
-        assert len(json.loads(message.content)["antibodies"]) == 12
+        named = json.loads(message.content)
+        assert (len(named["look_alikes"]), len(named["places"])) == (8, 4)
 
     def test_a_prompt_without_a_briefing_is_a_setup_error(self):
         with pytest.raises(SetupError, match=r"a prompt must hold \{briefing\}"):
@@ -59,8 +63,8 @@ class TestLikeAnyChatModel:
     def test_it_reads_the_last_human_message(self):
         messages = [HumanMessage(in_a_prompt(class_briefing(class_name="dog"))), AIMessage("?")]
         messages.append(HumanMessage(in_a_prompt(class_briefing(class_name="fish"))))
-        texts = [proposal.text for proposal in Chat(lexicon()).ask(messages, Proposals).parsed.antibodies]
-        assert "a photo of a fish in the desert." in texts
+        found = Chat(lexicon()).ask(messages, Proposals, captions=Captions(class_name="fish")).parsed
+        assert "a photo of a fish in the desert." in [proposal.text for proposal in found.antibodies]
 
 
 class TestSchema:
@@ -68,9 +72,10 @@ class TestSchema:
     @pytest.mark.parametrize("focus", ["look_alikes", "contexts", "both"])
     def test_every_reply_fits_the_wire_schema_and_has_as_many_as_wanted(self, wanted, focus):
         briefing = class_briefing(wanted=wanted, focus=focus)
-        text = Chat(lexicon()).ask([HumanMessage(in_a_prompt(briefing))], proposals_of(wanted)).raw_text
-        jsonschema.validate(json.loads(text), wire_schema(proposals_of(wanted)))
-        assert len(json.loads(text)["antibodies"]) == wanted
+        schema = proposals_of(briefing.wanted)
+        text = Chat(lexicon()).ask([HumanMessage(in_a_prompt(briefing))], schema).raw_text
+        jsonschema.validate(json.loads(text), wire_schema(schema))
+        assert sum(map(len, json.loads(text).values())) == wanted
 
     @pytest.mark.parametrize("helped", [[], [(f"a photo of a {noun}.", 0.1) for noun in VOCABULARY.nouns[:300]]])
     def test_every_reflection_fits_the_wire_schema(self, helped):
@@ -87,9 +92,9 @@ class TestSchema:
         assert all(proposal.text.startswith("a photo of ") for proposal in wild)
 
     @pytest.mark.parametrize("hostile", INJECTIONS)
-    def test_a_class_name_with_markup_only_silences_its_contexts(self, hostile):
+    def test_a_class_name_with_markup_is_a_name(self, hostile):
         kinds = {proposal.kind for proposal in proposals(class_briefing(class_name=hostile))}
-        assert "look_alike" in kinds
+        assert kinds == {"look_alike", "contextual"}
 
     def test_class_names_of_other_languages_and_of_folders_work(self):
         assert "a photo of a собака in the desert." in said(class_briefing(class_name="собака"))
@@ -154,10 +159,11 @@ class TestProposals:
 
     def test_part_of_the_budget_explores_what_was_not_shown(self):
         shown = {"shark", "whale", "kite", "eel", "fish"}
-        explored = [p for p in proposals(class_briefing(wanted=30)) if p.rationale.startswith("explores")]
-        assert len(explored) >= 10
-        assert {p.kind for p in explored} == {"look_alike", "contextual"}
-        assert not shown & {p.text.removesuffix(".").split()[-1] for p in explored if p.kind == "look_alike"}
+        places = {"in the desert", "in the deep sea"}
+        found = proposals(class_briefing(wanted=30))
+        things = {p.text.removesuffix(".").split(maxsplit=4)[-1] for p in found if p.kind == "look_alike"}
+        assert len(things - shown) >= 20 - 13
+        assert len([p for p in found if p.kind == "contextual" and not any(one in p.text for one in places)]) >= 5
 
     def test_exploration_fills_up_where_nothing_was_accepted(self):
         found = proposals(class_briefing(accepted_outliers=0, samples=[], places=[]))
@@ -209,7 +215,7 @@ class TestProposals:
         briefing = class_briefing(samples=[], places=[])
         assert sorted(said(briefing, vocabulary=tiny)) == ["a photo of a fish in space.", "a photo of a robot."]
         spent = class_briefing(samples=[], places=[], bank=said(briefing, vocabulary=tiny))
-        answer = Chat(lexicon(vocabulary=tiny)).ask([HumanMessage(in_a_prompt(spent))], proposals_of(12))
+        answer = Chat(lexicon(vocabulary=tiny)).ask([HumanMessage(in_a_prompt(spent))], proposals_of(spent.wanted))
         assert answer.parsed is None
         assert answer.problems
 

@@ -57,7 +57,15 @@ def test_numbers_are_rounded_so_that_prompts_do_not_depend_on_the_last_bits():
     assert render(class_briefing(samples=[_sample(0.1234567)])) == render(class_briefing(samples=[_sample(0.1234571)]))
 
 
-@pytest.mark.parametrize("change", [{"wanted": 0}, {"wanted": 51}, {"samples": [{"score": math.nan}]}, {"hint": "x"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"wanted": {"look_alikes": -1, "places": 2}},
+        {"wanted": {"look_alikes": 51, "places": 0}},
+        {"samples": [{"score": math.nan}]},
+        {"hint": "x"},
+    ],
+)
 def test_what_does_not_make_sense_is_refused(change):
     with pytest.raises(ValidationError):
         ClassBriefing.model_validate({**class_briefing().model_dump(), **change})

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from agents.lexicon.combine import with_article
 from evaluation.antibodies import vocabulary
 from evaluation.antibodies.vocabulary import load_vocabulary, wordnet
 from immuno_core.errors import SetupError
@@ -67,39 +66,6 @@ def test_a_missing_or_undecodable_list_is_a_setup_error(tmp_path):
     (tmp_path / "nouns.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(SetupError, match="not UTF-8"):
         load_vocabulary(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("noun", "phrase"),
-    [
-        ("shark", "a shark"),
-        ("owl", "an owl"),
-        ("apple pie", "an apple pie"),
-        ("unicorn", "a unicorn"),
-        ("uniform", "a uniform"),
-        ("umbrella", "an umbrella"),
-        ("uninhabited island", "an uninhabited island"),
-        ("hourglass", "an hourglass"),
-        ("horse", "a horse"),
-        ("x-ray machine", "an x-ray machine"),
-        ("usb stick", "a usb stick"),
-        ("École", "an École"),
-        ("Eagle", "an Eagle"),
-        ("scissors", "scissors"),
-        ("striped jeans", "striped jeans"),
-        ("bus", "a bus"),
-        ("cactus", "a cactus"),
-        ("glass", "a glass"),
-        ("rhinoceros", "a rhinoceros"),
-        ("snow", "snow"),
-        ("cotton candy", "cotton candy"),
-        ("glass of water", "a glass of water"),
-        ("drinking straw", "a drinking straw"),
-        ("犬", "a 犬"),
-    ],
-)
-def test_articles(noun, phrase):
-    assert with_article(noun) == phrase
 
 
 def _write(folder: Path, **lists: str) -> None:
