@@ -204,6 +204,18 @@ class StoredEmbedder(ABC):
                     self.journal.advance(len(missing[index].paths))
         return np.concatenate([np.empty(0), *(parts[i] for i in range(len(shards)))])
 
+    def seconds_anew(self, texts: Sequence[str], paths: Sequence[str]) -> tuple[float, float]:
+        """Return how long one actor, its model loaded, takes for texts and for images; the store is left alone."""
+        return self._seconds("embed_texts", texts), self._seconds("embed_paths", paths)
+
+    def _seconds(self, method: str, many: Sequence[str]) -> float:
+        started = 0.0
+        for some in (many[:1], many):  # the first loads the model
+            started = time.perf_counter()
+            with contextlib.closing(self._run([Work(method, (list(some), self.encoder), "what is timed")])) as run:
+                next(run)
+        return time.perf_counter() - started
+
     def _cut(self, images: ImageSet) -> Cut:
         paths = [sample.path for sample in images.samples]
         return cut(paths, self.encoder, self._shard_size, identity=self._identity)

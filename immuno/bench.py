@@ -23,6 +23,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
+from cluster.embedder import StoredEmbedder
 from db import EffectRecord, GenerationRecord, RunRecord, SessionRecord, chosen_generation
 from evaluation.antibodies.bank_files import read_bank_file
 from evaluation.antibodies.mining import WordList
@@ -40,6 +41,7 @@ from evaluation.benchmark.methods import (
     run_methods,
 )
 from evaluation.benchmark.order import Measured, by_remark, unseen_sets
+from evaluation.benchmark.pixels import Costs, costs
 from evaluation.benchmark.presets import Planned, expand, main_by_arm
 from evaluation.benchmark.published import published
 from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, SealedRead, Session
@@ -309,6 +311,7 @@ class _Bench:
             click.echo(f"note: {'; '.join(labels)}: {remark}", err=True)
         if len(kinds := set(self.used.bank.kinds)) == 1:
             click.echo(f"note: every antibody of the bank is of the kind {kinds.pop()}; it lacks the other", err=True)
+        prices = self._costs(fitted, space)
         files = sets.sealed.files()
         scores = 8 * len(planned) * sum(map(len, files.values()))
         # Whatever can be wrong, with the folder too, is found by now or in a rehearsal: no seal is broken in vain.
@@ -320,12 +323,27 @@ class _Bench:
                 measured = measure_methods(
                     fitted, test.known, test.outliers, seed=self.run.seed, on_method=lambda _: shown.advance(1)
                 )
-            results = self._results(measured, planned, space, test)
+            results = self._results(measured, planned, space, test).model_copy(update={"costs": prices})
         try:
             keep(results, measured.scores, self.out)
         finally:
             self.place.store.save_results(self.run.id, results.rows)
         return results
+
+    def _costs(self, fitted: FittedMethods, space: Space) -> Costs | None:
+        """What antibodies cost, where some are images made for the arm `pixels`."""
+        used, embedder = self.used, self.place.embedder
+        texts = used.bank.unmatured.texts
+        if not texts or not isinstance(embedder, StoredEmbedder) or all(one.arm != "pixels" for one in fitted.methods):
+            return None
+        tokens = None
+        if used.session is not None:
+            generations = self.place.store.generations(used.session.id)
+            tokens = sum(one.prompt_tokens + one.completion_tokens for one in generations) / len(texts)
+        else:
+            texts = tuple(fill_template(self.place.config.antibodies.template, texts))
+        side = embedder.encoder.image_size
+        return costs(space, texts, embedder.seconds_anew, side=side, seed=self.run.seed, tokens=tokens)
 
     def _rehearse(self, fitted: FittedMethods, planned: Sequence[Planned], space: Space, names: Sequence[str]) -> None:
         """Measure and settle once on images that are no secret; raises what would else be raised after the opening."""

@@ -7,7 +7,6 @@ only, so memory does not grow with the list.
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 import warnings
@@ -22,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cluster.encoder.pixels import Preprocessing
 from immuno_core.errors import first_line
-from immuno_core.images import open_image, tar_member
+from immuno_core.images import containing_files, open_image, readable_formats, tar_member
 from immuno_core.records import FailedImage
 from immuno_core.retries import reading_again
 
@@ -40,14 +39,14 @@ def read_image(path: str, preprocess: Callable[[Image.Image], T]) -> T:
 
 def _read(path: str, preprocess: Callable[[Image.Image], T]) -> T:
     member = tar_member(path)
-    file = Path(path if member is None else member.file)
-    # A pipe or a device would block for ever, so only regular files are opened.
-    if file.exists() and not file.is_file():
-        raise ValueError("not a regular file")
-    if (file.stat().st_size if member is None else member.size) == 0:
-        raise ValueError("the file is empty")
+    for file in map(Path, containing_files(path)):
+        # A pipe or a device would block for ever, so only regular files are opened.
+        if file.exists() and not file.is_file():
+            raise ValueError("not a regular file")
+        if (file.stat().st_size if member is None else member.size) == 0:
+            raise ValueError("the file is empty")
     # Pillow warns of odd metadata, palettes and very large images that it reads all the same.
-    with _silence, open_image(path) as stream, Image.open(stream, formats=_formats()) as image:
+    with _silence, open_image(path) as stream, Image.open(stream, formats=readable_formats()) as image:
         return preprocess(image)
 
 
@@ -75,13 +74,6 @@ class _Silence:
 
 
 _silence = _Silence()
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    """Every format Pillow reads by itself. EPS is left out: reading it starts Ghostscript on what the file contains."""
-    Image.init()
-    return tuple(name for name in Image.ID if name != "EPS")
 
 
 def is_transient(error: Exception) -> bool:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from cluster.records import EmbeddedImages
 from cluster.store.store import EmbeddingStore, as_read, encoder_folder
 from immuno_core.features import LocalRequest
-from immuno_core.images import containing_file, open_image
+from immuno_core.images import containing_file, containing_files, made_image, open_image
 from immuno_core.paths import plain_path
 from immuno_core.records import EncoderInfo, FailedImage, text_digest
 
@@ -154,6 +154,8 @@ def is_final(shard: Shard, embedded: EmbeddedImages) -> bool:
 def _absolute(file: str) -> str:
     if file.startswith("/") and "/../" not in file:
         return file
+    if (made := made_image(file)) is not None:
+        return str(made._replace(of=(_absolute(made.of[0]), _absolute(made.of[1]))))
     holder = containing_file(file)
     return f"{plain_path(Path(holder).absolute())}{file[len(holder) :]}"
 
@@ -161,21 +163,21 @@ def _absolute(file: str) -> str:
 def _states(paths: Sequence[str]) -> list[_State | None]:
     """Path, size and time of each image's file; None where it is absent."""
     states: list[_State | None] = []
-    seen: tuple[str, tuple[str, str] | None] = ("", None)
+    seen: tuple[Sequence[str], tuple[str, str] | None] = ((), None)
     for path in paths:
-        holder = containing_file(path)
-        if holder != seen[0]:  # the members of one tar follow one another
-            seen = (holder, _size_and_time(holder))
+        holders = containing_files(path)
+        if holders != seen[0]:  # the members of one tar follow one another
+            seen = (holders, _size_and_time(holders))
         states.append(None if seen[1] is None else (path, *seen[1]))
     return states
 
 
-def _size_and_time(path: str) -> tuple[str, str] | None:
+def _size_and_time(paths: Sequence[str]) -> tuple[str, str] | None:
     try:
-        state = os.stat(path)  # noqa: PTH116 - a Path per image doubles the time for a million
+        states = [os.stat(path) for path in paths]  # noqa: PTH116 - a Path per image doubles the time for a million
     except OSError:
         return None
-    return str(state.st_size), str(state.st_mtime_ns)
+    return "+".join(str(one.st_size) for one in states), "+".join(str(one.st_mtime_ns) for one in states)
 
 
 def _contents(paths: Sequence[str]) -> list[_State | None]:

@@ -15,6 +15,8 @@ A method is fitted on a space; an arm is that space with other antibodies. What 
     shuffled       the bank, but each antibody guards another class: the known classes change places in one ring, so
                    that none keeps its own. Differs from the bank only for scores that look at the class an antibody
                    guards
+    pixels         kind for kind: images made of known ones (evaluation.benchmark.pixels): does it matter that outliers
+                   are told, which costs a text, instead of drawn? Needs the fit images themselves
     neglabel       nouns and adjectives mined from the word list (evaluation.antibodies.mining): is the bank better than
                    what needs neither images nor a language model?
     csp            mined nouns, and mined adjectives with a superclass, drawn for each of them ("striped creature")
@@ -47,11 +49,12 @@ from evaluation.antibodies.mining import (
     mine,
 )
 from evaluation.antibodies.wording import ClassNames, words
+from evaluation.benchmark.pixels import drawn_bank
 from evaluation.scores.base import Score
 from evaluation.space import Bank, Space
 from immuno_core.config.methods import Arm
 from immuno_core.errors import SetupError
-from immuno_core.features import FloatArray, TextEmbedder
+from immuno_core.features import Embedder, FloatArray, TextEmbedder
 from immuno_core.records import Antibody, AntibodyKind, text_digest
 
 FEWEST_MINED = 10
@@ -74,7 +77,7 @@ class Arms:
     """
 
     base: Space
-    embedder: TextEmbedder | None = None
+    embedder: Embedder | None = None
     class_template: str = "{}"
     antibody_template: str = "{}"
     words: WordList = field(default_factory=lambda: WordList((), ()))
@@ -104,14 +107,16 @@ class Arms:
             )
         if arm in _ADJECTIVE_TEMPLATES:
             return _mined(self, self.embedder, arm, templates)
+        if not len(self.base.bank):
+            raise SetupError(f"the arm '{arm}' is as large as the bank, which is empty; configure [antibodies]")
+        if arm == "pixels":
+            return replace(self.base, bank=drawn_bank(self.base, self.embedder, seed=self.seed))
         return replace(self.base, bank=_instead(self, self.embedder, arm))
 
 
 def _instead(arms: Arms, embedder: TextEmbedder, arm: Arm) -> Bank:
     """A control that replaces the antibodies of the bank one by one."""
     base, bank, rng = arms.base, arms.base.bank, _generator(arms.seed, arm)
-    if not len(bank):
-        raise SetupError(f"the arm '{arm}' is as large as the bank, which is empty; configure [antibodies]")
     texts, guards, vectors = bank.texts, bank.guards, bank.vectors
     kinds = bank.kinds if arm == "random_texts" else (_KIND.get(arm, "look_alike"),) * len(bank)
     if arm == "noise":

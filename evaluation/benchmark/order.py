@@ -34,6 +34,7 @@ _GROUP_OF_ARM: Final[dict[str, Group]] = {
     "random_places": "controls",
     "random_texts": "controls",
     "shuffled": "controls",
+    "pixels": "controls",
 }
 
 

@@ -26,7 +26,7 @@ from immuno_core.config.methods import Arm, MethodConfig, MethodEntry
 from immuno_core.errors import SetupError
 
 CONTROLS: tuple[Arm, ...] = (
-    "none", "noise", "random_words", "random_places", "random_texts", "shuffled", "neglabel"
+    "none", "noise", "random_words", "random_places", "random_texts", "shuffled", "pixels", "neglabel"
 )  # fmt: skip
 """What the bank is compared with; see evaluation.benchmark.arms."""
 GUARDED = "guarded"

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, NamedTuple, Self
 
 import numpy as np
 from pydantic import (
@@ -39,6 +39,7 @@ from evaluation.benchmark.fields import READ, Interval, Number, Part, Share, Tex
 from evaluation.benchmark.gallery import GalleryItem
 from evaluation.benchmark.leakage import Leak
 from evaluation.benchmark.order import Measured
+from evaluation.benchmark.pixels import Cost, Costs
 from evaluation.benchmark.published import Published
 from evaluation.benchmark.seeds import Summary
 from evaluation.benchmark.settle import Verdict
@@ -202,6 +203,15 @@ class ListedAntibody(Part):
     fired_id: int | None = None
 
 
+class PricedArm(NamedTuple):
+    """A method with the mean FPR95 over the headline sets (a share), and what each of its antibodies costs."""
+
+    method: str
+    title: str
+    fpr95: float | None
+    cost: Cost
+
+
 class Results(Part):
     """A whole `results.json`."""
 
@@ -241,6 +251,8 @@ class Results(Part):
     antibodies: tuple[ListedAntibody, ...] = ()
     gallery: tuple[GalleryItem, ...] = ()
     seeds_summary: Summary | None = None
+    costs: Costs | None = None
+    """None where the arm `pixels` was not measured."""
 
     _folder: Path | None = PrivateAttr(default=None)
 
@@ -256,6 +268,24 @@ class Results(Part):
         """The rows arranged, with what the session's feedback was."""
         generations = self.session.generations if self.session else ()
         return Measured(self.rows, self.unseen, {name for one in generations for name in one.fpr95})
+
+    @property
+    def priced(self) -> tuple[PricedArm, ...]:
+        """The bank and the arm `pixels` side by side, under each method that was measured with both."""
+        found, measured = self.costs, self.measured
+        if found is None:
+            return ()
+        pairs = [
+            (method, method.removesuffix(" / pixels"))
+            for method in measured.methods
+            if measured.arm(method) == "pixels"
+        ]
+        return tuple(
+            PricedArm(method, title, measured.over(method, "fpr95_id"), cost)
+            for drawn, told in pairs
+            if told in measured.methods
+            for method, title, cost in ((told, "texts", found.texts), (drawn, "pixels", found.pixels))
+        )
 
     @field_serializer("verdict")
     def _said(self, verdict: Verdict) -> dict[str, Any]:

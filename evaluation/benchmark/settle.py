@@ -56,7 +56,7 @@ from evaluation.bootstrap import (
 from immuno_core.errors import SetupError
 
 CONTROLS = ("noise", "random_words", "random_places", "random_texts", "shuffled", "neglabel")
-"""Those that "supported" cannot do without. Other arms that are handed in are controls too."""
+"""Those that "supported" cannot do without. Other arms that are handed in (`pixels`) are controls too."""
 BANK, NONE = "bank", "none"
 REFERENCES = {"shuffled": "bank_guarded"}
 """The arm that a control is compared with instead of the bank, where it was measured."""

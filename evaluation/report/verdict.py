@@ -25,6 +25,7 @@ ARM_TITLES: Final = {
     "random_places": "random places: the guarded classes in places drawn at random",
     "random_texts": "random texts: a noun for each look-alike, the guarded class in a drawn place for the others",
     "shuffled": "shuffled: the right texts for the wrong classes",
+    "pixels": "pixels: as many images made of known ones",
     "neglabel": "words mined as NegLabel does",
     "csp": "words mined as CSP does",
 }

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from evaluation.benchmark.order import ABOUT_FEEDBACK, FEEDBACK_MARK, Contrast, Measured, MethodGroup, same_name
 from evaluation.benchmark.published import Published, by_source
-from evaluation.benchmark.results import Results
+from evaluation.benchmark.results import PricedArm, Results
 from evaluation.benchmark.seeds import Spread, Summary
 from evaluation.benchmark.settle import Estimated, Verdict
 from evaluation.metrics import METRICS
@@ -72,7 +72,7 @@ def print_table(table: RenderableType) -> None:
 def print_bench(results: Results) -> None:
     """Print what a benchmark found: the table, the verdict where there is one, and what has to be said beside it."""
     print_table(results_table(results.rows, results.published))
-    for line in (*verdict_lines(results.verdict), *headline(results)):
+    for line in (*verdict_lines(results.verdict), *_cost_lines(results.priced), *headline(results)):
         click.echo(printable(line))
     for remark in _remarks(results):
         click.echo("\n".join(wrap(printable(remark), WIDTH, subsequent_indent="  ")))
@@ -376,6 +376,18 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     for arm, why in verdict.left_out.items():
         lines += wrap(f"  left out: {arm.replace('_', ' ')} ({why})", WIDTH, subsequent_indent="    ")
     return lines
+
+
+def _cost_lines(priced: Sequence[PricedArm]) -> Iterator[str]:
+    """Texts against pixels, a line each."""
+    for one in priced:
+        cost = one.cost
+        said = [f"FPR95 {percentage(one.fpr95)} %"]
+        said += [] if cost.seconds is None else [f"{1000 * cost.seconds:.2f} ms"]
+        said += [] if cost.passes is None else [f"{cost.passes:g} pass of the {cost.tower} tower"]
+        said += [] if cost.bytes is None else [f"{cost.bytes:,.0f} bytes"]
+        said += [] if cost.tokens is None else [f"{cost.tokens:,.0f} tokens of the chat model"]
+        yield f"  {one.title} ({one.method}), each antibody: {', '.join(said)}"
 
 
 def _estimate(estimate: Estimated, *, signed: bool = False) -> str:

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 
-Arm = Literal["bank", "none", "noise", "random_words", "random_places", "random_texts", "shuffled", "neglabel", "csp"]
+Arm = Literal[
+    "bank", "none", "noise", "random_words", "random_places", "random_texts", "shuffled", "pixels", "neglabel", "csp"
+]
 """Which antibodies a method is given: the configured bank, or a control. See evaluation.benchmark.arms."""
 
 

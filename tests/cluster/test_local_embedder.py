@@ -21,6 +21,7 @@ from cluster.store.shards import write_shard
 from evaluation.data.sources import Listing
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import embed_whole
+from immuno_core.images import MadeImage
 from tests.configs import make_config
 
 from .tiny_models import image_set, write_images, write_tiny_model
@@ -301,3 +302,49 @@ def test_a_file_remembered_as_absent_is_found_once_its_folder_is_opened(
     monkeypatch.setattr(Path, "exists", lambda path: path.suffix != ".safetensors" and exists(path))
     with pytest.raises(ImmunoError, match=r"just written to the embedding store .* cannot be read back"):
         OfAnotherMachine(spec, tmp_path / "other", shard_size=4).embed_images(image_set(folder))
+
+
+def test_an_image_that_is_made_of_others_is_embedded_like_one_and_kept_until_either_changes(
+    spec: EncoderSpec, folder: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    made = MadeImage("cutmix", ("cat/000.png", "dog/000.png"), 16, 0)
+    first, second = (replace(one, path=str(made)) for one in image_set(folder).samples[:2])
+    images = replace(image_set(folder), samples=(first, replace(second, path=str(made._replace(seed=1)))))
+    rows = LocalEmbedder(spec, folder.parent / "store").embed_images(images).features
+    (folder.parent / "plain").mkdir()
+    for i in range(2):
+        (folder.parent / "plain" / f"{i}.png").write_bytes(made._replace(seed=i).png())
+    drawn = replace(
+        images, samples=tuple(replace(first, path=str(folder.parent / "plain" / f"{i}.png")) for i in range(2))
+    )
+    assert np.array_equal(LocalEmbedder(spec).embed_images(drawn).features, rows)
+    work.images.clear()
+    LocalEmbedder(spec, folder.parent / "store").embed_images(images)
+    assert not work.images
+    (folder / "dog" / "000.png").write_bytes((folder / "dog" / "001.png").read_bytes())
+    again = LocalEmbedder(spec, folder.parent / "store").embed_images(images).features
+    assert len(work.images) == 2
+    assert not np.array_equal(again, rows)
+
+
+def test_an_image_made_of_one_that_is_not_there_is_left_out(spec: EncoderSpec, folder: Path) -> None:
+    made = MadeImage("moved", (str(folder / "cat" / "000.png"), str(folder / "nowhere.png")), 16, 0)
+    one, *others = image_set(folder).samples
+    images = replace(image_set(folder), samples=(replace(one, path=str(made)), *others))
+    (left_out,) = LocalEmbedder(spec).embed_images(images).skipped
+    assert (left_out.path, left_out.reason) == (str(made), "No such file or directory")
+
+
+def test_seconds_are_measured_anew_and_leave_the_store_alone(
+    spec: EncoderSpec, folder: Path, tmp_path: Path, work: Work
+) -> None:
+    embedder = LocalEmbedder(spec, tmp_path / "store")
+    paths = [sample.path for sample in image_set(folder).samples]
+    embedder.embed_texts(["a cat"])
+    embedder.embed_images(image_set(folder))
+    before = sorted(tmp_path.rglob("*.safetensors"))
+    work.images.clear()
+    assert all(seconds > 0 for seconds in embedder.seconds_anew(["a cat", "a dog"], paths))
+    assert work.images == [*paths[:1], *paths]  # the first, before the clock, loads the model
+    assert sorted(tmp_path.rglob("*.safetensors")) == before

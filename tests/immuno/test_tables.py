@@ -312,3 +312,15 @@ def test_a_headline_is_not_said_twice_and_says_nothing_without_a_comparison() ->
     assert len(headline(results_of(rows, unseen=("sun",)))) == 2
     assert headline(results_of(rows[:1], unseen=("sun",))) == []
     assert headline(results_of(rows[1:])) == []
+
+
+def test_texts_and_pixels_are_told_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        row("immuno_vlm", "near", 0.2, antibodies=9, arm="bank"),
+        row("immuno_vlm / pixels", "near", 0.4, antibodies=9, arm="pixels"),
+    ]
+    told = {"antibodies": 9, "seconds": 0.00044, "passes": 1.0, "tower": "text", "bytes": 25.8, "tokens": 1234.0}
+    print_bench(results_of(rows, costs={"texts": told, "pixels": {"passes": 1.0, "tower": "image", "bytes": 9308.0}}))
+    out = capsys.readouterr().out
+    assert "FPR95 20.0 %, 0.44 ms, 1 pass of the text tower, 26 bytes, 1,234 tokens of the chat model\n" in out
+    assert "pixels (immuno_vlm / pixels), each antibody: FPR95 40.0 %, 1 pass of the image tower, 9,308 bytes\n" in out

@@ -354,11 +354,26 @@ def test_every_set_is_named_in_the_verdict(page: Page) -> None:
         assert name in page.words("verdict-sets")
 
 
+def make_costs() -> dict[str, Any]:
+    texts = {"antibodies": 333, "seconds": 0.00044, "passes": 1, "tower": "text", "bytes": 25.8, "tokens": 1234.4}
+    return {"texts": texts, "pixels": {"antibodies": 333, "seconds": 0.00333, "passes": 1, "tower": "image"}}
+
+
+def test_texts_and_pixels_stand_side_by_side(render: Callable[..., Page], results: dict[str, Any]) -> None:
+    drawn = [{**one, "arm": "pixels"} for one in results["rows"] if one["method"] == CLAIMANT]
+    drawn = [{**one, "method": f"{CLAIMANT} / pixels", "fpr95_id": 0.5} for one in drawn]
+    page = render(rows=[*results["rows"], *drawn], costs=make_costs())
+    told = 100 * measured(results).over(CLAIMANT, "fpr95_id")  # type: ignore[operator]
+    for said in (f"333 texts {CLAIMANT} {told:.1f} 0.44 1 text 26 1,234", f"{CLAIMANT} / pixels 50.0 3.33 1 image – –"):
+        assert said in page.words("costs")
+
+
 def test_nothing_of_the_results_is_lost_on_the_way_to_the_page(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     """Each key of results.json by itself changes the page; but for the configuration, and a count of what is listed."""
     whole = {**make_results(rows), **{key: make_bench()[key] for key in NEW_KEYS if key != "seeds_summary"}}
     whole |= {"seeds_summary": make_seeds(), "unseen": ["far"], "config": {"seed": 0}}
-    whole |= {"warnings": ["a class has no image"], "skipped_by_reason": {"not an image": 1}}
+    whole |= {"warnings": ["a class has no image"], "skipped_by_reason": {"not an image": 1}, "costs": make_costs()}
+    whole["rows"] = [*rows, *({**one, "method": f"{one['method']} / pixels", "arm": "pixels"} for one in rows)]
     del whole["a_key_of_a_later_version"]
     assert set(whole) == set(Results.model_fields)
     page = render_report(write_folder(tmp_path / "whole", whole, None)).read_text()

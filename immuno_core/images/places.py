@@ -3,17 +3,25 @@
 /data/sun/1.jpg                         a file
 /data/000.tar::cat/1.jpg@1536+20480     20,480 bytes of a tar from byte 1,536 on: read by seeking, not extracted
 /data/sun.npz::17                       no image at all but its embedding, row 17 (evaluation.data.feature_files)
+made:{"how": "cutmix", "of": [...]}     an image made of those of two other paths when it is opened; it lies nowhere
 """
 
 from __future__ import annotations
 
+import functools
 import io
+import json
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from PIL import Image, ImageOps
+
+from immuno_core.images.composites import HOW, How, compose
+
+_MADE: Final = "made:"
 
 _MEMBER = re.compile(r"(?P<file>.+?\.tar)::(?P<member>.+)@(?P<offset>\d+)\+(?P<size>\d+)", re.DOTALL | re.IGNORECASE)
 _ROW = re.compile(r"(?P<file>.+?\.(?:npz|safetensors))::(?P<row>\d+)", re.DOTALL | re.IGNORECASE)
@@ -53,17 +61,74 @@ def feature_row(path: str) -> FeatureRow | None:
     return FeatureRow(found["file"], int(found["row"])) if found else None
 
 
+class MadeImage(NamedTuple):
+    """What an image is made of, and how (immuno_core.images.composites); `of` are the absolute paths of two images."""
+
+    how: How
+    of: tuple[str, str]
+    side: int
+    seed: int
+
+    def __str__(self) -> str:
+        return _MADE + json.dumps(self._asdict())
+
+    def png(self) -> bytes:
+        """Return the image. Raises what opening and decoding the others does."""
+        first, second = map(_upright, self.of)
+        image = compose(self.how, first, second, side=self.side, seed=self.seed)
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        return stream.getvalue()
+
+
+def _upright(path: str) -> Image.Image:
+    with open_image(path) as stream, Image.open(stream, formats=readable_formats()) as opened:
+        return ImageOps.exif_transpose(opened)
+
+
+@functools.cache
+def readable_formats() -> tuple[str, ...]:
+    """Every format Pillow reads by itself. EPS is left out: reading it starts Ghostscript on what the file contains."""
+    Image.init()
+    return tuple(name for name in Image.ID if name != "EPS")
+
+
+def made_image(path: str) -> MadeImage | None:
+    """Return what a path says of an image to be made; None for any other path."""
+    if not path.startswith(_MADE):
+        return None
+    try:
+        said = MadeImage(**json.loads(path.removeprefix(_MADE)))
+        plain = said.how in HOW and len(said.of) == 2 and not any(one.startswith(_MADE) for one in said.of)
+        return said._replace(of=(said.of[0], said.of[1])) if plain and 0 < said.side <= _LARGEST_MADE else None
+    except (TypeError, ValueError, AttributeError):
+        return None
+
+
+_LARGEST_MADE: Final = 2048
+
+
+def containing_files(path: str) -> Sequence[str]:
+    """Return the files that have to be there for the image to be read: its tar, its feature file, or what it is."""
+    made = made_image(path)
+    return [containing_file(path)] if made is None else [containing_file(one) for one in made.of]
+
+
 def containing_file(path: str) -> str:
-    """Return the file that has to be there for the image to be read: the tar, the feature file, or the image itself."""
+    """Return the first of `containing_files`."""
+    if (made := made_image(path)) is not None:
+        return containing_file(made.of[0])
     place = tar_member(path) or feature_row(path)
     return path if place is None else place.file
 
 
 def open_image(path: str) -> BinaryIO:
-    """Open the bytes of an image, be it a file or a tar's member.
+    """Open the bytes of an image, be it a file, a tar's member or one that is made now.
 
     Raises OSError as opening a file does, and ValueError for a tar that ends within the member and for a feature row.
     """
+    if (made := made_image(path)) is not None:
+        return io.BytesIO(made.png())
     if feature_row(path) is not None:
         raise ValueError("an embedding, not an image")
     place = tar_member(path)
