@@ -87,7 +87,7 @@ def word_list(config: RunConfig) -> WordList:
         return WordList(shipped.nouns, shipped.attributes, shipped.places)
     if folder == "wordnet":
         return WordList(*wordnet(), shipped.places)
-    if folder.is_file():
+    if not folder.is_dir():
         return WordList(_lines(folder), (), shipped.places)
     adjectives, places = folder / "adjectives.txt", folder / "places.txt"
     return WordList(
@@ -178,7 +178,7 @@ def bank_in_use(place: Workplace) -> BankInUse:
         return BankInUse(Bank.of(proposals, vectors), None, None)
     if wanted.session is None:
         return BankInUse(Bank.empty(dim), None, None)
-    session = place.store.session(wanted.session)
+    session = place.session(wanted.session)
     if not place.has_encoder_of(session):
         raise SetupError(
             f"session '{session.name}' embedded its antibodies with {session.encoder.model}, "

@@ -51,6 +51,8 @@ class Workplace:
     journal: Journal = field(default_factory=Journal)
     """What embedding did, and the progress that is shown meanwhile."""
     ray_address: str | None = None
+    need_record: Callable[[], None] = lambda: None
+    """Raises SetupError where there is no database yet."""
 
     @classmethod
     @contextmanager
@@ -69,15 +71,23 @@ class Workplace:
             def record() -> AntibodyStore:
                 return stack.enter_context(open_store(database, default=default_database()))
 
+            def need_record() -> None:
+                open_store(database, default=default_database(), read_only=True).close()
+
             if not is_new(database, default=default_database()):
                 record()
             embedder = make_embedder(config.encoder, config.cluster, ray_address=ray_address, progress=journal)
-            yield cls(config, record, stack.enter_context(embedder), journal, ray_address)
+            yield cls(config, record, stack.enter_context(embedder), journal, ray_address, need_record)
 
     @property
     def store(self) -> AntibodyStore:
         """The record."""
         return self.record()
+
+    def session(self, name: str) -> SessionRecord:
+        """Return a session. Raises SetupError for an unknown one, and where there is no database; that makes none."""
+        self.need_record()
+        return self.store.session(name)
 
     def embed(self, images: ImageSet) -> FeatureSet:
         """Record an image set and return its embeddings."""

@@ -74,11 +74,21 @@ def storable_text(text: str, most: int) -> str:
     return "".join(c for c in text[:most] if c != "\0" and not "\ud800" <= c <= "\udfff")
 
 
-def strict_json(raw: str | bytes) -> Any:
-    """Return what a JSON text says.
+def read_json(raw: str | bytes, **options: Any) -> Any:
+    """Return what a JSON text says (`options` of json.loads).
 
-    Raises ValueError for what is none, for NaN and Infinity, for a key that comes twice (one of the two would be lost),
-    and for what is nested too deep to be read.
+    Raises ValueError for what is none, and for what is nested too deep to be read.
+    """
+    try:
+        return json.loads(raw, **options)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def strict_json(raw: str | bytes) -> Any:
+    """Return what a JSON text says, as `read_json`.
+
+    Raises ValueError also for NaN and Infinity, and for a key that comes twice (one of the two would be lost).
     """
 
     def refuse(name: str) -> None:
@@ -91,10 +101,7 @@ def strict_json(raw: str | bytes) -> Any:
             raise ValueError(f"the key {next(one for one in names if names.count(one) > 1)!r} comes twice")
         return found
 
-    try:
-        return json.loads(raw, parse_constant=refuse, object_pairs_hook=once)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
+    return read_json(raw, parse_constant=refuse, object_pairs_hook=once)
 
 
 _FORMULA = ("=", "+", "-", "@")

@@ -14,6 +14,7 @@ from openai import DefaultAsyncHttpxClient
 from agents.chat.failures import QUOTA, ModelUnavailable, one_line
 from agents.replies import token_count
 from immuno_core.config.proxies import is_this_machine, through_proxy
+from immuno_core.text import read_json
 
 MOST_BYTES: Final = 8 * 2**20
 """Of a reply, unpacked: a million tokens."""
@@ -112,8 +113,8 @@ def _clean(body: bytes, response: Any) -> bytes:
     Raises ModelUnavailable, to be tried again, where it holds no message.
     """
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
+        answer = read_json(body)
+    except ValueError:
         start = body[:200].lstrip().lower()
         what = "HTML" if start.startswith((b"<!doctype", b"<html", b"<h")) else "what is no JSON"
         raise _no_reply(response, what if start else "an empty body") from None

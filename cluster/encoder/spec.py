@@ -7,7 +7,6 @@ A model is named as open_clip names it ("ViT-B-16" with a pretrained tag, "local
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import socket
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from immuno_core.config.run import EncoderConfig
 from immuno_core.errors import SetupError
 from immuno_core.files import read_text
 from immuno_core.records import EncoderInfo, text_digest
+from immuno_core.text import read_json
 from immuno_core.versions import installed
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -157,8 +157,8 @@ def _check_folder(folder: Path, spec: EncoderSpec) -> None:
     if not config.is_file():
         raise SetupError(f"{folder} is not an open_clip model: it has no {CONFIG_FILE}")
     try:
-        content = json.loads(read_text(config, "model's configuration"))
-    except (ValueError, RecursionError) as error:
+        content = read_json(read_text(config, "model's configuration"))
+    except ValueError as error:
         raise SetupError(f"{config} is not valid JSON: {error}") from None
     model = content.get("model_cfg") if isinstance(content, dict) else None
     absent = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if not isinstance(model, dict) or key not in model]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import click
 
 from immuno_core.config.proxies import proxy_for
 from immuno_core.errors import SetupError
+from immuno_core.text import read_json
 
 _GUARD: Final = Path(__file__).with_name("guard.py")
 _TAIL_BYTES: Final = 64 * 1024
@@ -93,8 +93,8 @@ def served_models(base_url: str, *, timeout: float = 5.0) -> list[str] | None:
     url = f"{base_url.rstrip('/')}/models"
     body = _fetch(url, timeout, headers, by_proxy=proxy_for(url) is not None)
     try:
-        return [str(one["id"]) for one in json.loads(body or b"")["data"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return [str(one["id"]) for one in read_json(body or b"")["data"]]
+    except (ValueError, KeyError, TypeError):
         return None
 
 

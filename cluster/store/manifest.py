@@ -16,6 +16,7 @@ from typing import Any, Final
 from cluster.store.shards import ShardRecord
 from cluster.store.store import EmbeddingStore, encoder_folder
 from immuno_core.records import EncoderInfo, FailedImage
+from immuno_core.text import read_json
 from immuno_core.versions import installed
 
 FORMAT: Final = 2
@@ -74,7 +75,7 @@ def read_manifest(store: EmbeddingStore, name: str) -> Manifest | None:
     """Return a manifest, None where it is absent, not whole, or of another format."""
     content = store.files.read(name)
     try:
-        fields = json.loads(content) if content is not None else None
+        fields = read_json(content) if content is not None else None
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             return None
         shards = tuple(ShardRecord(**one) for one in fields.pop("shards"))

@@ -18,6 +18,7 @@ from cluster.store.store import EmbeddingStore
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray
 from immuno_core.records import EncoderInfo, text_digest
+from immuno_core.text import read_json
 from immuno_core.versions import versions
 
 _TOLERANCE: Final = {"fp32": 2e-3, "fp16": 2e-2, "bf16": 1e-1}
@@ -46,7 +47,7 @@ def check_probes(store: EmbeddingStore, encoder: EncoderInfo, probes: FloatArray
         with contextlib.suppress(SetupError):  # a store that cannot be written can be read
             store.write_rows(name, probes, made_with)
     elif not agree(known.array, probes, encoder.precision):
-        before, now = json.loads(known.metadata.get("versions", "{}")), versions()
+        before, now = read_json(known.metadata.get("versions", "{}")), versions()
         changed = ", ".join(f"{one} {before.get(one)} is now {now[one]}" for one in now if before.get(one) != now[one])
         raise SetupError(
             f"the encoder '{encoder.model}' no longer gives the embeddings that are stored in {store.place}, although "

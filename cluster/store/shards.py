@@ -29,6 +29,7 @@ from immuno_core.features import LocalRequest
 from immuno_core.images import containing_file, containing_files, made_image, open_image
 from immuno_core.paths import plain_path
 from immuno_core.records import EncoderInfo, FailedImage, text_digest
+from immuno_core.text import read_json
 
 FileIdentity = Literal["mtime", "content"]
 _State = tuple[str, str, str]
@@ -126,7 +127,7 @@ def read_shard(store: EmbeddingStore, encoder: EncoderInfo, shard: Shard) -> Emb
     if stored is None or stored.metadata.get("key") != shard.key or stored.metadata.get("encoder") != encoder.digest:
         return None
     try:
-        listed = [(row, reason, may_pass) for row, reason, may_pass in json.loads(stored.metadata["failures"])]
+        listed = [(row, reason, may_pass) for row, reason, may_pass in read_json(stored.metadata["failures"])]
         # The paths are the shard's: identical content may have been embedded elsewhere.
         failures = {row: FailedImage("", shard.paths[row], reason) for row, reason, _ in listed}
     except (KeyError, ValueError, TypeError, IndexError):

@@ -39,6 +39,7 @@ from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray
 from immuno_core.paths import cache_root
 from immuno_core.records import EncoderInfo
+from immuno_core.text import read_json
 
 _CHECKSUM: Final = "checksum"
 
@@ -155,7 +156,7 @@ class EmbeddingStore:
         """Return what is on record for a fingerprint (`cluster.encoder.spec.fingerprint`), None if nothing is."""
         try:
             content = self.files.read(encoder_record(fingerprint))
-            return None if content is None else EncoderInfo(**json.loads(content))
+            return None if content is None else EncoderInfo(**read_json(content))
         except (ValueError, TypeError):
             return None
 

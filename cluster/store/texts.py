@@ -19,6 +19,7 @@ from cluster.store.store import EmbeddingStore, StoredArray, encoder_folder
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray
 from immuno_core.records import EncoderInfo, text_digest
+from immuno_core.text import read_json
 
 _MANY_FILES: Final = 64
 """Small files are put together when there are as many of them."""
@@ -111,7 +112,7 @@ def texts_of(stored: StoredArray, encoder: EncoderInfo) -> tuple[list[str], list
     if stored.metadata.get("encoder") != encoder.digest:
         return [], []
     try:
-        texts, cut = (json.loads(stored.metadata[key]) for key in ("texts", "cut"))
+        texts, cut = (read_json(stored.metadata[key]) for key in ("texts", "cut"))
     except (KeyError, ValueError):
         return [], []
     whole = isinstance(texts, list) and len(texts) == len(stored.array)

@@ -5,7 +5,6 @@ Nothing is deleted here that was not first handed out as `Waste` and then given 
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import time
@@ -29,6 +28,7 @@ from cluster.store.store import (
 )
 from immuno_core.errors import SetupError
 from immuno_core.records import EncoderInfo
+from immuno_core.text import read_json
 
 State = Literal["missing", "damaged", "foreign"]
 """missing: a shard of a set is not there. damaged: a file is not what was written. foreign: it is something else."""
@@ -220,7 +220,7 @@ def _check_manifest(store: EmbeddingStore, name: str, entries: Collection[str]) 
 
 def _check_record(store: EmbeddingStore, name: str) -> Iterator[Problem]:
     try:
-        EncoderInfo(**json.loads(store.files.read(name) or b""))
+        EncoderInfo(**read_json(store.files.read(name) or b""))
     except (ValueError, TypeError):
         yield Problem("damaged", name, "no record of an encoder")
 
@@ -230,7 +230,7 @@ def _driver_at_work(store: EmbeddingStore, entry: Entry) -> str | None:
     import psutil
 
     try:
-        said = json.loads(store.files.read(entry.name) or b"")
+        said = read_json(store.files.read(entry.name) or b"")
         host, process, since = str(said["host"]), int(said["process"]), float(said["since"])
     except (ValueError, TypeError, KeyError):
         return None

@@ -43,6 +43,7 @@ from db.writing import (
 from immuno_core.errors import SetupError
 from immuno_core.files import check_regular, written_whole
 from immuno_core.records import Antibody, AntibodyKind, EncoderInfo
+from immuno_core.text import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,9 +124,9 @@ def _antibody(row: dict[str, Any], where: str) -> Antibody:
 
 def _encoder(path: Path, metadata: dict[bytes, bytes]) -> EncoderInfo:
     try:
-        found = EncoderInfo(**json.loads(metadata[_ENCODER]))
+        found = EncoderInfo(**read_json(metadata[_ENCODER]))
         sound = isinstance(found.dim, int) and isinstance(found.digest, str)
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+    except (KeyError, ValueError, TypeError, AttributeError):
         sound = False
     if not sound:
         raise SetupError(f"{path} does not say which encoder its vectors are of; it is no bank that immuno exported")

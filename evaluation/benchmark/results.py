@@ -49,7 +49,7 @@ from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import Floats
 from immuno_core.files import read_bytes, write_atomically
 from immuno_core.records import FailedImage, ResultRow
-from immuno_core.text import safe_cell
+from immuno_core.text import read_json, safe_cell
 
 RESULTS_FILE: Final = "results.json"
 _WRITTEN_BY: Final = "name a folder that `immuno bench CONFIG --out DIR` has written"
@@ -299,8 +299,8 @@ class Results(Part):
         """
         path = Path(place) if Path(place).name == RESULTS_FILE else Path(place) / RESULTS_FILE
         try:
-            raw = json.loads(read_bytes(path, "results", hint=_WRITTEN_BY, most=_MOST_BYTES))
-        except (ValueError, RecursionError) as error:
+            raw = read_json(read_bytes(path, "results", hint=_WRITTEN_BY, most=_MOST_BYTES))
+        except ValueError as error:
             raise SetupError(f"{path} is not JSON ({error}); run the benchmark again") from None
         if not isinstance(raw, dict):
             raise SetupError(

@@ -11,7 +11,6 @@ objects is refused.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import zipfile
@@ -32,6 +31,7 @@ from immuno_core.features import FeatureSet, FloatArray
 from immuno_core.files import check_regular, read_text
 from immuno_core.images import FeatureRow, feature_row
 from immuno_core.records import ImageSet, Sample
+from immuno_core.text import read_json
 
 SUFFIXES = (".npz", ".safetensors")
 Array = NDArray[Any]
@@ -233,8 +233,8 @@ def _listed_beside(path: Path, name: str) -> Array | None:
     if not beside.exists():
         return None
     try:
-        content = json.loads(read_text(beside, "list of names", most=2**32))
-    except (ValueError, RecursionError) as error:
+        content = read_json(read_text(beside, "list of names", most=2**32))
+    except ValueError as error:
         raise SetupError(f"cannot read {beside}, the names that go with {path.name}: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get(name, []), list):
         raise SetupError(f'{beside} is not an object of lists such as {{"{name}": ["...", ...]}}')

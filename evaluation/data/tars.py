@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import glob
-import json
 import os
 import re
 import stat
@@ -37,6 +36,7 @@ from evaluation.data.image_names import (
 from immuno_core.errors import SetupError
 from immuno_core.images import TarMember
 from immuno_core.records import FailedImage, Sample, told
+from immuno_core.text import read_json
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _LABELS = ("cls", "json", "txt")
@@ -234,11 +234,12 @@ def _label(path: Path, file: BinaryIO, member: tarfile.TarInfo, extension: str) 
         text = file.read(member.size).decode("utf-8-sig")
         if extension != "json":
             return " ".join(text.split())
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value: Any = read_json(text)
+    except ValueError as error:
         raise SetupError(f"the label '{member.name}' in the tar {path} cannot be read: {error}") from None
     if isinstance(value, dict):
         value = value.get("label", value.get("cls"))
         if isinstance(value, bool | list | dict):
-            raise SetupError(f"the label '{member.name}' in the tar {path} is {value!r}; write a class's name or index")
+            kind = type(value).__name__
+            raise SetupError(f"the label '{member.name}' in the tar {path} is a {kind}; write a class's name or index")
     return " ".join(str(value).split()) if isinstance(value, str | int | float) else None

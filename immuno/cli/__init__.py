@@ -82,6 +82,9 @@ def main(args: list[str] | None = None) -> NoReturn:
         _fail(f"error: {error.format_message()}", 2)
     except ImmunoError as error:
         _fail(f"failed: {error}", 1)
+    except OSError as error:  # of a disk that is full or gone, wherever it is not said better
+        named = "".join(f" ({name})" for name in (error.filename, error.filename2) if name is not None)
+        _fail(f"failed: {error.strerror or str(error) or type(error).__name__}{named}", 1)
     except (KeyboardInterrupt, click.Abort):
         _fail("\nstopped; finished work is kept: the same command goes on from there", stopped_status())
     except ReaderGoneError:

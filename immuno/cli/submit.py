@@ -30,6 +30,8 @@ class Submission:
     """Of `python -m immuno`."""
     working_dir: Path
     env_vars: dict[str, str] = field(default_factory=dict)
+    inherited: frozenset[str] = frozenset()
+    """Which of them have the value that they have here; it may be a secret."""
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -43,10 +45,22 @@ class Submission:
 
     def command_line(self, address: str) -> str:
         """Return the `ray job submit` that does the same."""
-        # The option overrides what the JSON would say of it.
-        env = ("--runtime-env-json", json.dumps({"env_vars": self.env_vars})) if self.env_vars else ()
-        parts = ("ray", "job", "submit", "--address", address, "--working-dir", str(self.working_dir), *env)
-        return shlex.join((*parts, "--", *self.command))
+        parts = ["ray", "job", "submit", "--address", address, "--working-dir", str(self.working_dir)]
+        line = shlex.join(parts)
+        if self.env_vars:
+            # What is inherited is looked up where the line is run. (The working directory would override this JSON's.)
+            given = {name: value for name, value in self.env_vars.items() if name not in self.inherited}
+            line += f" --runtime-env-json {_with_inherited(given, sorted(self.inherited))}"
+        return f"{line} -- {shlex.join(self.command)}"
+
+
+def _with_inherited(given: dict[str, str], names: Sequence[str]) -> str:
+    """A shell word that is the JSON of a runtime environment, without the values of variables that the shell has."""
+    if not names:
+        return shlex.quote(json.dumps({"env_vars": given}))
+    values = f"{json.dumps(given)} | {{one: os.environ[one] for one in {json.dumps(names)}}}"
+    code = f'import json, os; print(json.dumps({{"env_vars": {values}}}))'
+    return f'"$({PYTHON} -c {shlex.quote(code)})"'
 
 
 def prepare(
@@ -73,7 +87,8 @@ def prepare(
     if (sha := git_sha()) is not None:
         variables["IMMUNO_GIT_SHA"] = sha
     folder.check_size()
-    return Submission(tuple(arguments), folder.root, variables)
+    inherited = frozenset(name for name in env if name in variables and variables[name] == os.environ.get(name))
+    return Submission(tuple(arguments), folder.root, variables, inherited)
 
 
 def secrets(submission: Submission) -> tuple[str, ...]:

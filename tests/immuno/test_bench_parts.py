@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from db.records import EffectDraft
 from db.store import AntibodyStore, open_store
 from evaluation.antibodies.vocabulary import load_vocabulary
 from evaluation.space import Bank, Feedback
-from immuno import bench
+from immuno import bench, workplace
 from immuno.bench import BankInUse, bank_in_use, listed_antibodies, session_history, word_list
+from immuno.workplace import Workplace
 from immuno_core.errors import SetupError
+from tests.agents.word_place import word_embedder
 from tests.configs import make_config
 from tests.db.build import DIM, ENCODER, antibody, draft, effect, make_session
 from tests.evaluation.synthetic import held_out, make_space, outliers
@@ -34,6 +37,7 @@ def store(tmp_path: Path) -> Iterator[AntibodyStore]:
 def at_work(store: AntibodyStore, **sections: Any) -> Any:
     return SimpleNamespace(
         store=store,
+        session=store.session,
         config=make_config(**sections),
         embedder=SimpleNamespace(encoder=ENCODER),
         has_encoder_of=lambda session: session.encoder.digest == ENCODER.digest,
@@ -100,6 +104,19 @@ def test_the_generation_that_is_named_is_used_else_the_best(filled: AntibodyStor
     assert len(bank_in_use(at_work(filled)).bank) == 0
 
 
+def test_where_there_is_no_database_a_session_is_refused_and_none_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workplace, "make_embedder", word_embedder)
+    config, missing = make_config(tmp_path, antibodies={"session": "one"}), tmp_path / "new.db"
+    with (
+        Workplace.open(config, database=str(missing), ray_address=None, progress="quiet") as place,
+        pytest.raises(SetupError, match=rf"there is no database at {missing}; name one with --db"),
+    ):
+        bank_in_use(place)
+    assert not missing.exists()
+
+
 def test_a_bank_of_another_encoder_is_refused(store: AntibodyStore) -> None:
     session = make_session(store, encoder=replace(ENCODER, precision="bf16"))
     store.save_generation(draft(session.id))
@@ -129,6 +146,13 @@ def test_a_list_of_words_has_remarks_and_underscores(tmp_path: Path) -> None:
     (tmp_path / "nouns.txt").write_text("# from WordNet\nsea_lion\n\nstone\nsea lion\n")
     words = word_list(make_config(tmp_path, antibodies={"words": "nouns.txt"}))
     assert (words.nouns, words.adjectives, words.places) == (("sea lion", "stone"), (), load_vocabulary().places)
+    os.mkfifo(tmp_path / "pipe")
+    for name, said in (
+        ("pipe", r"cannot read the word list \S+pipe: it is no regular file"),
+        ("none", "no word list at"),
+    ):
+        with pytest.raises(SetupError, match=said):
+            word_list(make_config(tmp_path, antibodies={"words": name}))
     (tmp_path / "nouns.txt").write_text("# nothing\n")
     with pytest.raises(SetupError, match=r"nouns\.txt holds no words"):
         word_list(make_config(tmp_path, antibodies={"words": "nouns.txt"}))

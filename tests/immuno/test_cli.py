@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -45,6 +46,19 @@ def test_a_mistake_is_one_line_and_status_2(
     assert message in err
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_what_the_system_refuses_is_one_line_and_status_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, said in (
+        (OSError(28, "No space left on device", "out/report.html"), "No space left on device (out/report.html)"),
+        (OSError(18, "Invalid cross-device link", "a", None, "b"), "Invalid cross-device link (a) (b)"),
+        (TimeoutError("timed out"), "timed out"),
+        (ConnectionResetError(), "ConnectionResetError"),
+    ):
+        monkeypatch.setattr("evaluation.report.render_report", Mock(side_effect=error))
+        assert run(capsys, "report", "out") == (1, "", f"failed: {said}\n")
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

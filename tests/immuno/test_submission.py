@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -58,7 +59,10 @@ def test_a_command_that_is_well_is_sent_as_it_is(checkout: Path, monkeypatch: py
     assert sent.command == ("python", "-m", "immuno", "bench", "configs/own.toml", "--settle")
     assert sent.env_vars.items() >= {"HF_HOME": "/shared/hf", "A": "b=c", "IMMUNO_RUNS": "/shared/runs"}.items()
     assert secrets(sent) == ("MY_API_KEY",)
-    line = shlex.split(sent.command_line("http://head:8265"))
+    shown = sent.command_line("http://head:8265")
+    assert "/shared/hf" not in shown  # for all that is known here, it is a secret
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    line = subprocess.check_output(["sh", "-c", f"printf '%s\\n' {shown}"], text=True).splitlines()
     head = ["ray", "job", "submit", "--address", "http://head:8265", "--working-dir", str(checkout)]
     assert line[:7] == head
     assert json.loads(line[8]) == {"env_vars": sent.env_vars}
