@@ -55,6 +55,8 @@ SUPERCLASSES = (
     "vista",
 )
 """CSP's fourteen nouns for anything at all. Its authors draw one of them for each adjective."""
+MINED_SHARE = 0.15
+"""Of the candidates."""
 # Cosines that differ by less are the rounding of matrix products of other shapes.
 _DECIMALS = 12
 
@@ -69,7 +71,7 @@ class WordList:
     """Phrases that can follow a noun: "in the desert"."""
 
 
-def mine(candidates: FloatArray, texts: FloatArray, *, quantile: float = 0.95, keep: float = 0.15) -> IntArray:
+def mine(candidates: FloatArray, texts: FloatArray, *, quantile: float = 0.95, keep: float = MINED_SHARE) -> IntArray:
     """Return the rows of the candidates (P, d) that are farthest from the class texts (K, d), the farthest first.
 
     `quantile` in [0, 1] is over the classes, `keep` in [0, 1] the share of the candidates that is kept (rounded down,

@@ -20,6 +20,8 @@ A method is fitted on a space; an arm is that space with other antibodies. What 
     neglabel       nouns and adjectives mined from the word list (evaluation.antibodies.mining): is the bank better than
                    what needs neither images nor a language model?
     csp            mined nouns, and mined adjectives with a superclass, drawn for each of them ("striped creature")
+    words          the whole word list, for scores that choose from it themselves
+    neutral        CMA's prompts, which name nothing
 
 Every antibody of a control is of the kind that its text is, since a score may give the kinds radii that differ widely:
 contextual is what says the class that it guards in some place, and all else is a look-alike. A control guards what the
@@ -29,7 +31,8 @@ class in particular. Ids begin with the arm ("noise:0"). Texts are the words wit
 Templates. Random texts are embedded with the antibody template: the comparison is fair only if that says
 a word as the texts of the bank are said. In the arms neglabel and csp, a score with templates of its own
 (`Score.templates`) has class texts and nouns said with those, and adjectives as the paper of the arm says them; any
-other score keeps its class texts, and mined words are said as class names are.
+other score keeps its class texts, and mined words are said as class names are. So are those of the arm words, with the
+adjectives as NegLabel says them.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ import numpy as np
 
 from evaluation.antibodies.mining import (
     CSP_ADJECTIVE_TEMPLATES,
+    MINED_SHARE,
     NEGLABEL_ADJECTIVE_TEMPLATE,
     SUPERCLASSES,
     WordList,
@@ -61,7 +65,9 @@ FEWEST_MINED = 10
 """Fewer words than that are no negative labels."""
 Templates = tuple[str, ...]
 _KIND: dict[Arm, AntibodyKind] = {"random_places": "contextual"}
+NEUTRAL_PROMPTS = ("a photo of a thing.", "a photo of a scene we live in.")
 _ADJECTIVE_TEMPLATES: dict[Arm, Templates] = {
+    "words": (NEGLABEL_ADJECTIVE_TEMPLATE,),
     "neglabel": (NEGLABEL_ADJECTIVE_TEMPLATE,),
     "csp": CSP_ADJECTIVE_TEMPLATES,
 }
@@ -105,6 +111,9 @@ class Arms:
                 f"the arm '{arm}' needs an encoder and a word list; make evaluation.benchmark.arms.Arms with them, "
                 "or ask for the arms bank and none"
             )
+        if arm == "neutral":
+            prompts = tuple(Antibody(text, id=f"neutral:{j}") for j, text in enumerate(NEUTRAL_PROMPTS))
+            return replace(self.base, bank=Bank(prompts, self.embedder.embed_texts(NEUTRAL_PROMPTS)))
         if arm in _ADJECTIVE_TEMPLATES:
             return _mined(self, self.embedder, arm, templates)
         if not len(self.base.bank):
@@ -210,12 +219,13 @@ def _mined(arms: Arms, embedder: TextEmbedder, arm: Arm, own_templates: Template
     if own_templates is not None:
         class_texts = ensemble(embedder, own_templates, base.classes, whole="class names")
         noun_templates, adjective_templates = own_templates, _ADJECTIVE_TEMPLATES[arm]
+    keep = 1.0 if arm == "words" else MINED_SHARE
     parts = [
-        _farthest(embedder, noun_templates, nouns, class_texts),
-        _farthest(embedder, adjective_templates, adjectives, class_texts),
+        _farthest(embedder, noun_templates, nouns, class_texts, keep),
+        _farthest(embedder, adjective_templates, adjectives, class_texts, keep),
     ]
     texts = [text for part, _ in parts for text in part]
-    if len(texts) < FEWEST_MINED:
+    if arm != "words" and len(texts) < FEWEST_MINED:
         raise SetupError(
             f"the arm '{arm}' mines the farthest 15 % of a word list, and of {len(nouns) + len(adjectives)} words that "
             f"is {len(texts)}; its authors mine about 10,000: name a longer list in antibodies.words"
@@ -231,13 +241,13 @@ def _no_classes(listed: Sequence[str], classes: Sequence[str]) -> list[str]:
 
 
 def _farthest(
-    embedder: TextEmbedder, templates: Templates, candidates: Sequence[str], class_texts: FloatArray
+    embedder: TextEmbedder, templates: Templates, candidates: Sequence[str], class_texts: FloatArray, keep: float
 ) -> tuple[list[str], FloatArray]:
-    """The candidates that mining keeps, and their embeddings."""
+    """The share of the candidates that mining keeps, the farthest first, and their embeddings."""
     if not candidates:
         return [], np.zeros((0, class_texts.shape[1]), np.float32)
     vectors = ensemble(embedder, templates, candidates)
-    rows = mine(vectors, class_texts)
+    rows = mine(vectors, class_texts, keep=keep)
     return [candidates[i] for i in rows], vectors[rows]
 
 

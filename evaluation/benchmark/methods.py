@@ -228,22 +228,23 @@ def run_methods(
 
 
 class _LocalAnswers:
-    """Image sets with what scores want of their patches; each asked for once."""
+    """Image sets with what scores want of their patches, or of texts made for them; each asked for once."""
 
     def __init__(self, embedder: Embedder | None) -> None:
         self._embedder = embedder
-        self._answers: dict[tuple[str, ...], Floats] = {}
+        self._answers: dict[tuple[str, str, str], dict[str, Floats]] = {}
 
     def asked(self, images: FeatureSet, score: Score, space: Space) -> FeatureSet:
-        request = score.local_request(space)
-        if request is None or request.key in images.local:
-            return images
-        if self._embedder is None:
-            raise SetupError("it needs patch embeddings, and so an encoder")
-        key = (images.split, images.name, text_digest(*images.paths), request.key)
-        if key not in self._answers:
-            self._answers[key] = self._embedder.local_matching(images, request)
-        return replace(images, local={**images.local, request.key: self._answers[key]})
+        answers = self._answers.setdefault((images.split, images.name, text_digest(*images.paths)), {})
+        images, request = replace(images, local=answers | dict(images.local)), score.local_request(space)
+        if request is not None and request.key not in images.local:
+            if self._embedder is None:
+                raise SetupError("it needs patch embeddings, and so an encoder")
+            answer = self._embedder.local_matching(images, request)
+            images = replace(images, local={**images.local, request.key: answer})
+        images = score.prepared(images, space, self._embedder)
+        answers |= images.local
+        return images
 
 
 def _planned(methods: Sequence[MethodConfig | Planned]) -> list[Planned]:
@@ -266,8 +267,9 @@ def _fit(one: Planned, arms: Arms, local: _LocalAnswers) -> FittedMethod:
         figures: dict[str, Any] = {}
         if one.method.choose:
             params |= dict.fromkeys(free_settings(score, one.method.params), AUTO)
+            texts = replace(space, bank=space.bank.unmatured)  # as they are chosen by
             score, figures = choose_settings(
-                score, space, given=one.method.params, asked=lambda images, some: local.asked(images, some, space)
+                score, space, given=one.method.params, asked=lambda images, some: local.asked(images, some, texts)
             )
         fitted = score.fit(space)
         threshold = None if fitted.own_threshold is None else Threshold(fitted.own_threshold)

@@ -29,6 +29,8 @@ _GROUP_OF_ARM: Final[dict[str, Group]] = {
     "none": "none",
     "neglabel": "mined",
     "csp": "mined",
+    "words": "mined",
+    "neutral": "mined",
     "noise": "controls",
     "random_words": "controls",
     "random_places": "controls",

@@ -28,6 +28,8 @@ ARM_TITLES: Final = {
     "pixels": "pixels: as many images made of known ones",
     "neglabel": "words mined as NegLabel does",
     "csp": "words mined as CSP does",
+    "words": "the whole word list",
+    "neutral": "prompts that name nothing",
 }
 
 

@@ -41,7 +41,7 @@ from evaluation.space import Space
 from immuno_core.arrays import blocks, check_unit_rows, in_blocks
 from immuno_core.config.methods import Arm
 from immuno_core.errors import SetupError
-from immuno_core.features import FeatureSet, FloatArray, Floats, IntArray, LocalRequest
+from immuno_core.features import FeatureSet, FloatArray, Floats, IntArray, LocalRequest, TextEmbedder
 
 EVERY_CLASS = -1
 """The guard of an antibody that acts whatever the nearest class."""
@@ -226,6 +226,13 @@ class Score(ABC):
     def local_request(self, space: Space) -> LocalRequest | None:  # noqa: ARG002 - subclasses use it
         """What it needs of the patches of every image, in `FeatureSet.local`; None for nothing."""
         return None
+
+    def prepared(self, images: FeatureSet, space: Space, embedder: TextEmbedder | None) -> FeatureSet:  # noqa: ARG002
+        """Return images with what the score needs of texts made for each of them, in `FeatureSet.local`.
+
+        Raises SetupError where that takes an encoder and there is none.
+        """
+        return images
 
     @abstractmethod
     def fit(self, space: Space) -> FittedScore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -201,8 +202,8 @@ def assign_groups(count: int, groups: int, least: int) -> IntArray:
 
 
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
-class FittedGrouped(FittedScore):
-    """The grouped score; `antibodies` (A, d) are those of `bank`, each in its `group` (A,)."""
+class FittedGroups(FittedScore):
+    """A score of classes against groups; `antibodies` (A, d) are those of `bank`, each in its `group` (A,)."""
 
     bank: Bank
     antibodies: Floats
@@ -210,6 +211,8 @@ class FittedGrouped(FittedScore):
     asked: int
     """Groups."""
     tau: float
+    usual: str = "about 10,000 in 100"
+    """What its authors have."""
 
     @property
     def width(self) -> int:
@@ -233,7 +236,35 @@ class FittedGrouped(FittedScore):
             return ()
         instead = f" instead of {self.asked}" if self.groups < self.asked else ""
         said = f"{len(self.bank)} negative labels in {self.groups} group(s){instead}"
-        return (f"{said}; its authors have about 10,000 in 100",)
+        return (f"{said}; its authors have {self.usual}",)
+
+    def _known(self, x: Floats) -> Floats:
+        """L (b,) of images (b, d)."""
+        return log_sum_exp(x @ self.class_vectors.T / self.tau)
+
+    def _score_block(self, x: Floats) -> Floats:
+        if not self.groups:
+            return np.ones(len(x))
+        negative = np.append(x @ self.antibodies.T / self.tau, np.full((len(x), 1), -np.inf), axis=1)
+        return self._of_logs(self._known(x)[:, None], log_sum_exp(negative[:, self._members]))
+
+    @abstractmethod
+    def _of_logs(self, known: Floats, negative: Floats) -> Floats:
+        """Scores (b,) by L (b, 1) and by N_g (b, G) of each group."""
+
+    @cached_property
+    def _members(self) -> IntArray:
+        """(G, size) the antibodies of each group; A where a group has one less than another."""
+        sizes = np.bincount(self.group)
+        place = np.arange(sizes.max()) < sizes[:, None]
+        members = np.full(place.shape, len(self.group))
+        members[place] = np.argsort(self.group, kind="stable")
+        return members
+
+
+@plain_dataclass(frozen=True, eq=False, kw_only=True)
+class FittedGrouped(FittedGroups):
+    """NegLabel's score."""
 
     @property
     def form(self) -> SoftmaxForm:
@@ -251,23 +282,6 @@ class FittedGrouped(FittedScore):
         known = self._known(x)
         return SoftmaxImages(x, known, known)
 
-    def _known(self, x: Floats) -> Floats:
-        """L (b,) of images (b, d)."""
-        return log_sum_exp(x @ self.class_vectors.T / self.tau)
-
-    def _score_block(self, x: Floats) -> Floats:
-        if not self.groups:
-            return np.ones(len(x))
-        known = self._known(x)
-        negative = np.append(x @ self.antibodies.T / self.tau, np.full((len(x), 1), -np.inf), axis=1)
-        share: Floats = expit(known[:, None] - log_sum_exp(negative[:, self._members])).mean(axis=1)
+    def _of_logs(self, known: Floats, negative: Floats) -> Floats:
+        share: Floats = expit(known - negative).mean(axis=1)
         return share
-
-    @cached_property
-    def _members(self) -> IntArray:
-        """(G, size) the antibodies of each group; A where a group has one less than another."""
-        sizes = np.bincount(self.group)
-        place = np.arange(sizes.max()) < sizes[:, None]
-        members = np.full(place.shape, len(self.group))
-        members[place] = np.argsort(self.group, kind="stable")
-        return members

@@ -23,6 +23,9 @@ from evaluation.scores.negative_labels import Csp, Eoe, EoeMaxLogit, NegLabel
 from evaluation.scores.own import adopt, entry_points, from_entry_point, from_module
 from evaluation.scores.paper.method import ImmunoVlmPaper
 from evaluation.scores.s_dis import SDis
+from evaluation.scores.words.activated import Tanl
+from evaluation.scores.words.grouped import Dnm, InterNeg
+from evaluation.scores.words.prompts import Cma, NegRefine
 from evaluation.scores.zero_shot import Energy, Gen, GlMcm, MaxLogit, Mcm, Msp
 from immuno_core.config.methods import MethodConfig
 from immuno_core.errors import SetupError, did_you_mean, shown
@@ -47,6 +50,11 @@ SCORES: dict[str, type[Score]] = {
         EoeMaxLogit,
         NegLabel,
         Csp,
+        Cma,
+        InterNeg,
+        Dnm,
+        NegRefine,
+        Tanl,
         SDis,
         ImmunoVlmPaper,
         Calibrated,

@@ -8,7 +8,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag
 
 Arm = Literal[
-    "bank", "none", "noise", "random_words", "random_places", "random_texts", "shuffled", "pixels", "neglabel", "csp"
+    "bank",
+    "none",
+    "noise",
+    "random_words",
+    "random_places",
+    "random_texts",
+    "shuffled",
+    "pixels",
+    "neglabel",
+    "csp",
+    "words",
+    "neutral",
 ]
 """Which antibodies a method is given: the configured bank, or a control. See evaluation.benchmark.arms."""
 

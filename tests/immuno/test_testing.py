@@ -14,7 +14,7 @@ from immuno.testing import ScoreContract
 from immuno_core.errors import SetupError
 
 CHECKS = [name for name in vars(ScoreContract) if name.startswith("test_")]
-OF_EMBEDDINGS = [name for name in SCORES if name != "gl_mcm"]
+OF_EMBEDDINGS = [name for name in SCORES if name not in ("gl_mcm", "negrefine")]
 """GL-MCM looks at patches: test_gl_mcm."""
 # The example has 60 fit images, of which the default of 50 would be nearly all.
 PARAMS: dict[str, dict[str, Any]] = {"knn": {"k": 5}, "msp": {}}

@@ -265,7 +265,7 @@ def test_ids_say_the_arm_and_a_seed_gives_the_same_antibodies_whatever_else_is_m
     again = second.space(arm, PLAIN).bank
     assert (again.texts, again.guards, again.kinds) == (found.texts, found.guards, found.kinds)
     assert np.array_equal(again.vectors, found.vectors)
-    if arm != "neglabel":
+    if arm not in ("neglabel", "words", "neutral"):
         # Mining nouns and adjectives draws nothing at random.
         other_seed = arms(seed=4).space(arm, PLAIN).bank
         assert (other_seed.texts, other_seed.guards) != (found.texts, found.guards) or not np.array_equal(
@@ -290,6 +290,15 @@ def test_every_space_is_made_once() -> None:
 def test_an_arm_as_large_as_the_bank_needs_a_bank(arm: Arm) -> None:
     with pytest.raises(SetupError, match=f"the arm '{arm}' .*configure \\[antibodies\\]"):
         arms(space(0)).space(arm, PLAIN)
+
+
+def test_the_arm_words_has_the_whole_list_said_as_neglabel_says_it() -> None:
+    found, mined = (arms().space(arm, make_score("neglabel")) for arm in ("words", "neglabel"))
+    assert set(mined.bank.texts) < set(found.bank.texts)
+    assert set(found.bank.texts) == {*NOUNS[2:], *ADJECTIVES[1:]}
+    assert np.array_equal(found.texts, mined.texts)
+    few = arms(words=WordList(("thing",), ())).space("words", PLAIN).bank
+    assert few.texts == ("thing",)
 
 
 def test_mined_arms_need_no_bank() -> None:

@@ -41,8 +41,7 @@ HELD_OUT, HELD_OUT_LABELS = held_out(BARE, 5, 40)
 # Of a test run the split is "test"; here both are "feedback", and so must differ in name.
 HELD_OUT = replace(HELD_OUT, name="held out")
 SPACE = replace(BARE, feedback=Feedback(HELD_OUT, HELD_OUT_LABELS, {"near": outliers(BARE, 2, 30, "near")}))
-MINED = ("neglabel", "csp")
-OF_EMBEDDINGS = [name for name in SCORES if name != "gl_mcm"]
+OF_EMBEDDINGS = [name for name in SCORES if name not in ("gl_mcm", "negrefine")]
 
 
 def method(name: str, label: str | None = None, arm: Arm | None = None, **params: Any) -> MethodConfig:
@@ -55,7 +54,7 @@ def run(*methods: MethodConfig | Planned, space: Space = SPACE, **options: Any) 
 
 @cache
 def measured() -> BenchmarkResult:
-    methods = [method(name, arm="bank" if name in MINED else None) for name in OF_EMBEDDINGS]
+    methods = [method(name, arm="bank" if SCORES[name].uses_bank else None) for name in OF_EMBEDDINGS]
     return run(*methods, method("calibrated", "sharp", eps=0.1, base="max_cosine"))
 
 

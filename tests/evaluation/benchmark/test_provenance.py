@@ -31,7 +31,7 @@ SETS = {name: outliers(BARE, seed, 80, name) for seed, name in enumerate(("near"
 METHODS = [
     MethodConfig(name=name, label=f"{name} {choose}", arm="bank" if kind.uses_bank else None, choose=choose)
     for name, kind in SCORES.items()
-    if name not in ("gl_mcm", "immuno_vlm_paper")  # one needs patches, the other trains for seconds
+    if name not in ("gl_mcm", "negrefine", "immuno_vlm_paper")  # two need an encoder, the third trains for seconds
     for choose in (False, True)
     if kind.choices or not choose
 ]

@@ -139,10 +139,14 @@ def test_effects_are_not_trivial_in_these_spaces(method: str) -> None:
             assert any(getattr(effect, key) != 0 for effect in found if effect.scope == scope), (scope, key)
 
 
+RIVALS = ("cma", "dnm", "negrefine", "tanl")
+"""Whose sums no form describes: antibody by antibody nothing is said of them."""
+
+
 def test_every_score_that_uses_a_bank_says_how() -> None:
     space = make_space(0, fit=40)
     for name, score in SCORES.items():
-        if score.uses_bank:
+        if score.uses_bank and name not in RIVALS:
             assert isinstance(make_score(name).fit(space), HasForm), name
 
 

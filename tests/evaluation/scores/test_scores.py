@@ -27,8 +27,8 @@ shapes = st.fixed_dictionaries(
     }
 )
 
-OF_EMBEDDINGS = [name for name in SCORES if name != "gl_mcm"]
-"""Every score that needs no more than embeddings; GL-MCM is in test_gl_mcm."""
+OF_EMBEDDINGS = [name for name in SCORES if name not in ("gl_mcm", "negrefine")]
+"""Every score that needs no more than embeddings; GL-MCM and NegRefine have tests of their own."""
 
 
 @settings(max_examples=60)
