@@ -269,7 +269,7 @@ def screened(proposals: Sequence[Antibody], world: World, config: RunConfig) -> 
         rules=SelectionRules(band=config.refine.band),
     )
     rows = [i for i, one in enumerate(kept) if one.accepted]
-    return Bank.of([proposals[i] for i in rows], vectors[rows])
+    return Bank.of([kept[i] for i in rows], vectors[rows])
 
 
 def baselines(world: World, config: RunConfig, bank: Bank) -> tuple[FittedMethod, ...]:

@@ -117,9 +117,11 @@ class Captions:
 
     def _place(self, phrase: str) -> str:
         place = self._after_class(phrase) or phrase
-        first = place.split(" ", 1)[0].casefold()
+        first, _, rest = place.partition(" ")
+        if first.casefold() in WHERE:
+            return f"{first.casefold()} {rest}".strip()
         # Of a language of other letters nothing is known.
-        return place if not first.isascii() or first in WHERE else f"in {with_article(place)}"
+        return f"in {with_article(place)}" if first.isascii() else place
 
     def _after_class(self, phrase: str) -> str:
         """What a phrase says of where the class is, if it names the class first: "fish in the desert"; else ""."""

@@ -4,16 +4,19 @@ Immuno-VLM (arXiv 2605.30745), phase 2, keeps an antibody a that guards class k 
 delta_risk: near enough to matter, not so near that it is the class. Cosines differ wildly between encoders, so the band
 is by default two quantiles of the class's own valid proposals; absolute bounds are an option.
 
-Validity comes first, in this order; the first reason counts:
+An antibody is first given the kind, and the class, that its text claims. Then validity comes, in this order; the first
+reason counts:
 
 1. not text: empty, no letters, longer than is allowed or than the encoder reads, or with control or invisible
    characters;
 2. guards a class that is not known;
 3. names only a known class (any of them), or a synonym or plural, at most with attributes that do not change what it
    is. "a fish" and "two old fishes" are the class itself. "a fish in lava" is a contextual anomaly, and stays;
-4. for look-alikes: a sub-category, which ends with the name of a known class as its head noun ("race car");
-5. a proper noun;
-6. the words, or nearly the embedding, of an antibody of the bank or of an earlier proposal that passed so far. Only of
+4. prose, placeholders, an example that the model was shown; a contextual antibody that does not put its class anywhere,
+   a look-alike that names no thing (evaluation.antibodies.claims);
+5. for look-alikes: a sub-category, which ends with the name of a known class as its head noun ("race car");
+6. a proper noun;
+7. the words, or nearly the embedding, of an antibody of the bank or of an earlier proposal that passed so far. Only of
    one that acts on the same images: look-alikes act on all, a contextual antibody for the class that it guards (see
    evaluation.scores.calibrated), so "a car in a playground" repeats no "toy car", however near the two embeddings are.
 
@@ -31,7 +34,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.antibodies.wording import ClassNames, proper_noun, words
+from evaluation.antibodies.claims import Claims
+from evaluation.antibodies.wording import proper_noun, words
 from evaluation.space import Bank
 from immuno_core.arrays import blocks, check_unit_rows
 from immuno_core.errors import SetupError
@@ -75,11 +79,13 @@ def screen(
     bank: Bank,
     rules: SelectionRules,
     cut: Collection[str] = (),
+    examples: Collection[str] = (),
 ) -> list[Antibody]:
     """Screen proposals with embeddings (P, d), given the prototypes `mu` (K, d) of `classes` and the bank in force.
 
-    `synonyms` maps classes to other names of theirs; `cut` are texts that the encoder does not read whole. Return the
-    proposals in their order, each with its cosine (to the nearest mu_k also where it guards an unknown class), and
+    `synonyms` maps classes to other names of theirs; `cut` are texts that the encoder does not read whole; `examples`
+    are things and places that the model was shown as such. Return the proposals in their order, each with the kind and
+    class that its text claims, its cosine (to the nearest mu_k also where it guards an unknown class), and
     turned down with the reason where it is not fit; deterministic.
     Raises SetupError for arrays that do not fit one another, NaN and rows that are not of unit norm.
     """
@@ -90,10 +96,11 @@ def screen(
         raise SetupError(
             f"{len(proposals)} proposals with {len(vectors)} vectors, {len(classes)} classes with {len(mu)} prototypes"
         )
-    names = ClassNames(classes, synonyms)
+    claims = Claims(classes, synonyms, examples)
+    proposals = [claims.as_claimed(proposal) for proposal in proposals]
     guarded = guarded_classes([proposal.guards for proposal in proposals], classes)
     cosines = _cosines(vectors, mu, guarded)
-    reasons = [_invalid(proposal, guards, names, cut) for proposal, guards in zip(proposals, guarded, strict=True)]
+    reasons = [_invalid(proposal, guards, claims, cut) for proposal, guards in zip(proposals, guarded, strict=True)]
     _mark_same_words(proposals, reasons, bank)
     _mark_same_embedding(proposals, vectors, reasons, bank, rules.near_duplicate)
     _mark_outside_band(proposals, cosines, guarded, reasons, rules)
@@ -139,9 +146,9 @@ def _cosines(vectors: FloatArray, mu: NDArray[np.floating], guarded: IntArray) -
     return cosines
 
 
-def _invalid(proposal: Antibody, guarded: int, names: ClassNames, cut: Collection[str]) -> str:
-    """The first of the reasons 1 to 5, or ""."""
-    text = proposal.text
+def _invalid(proposal: Antibody, guarded: int, claims: Claims, cut: Collection[str]) -> str:
+    """The first of the reasons 1 to 6, or ""."""
+    text, names = proposal.text, claims.names
     text_words = words(text)
     if not any(character.isalpha() for word in text_words for character in word):
         return "not text: it has no words"
@@ -155,6 +162,8 @@ def _invalid(proposal: Antibody, guarded: int, names: ClassNames, cut: Collectio
         return f"unknown class: it guards '{proposal.guards}'"
     if (known := names.named_only(text_words)) is not None:
         return f"names a known class: '{known}'"
+    if flaw := claims.flaw(proposal):
+        return flaw
     if proposal.kind == "look_alike" and (known := names.kind_of(text_words)) is not None:
         return f"sub-category: a kind of '{known}'"
     if (noun := proper_noun(text, names)) is not None:

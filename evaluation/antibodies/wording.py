@@ -15,8 +15,11 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from evaluation.antibodies.vocabulary import load_vocabulary
 
 
 def _listed(text: str) -> frozenset[str]:
@@ -39,7 +42,10 @@ NOT_A_KIND = _listed(_LISTS["not_a_kind"])
 """Names that end with the name of what they are not."""
 WHERE = _listed(_LISTS["where"])
 """Words that begin a phrase of place or state."""
-_BREAKS = _listed(_LISTS["breaks"])
+BREAKS = _listed(_LISTS["breaks"])
+PLACEHOLDERS = _listed(_LISTS["placeholders"])
+SPEAKING = _listed(_LISTS["speaking"])
+_NAMED_KINDS = _listed(_LISTS["named_kinds"])
 _IRREGULAR: dict[str, str] = _LISTS["irregular"]
 
 
@@ -87,7 +93,7 @@ class ClassNames:
         # Attributes after the name ("car, old and rusty") are cut off; those before it may be part of it.
         while core:
             for start in range(len(core)):
-                if (known := self.named(core[start:])) is not None:
+                if (known := self.named(core[start:])) is not None and not self._idiom(core, start):
                     return known
                 if core[start] not in NEUTRAL:
                     break
@@ -105,10 +111,14 @@ class ClassNames:
         for start in range(1, len(text)):
             known = self.named(text[start:])
             if known is not None:
-                before = text[:start]
-                idiom = any(f"{text[start - 1]} {form}" in NOT_A_KIND for form in _forms(text[start:]))
-                return None if idiom or not _BREAKS.union(PRIVATIVE).isdisjoint(before) else known
+                breaks = not BREAKS.union(PRIVATIVE).isdisjoint(text[:start])
+                return None if breaks or self._idiom(text, start) else known
         return None
+
+    @staticmethod
+    def _idiom(text: Sequence[str], start: int) -> bool:
+        """Whether a name that begins there is the end of another's: "light house" is no house."""
+        return start > 0 and any(f"{text[start - 1]} {form}" in NOT_A_KIND for form in _forms(text[start:]))
 
     def named(self, text: Sequence[str]) -> str | None:
         """Return the class whose name a text (its words) is, singular or plural, with nothing beside it; else None."""
@@ -123,18 +133,31 @@ def _forms(name: Sequence[str]) -> Iterator[str]:
         yield from (start + form for form in sorted(singulars(name[-1])) if form != name[-1])
 
 
+@cache
+def _common() -> frozenset[str]:
+    """Common words in small letters, as far as lists are shipped, and the adjectives in the names of common things."""
+    shipped = load_vocabulary()
+    said = (word for phrase in (*shipped.nouns, *shipped.places, *shipped.attributes) for word in phrase.split())
+    return NEUTRAL.union(PRIVATIVE, WHERE, BREAKS, PLACEHOLDERS, _NAMED_KINDS, said)
+
+
 def proper_noun(text: str, names: ClassNames) -> str | None:
     """Return the first proper noun of a text, else None.
 
     It takes for one any word but the first of a sentence that begins with a capital and goes on in small letters,
-    unless it stands in the name of a known class ("German shepherd"). So "an Eiffel tower" has one, "Eiffel tower",
-    "an X-ray" and "a TV" have none, and Title Case is full of them.
+    unless it is all that the text names ("a photo of a Pangolin."), stands in the name of a known class ("German
+    shepherd"), is a common word, or one of those in the names of common things ("Ferris wheel"). So "an Eiffel tower"
+    has one, "Eiffel tower", "an X-ray" and "a TV" have none.
     """
+    if len(words(text)) == 1:
+        return None
     previous = "."
     for word in text.split():
         bare = word.strip("\"'()[],;:.!?“”‘’")
         begins = previous.endswith((".", "!", "?"))
-        if not begins and bare[:1].isupper() and bare[1:2].islower() and not names.has_word(bare):
+        capital = bare[:1].isupper() and bare[1:2].islower()
+        common = bare.casefold() in _common() or previous.casefold() in _NAMED_KINDS
+        if capital and not begins and not common and not names.has_word(bare):
             return bare
         previous = word
     return None

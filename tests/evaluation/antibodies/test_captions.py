@@ -71,7 +71,7 @@ def test_a_thing_is_put_into_the_template_however_it_is_said(said: str, caption:
     ("said", "caption"),
     [
         ("in the desert", "a photo of a fish in the desert."),
-        ("In the desert.", "a photo of a fish In the desert."),
+        ("In the desert.", "a photo of a fish in the desert."),
         ("a photo of a fish in the desert", "a photo of a fish in the desert."),
         ("Fish on the moon", "a photo of a fish on the moon."),
         ("kitchen", "a photo of a fish in a kitchen."),

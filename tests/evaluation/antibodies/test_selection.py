@@ -138,12 +138,11 @@ def test_what_only_looks_like_a_class_or_contains_its_name_stays(text: str) -> N
         ("persian cat", "cat"),
         ("mountain lion", "lion"),
         ("electric automobile", "car"),
-        ("a baby great white shark swimming fish", "fish"),
     ],
 )
 def test_a_look_alike_that_ends_with_a_class_as_its_head_noun_is_a_sub_category(text: str, known: str) -> None:
     assert reason(text) == f"sub-category: a kind of '{known}'"
-    assert reason(text, "contextual") == ""
+    assert reason(text, "contextual").startswith("no place: ")
 
 
 @pytest.mark.parametrize(
@@ -207,13 +206,13 @@ def test_an_antibody_must_guard_a_known_class_or_none_in_particular() -> None:
 
 
 def test_the_same_words_count_once_and_the_bank_counts_as_earlier() -> None:
-    bank = bank_of(unit_rows(np.random.default_rng(9), 1, MU.shape[1]))
-    found = run([proposed(text) for text in ("whale", "a photo of the WHALE.", "whale", "text 0", "whales")], bank=bank)
+    bank = Bank.of([Antibody("kite")], unit_rows(np.random.default_rng(9), 1, MU.shape[1]))
+    found = run([proposed(text) for text in ("whale", "a photo of the WHALE.", "whale", "Kite", "whales")], bank=bank)
     assert [one.reason for one in found] == [
         "",
         "duplicate: the words of 'whale'",
         "duplicate: the words of 'whale'",
-        "duplicate: the words of 'text 0'",
+        "duplicate: the words of 'kite'",
         "",
     ]
 
@@ -280,7 +279,7 @@ def at_cosines(values: Iterable[float], k: int) -> FloatArray:
     return unit(vectors)
 
 
-NAMES = [f"thing {letter}" for letter in "abcdefghijk"]
+NAMES = [f"gadget {letter}{letter}" for letter in "abcdefghijk"]
 
 
 def test_the_band_keeps_the_quantiles_of_each_guarded_class() -> None:
@@ -319,7 +318,7 @@ def test_absolute_bounds_are_the_paper_s_open_interval() -> None:
 def test_the_cosine_is_to_the_guarded_class_or_to_the_nearest_one() -> None:
     vector = np.repeat(at_cosines([0.6], 3), 3, axis=0)
     found = run(
-        [proposed("a", guards="fish"), proposed("b", guards="sailboat"), proposed("c", guards="")],
+        [proposed("kite", guards="fish"), proposed("oar", guards="sailboat"), proposed("ape", guards="")],
         vector,
         rules=SelectionRules(near_duplicate=1.0),
     )
@@ -414,7 +413,7 @@ def test_a_share_of_the_band_is_the_one_that_is_meant(band: tuple[float, float],
     cosines = np.linspace(0.1, 0.9, count)
     vectors[:, 0] = cosines
     vectors[np.arange(count), 20 + np.arange(count)] = np.sqrt(1 - cosines**2)
-    proposals = [proposed(f"thing {chr(97 + i // 10)}{chr(97 + i % 10)}") for i in range(count)]
+    proposals = [proposed(f"gadget {chr(97 + i // 10)}{chr(97 + i % 10)}") for i in range(count)]
     found = run(proposals, unit(vectors), rules=SelectionRules(band=band))
     assert sum(not one.accepted for one in found) == turned_down
 
