@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,10 @@ os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112 - so Ray ca
 # Ray's workers give way to all others (niceness 15): beside other tests they would hardly ever have their turn.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
+# The tests start hundreds of processes: each would compile all sources anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell that starts this in the background has it ignore Ctrl-C, and whatever it starts too: the tests of Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -35,6 +41,40 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["IMMUNO_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_compiled_once() -> Iterator[None]:
+    """SQLAlchemy compiles a statement once for each engine: a third of what a test that opens a database would take.
+
+    Here all engines of a kind share a dialect, and so what was compiled.
+    """
+    if "db.schema.engine" not in sys.modules:
+        yield
+        return
+    from sqlalchemy import Connection, Engine, create_engine, event
+    from sqlalchemy.util import LRUCache
+
+    from db.schema import engine as engines
+
+    dialects: dict[str, Any] = {}
+    compiled = LRUCache[Any, Any](2000)
+
+    def create(url: Any, **options: Any) -> Engine:
+        options["execution_options"] = {"compiled_cache": compiled, **options.get("execution_options", {})}
+        engine = create_engine(url, **options)
+        name = engine.dialect.name
+        engine.dialect = dialects.get(name, engine.dialect)
+
+        @event.listens_for(engine, "engine_connect", once=True)
+        def _engine_connect(connection: Connection) -> None:  # it is set up by the first connection
+            dialects.setdefault(name, connection.dialect)
+
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "create_engine", create)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing.dummy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,14 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return gpu.main()
 
 
-def test_on_a_cpu_it_makes_what_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "processes", [pytest.param(True, marks=pytest.mark.long), False], ids=["processes", "threads for processes"]
+)
+def test_on_a_cpu_it_makes_what_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, processes: bool
+) -> None:
+    if not processes:
+        monkeypatch.setattr(multiprocessing, "get_context", lambda _method: multiprocessing.dummy)
     report = tmp_path / "report.json"
     checks = ("precision", "halving", "pinned", "two_actors", "texts", "vllm_beside")
     assert run(monkeypatch, "--device", "cpu", "--quick", "--out", str(report), "--only", *checks) == 0

@@ -7,6 +7,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 from .server import Send, Talk
@@ -119,7 +120,12 @@ def _poured(*headers: str, status: str = "200 OK", piece: bytes = b" " * 65536, 
 
 
 def _bomb(*packings: str) -> Send:
-    """0.5 GiB of blanks, packed by each."""
+    """0.5 GiB of blanks, packed by each when it is asked for: that takes seconds."""
+    return lambda talk: talk.send(http(_packed(*packings), "200 OK", f"content-encoding: {', '.join(packings)}"))
+
+
+@cache
+def _packed(*packings: str) -> bytes:
     packed = b"{"
     for packing in packings:
         pack = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16 if packing == "gzip" else zlib.MAX_WBITS)
@@ -127,7 +133,7 @@ def _bomb(*packings: str) -> Send:
             packed = b"".join([pack.compress(packed), *(pack.compress(b" " * 2**20) for _ in range(512)), pack.flush()])
         else:
             packed = pack.compress(packed) + pack.flush()
-    return sending(http(packed, "200 OK", f"content-encoding: {', '.join(packings)}"))
+    return packed
 
 
 def _dripped(start: bytes, dripped: bytes) -> Send:

@@ -144,15 +144,16 @@ def test_with_deployed_thresholds_what_they_reject_is_lost_too() -> None:
     assert settle("x", arms, seed=0)["accepted_and_right"] is None
 
 
-DRAWS = 1000
+DRAWS = pytest.mark.parametrize("draws", [pytest.param(1000, marks=pytest.mark.long), 500])
 WRONG = 0.04
 """The most of them that may be called better than they are; 2.5 % are to be expected."""
 
 
+@DRAWS
 @pytest.mark.parametrize(("feedback", "test"), [(480, 960), (8_000, 50_000)])
 @pytest.mark.parametrize("deployed", [True, False], ids=["accepted and right", "accuracy"])
 def test_a_loss_as_large_as_the_margin_is_hardly_ever_called_non_inferior(
-    *, feedback: int, test: int, deployed: bool
+    *, feedback: int, test: int, deployed: bool, draws: int
 ) -> None:
     rng = np.random.default_rng(feedback)
     accepted = metrics.rank_of_share(metrics.ACCEPTANCE, feedback) / (feedback + 1) if deployed else 1.0
@@ -162,7 +163,7 @@ def test_a_loss_as_large_as_the_margin_is_hardly_ever_called_non_inferior(
         return rng.standard_normal(n) + 0.5 * rng.standard_normal((2, n))
 
     found = 0
-    for seed in range(DRAWS):
+    for seed in range(draws):
         thresholds = [Threshold(metrics.threshold_at(of), of) if deployed else EVERYTHING for of in scores(feedback)]
         luck = rng.random(test)
         bank, none = (
@@ -171,13 +172,14 @@ def test_a_loss_as_large_as_the_margin_is_hardly_ever_called_non_inferior(
         )
         difference = right_difference(bank, none, (thresholds[0], thresholds[1]), seed=seed, count=200)
         found += difference.low > -settling.MARGIN
-    assert found <= WRONG * DRAWS
+    assert found <= WRONG * draws
 
 
+@DRAWS
 @pytest.mark.parametrize(("n", "m"), [(120, 100), (480, 240)])
-def test_a_bank_that_accepts_as_many_outliers_is_hardly_ever_called_better(n: int, m: int) -> None:
+def test_a_bank_that_accepts_as_many_outliers_is_hardly_ever_called_better(n: int, m: int, draws: int) -> None:
     rng, found = np.random.default_rng(n), 0
-    for seed in range(DRAWS):
+    for seed in range(draws):
         known, outliers = rng.normal(2, 1, n), rng.normal(0, 1, m)
         arms = {
             arm: MethodScores(
@@ -189,7 +191,7 @@ def test_a_bank_that_accepts_as_many_outliers_is_hardly_ever_called_better(n: in
         }
         drawn = resample(arms, seed=seed, count=200, names=("fpr95_id",))
         found += drawn.paired_difference("fpr95_id", "bank", "none").high < 0
-    assert found <= WRONG * DRAWS
+    assert found <= WRONG * draws
 
 
 def test_the_bootstrap_knows_the_noise_of_the_feedback() -> None:
