@@ -47,6 +47,7 @@ from evaluation.benchmark.published import published
 from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, SealedRead, Session
 from evaluation.benchmark.seeds import Summary, summarise
 from evaluation.benchmark.settle import Verdict, settle
+from evaluation.benchmark.streams import ORDERS, Streamed, asks_for_streams, measure_streams
 from evaluation.data.labels import is_number
 from evaluation.data.overlap import Disjoint, without_overlap
 from evaluation.data.sealed import SealedTest
@@ -210,6 +211,7 @@ def identity(
         "vectors": hashlib.sha256(bank.vectors.tobytes()).hexdigest() if used.session else None,
         "taken from": [used.session and used.session.id, used.generation and used.generation.number],
         "words": asdict(word_list(config)),
+        "streams": asks_for_streams(config.methods),
         "methods": [[_pathless(one.method), one.optional] for one in planned],
         "sources": [source_digest(score_class(one.method.name, one.method.folder)) for one in planned],
         "settle": to_settle,
@@ -315,7 +317,7 @@ class _Bench:
         files = sets.sealed.files()
         scores = 8 * len(planned) * sum(map(len, files.values()))
         # Whatever can be wrong, with the folder too, is found by now or in a rehearsal: no seal is broken in vain.
-        self._rehearse(fitted, planned, space, sets.sealed.set_names)
+        self._rehearse(fitted, planned, arms, sets.sealed.set_names)
         with room_in(self.out, _LEAST_ROOM + scores + _ROOM_OF_A_ROW * len(planned) * len(files)):
             test = self._open(sets.sealed, space)
             test = test._replace(dropped=(*dropped, *test.dropped))
@@ -323,7 +325,10 @@ class _Bench:
                 measured = measure_methods(
                     fitted, test.known, test.outliers, seed=self.run.seed, on_method=lambda _: shown.advance(1)
                 )
-            results = self._results(measured, planned, space, test).model_copy(update={"costs": prices})
+            results = self._results(measured, planned, space, test)
+            streams, lacking = self._streams(arms, test)
+            left_out = results.left_out | lacking
+            results = results.model_copy(update={"costs": prices, "test_time": streams, "left_out": left_out})
         try:
             keep(results, measured.scores, self.out)
         finally:
@@ -345,9 +350,17 @@ class _Bench:
         side = embedder.encoder.image_size
         return costs(space, texts, embedder.seconds_anew, side=side, seed=self.run.seed, tokens=tokens)
 
-    def _rehearse(self, fitted: FittedMethods, planned: Sequence[Planned], space: Space, names: Sequence[str]) -> None:
+    def _streams(self, arms: Arms, test: Disjoint, orders: int = ORDERS) -> tuple[tuple[Streamed, ...], dict[str, str]]:
+        """The test-time methods, where the configuration asks for them."""
+        if not asks_for_streams(self.place.config.methods):
+            return (), {}
+        return measure_streams(arms, test.known, test.outliers, seed=self.run.seed, orders=orders)
+
+    def _rehearse(self, fitted: FittedMethods, planned: Sequence[Planned], arms: Arms, names: Sequence[str]) -> None:
         """Measure and settle once on images that are no secret; raises what would else be raised after the opening."""
+        space = arms.base
         images = rehearsal(space, names)
+        self._streams(arms, images, orders=1)
         measured = measure_methods(fitted, images.known, images.outliers, seed=self.run.seed, replicates=2)
         for method in fitted.methods:
             if method.label in measured.left_out and not is_own(type(method.score)):

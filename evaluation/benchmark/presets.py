@@ -3,6 +3,7 @@
     scores      the baselines with the settings of their papers, and as in `chosen`; our scores
     peers       the rivals of 2023 to 2026, with the settings of their papers and with those chosen on the feedback
     chosen      the baselines that have free settings, with those chosen on the feedback (evaluation.scores.choice)
+    test_time   methods that learn from the test images, in a block apart (evaluation.benchmark.streams)
     controls    the main method with other antibodies than the bank's (evaluation.benchmark.arms)
     ablations   the paper's method and ours, each with one part changed or left out
 

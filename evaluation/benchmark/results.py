@@ -43,6 +43,7 @@ from evaluation.benchmark.pixels import Cost, Costs
 from evaluation.benchmark.published import Published
 from evaluation.benchmark.seeds import Summary
 from evaluation.benchmark.settle import Verdict
+from evaluation.benchmark.streams import Streamed
 from evaluation.data.overlap import Dropped
 from evaluation.metrics import METRICS
 from immuno_core.errors import ImmunoError, SetupError
@@ -246,6 +247,8 @@ class Results(Part):
     leakage_checked: int | None = None
     """Antibodies that the audit looked at."""
     published: tuple[Published, ...] = ()
+    test_time: tuple[Streamed, ...] = ()
+    """Methods that learn from the test images, apart from all others."""
     test_reads: tuple[SealedRead, ...] = ()
     session: Session | None = None
     antibodies: tuple[ListedAntibody, ...] = ()

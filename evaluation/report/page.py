@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation.benchmark.order import ABOUT_FEEDBACK, FEEDBACK_MARK
 from evaluation.benchmark.results import Generation, ListedAntibody, Results
+from evaluation.benchmark.streams import ABOUT
 from evaluation.metrics import METRICS
 from evaluation.report.figures import generation_panels, read_scores, score_panels
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
@@ -69,6 +70,7 @@ def _render(results: Results, folder: Path) -> str:
             metrics=METRICS,
             feedback_mark=FEEDBACK_MARK,
             about_feedback=ABOUT_FEEDBACK,
+            about_streams=ABOUT,
             seeds=results.seeds_summary,
             verdict=verdict_view(results.verdict),
             arm_titles=ARM_TITLES,

@@ -23,6 +23,7 @@ from evaluation.benchmark.published import Published, by_source
 from evaluation.benchmark.results import PricedArm, Results
 from evaluation.benchmark.seeds import Spread, Summary
 from evaluation.benchmark.settle import Estimated, Verdict
+from evaluation.benchmark.streams import ABOUT, Streamed
 from evaluation.metrics import METRICS
 from immuno.terminal.output import cell, percentage
 from immuno_core.records import ResultRow, told
@@ -72,6 +73,8 @@ def print_table(table: RenderableType) -> None:
 def print_bench(results: Results) -> None:
     """Print what a benchmark found: the table, the verdict where there is one, and what has to be said beside it."""
     print_table(results_table(results.rows, results.published))
+    if results.test_time:
+        print_table(streams_table(results.test_time))
     for line in (*verdict_lines(results.verdict), *_cost_lines(results.priced), *headline(results)):
         click.echo(printable(line))
     for remark in _remarks(results):
@@ -160,6 +163,16 @@ def seeds_table(summary: Summary) -> Group:
         *_columns(title, groups, columns, cells, (), marked),
         *([Text(f"{FEEDBACK_MARK} {ABOUT_FEEDBACK}", "dim")] if marked else []),
     )
+
+
+def streams_table(streamed: Sequence[Streamed]) -> Group:
+    """The test-time methods, apart: FPR95 and AUROC by set, mean ± standard deviation over the orders."""
+    cells: dict[str, dict[str, str]] = {}
+    for one in streamed:
+        cells.setdefault(one.method, {})[one.ood] = f"{_spread(one.fpr95_id)}/{_spread(one.auroc)}"
+    sets = tuple(dict.fromkeys(one.ood for one in streamed))
+    title = f"Test-time methods, FPR95 / AUROC, per cent: mean ± sd over {streamed[0].orders} orders of the stream"
+    return Group(*_columns(title, [MethodGroup("mined", tuple(cells))], sets, cells, (), ()), Text(ABOUT, "dim"))
 
 
 def _overview(measured: Measured, groups: Sequence[MethodGroup]) -> list[RenderableType]:

@@ -50,7 +50,7 @@ class PresetConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    preset: Literal["scores", "peers", "chosen", "controls", "ablations"]
+    preset: Literal["scores", "peers", "test_time", "chosen", "controls", "ablations"]
 
 
 def _entry_kind(entry: Any) -> str:
