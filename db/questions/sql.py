@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -31,7 +32,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db.questions import sqlite_child
 from db.questions.sqlite_child import LARGEST_RESULT, LONGEST_VALUE, size
-from db.schema.engine import is_sqlite, reading
+from db.schema.engine import has_log, is_sqlite, reading, undisturbed
 from db.store import AntibodyStore
 from immuno_core.errors import SetupError
 
@@ -81,7 +82,15 @@ def _plain(value: Any) -> Any:
 
 
 def _run_on_sqlite(store: AntibodyStore, query: str, seconds: float, most: int) -> _Found:
-    asked = {"database": _read_only(_file(store)), "query": query, "rows": most, "seconds": seconds}
+    path = _file(store)
+    # Without a log nobody is writing; SQLite could not make its helper files in a folder that may not be written.
+    alone = not os.access(path.parent, os.W_OK) and not has_log(path)
+    address = f"file:{quote(str(path))}?mode=ro" + ("&immutable=1" if alone else "")
+    with undisturbed(path) if alone else nullcontext():
+        return _asked({"database": address, "query": query, "rows": most, "seconds": seconds}, seconds)
+
+
+def _asked(asked: dict[str, Any], seconds: float) -> _Found:
     # Isolated, and without site: what it imports is the standard library, and nobody's PYTHONPATH changes that.
     command = [sys.executable, "-I", "-S", str(_CHILD)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
@@ -103,13 +112,6 @@ def _run_on_sqlite(store: AntibodyStore, query: str, seconds: float, most: int) 
 def _file(store: AntibodyStore) -> Path:
     with reading(store.engine) as transaction:
         return Path(transaction.connection().exec_driver_sql("PRAGMA database_list").all()[0][2])
-
-
-def _read_only(path: Path) -> str:
-    log = path.with_name(f"{path.name}-wal")
-    # Without a log nobody is writing; SQLite could not make its helper files in a folder that may not be written.
-    alone = not os.access(path.parent, os.W_OK) and not (log.exists() and log.stat().st_size)
-    return f"file:{quote(str(path))}?mode=ro" + ("&immutable=1" if alone else "")
 
 
 def _run_on_postgresql(store: AntibodyStore, query: str, seconds: float, most: int) -> _Found:

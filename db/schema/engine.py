@@ -15,14 +15,15 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, StatementError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
 from db.schema.types import load_json
 from immuno_core.config.secrecy import shown_address
@@ -96,6 +97,8 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
     if is_sqlite(url):
         options["connect_args"] = {"timeout": BUSY_SECONDS}
         url = _usable(url, Path(url.database or ""), read_only=read_only)
+        if "immutable" in url.query:  # what a connection has read it would never look at again
+            options["poolclass"] = NullPool
     else:
         options["pool_pre_ping"] = True  # a server that was restarted has dropped the connections
         options["execution_options"] = {"postgresql_readonly": read_only}
@@ -137,10 +140,39 @@ def _usable(url: URL, path: Path, *, read_only: bool) -> URL:
             f"{path} or its folder cannot be written; mend the permissions, or name another file with --db"
         )
     query = {"uri": "true", "mode": "ro"}
-    log = path.with_name(f"{path.name}-wal")
-    if not (log.exists() and log.stat().st_size):
+    if not has_log(path):
         query["immutable"] = "1"  # nobody is writing, and SQLite may not make its helper files beside this one
     return url.set(database=f"file:{quote(str(path))}", query=query)
+
+
+def has_log(path: Path) -> bool:
+    """Whether somebody writes to a SQLite file, or has left what is not in the file yet."""
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+@contextmanager
+def undisturbed(path: Path) -> Iterator[None]:
+    """Read a file of which SQLite was told that nobody writes to it: BusyError where somebody did all the same.
+
+    What was read then may be of two states, or look damaged.
+    """
+
+    def state() -> tuple[int, ...]:
+        status = path.stat()
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    before, failed = state(), None
+    try:
+        yield
+    except ImmunoError as error:
+        failed = error
+    if has_log(path) or state() != before:
+        raise BusyError(
+            f"{path} is being written by another process, and was read by one that may not write there; try again"
+        )
+    if failed is not None:
+        raise failed
 
 
 def _set_up_sqlite(engine: Engine, *, read_only: bool) -> None:
@@ -182,7 +214,12 @@ def reading(bind: Engine | Connection) -> Iterator[Session]:
     url = bind.engine.url
     if not is_sqlite(url):
         bind = bind.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    with plain_errors(url), Session(bind, expire_on_commit=False) as session:
+    path = Path(unquote((url.database or "").removeprefix("file:")))
+    with (
+        undisturbed(path) if "immutable" in url.query else nullcontext(),
+        plain_errors(url),
+        Session(bind, expire_on_commit=False) as session,
+    ):
         yield session
         if not is_sqlite(url):
             session.commit()  # of nothing: at a ROLLBACK psycopg would forget the statements that it has prepared

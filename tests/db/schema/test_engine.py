@@ -10,16 +10,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 from sqlalchemy import text
 
+from db.questions.sql import run_sql
 from db.schema import engine as engines
-from db.schema.engine import make_engine, reading, resolve_url, writing
+from db.schema.engine import BusyError, make_engine, reading, resolve_url, writing
 from db.schema.migrations import HEAD
 from db.store import AntibodyStore, open_store
 from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.records import Verdict
 from tests.db.build import draft, make_session
 
 
@@ -74,6 +77,37 @@ def test_sqlites_own_addresses_name_a_file_to_read(path: Path, tmp_path: Path) -
             open_store(url)
     with open_store(f"file:{quote(str(odd))}") as opened:
         assert resolve_url(f"file:{quote(str(odd))}").database == str(odd)
+
+
+def test_who_may_not_write_beside_a_database_is_told_that_others_do(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite was told that nobody does: it would read two states at once, and take the file for damaged."""
+
+    def fill(name: str) -> None:
+        with open_store(str(path)) as other:
+            judged = [Verdict("near", f"{i}.png", 0.5, True, "dog", None) for i in range(2000)]
+            other.save_generation(draft(make_session(other, name).id, verdicts=tuple(judged)))
+
+    fill("one")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)
+        reader = open_store(str(path), read_only=True)
+        assert run_sql(reader, "SELECT count(*) FROM sessions").rows == ((1,),)
+
+    def read() -> None:
+        with reading(reader.engine) as transaction:
+            assert transaction.scalar(text("SELECT count(*) FROM sessions")) == 1
+            fill("two")
+            transaction.scalar(text("SELECT count(*) FROM verdicts"))
+
+    with pytest.raises(BusyError, match=f"{path} is being written by another process, and was read by one that may"):
+        read()
+    assert len(reader.sessions()) == 2  # it has read the file anew
+    monkeypatch.setattr("db.questions.sql._asked", lambda *_: fill("three"))
+    monkeypatch.setattr("db.questions.sql.os", SimpleNamespace(access=lambda *_: False, W_OK=os.W_OK))
+    with reader, pytest.raises(BusyError, match="is being written by another process"):
+        run_sql(reader, "SELECT count(*) FROM verdicts")
 
 
 def test_a_pipe_is_no_database(tmp_path: Path) -> None:
