@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from cluster.llm.process import ServerProcess, answers, log_tail
 from immuno_core.config.llm_server import LLMServerConfig
@@ -123,13 +124,14 @@ class LLMServerActor:
     def _watch(self, process: ServerProcess) -> str:
         """Follow a server until it ends, hangs or is to stop; return which, in words."""
         health = f"{self._status.base_url.removesuffix('/v1')}/health"
+        port = urlsplit(health).port or 0
         answered = time.monotonic()
         while not self._stopping.is_set():
             up = self._status.state == "up"
             if process.wait(_LOOK_UP_SECONDS if up else _LOOK_SECONDS):
                 status = process.exit_status or 0
                 return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-            if answers(health, timeout=min(5.0, self._hung_seconds)):
+            if answers(health, timeout=min(5.0, self._hung_seconds)) and (up or process.listens_on(port)):
                 answered = time.monotonic()
                 self._set(state="up")
             elif up and time.monotonic() - answered > self._hung_seconds:
@@ -195,6 +197,8 @@ def _hint(tail: str) -> str:
             "; that interpreter has no vLLM, or one under another name: set [llm_server] python to that of an "
             "environment with vLLM (docs/cluster.md)"
         )
+    if "address already in use" in tail.lower():
+        return "; another program took its port meanwhile: start again, or name another [llm_server] port"
     if "out of memory" in tail.lower() or "No available memory for the cache blocks" in tail:
         return "; it has not the memory: lower --max-model-len in [llm_server] args, or give it more GPUs"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -61,6 +62,19 @@ class ServerProcess:
     def wait(self, seconds: float) -> bool:
         """Wait at most so long for its end; return whether it has ended."""
         return self._ended.wait(seconds)
+
+    def listens_on(self, port: int) -> bool:
+        """Whether it, or a process that it started, listens on a port: somebody else may have taken that meanwhile."""
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            server = psutil.Process(self.pid)
+            for one in (server, *server.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    heard = {it.laddr.port for it in one.net_connections("tcp") if it.status == psutil.CONN_LISTEN}
+                    if port in heard:
+                        return True
+        return False
 
     def stop(self) -> None:
         """End it with SIGTERM, and after the time of grace with SIGKILL; returns when it and its children are gone."""

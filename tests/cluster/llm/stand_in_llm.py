@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--crash", action="store_true", help="end while starting")
     parser.add_argument("--once", type=Path, help="end while starting, unless this file is absent: it is made then")
     parser.add_argument("--slow", type=float, default=0.0, help="seconds until /health is well")
+    parser.add_argument("--after", type=Path, help="listen when this file is there")
     parser.add_argument("--deaf", action="store_true", help="do not end by SIGTERM")
     parser.add_argument("--child", type=Path, help="start a child that ignores SIGTERM, and write its pid here")
     parser.add_argument("--tensor-parallel-size", type=int, default=1)
@@ -40,6 +41,8 @@ def main() -> None:
         options.once.touch()
     if options.deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while options.after and not options.after.exists():
+        time.sleep(0.02)
     ready_at = time.monotonic() + options.slow
 
     class Handler(BaseHTTPRequestHandler):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -113,6 +114,21 @@ def test_a_server_is_up_within_the_block_and_gone_after_it(ray_cluster: str, tmp
         "VLLM_NO_USAGE_STATS": "1",
         "OF_THE_TEST": "yes",
     }
+
+
+def test_a_stranger_who_took_the_port_is_not_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = tmp_path / "go"
+    with hostile_server() as stranger:
+        stranger.say = lambda talk: talk.send(http(b"{}"))
+        port = urlsplit(stranger.address).port
+        monkeypatch.setattr(llm_actor, "_free_port", lambda *_: port)  # it was free when it was looked at
+        with running(stand_in(tmp_path, "--after", str(go))) as actor:
+            wait_for(actor, lambda _: stranger.requests > 2)
+            assert actor.status().state == "starting"
+            go.touch()
+            status = wait_for(actor, lambda status: status.state != "starting")
+    assert status.state == "failed"
+    assert "ended with status 1 while it was starting; another program took its port meanwhile" in status.reason
 
 
 @pytest.mark.ray
