@@ -12,9 +12,9 @@ any server, constrained or not: they take any language, clean it, bound it, and 
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
@@ -32,6 +32,7 @@ from pydantic import (
     model_validator,
 )
 
+from agents.answers import items_from, json_values, readings, without_thoughts
 from evaluation.antibodies.captions import Captions
 from immuno_core.records import LONGEST_ANTIBODY, Antibody, AntibodyKind
 from immuno_core.text import MARKUP, clean_text, text_key, without_markup
@@ -216,11 +217,9 @@ def token_count(value: object) -> int | None:
 
 MOST_CHARACTERS = 200_000
 """Of a reply that are read: ten times the longest reply that fits the schemas."""
-_MOST_FAILURES = 500
 _MOST_ITEMS = 500
 _MOST_PROBLEMS = 50
 _MOST_REFUSED = 2 * MOST_PROPOSALS
-_OPENING = re.compile(r"[{\[]")
 
 
 def parse_reply(raw_text: str, schema: type[Schema], captions: Captions | None = None) -> Reply[Schema]:
@@ -232,46 +231,46 @@ def parse_reply(raw_text: str, schema: type[Schema], captions: Captions | None =
     """
     # A reasoning model may think aloud first; drafts in there are not its answer.
     # One that was cut to what is read is stored so, and read so again: it was longer then.
-    answer = raw_text[-MOST_CHARACTERS:].rsplit("</think>", 1)[-1]
-    values = list(_json_values(answer))
+    answer = without_thoughts(raw_text[-MOST_CHARACTERS:])
     problems = ["the reply was longer than can be read; its end was"] if len(raw_text) >= MOST_CHARACTERS else []
-    reply: Reply[Any] | None = None
-    if issubclass(schema, Proposals):
-        items = _named(values) or _cut_lists(answer) or _written(values)
-        reply = _proposals(items, schema.wanted.total, captions or Captions()) if values or items else None
-    elif values:
-        reply = _last_value(values, schema)
+    reply = _first_read(_read(text, schema, captions or Captions()) for text in readings(answer))
     if reply is None:
-        what = "is empty" if not raw_text.strip() else "holds no JSON"
+        what = "holds no JSON" if answer.strip() else "is nothing but a thought" if raw_text.strip() else "is empty"
         return Reply(None, (*problems, f"the reply {what}"))
     return replace(reply, problems=_bounded((*problems, *reply.problems)))
 
 
-def _json_values(text: str) -> Iterator[Any]:
-    """Yield the outermost JSON objects and arrays of a text, in order; what cannot be decoded is searched within."""
-    decoder = json.JSONDecoder(strict=False)
-    at, failures = 0, 0
-    while failures < _MOST_FAILURES:
-        start = _OPENING.search(text, at)
-        if start is None:
-            return
-        try:
-            value, at = decoder.raw_decode(text, start.start())
-        except (ValueError, RecursionError):
-            failures += 1
-            at = start.end()
-        else:
-            yield value
+def _first_read(replies: Iterable[Reply[Schema] | None]) -> Reply[Schema] | None:
+    """The first that could be read; else the first that tells why it could not."""
+    failed = None
+    for reply in replies:
+        if reply is not None and reply.parsed is not None:
+            return reply
+        failed = failed or reply
+    return failed
+
+
+def _read(text: str, schema: type[Schema], captions: Captions) -> Reply[Schema] | None:
+    """What a text says; None where there is no JSON in it."""
+    values = list(json_values(text))
+    if not issubclass(schema, Proposals):
+        return _last_value(values, schema) if values else None
+    items = _listed(text, values) or _loose(values)
+    if not (values or items):
+        return None
+    said: Reply[Any] = _proposals(items, schema.wanted.total, captions)
+    return said
 
 
 def _last_value(values: list[Any], schema: type[Schema]) -> Reply[Schema]:
     problems: list[str] = []
-    for value in reversed(values):
-        for candidate in _wrapped(value, (next(iter(schema.model_fields)),)):
-            try:
-                return Reply(schema.model_validate(candidate))
-            except ValidationError as error:
-                problems.append(_reason(error))
+    for candidate in reversed(
+        [found for value in values for found in _wrapped(value, next(iter(schema.model_fields)))]
+    ):
+        try:
+            return Reply(schema.model_validate(candidate))
+        except ValidationError as error:
+            problems.append(_reason(error))
     return Reply(None, tuple(problems) or ("the JSON in the reply is not what was asked for",))
 
 
@@ -282,52 +281,69 @@ class _Item(NamedTuple):
     kind: AntibodyKind | None = None
 
 
-_LISTS: dict[str, AntibodyKind] = {"look_alikes": "look_alike", "places": "contextual"}
-_CUT_LIST = re.compile(r'"(look_alikes|places)"\s*:\s*\[')
-_SEPARATOR = re.compile(r"[\s,]*")
+_LISTS: dict[str, AntibodyKind | None] = {"look_alikes": "look_alike", "places": "contextual", "antibodies": None}
+_CUT_LIST = re.compile(rf'"({"|".join(_LISTS)})"\s*:\s*\[')
+_DEEPEST = 4
 _SAID_AS = ("text", "thing", "place", "name", "phrase", "caption")
 
 
-def _named(values: list[Any]) -> list[_Item]:
-    """The items of the last list of each kind, things first."""
-    last = {
-        name: holder[name]
-        for value in values
-        for holder in _wrapped(value, _LISTS)
-        for name in _LISTS
-        if isinstance(holder.get(name), list)
-    }
-    return [_Item(raw, kind) for name, kind in _LISTS.items() for raw in last.get(name, ())]
-
-
-def _cut_lists(answer: str) -> list[_Item]:
-    """The whole items of lists that do not end well."""
-    decoder = json.JSONDecoder(strict=False)
-    items: list[_Item] = []
-    for found in _CUT_LIST.finditer(answer):
-        at = found.end()
-        while len(items) <= _MOST_ITEMS:
-            try:
-                raw, at = decoder.raw_decode(answer, _SEPARATOR.match(answer, at).end())  # type: ignore[union-attr]
-            except (ValueError, RecursionError):
-                break
-            items.append(_Item(raw, _LISTS[found[1]]))
-    return items
-
-
-def _written(values: list[Any]) -> list[_Item]:
-    """The items that say their own kind."""
-    items: list[Any] = []
+def _listed(text: str, values: list[Any]) -> list[_Item]:
+    """The items of the last list of each name in a text, things first; of lists that do not end well the whole ones."""
+    lists: dict[str, list[Any]] = {}
     for value in values:
-        lists = [holder["antibodies"] for holder in _wrapped(value, ("antibodies",))]
-        lists = [one for one in lists if isinstance(one, list)]
-        if lists:
-            items += [item for one in lists for item in one]
-        elif isinstance(value, list):
-            items += [item for item in value if isinstance(item, dict)]
+        lists |= _lists_in(value)
+    return [_Item(raw, kind) for name, kind in _LISTS.items() for raw in (lists or _cut_lists(text)).get(name, ())]
+
+
+def _lists_in(value: Any, depth: int = _DEEPEST) -> dict[str, list[Any]]:
+    """The last list of each name within a value; the objects of a list, calls of a tool perhaps, say theirs together.
+
+    In strings too: JSON may be encoded twice.
+    """
+    lists: dict[str, list[Any]] = {}
+    if not depth:
+        return lists
+    if isinstance(value, str):
+        for inner in json_values(value):
+            lists |= _lists_in(inner, depth - 1)
+        return lists or _cut_lists(value)
+    if isinstance(value, list):
+        for inner in value:
+            for name, items in _lists_in(inner, depth - 1).items():
+                lists[name] = [*lists.get(name, ()), *items]
+    elif isinstance(value, dict):
+        spelt = {_spelt(key, _LISTS): inner for key, inner in value.items()}
+        said = {name: _decoded(spelt.get(name)) for name in _LISTS}
+        lists = {name: items for name, items in said.items() if items and isinstance(items, list)}
+        for inner in () if lists else value.values():
+            lists |= _lists_in(inner, depth - 1)
+    return lists
+
+
+def _cut_lists(text: str) -> dict[str, list[Any]]:
+    """The whole items of lists that do not end well."""
+    starts = itertools.islice(_CUT_LIST.finditer(text), _MOST_ITEMS)
+    lists = {found[1]: list(itertools.islice(items_from(text, found.end()), _MOST_ITEMS)) for found in starts}
+    return {name: items for name, items in lists.items() if items}
+
+
+def _loose(values: list[Any]) -> list[_Item]:
+    """Items without a name for them: objects that hold a text, or the last list of texts."""
+    items: list[Any] = []
+    texts: list[str] = []
+    for value in values:
+        if isinstance(value, list):
+            inner = [_decoded(one) for one in value]
+            items += [one for one in inner if isinstance(one, dict)]
+            texts = inner if inner and all(isinstance(one, str) for one in inner) else texts
         elif isinstance(value, dict) and "text" in value:
             items.append(value)
-    return [_Item(raw) for raw in items]
+    return [_Item(raw) for raw in items or texts]
+
+
+def _decoded(said: Any) -> Any:
+    """What a string holds as JSON, if it does."""
+    return next(json_values(said), said) if isinstance(said, str) else said
 
 
 def _proposals(items: list[_Item], most: int, captions: Captions) -> Reply[Proposals]:
@@ -341,6 +357,8 @@ def _proposals(items: list[_Item], most: int, captions: Captions) -> Reply[Propo
         if len(refused) < _MOST_REFUSED and (antibody := _refused(item, f"{category}: {why}")) is not None:
             refused.append(antibody)
 
+    if all(isinstance(item.raw, str) for item in items):
+        items = [item if item.kind else _Item(item.raw, captions.kind(item.raw)) for item in items]
     for number, item in enumerate(items[:_MOST_ITEMS], start=1):
         try:
             read = Proposal.model_validate(item.raw if item.kind is None else _captioned(item, captions))
@@ -391,18 +409,16 @@ def _refused(item: _Item, reason: str) -> Antibody | None:
     return Antibody(text, kind).turned_down(reason)
 
 
-def _wrapped(value: Any, keys: Collection[str], depth: int = 3) -> Iterator[dict[str, Any]]:
-    """Yield the objects that hold one of `keys`: the value itself, or those within, as in {"result": {"places": []}}.
-
-    Keys are as they should be spelt.
-    """
-    if isinstance(value, dict) and depth:
-        spelt = {_spelt(key, keys): inner for key, inner in value.items()}
-        if not spelt.keys().isdisjoint(keys):
-            yield spelt
-        else:
-            for inner in value.values():
-                yield from _wrapped(inner, keys, depth - 1)
+def _wrapped(value: Any, key: str, depth: int = _DEEPEST) -> Iterator[Any]:
+    """Yield the objects that hold `key`: the value itself, or those within, as in {"result": {"guideline": ""}}."""
+    if not depth:
+        return
+    if isinstance(value, dict) and key in value:
+        yield value
+        return
+    inner = json_values(value) if isinstance(value, str) else value.values() if isinstance(value, dict) else value
+    for one in inner if isinstance(value, dict | list | str) else ():
+        yield from _wrapped(one, key, depth - 1)
 
 
 def _reason(error: ValidationError) -> str:

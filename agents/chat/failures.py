@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -44,8 +45,18 @@ _REMEDIES = {
     401: "set the server's key in the environment (OPENAI_API_KEY)",
     403: "the key has no right to this model",
     404: "check the model's name, and that base_url ends as the server wants it (often /v1)",
+    413: "the request is larger than the server takes; ask for fewer pictures, or shorten the prompt",
+    422: "the server takes a setting or a field of the request for wrong, and names it",
     429: "the server's limit is reached; wait, or lower refine.concurrency",
 }
+_TOO_LONG = (
+    "prompt and answer together do not fit into the model's context; give it more on the server, or lower "
+    "refine.max_tokens or refine.proposals_per_class"
+)
+_SAYS_TOO_LONG = re.compile(
+    r"context.{0,20}(?:length|size|window|limit)|exceed.{0,40}context|prompt is too long|too many (?:input )?tokens",
+    re.IGNORECASE,
+)
 _FOR_ALL = (401, 403, 404)
 _WORTH_ANOTHER_TRY = (408, 409, 425, 429)
 QUOTA = "insufficient_quota"
@@ -55,24 +66,65 @@ _CONNECTION_ERRORS = frozenset({"TransportError", "APIConnectionError", "APITime
 def failure_of(error: Exception, address: str | None = None) -> ModelUnavailable:
     """Return what a provider's error, whichever it is, means for the loop; `address` is its server's, where known."""
     status = getattr(error, "status_code", None)
-    said = f"{type(error).__name__}: {one_line(error)}"
     through = through_proxy(address) if address else ""
     if not isinstance(status, int):
+        said = f"{type(error).__name__}: {one_line(error)}"
         return ModelUnavailable(
             f"no usable reply from the chat model ({said}); check that base_url is right and its server is up{through}",
             try_again=any(_is_connection_trouble(one) for one in _causes(error)),
         )
-    if getattr(error, "code", None) == QUOTA:
-        return ModelUnavailable(
-            f"the chat model answered HTTP {status}: the account's quota is used up ({said})", for_all=True
-        )
-    remedy = _REMEDIES.get(status, "the server failed; its log says why")
-    return ModelUnavailable(
-        f"the chat model answered HTTP {status}: {remedy} ({said}){through}",
-        try_again=status in _WORTH_ANOTHER_TRY or status >= 500,
+    return refusal(
+        f"HTTP {status}",
+        status,
+        server_says(getattr(error, "body", None)) or one_line(error),
+        quota=QUOTA in (getattr(error, "code", None), getattr(error, "type", None)),
         wait=_retry_after(getattr(getattr(error, "response", None), "headers", None)),
-        for_all=status in _FOR_ALL,
+        through=through,
     )
+
+
+def refusal(
+    answered: str, status: int | None, said: str, *, quota: bool = False, wait: float | None = None, through: str = ""
+) -> ModelUnavailable:
+    """Return what a server's error means: `answered` is how it came, `status` its HTTP status, whoever named it."""
+    if quota:
+        return ModelUnavailable(
+            f"the chat model answered {answered}: the account's quota is used up ({said})", for_all=True
+        )
+    too_long = (status is None or 400 <= status < 500) and _SAYS_TOO_LONG.search(said) is not None
+    known = status if status is not None else 500
+    refused = "the server refused the request" if 400 <= known < 500 else "the server failed; its log says why"
+    remedy = _TOO_LONG if too_long else _REMEDIES.get(known, refused)
+    return ModelUnavailable(
+        f"the chat model answered {answered}: {remedy} ({said}){through}",
+        try_again=not too_long and (known in _WORTH_ANOTHER_TRY or known >= 500),
+        wait=wait,
+        for_all=known in _FOR_ALL,
+    )
+
+
+def server_says(body: object) -> str:
+    """Return what a server says in the body of an error, on one line, or "".
+
+    OpenAI's {"error": {"message"}}, FastAPI's {"detail": [{"loc", "msg"}]}, and what a router passes on of another
+    provider's error, {"metadata": {"raw"}}.
+    """
+    return one_line(" ".join(_messages(body)))
+
+
+def _messages(body: object, depth: int = 5) -> Iterator[str]:
+    if isinstance(body, str):
+        yield body
+    elif isinstance(body, list) and depth:
+        for one in body[:3]:
+            yield from _messages(one, depth - 1)
+    elif isinstance(body, dict) and depth:
+        if isinstance(where := body.get("loc"), list):
+            yield f"{'.'.join(str(part) for part in where[:5])}:"
+        told = next((body[key] for key in ("message", "msg", "detail", "error") if body.get(key)), None)
+        yield from _messages(told, depth - 1)
+        metadata: Any = body.get("metadata")
+        yield from _messages(metadata.get("raw") if isinstance(metadata, dict) else None, depth - 1)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

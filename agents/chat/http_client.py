@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from openai import DefaultAsyncHttpxClient
 
-from agents.chat.failures import QUOTA, ModelUnavailable, one_line
+from agents.answers import said_with_calls
+from agents.chat.failures import QUOTA, ModelUnavailable, one_line, refusal, server_says
 from agents.replies import token_count
 from immuno_core.config.proxies import is_this_machine, through_proxy
 from immuno_core.text import read_json
@@ -122,16 +123,21 @@ def _clean(body: bytes, response: Any) -> bytes:
     choices = said.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     message = choice.get("message")
+    error = choice.get("error") or said.get("error")
     if not isinstance(message, dict):
-        raise _error_of(said["error"], response) if said.get("error") else _no_reply(response, "JSON without a message")
-    content, calls, finish = message.get("content"), message.get("tool_calls"), choice.get("finish_reason")
+        raise _error_of(error, response) if error else _no_reply(response, "JSON without a message")
+    content, finish, arguments = message.get("content"), choice.get("finish_reason"), _arguments(message)
+    if error and not content and not arguments:
+        raise _error_of(error, response)
     parts = isinstance(content, list) and all(isinstance(part, str | dict) for part in content)
     cleaned = {
         "role": "assistant",
         "content": content if content is None or isinstance(content, str) or parts else json.dumps(content),
         "refusal": refusal if isinstance(refusal := message.get("refusal"), str) else None,
-        "tool_calls": [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else None,
     }
+    if arguments:
+        # LangChain takes arguments for objects only, and what is said beside them for the answer.
+        cleaned["content"] = said_with_calls(content if isinstance(content, str) else "", arguments)
     only = {"index": 0, "finish_reason": finish if isinstance(finish, str) else None, "message": cleaned}
     completion = {"id": "", "object": "chat.completion", "created": 0, "model": "", "choices": [only]}
     used: dict[str, Any] = usage if isinstance(usage := said.get("usage"), dict) else {}
@@ -139,6 +145,15 @@ def _clean(body: bytes, response: Any) -> bytes:
     if None not in counts:
         completion["usage"] = dict(zip(_COUNTED, counts, strict=True))
     return json.dumps(completion).encode()
+
+
+def _arguments(message: dict[str, Any]) -> list[Any]:
+    """What the calls of a message say, those of functions, as they were, too."""
+    calls = message.get("tool_calls")
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    functions.append(message.get("function_call"))
+    said = (function.get("arguments") for function in functions if isinstance(function, dict))
+    return [one for one in said if one]
 
 
 _COUNTED: Final = ("prompt_tokens", "completion_tokens")
@@ -154,7 +169,12 @@ def _no_reply(response: Any, what: str) -> ModelUnavailable:
 
 def _error_of(error: Any, response: Any) -> ModelUnavailable:
     """What an error means that came as if all were well."""
-    said = error.get("message", error) if isinstance(error, dict) else error
-    if isinstance(error, dict) and QUOTA in (error.get("code"), error.get("type")):
-        return ModelUnavailable(f"the account's quota is used up ({one_line(said)})", for_all=True)
-    return _no_reply(response, f"an error ({one_line(said)})")
+    fields = error if isinstance(error, dict) else {}
+    code = fields.get("code")
+    return refusal(
+        f"HTTP {response.status_code} with an error",
+        code if type(code) is int and 400 <= code < 600 else None,
+        server_says(error) or "without a word about it",
+        quota=QUOTA in (code, fields.get("type")),
+        through=through_proxy(str(response.request.url)),
+    )

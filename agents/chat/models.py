@@ -19,6 +19,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableParallel, RunnableSequence
 from pydantic import BaseModel
 
+from agents.answers import said_with_calls, without_thoughts
 from agents.chat.failures import explain_setup, failure_of
 from agents.chat.line import Line
 from agents.chat.recordings import REPLAY, ReplayChatModel
@@ -197,17 +198,16 @@ def _read_message(message: BaseMessage, schema: type[Schema], captions: Captions
 
 
 def _said_text(message: BaseMessage) -> str:
-    """The text of a reply, or the arguments of its tool call: some providers do structured output by tools."""
-    if not message.text and isinstance(message, AIMessage) and message.tool_calls:
-        return json.dumps(message.tool_calls[0]["args"])
-    return str(message.text)
+    """The text of a reply, with the arguments of its tool calls: some providers do structured output by tools."""
+    calls = [*message.tool_calls, *message.invalid_tool_calls] if isinstance(message, AIMessage) else []
+    return said_with_calls(str(message.text), [call["args"] for call in calls if call["args"]])
 
 
 def _cut_off(finish_reason: str | None) -> tuple[str, ...]:
     """What is to be said of a reply that did not end by itself."""
     if finish_reason in ("length", "max_tokens"):
         return ("the reply was cut off at max_tokens; raise it, or ask for fewer",)
-    return (f"the reply was stopped: {finish_reason}",) if finish_reason == "content_filter" else ()
+    return (f"the reply was stopped: {finish_reason}",) if finish_reason in ("content_filter", "error") else ()
 
 
 def _read_unfinished(completion: Any, schema: type[Schema], captions: Captions | None) -> Reply[Schema]:
@@ -228,6 +228,8 @@ def _read(
     """Read what was said; `before` are problems of the call itself."""
     if refusal and not text:
         text, before = refusal, (f"the model refused: {clean_text(refusal, 200)}",)
+    if len(text) > MOST_CHARACTERS:
+        text = without_thoughts(text)  # else where a thought begins could be cut away, and the rest of it be read
     # What is read is what is stored: a recording says the same again. An answer stands at the end.
     said = storable_text(text[-MOST_CHARACTERS:], MOST_CHARACTERS)
     reply = parse_reply(said, schema, captions)

@@ -98,6 +98,12 @@ class Captions:
         thing = self._bare(self._taken_out(caption))
         return (self._after_class(thing) or thing) if kind == "contextual" else thing
 
+    def kind(self, phrase: str) -> AntibodyKind:
+        """Return the kind that a phrase tells by itself: a place begins with a preposition, or with the class in it."""
+        bare = self._bare(self._taken_out(phrase))
+        first = bare.split(" ", 1)[0].casefold()
+        return "contextual" if first in WHERE or self._after_class(bare) else "look_alike"
+
     def _filled(self, noun: str, place: str = "") -> str:
         if not noun:
             return ""

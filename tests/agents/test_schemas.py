@@ -104,10 +104,28 @@ class TestTwoLists:
             json.dumps(LISTS)[:-1],
             json.dumps(LISTS)[:-2] + ', "on a pl',
             json.dumps(LISTS)[:-2] + ",]}",
+            json.dumps({"draft": {"look_alikes": ["draft"]}, "final": LISTS}),
+            json.dumps([{"look_alikes": LISTS["look_alikes"][:1]}, {**LISTS, "look_alikes": ["wax fish"]}]),
+            json.dumps([{"look_alikes": LISTS["look_alikes"]}, json.dumps({"places": LISTS["places"]})[:-1]]),
+            json.dumps(json.dumps(LISTS)),
+            json.dumps(json.dumps(LISTS))[:-3],
+            json.dumps({name: json.dumps(said) for name, said in LISTS.items()}),
+            json.dumps({"result": json.dumps(LISTS)}),
+            json.dumps(LISTS).replace('"', "“"),
+            json.dumps(LISTS)[:-2].replace('"', "”"),
+            json.dumps([*LISTS["look_alikes"], *LISTS["places"]]),
+            json.dumps([text for _, text in CAPTIONS]),
+            json.dumps([["draft"]]) + json.dumps({"antibodies": [text for _, text in CAPTIONS]}),
+            f"[THINK]{json.dumps({'look_alikes': ['draft']})}[/THINK]{json.dumps(LISTS)}",
+            f"<|channel|>analysis<|message|>{{}}<|end|><|channel|>final<|message|>{json.dumps(LISTS)}<|return|>",
         ],
         ids=[
             "plain", "prose and fence", "thinking", "a draft before", "wrapped", "other spelling", "one by one",
             "objects", "captions", "no end", "truncated", "trailing comma",
+            "the last wrapped object", "several calls", "several calls, one broken off", "encoded twice",
+            "encoded twice, cut off", "fields encoded twice", "wrapped, encoded twice", "typographic quotes",
+            "typographic quotes, cut off", "a plain list", "a plain list of captions", "plain antibodies",
+            "thinking in brackets", "channels",
         ],
     )  # fmt: skip
     def test_things_and_places_become_captions_of_the_kind_of_their_list(self, raw):
@@ -234,6 +252,25 @@ class TestTolerantReading:
         raw = f"First {json.dumps({**REFLECTION, 'focus': 'both'})}, or rather: {json.dumps(REFLECTION)}. Done {{}}"
         assert parse_reply(raw, Reflection).parsed == Reflection(**REFLECTION)
 
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            json.dumps({"draft": {**REFLECTION, "focus": "both"}, "final": REFLECTION}),
+            json.dumps([REFLECTION]),
+            json.dumps(json.dumps(REFLECTION)),
+            json.dumps({"result": json.dumps(REFLECTION)}),
+            json.dumps(REFLECTION).replace('"', "“"),
+        ],
+        ids=["the last wrapped object", "in a list", "encoded twice", "a field encoded twice", "typographic quotes"],
+    )
+    def test_a_reflection_however_it_is_wrapped(self, raw):
+        assert parse_reply(raw, Reflection).parsed == Reflection(**REFLECTION)
+
+    @pytest.mark.parametrize("schema", [Proposals, Reflection])
+    def test_a_thought_that_does_not_end_is_no_answer(self, schema):
+        raw = f"<think>perhaps {json.dumps(LISTS)} {json.dumps(REFLECTION)}"
+        assert parse_reply(raw, schema).problems == ("the reply is nothing but a thought",)
+
     def test_a_reflection_in_words_of_its_own_is_refused(self):
         parsed = parse_reply(json.dumps({**REFLECTION, "focus": "everything"}), Reflection)
         assert parsed.parsed is None
@@ -248,9 +285,11 @@ class TestTolerantReading:
 
     @pytest.mark.parametrize(
         "raw",
-        ["[" * 10**6, '{"a":' * 200_000, '{"' * 500_000, "{}" * 500_000, "words " * 200_000, "<think>" * 150_000,
+        ["[" * 10**6, '{"a":' * 200_000, '{"' * 500_000, "{}" * 500_000, '"["' * 60_000, '"[\\"' * 50_000,
+         '["[",' * 40_000, '"places": [' * 20_000, "words " * 200_000, "<think>" * 150_000,
          '[{"text":"a b","kind":"contextual"},' * 30_000, '{"antibodies": [' + json.dumps(SHARK) + "," * 10**6],
-        ids=["brackets", "nested", "braces", "empty objects", "prose", "thinking", "items", "commas"],
+        ids=["brackets", "nested", "braces", "empty objects", "strings", "open strings", "lists", "cut lists",
+             "prose", "thinking", "items", "commas"],
     )  # fmt: skip
     def test_a_megabyte_is_read_in_bounded_time(self, raw):
         start = time.perf_counter()

@@ -170,6 +170,26 @@ def _items(*texts: str) -> str:
     return json.dumps({"antibodies": [{**_ITEM, "text": text} for text in texts]})
 
 
+def _calls(*arguments: Any) -> list[dict[str, Any]]:
+    return [{"id": "1", "type": "function", "function": {"name": "Proposals", "arguments": one}} for one in arguments]
+
+
+_DRAFT = _items("a photo of a draft.")
+_FINAL = "<|start|>assistant<|channel|>final <|constrain|>json<|message|>"
+CALLED = (
+    ("whole", {"content": None, "tool_calls": _calls(GOOD)}),
+    ("beside blanks", {"content": "\n\n", "tool_calls": _calls(GOOD)}),
+    ("beside a text", {"content": "Here you are.", "tool_calls": _calls(GOOD)}),
+    ("beside a thought", {"content": f"<think>maybe {_DRAFT}", "tool_calls": _calls(GOOD)}),
+    ("two", {"content": None, "tool_calls": _calls(_items("a photo of a whale."), GOOD)}),
+    ("two, one broken", {"content": None, "tool_calls": _calls(_items("a photo of a whale.")[:-3], GOOD)}),
+    ("broken off", {"content": None, "tool_calls": _calls(GOOD[:-1] + ', {"text": "a ph')}),
+    ("an object", {"content": None, "tool_calls": _calls(json.loads(GOOD))}),
+    ("a list", {"content": None, "tool_calls": _calls(json.dumps([_ITEM]))}),
+    ("encoded twice", {"content": None, "tool_calls": _calls(json.dumps(GOOD))}),
+    ("as functions were called", {"content": None, "function_call": {"name": "Proposals", "arguments": GOOD}}),
+)
+"""Ways to say it in tool calls."""
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _TIMED_OUT = "timed out"
 _LIST = "the JSON in the reply is not what was asked for"
@@ -217,6 +237,19 @@ SAID = (
     _said("refusal: an object", completion({"content": None, "refusal": {"why": 1}}), "the reply is empty"),
     _said("tool calls: a text", completion({"tool_calls": "x"})),
     _said("tool calls: texts", completion({"tool_calls": ["x"]})),
+    *(_said(f"tool calls: {how}", completion(message), quick=how in ("broken off", "two")) for how, message in CALLED),
+    _said("tool calls: no arguments", completion({"content": None, "tool_calls": _calls("")}), "the reply is empty"),
+    _content("encoded twice", json.dumps(GOOD)),
+    _content("encoded twice, cut off", json.dumps(GOOD)[:-2]),
+    _content("a field encoded twice", json.dumps({"antibodies": json.dumps([_ITEM])}), quick=True),
+    _content("curly quotes", GOOD.replace('"', "”"), quick=True),
+    _content("<thinking>", f"<thinking>maybe {_DRAFT}</thinking>{GOOD}"),
+    _content("[THINK]", f"[THINK]maybe {_DRAFT}[/THINK]{GOOD}"),
+    _content("channels", f"<|channel|>analysis<|message|>{_DRAFT}<|end|>{_FINAL}{GOOD}<|return|>"),
+    _content("a thought that does not end", f"<think>maybe {GOOD}", "nothing but a thought", quick=True),
+    _content("no final channel", f"<|channel|>analysis<|message|>{GOOD}", "nothing but a thought"),
+    _said("an error behind a reply", completion({}, choices=[{"error": {"code": 502}, "message": {"content": GOOD}}])),
+    _said("finish: an error", completion({}, finish="error"), "the reply was stopped: error"),
     _said("finish: an object", completion({}, finish={"a": 1})),
     _said("finish: a number", completion({}, finish=3)),
     _said("finish: length", completion({"content": GOOD[:-2] + ', {"text": "a ph'}, finish="length"), "was cut off"),
@@ -248,8 +281,20 @@ BROKEN = (
     _broken("half a JSON", http(_GOOD_BODY[:99]), "HTTP 200 with what is no JSON", quick=True),
     _broken("empty body", http(b""), "HTTP 200 with an empty body", quick=True),
     _broken("HTML", http(b"<!DOCTYPE html><h1>Hello</h1>"), "HTTP 200 with HTML", quick=True),
-    _broken("an error object", http(b'{"error": {"message": "overloaded"}}'), r"an error \(overloaded\)", quick=True),
-    _broken("an error text", http(b'{"error": "over\\u001b[31mloaded\\n"}'), r"an error \(over"),
+    _broken("an error object", http(b'{"error": {"message": "overloaded"}}'), "an error: .*overloaded", quick=True),
+    _broken(
+        "an error of another provider",
+        http(
+            json.dumps({"error": {"message": "Provider failed", "code": 502, "metadata": {"raw": "no GPU"}}}).encode()
+        ),
+        "Provider failed no GPU",
+    ),
+    _broken(
+        "an error in the choice",
+        http(completion({}, choices=[{"error": {"message": "no GPU"}, "message": {"content": ""}}])),
+        "an error: .*no GPU",
+    ),
+    _broken("an error text", http(b'{"error": "over\\u001b[31mloaded\\n"}'), "an error: .*over"),
     _broken("a number of 10,000 digits", http(b"9" * 10_000)),
     _broken("usage: 10,000 digits", http(_GOOD_BODY.replace(b": 11", b": " + b"9" * 10_000))),
     _broken("no UTF-8", http(_GOOD_BODY.replace(b"shark", b"sh\xff\xferk"))),
@@ -320,7 +365,15 @@ REFUSED = (
     _status("404 Where", for_all=True),
     _status("408 Late", tries=2),
     _status("413 Large"),
-    _status("422 Odd", body=b'{"detail": [{"loc": ["body"], "msg": "x"}]}'),
+    _status("422 Odd", body=b'{"detail": [{"loc": ["body", "seed"], "msg": "no number"}]}')._replace(
+        problem="HTTP 422: the server takes a .*body.seed: no number"
+    ),
+    _status(
+        "400 Bad", of="the context", body=b'{"error": {"message": "the request exceeds the available context size"}}'
+    )._replace(problem="do not fit into the model's context"),
+    _said("an error of the key, as HTTP 200", b'{"error": {"message": "bad key", "code": 401}}', "key")._replace(
+        answered=False, for_all=True
+    ),
     _status("429 Slow", tries=2),
     _status("429 Slow", "retry-after-ms: 10", for_all=True, tries=0),
     _status("429 Slow", "retry-after: 0", for_all=True, tries=0),

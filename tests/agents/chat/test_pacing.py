@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -175,6 +176,43 @@ class TestWhatAFailureMeans:
         failure = failure_of(error)
         assert (failure.try_again, failure.for_all) == (False, True)
         assert "quota is used up" in str(failure)
+
+    @pytest.mark.parametrize(
+        ("status", "body", "said"),
+        [
+            (
+                422,
+                {"detail": [{"loc": ["body", "seed"], "msg": "no number"}]},
+                r"wrong, and names it \(body.seed: no nu",
+            ),
+            (400, {"message": "no schema"}, r"\(no schema\)"),
+            (400, {"error": "no schema"}, r"\(no schema\)"),
+            (502, {"message": "Provider failed", "metadata": {"raw": "no GPU"}}, r"\(Provider failed no GPU\)"),
+            (418, {"message": "tea"}, "the server refused the request"),
+            (500, {"message": "tea"}, "the server failed; its log says why"),
+        ],
+    )
+    def test_what_the_server_said_is_named(self, status: int, body: Any, said: str) -> None:
+        error = status_error(status)
+        error.body = body
+        assert re.search(said, str(failure_of(error)))
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens.",
+            "the request exceeds the available context size, try increasing it",
+            "context_length_exceeded",
+            "prompt is too long: 210000 tokens > 200000 maximum",
+        ],
+    )
+    def test_a_context_that_is_too_small_is_no_wrong_request(self, said: str) -> None:
+        error = status_error(400)
+        error.body = {"message": said}
+        failure = failure_of(error)
+        assert "do not fit into the model's context" in str(failure)
+        assert said in str(failure)
+        assert not failure.try_again
 
     def test_no_key_stands_in_what_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SOMEBODYS_API_KEY", "very-secret-indeed")

@@ -124,3 +124,19 @@ def test_a_class_name_of_any_form_stays_a_name(name: str) -> None:
     assert caption.endswith(" on the moon.")
     assert "\n" not in caption
     assert not {"{", "}"} & set(caption)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("shark", "look_alike"),
+        ("a photo of a wax fish.", "look_alike"),
+        ("in the desert", "contextual"),
+        ("On a plate.", "contextual"),
+        ("a photo of a fish in the desert.", "contextual"),
+        ("fish tank", "look_alike"),
+        ("", "look_alike"),
+    ],
+)
+def test_a_phrase_alone_tells_its_kind(said: str, kind: AntibodyKind) -> None:
+    assert FISH.kind(said) == kind
