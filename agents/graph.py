@@ -48,6 +48,8 @@ class GenerationState(TypedDict, total=False):
     turned_down: tuple[Antibody, ...]
     """Before they were embedded."""
     problems: tuple[str, ...]
+    unread: str
+    """The first problem, where no reply of all could be read; else ""."""
     vectors: FloatArray
     screened: tuple[Antibody, ...]
     candidate: Bank
@@ -149,7 +151,12 @@ class Loop:
                 parent = ids.get(reply.originals.get(antibody.text, ""))
                 proposals.append(antibody if parent is None else replace(antibody, parent_id=parent, relation="edited"))
             turned_down.extend(refused)
-        return {"proposals": tuple(proposals), "turned_down": tuple(turned_down), "problems": tuple(problems)}
+        return {
+            "proposals": tuple(proposals),
+            "turned_down": tuple(turned_down),
+            "problems": tuple(problems),
+            "unread": problems[0] if problems and all(reply.parsed is None for reply in replies) else "",
+        }
 
     def _request(self, name: str, state: GenerationState) -> Request[Proposals]:
         briefing, images = state["shown"][name]
@@ -201,7 +208,8 @@ class Loop:
         whole: GenerationState = {"taken": state["candidate"], "taken_after": state["after"], "withdrawn": ()}
         new = {antibody.id for antibody in state["screened"] if antibody.accepted}
         if not new:
-            return {**whole, "decision": Decision(False, "no proposal passed the screen")}
+            why = f"no reply could be read ({state['unread']})" if state["unread"] else "no proposal passed the screen"
+            return {**whole, "decision": Decision(False, why, {"unread": bool(state["unread"])})}
         rule, best = Acceptance(self.halves, self.seed, self.config.confirmation), state["memory"].best_mean_auroc
         decision = rule.decide(state["before"], state["after"], best=best)
         if decision.accepted or not self.config.pruning:

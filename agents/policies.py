@@ -155,3 +155,14 @@ def stop_reason(config: RefineConfig, done: Sequence[GenerationRecord]) -> str |
     if plateau is not None and len(run) >= plateau and not any(generation.accepted for generation in run[-plateau:]):
         return f"a plateau: {plateau} generation(s) in a row brought nothing that was kept"
     return None
+
+
+MOST_UNREAD = 3
+
+
+def given_up(done: Sequence[GenerationRecord]) -> str | None:
+    """Return why it is of no use to ask the chat model as it was asked; None while a reply of late could be read."""
+    last = done[-MOST_UNREAD:]
+    if len(last) < MOST_UNREAD or not all(generation.metrics.get("unread") for generation in last):
+        return None
+    return f"{MOST_UNREAD} generations in a row got no reply that could be read; of the last one: {last[-1].reason}"

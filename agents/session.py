@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from agents.chat.calls import Caller, RecordedCaller
+from agents.chat.failures import ModelUnavailable
 from agents.chat.models import Chat, make_chat_model
 from agents.chat.review import Review, ReviewedCaller
 from agents.drafting import Began, draft_first_generation, draft_generation
 from agents.feedback import check_space, feedback_of, fit_of, halve, measure
 from agents.graph import GenerationState, Loop
 from agents.memory import Memory, choose_origin, recall
-from agents.policies import handled_by, new_generator, state_of, stop_reason
+from agents.policies import given_up, handled_by, new_generator, state_of, stop_reason
 from agents.prompts.inspection import Inspector
 from db import AntibodyStore, ClaimLostError, GenerationRecord, HeldClaim, SessionRecord
 from evaluation.antibodies.vocabulary import load_vocabulary
@@ -115,6 +116,9 @@ class RefinementSession:
             draft = draft_generation(self.record.id, self.space, state, mu=loop.class_prototypes, began=began)
             claim.check()
             on_generation(self.store.save_generation(draft))
+            done = self.store.generations(self.record.id)
+            if stop_reason(self.config, done) is None and (why := given_up(done)) is not None:
+                raise ModelUnavailable(f"{why}; try another refine.structured, or a larger refine.max_tokens or model")
         return "finished"
 
     def loop(self) -> Loop:

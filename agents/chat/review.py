@@ -151,7 +151,7 @@ def _ruled(reply: Reply[Any], said: Proposals, rulings: Sequence[Ruling]) -> Rep
                 continue
             originals[now.text] = one.text
         kept.append(now)
-    parsed = said.model_copy(update={"antibodies": tuple(kept)}) if kept else None
+    parsed = said.model_copy(update={"antibodies": tuple(kept)})
     return replace(reply, parsed=parsed, refused=(*reply.refused, *refused), originals=originals)
 
 

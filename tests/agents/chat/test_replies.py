@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from agents.chat.failures import ModelUnavailable
+from agents.chat.review import Review, Ruling
 from db.records import GenerationRecord
 from db.store import AntibodyStore
 from evaluation.space import Space
@@ -274,3 +276,39 @@ def test_instructions_in_a_class_name_change_nothing_but_text(
         assert "<|im_" not in prompt
         assert prompt.count("```") == 2
         assert {message["role"] for message in asked["messages"]} == {"user"}
+
+
+class TestRepliesThatCannotBeRead:
+    def test_a_generation_without_one_says_so_and_names_the_first_problem(
+        self, store: AntibodyStore, space: Space, server: ChatServer
+    ) -> None:
+        server.answer = answers(lambda *_: completion("Think of a shark."))
+        generation = new_session(store, space, config=config(server)).run()[-1]
+        assert re.fullmatch(
+            r"no reply could be read \((fish|car|house|tree): the reply holds no JSON\)", generation.reason
+        )
+
+    def test_one_that_can_be_read_is_enough(self, store: AntibodyStore, space: Space, server: ChatServer) -> None:
+        answer = proposing("fish")  # names a known class: read, and screened out
+        server.answer = answers(lambda subject, _: answer if subject == "fish" else completion("Think of a shark."))
+        assert new_session(store, space, config=config(server)).run()[-1].reason == "no proposal passed the screen"
+
+    def test_what_a_person_drops_was_read(self, store: AntibodyStore, space: Space, server: ChatServer) -> None:
+        server.answer = to_fish(completion("Think of a shark."))
+        drops: Review = lambda _, proposals: [Ruling(action="drop")] * len(proposals)  # noqa: E731
+        session = new_session(store, space, config=config(server))
+        assert replace(session, review=drops).run()[-1].reason == "no proposal passed the screen"
+
+    def test_three_such_generations_pause_the_session_and_each_resume_tries_one(
+        self, store: AntibodyStore, space: Space, server: ChatServer
+    ) -> None:
+        server.answer = answers(lambda *_: completion("Think of a shark."))
+        session = new_session(store, space, config=config(server, generations=6))
+        for tried in (3, 4):
+            with pytest.raises(ModelUnavailable, match=r"3 generations in a row .*holds no JSON.*refine.structured"):
+                session.run()
+            assert store.session("one").status == "paused"
+            assert store.generations(session.record.id)[-1].number == tried
+        server.answer = answers()
+        assert session.run()[-1].number == 6
+        assert store.session("one").status == "finished"
