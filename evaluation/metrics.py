@@ -13,7 +13,7 @@ Papers call two different things FPR95; see `fpr95_id` and `fpr95_ood`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, Self
@@ -121,6 +121,25 @@ def oscr(id_scores: Scores, right: Bools, outlier_scores: Scores) -> float:
     known, outliers = checked(id_scores, "known"), np.sort(checked(outlier_scores, "outlier"))
     won = twice_pairs_won(known[checked_right(right, known)], outliers)
     return won / (2 * known.size * outliers.size)
+
+
+FEWEST_OF_A_CLASS = 10
+"""Images of an outlier class, below which its share accepted says nothing."""
+
+
+def fpr95_by_class(id_scores: Scores, outlier_scores: Scores, classes: Sequence[str]) -> dict[str, tuple[float, int]]:
+    """Return `fpr95_id` of the outliers of each class (m,), and how many they are; "" is no class.
+
+    Classes of fewer than `FEWEST_OF_A_CLASS` images are left out.
+    """
+    accepted = checked(outlier_scores, "outlier") >= threshold_at(id_scores)
+    names, own, counts = np.unique(np.asarray(classes, dtype=object), return_inverse=True, return_counts=True)
+    shares = np.bincount(own, weights=accepted) / counts
+    return {
+        str(name): (float(share), int(count))
+        for name, share, count in zip(names, shares, counts, strict=True)
+        if name and count >= FEWEST_OF_A_CLASS
+    }
 
 
 class Deployed(NamedTuple):
@@ -336,6 +355,8 @@ class Scored(NamedTuple):
     """The deployed one: it accepts 95 % of known *feedback* images, or is the score's own. None without either."""
     used: Used | None = None
     """What was used to fit and to choose; None where that is not known."""
+    classes: Sequence[str] = ()
+    """(m,) of the outliers, "" where one has none; () where none has."""
     fired: Bools | None = None
     """(n,) whether any antibody fires on a known image; None where no antibody can be silent."""
 
@@ -375,6 +396,12 @@ class Metric:
         return {"lower": "↓", "higher": "↑", None: ""}[self.better]
 
 
+def _worst_class(scored: Scored) -> float | None:
+    """None where the outliers are not of several classes."""
+    found = fpr95_by_class(scored.known, scored.outliers, scored.classes) if scored.classes else {}
+    return max(share for share, _ in found.values()) if len(found) > 1 else None
+
+
 def _accuracy(scored: Scored) -> float:
     return float(np.mean(scored.right))
 
@@ -388,6 +415,14 @@ METRICS: dict[str, Metric] = {
         lambda scored: fpr95_id(scored.known, scored.outliers),
         Resamples.fpr95_id,
         interval=True,
+    ),
+    "fpr95_worst_class": Metric(
+        "FPR95, worst class",
+        "lower",
+        "the FPR95 of that class of outliers of which most are accepted, among those with at least "
+        f"{FEWEST_OF_A_CLASS} images",
+        lambda scored: _worst_class(scored),
+        short="worst class",
     ),
     "fpr95_ood": Metric(
         "FPR95, OOD",
@@ -438,6 +473,7 @@ METRICS: dict[str, Metric] = {
         lambda scored: h_score(_accuracy(scored), auroc(scored.known, scored.outliers)),
         Resamples.h_score,
         short="H score",
+        in_terminal=False,
     ),
     "id_accuracy": Metric(
         "ID accuracy",

@@ -14,7 +14,7 @@ OUT/summary.json    evaluation.benchmark.seeds.Summary
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,25 +44,26 @@ from evaluation.benchmark.order import Measured, by_remark, unseen_sets
 from evaluation.benchmark.pixels import Costs, costs
 from evaluation.benchmark.presets import Planned, expand, main_by_arm
 from evaluation.benchmark.published import published
-from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, SealedRead, Session
+from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, OutlierClass, SealedRead, Session
 from evaluation.benchmark.seeds import Summary, summarise
 from evaluation.benchmark.settle import Verdict, settle
 from evaluation.benchmark.streams import ORDERS, Streamed, asks_for_streams, measure_streams
 from evaluation.data.labels import is_number
 from evaluation.data.overlap import Disjoint, without_overlap
 from evaluation.data.sealed import SealedTest
+from evaluation.metrics import fpr95_by_class
 from evaluation.scores import score_class
 from evaluation.scores.own import is_own, source_digest
 from evaluation.space import Bank, Space
 from immuno.keeping import keep, kept, room_in, told_where
 from immuno.results import Results
 from immuno.terminal.progress import bar
-from immuno.workplace import Sets, Workplace, recorded_run, warnings_of, with_overrides
+from immuno.workplace import Sets, Workplace, recorded_run, small_sets, warnings_of, with_overrides
 from immuno_core.config.run import RunConfig
 from immuno_core.errors import SetupError
-from immuno_core.features import FeatureSet, embed_whole
+from immuno_core.features import FeatureSet, Floats, embed_whole
 from immuno_core.files import read_text
-from immuno_core.records import Antibody, ResultRow, by_reason
+from immuno_core.records import ID_SET, Antibody, ResultRow, by_reason
 from immuno_core.text import fill_template
 from immuno_core.versions import code_digest, digest_of, versions
 
@@ -484,7 +485,9 @@ class _Bench:
             before=before,
             after=after,
             embedding=Embedding(**place.journal.summary().as_dict()),
-            warnings=warnings_of(space),
+            warnings=(*warnings_of(space, test.known), *small_sets(sets)),
+            distances={one.name: one.distance for one in place.config.data.ood if one.name and one.distance},
+            outlier_classes=outlier_classes(test.outliers, scores, dict.fromkeys((before, after))),
             skipped=skipped,
             skipped_by_reason=by_reason(skipped),
             overlap=test.dropped,
@@ -499,6 +502,23 @@ class _Bench:
             antibodies=listed_antibodies(place, self.used),
             gallery=gallery(test.outliers, space.classes, scores[before], scores[after], measured.fitted[after]),
         )
+
+
+def outlier_classes(
+    outliers: Sequence[FeatureSet], scores: Mapping[str, Mapping[str, Floats]], methods: Iterable[str]
+) -> tuple[OutlierClass, ...]:
+    """How methods fare on each class of outliers, by scores of method and set (see BenchmarkResult.scores)."""
+    found: dict[tuple[str, str], OutlierClass] = {}
+    for method in methods:
+        of_method = scores[method]
+        for images in outliers:
+            by_class = fpr95_by_class(of_method[ID_SET], of_method[images.name], images.label_names)
+            for name, (share, count) in by_class.items():
+                one = found.setdefault(
+                    (images.name, name), OutlierClass(set=images.name, name=name, images=count, fpr95={})
+                )
+                one.fpr95[method] = share
+    return tuple(found.values())
 
 
 def _unseen(space: Space, outliers: Sequence[FeatureSet], history: Session | None) -> tuple[str, ...]:

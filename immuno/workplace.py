@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,6 +26,7 @@ from evaluation.data.sources import Listing, OpenSplit, Role, hold_out, read_ima
 from evaluation.miniworld import build, default_root
 from evaluation.space import Bank, Feedback, Space
 from immuno.terminal.progress import watched
+from immuno_core.arrays import in_blocks
 from immuno_core.config.numbers import MOST_SEED
 from immuno_core.config.refine import PriceConfig
 from immuno_core.config.run import DataConfig, RunConfig, SourceConfig, config_as_dict, parse_config, read_config
@@ -33,7 +34,7 @@ from immuno_core.errors import SetupError, did_you_mean, shown
 from immuno_core.features import Embedder, FeatureSet, embed_whole
 from immuno_core.paths import default_database
 from immuno_core.progress import ProgressReport, SilentProgress
-from immuno_core.records import ImageSet
+from immuno_core.records import ImageSet, set_title
 from immuno_core.text import composed, count, fill_template, printable
 from immuno_core.versions import git_sha, versions
 
@@ -199,9 +200,31 @@ class Spaced(NamedTuple):
 FIT_IMAGE = "fit image that could be read"
 
 
-def warnings_of(space: Space) -> tuple[str, ...]:
-    """Return what a reader of figures must know of the classes and of the bank: a line for each."""
+NEAR_CHANCE = 0.05
+"""Of the way from chance to all of them right."""
+FEWEST_TOLD = 20
+FEWEST_IN_A_SET = 50
+"""Images, below which a figure moves by more than 2 points with each of them."""
+
+
+def warnings_of(space: Space, known: FeatureSet | None = None) -> tuple[str, ...]:
+    """Return what a reader of figures must know of the classes and of the bank: a line for each.
+
+    `known` are images that tell whether the encoder knows the classes, where there are none of fit and feedback.
+    """
     found = []
+    known = space.fit or (space.feedback.known if space.feedback else known)
+    if known is not None and len(known) >= FEWEST_TOLD and len(space.classes) > 1:
+        width = 2 * len(space.classes) + space.dim
+        nearest = in_blocks(known.features, width, lambda x: (x @ space.texts.T).argmax(axis=1))
+        right = float(np.mean(nearest == known.labels(space.classes)))
+        chance = 1 / len(space.classes)
+        if right - chance < NEAR_CHANCE * (1 - chance):
+            found.append(
+                f"the encoder hardly knows the classes: by their texts it names {100 * right:.1f} % of {len(known):,} "
+                f"known images rightly, and chance alone {100 * chance:.1f} %; look at the class names, the template "
+                "and the encoder"
+            )
     if space.fit is not None and (empty := without_images(space.classes, space.fit.label_names, what=FIT_IMAGE)):
         found.append(f"{empty}, and count all the same")
     strays = [one for one in space.bank.antibodies if one.guards and composed(one.guards) not in space.classes]
@@ -213,6 +236,16 @@ def warnings_of(space: Space) -> tuple[str, ...]:
             f"{did_you_mean(first.guards, space.classes)})"
         )
     return tuple(found)
+
+
+def small_sets(sets: Iterable[FeatureSet]) -> tuple[str, ...]:
+    """Return a warning for each set of the test or the feedback that has too few images for its figures."""
+    return tuple(
+        f"the set '{set_title(one.name, one.split)}' has {count(len(one), 'image')}: each of them moves its figures by "
+        f"{100 / len(one):.1f} points"
+        for one in sets
+        if one.split != "fit" and len(one) < FEWEST_IN_A_SET
+    )
 
 
 class Sets:

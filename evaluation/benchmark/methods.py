@@ -390,6 +390,7 @@ def _row(
                 outliers,
                 None if method.threshold is None else method.threshold.value,
                 method.used,
+                images.label_names,
                 measured.fired,
             )
         ),

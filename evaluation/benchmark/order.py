@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from evaluation.metrics import METRICS
@@ -122,11 +123,15 @@ class Headline(NamedTuple):
 class Measured:
     """Rows by method and set, both in the order of the rows; several seeds of one are averaged.
 
-    `unseen` is that of results.json, `feedback` the names of the sets in the loop's feedback.
+    `unseen` and `distances` are those of results.json, `feedback` the names of the sets in the loop's feedback.
     """
 
     def __init__(
-        self, rows: Sequence[ResultRow], unseen: Collection[str] | None = None, feedback: Collection[str] = ()
+        self,
+        rows: Sequence[ResultRow],
+        unseen: Collection[str] | None = None,
+        feedback: Collection[str] = (),
+        distances: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         by_key: dict[tuple[str, str], list[ResultRow]] = {}
         for row in rows:
@@ -140,6 +145,12 @@ class Measured:
         self.sets = tuple(dict.fromkeys(row.ood for row in rows))
         self.headline_sets = headline_sets(self.sets)
         self.unseen_sets = unseen_of(self.sets, unseen, feedback)
+        self.by_distance = {
+            distance: sets
+            for distance in ("near", "far")
+            if (sets := tuple(name for name in self.sets if distances.get(name) == distance))
+        }
+        """The sets said to be near to the known classes, and those said to be far."""
         self.seeds = max(map(len, by_key.values()), default=0)
         self.using_feedback = frozenset(row.method for row in rows if row.uses_feedback)
         """The methods in whose settings or antibodies outliers of the feedback had a say."""

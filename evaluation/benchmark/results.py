@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import (
@@ -213,6 +213,15 @@ class PricedArm(NamedTuple):
     cost: Cost
 
 
+class OutlierClass(Part):
+    """A class of outliers with at least FEWEST_OF_A_CLASS images: the share accepted, by method."""
+
+    set: str
+    name: str
+    images: int
+    fpr95: dict[str, Share]
+
+
 class Results(Part):
     """A whole `results.json`."""
 
@@ -234,6 +243,10 @@ class Results(Part):
     """Why methods could not be measured, by label."""
     warnings: tuple[str, ...] = ()
     """What a reader must know of the classes and the bank, a line for each."""
+    distances: dict[str, Literal["near", "far"]] = {}
+    """Outlier sets that are said to be near to the known classes, or far."""
+    outlier_classes: tuple[OutlierClass, ...] = ()
+    """How the two methods of the headline fare on each class of outliers."""
     unseen: tuple[str, ...] | None = None
     """The sets unlike anything in the feedback; None in files of older versions, which did not say."""
     embedding: Embedding | None = None
@@ -270,7 +283,7 @@ class Results(Part):
     def measured(self) -> Measured:
         """The rows arranged, with what the session's feedback was."""
         generations = self.session.generations if self.session else ()
-        return Measured(self.rows, self.unseen, {name for one in generations for name in one.fpr95})
+        return Measured(self.rows, self.unseen, {name for one in generations for name in one.fpr95}, self.distances)
 
     @property
     def priced(self) -> tuple[PricedArm, ...]:

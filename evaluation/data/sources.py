@@ -27,6 +27,10 @@ or absolute. It ends at the first blank, so one that contains blanks stands in d
 The rest of the line is the label; quotes around it are dropped. `#` begins a comment only at the start of a line, and a
 backslash is a backslash. A path may stand in the list once.
 
+`keep` and `drop` name a text file of images, one name on each line, quoted and commented as in an image list (what
+follows the name is passed over). A name is that of the file, with as much of the path before it as tells it from
+others; every name must be that of one image. What is left out so is counted with the rest.
+
 `read_images` gives the splits fit and feedback; the sealed test is not to be had here (evaluation.data.sealed opens
 it). The agents' room may not import this module.
 """
@@ -38,7 +42,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, get_args
 
 from evaluation.data.feature_files import SUFFIXES as FEATURE_SUFFIXES
@@ -85,7 +89,7 @@ class Listing:
         key = _anonymous(source)
         if key not in self._listed:
             listed = list_source(source, name=name)
-            self._listed[key] = listed._replace(samples=_with_text(listed.samples, name))
+            self._listed[key] = _subset(listed._replace(samples=_with_text(listed.samples, name)), source, name=name)
         return self._listed[key]
 
     def images(
@@ -130,7 +134,7 @@ class Listing:
 
 def _anonymous(source: SourceConfig) -> SourceConfig:
     """What makes two sources hold the same images."""
-    return source.model_copy(update={"name": None, "expected": None})
+    return source.model_copy(update={"name": None, "expected": None, "distance": None})
 
 
 def read_images(
@@ -229,12 +233,21 @@ def read_image_list(path: Path, *, root: Path | None = None) -> tuple[Sample, ..
     return tuple(samples.values())
 
 
-def _sample(line: str, folder: Path, where: str) -> Sample:
+class _Line(NamedTuple):
+    path: str
+    label: str
+
+
+def _line(line: str, where: str) -> _Line:
+    """What stands on a line of an image list."""
     parts = _LINE.fullmatch(line)
     if parts is None:
         raise SetupError(f'{where}: unbalanced quotes; write "path with blanks.jpg" label')
-    written = (parts["quoted"] or parts["tabbed"] or parts["plain"]).strip()
-    label = parts["label"].strip()
+    return _Line((parts["quoted"] or parts["tabbed"] or parts["plain"]).strip(), parts["label"].strip())
+
+
+def _sample(line: str, folder: Path, where: str) -> Sample:
+    written, label = _line(line, where)
     if len(label) > 1 and label[0] == label[-1] == '"':
         label = label[1:-1].strip()
     if "\0" in written:
@@ -273,6 +286,58 @@ def list_source(source: SourceConfig, *, name: str) -> Listed:
     if suffix in _COMPRESSED:
         raise SetupError(f"set '{name}': {path} is compressed, and images are read by seeking; unpack it")
     return Listed(read_image_list(path, root=source.root))
+
+
+def _subset(listed: Listed, source: SourceConfig, *, name: str) -> Listed:
+    """What is left of a source by its `keep` or `drop`."""
+    path = source.keep or source.drop
+    if path is None:
+        return listed
+    by_file: dict[str, list[str]] = {}
+    for sample in listed.samples:
+        by_file.setdefault(PurePosixPath(sample.id).name, []).append(sample.id)
+    named: set[str] = set()
+    unknown: list[str] = []
+    written = _names(path)
+    for one in written:
+        meant = [sample for sample in by_file.get(PurePosixPath(one).name, []) if _same(sample, one)]
+        if len(meant) > 1:
+            raise SetupError(
+                f"set '{name}': '{one}' in {path} may be '{meant[0]}' or '{meant[1]}'; write more of its path"
+            )
+        named.update(meant)
+        unknown += [] if meant else [one]
+    if unknown:
+        raise SetupError(
+            f"set '{name}': {len(unknown)} of the {len(written)} names in {path} are of no image of the set (first: "
+            f"'{unknown[0]}'); write one name on each line, as the set has it"
+        )
+    wanted = source.keep is not None
+    kept = tuple(sample for sample in listed.samples if (sample.id in named) == wanted)
+    if not kept:
+        raise SetupError(f"set '{name}': {path} leaves no image of it; correct the list")
+    why = f"{'not ' if wanted else ''}named in {path.name}"
+    gone = tuple(left_out(sample.path, why) for sample in listed.samples if (sample.id in named) != wanted)
+    return Listed(kept, (*listed.left_out, *gone))
+
+
+def _names(path: Path) -> list[str]:
+    """The names in a list of them."""
+    lines = read_text(path, "list of image names", most=2**32).split("\n")
+    names = [
+        _line(line.strip(), f"{path}, line {number}").path
+        for number, line in enumerate(lines, start=1)
+        if line.strip() and not line.strip().startswith("#")
+    ]
+    if not names:
+        raise SetupError(f"{path} names no image; write one name per line")
+    return names
+
+
+def _same(sample: str, written: str) -> bool:
+    """Whether an id and a name are the same path, or one is the end of the other."""
+    longer, shorter = sorted((PurePosixPath(sample).parts, PurePosixPath(written).parts), key=len, reverse=True)
+    return longer[len(longer) - len(shorter) :] == shorter
 
 
 def _with_text(samples: tuple[Sample, ...], name: str) -> tuple[Sample, ...]:

@@ -17,6 +17,7 @@ from evaluation.benchmark.order import ABOUT_FEEDBACK, FEEDBACK_MARK
 from evaluation.benchmark.results import Generation, ListedAntibody, Results
 from evaluation.benchmark.streams import ABOUT
 from evaluation.metrics import METRICS
+from evaluation.report.classes import class_strips
 from evaluation.report.figures import generation_panels, read_scores, score_panels
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
 from evaluation.report.tables import build_table, method_table
@@ -78,6 +79,7 @@ def _render(results: Results, folder: Path) -> str:
             most_leaks=MOST_LEAKS,
             chosen={row.method: row.extra["chosen"] for row in results.rows if row.extra.get("chosen")},
             scores_problem=scores.problem,
+            class_strips=class_strips(results.outlier_classes, before=results.before, after=results.after),
             panels=score_panels(measured, headline, scores),
             generation_panels=generation_panels(generations),
             generations=generations,

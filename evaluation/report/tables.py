@@ -150,6 +150,7 @@ def _columns(measured: Measured) -> tuple[Column, ...]:
     columns: list[Column] = []
     if len(measured.headline_sets) > 1:
         columns.append(Column("mean", "mean", unseen=False, sets=measured.headline_sets))
+    columns += [Column(title, "mean", unseen=False, sets=sets) for title, sets in measured.by_distance.items()]
     columns += [_set_column(measured, name, unseen=False) for name in seen]
     if len(measured.unseen_sets) > 1:
         columns.append(Column("mean", "mean", unseen=True, sets=measured.unseen_sets, opens_group=True))

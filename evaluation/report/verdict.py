@@ -175,7 +175,7 @@ def _strip(axis: Axis, estimate: Estimated, finding: Finding | None, *, margin: 
         parts.append(f'<line class="span" x1="{low:.2f}%" x2="{high:.2f}%" y1="50%" y2="50%"/>')
     if estimate.value is not None:
         parts.append(f'<circle cx="{axis.place(estimate.value):.2f}%" cy="50%" r="4.5"/>')
-    return _svg(f"strip {finding or 'unclear'}", parts)
+    return svg(f"strip {finding or 'unclear'}", parts)
 
 
 def _scale(axis: Axis) -> Markup:
@@ -185,13 +185,14 @@ def _scale(axis: Axis) -> Markup:
         points = f"{100 * tick + 0.0:g}".replace("-", "\N{MINUS SIGN}")
         parts.append(f'<line class="tick" x1="{axis.place(tick):.2f}%" x2="{axis.place(tick):.2f}%" y1="0" y2="4"/>')
         parts.append(f'<text x="{axis.place(tick):.2f}%" y="16" text-anchor="middle">{points}</text>')
-    return _svg("scale", parts)
+    return svg("scale", parts)
 
 
 def _upright(kind: str, place: float) -> str:
     return f'<line class="{kind}" x1="{place:.2f}%" x2="{place:.2f}%" y1="0" y2="100%"/>'
 
 
-def _svg(kind: str, parts: Sequence[str]) -> Markup:
+def svg(kind: str, parts: Sequence[str]) -> Markup:
+    """The parts, in which nothing may stand that somebody wrote, as a picture of a CSS class."""
     drawn = "".join(parts)
     return Markup(f'<svg class="{kind}" aria-hidden="true" focusable="false">{drawn}</svg>')  # noqa: S704 - numbers only

@@ -24,7 +24,7 @@ from evaluation.benchmark.results import PricedArm, Results
 from evaluation.benchmark.seeds import Spread, Summary
 from evaluation.benchmark.settle import Estimated, Verdict
 from evaluation.benchmark.streams import ABOUT, Streamed
-from evaluation.metrics import METRICS
+from evaluation.metrics import FEWEST_OF_A_CLASS, METRICS
 from immuno.terminal.output import cell, percentage
 from immuno_core.records import ResultRow, told
 from immuno_core.text import printable
@@ -72,7 +72,7 @@ def print_table(table: RenderableType) -> None:
 
 def print_bench(results: Results) -> None:
     """Print what a benchmark found: the table, the verdict where there is one, and what has to be said beside it."""
-    print_table(results_table(results.rows, results.published))
+    print_table(results_table(results.rows, results.published, results.distances))
     if results.test_time:
         print_table(streams_table(results.test_time))
     for line in (*verdict_lines(results.verdict), *_cost_lines(results.priced), *headline(results)):
@@ -116,13 +116,15 @@ class _Quoted:
     cells: Mapping[str, str]
 
 
-def results_table(rows: Sequence[ResultRow], published: Sequence[Published] = ()) -> Group:
+def results_table(
+    rows: Sequence[ResultRow], published: Sequence[Published] = (), distances: Mapping[str, str] | None = None
+) -> Group:
     """Everything measured, in per cent: first a line per method with its means, then its figures set by set.
 
     Published figures of a set that was measured stand, dim, under the method of the same name, else at the end. As many
     sets as fit stand side by side.
     """
-    measured = Measured(rows)
+    measured = Measured(rows, distances=distances or {})
     cells = {
         method: {name: _cell(row) for name in measured.sets if (row := measured.cell(method, name)) is not None}
         for method in measured.methods
@@ -186,6 +188,8 @@ def _overview(measured: Measured, groups: Sequence[MethodGroup]) -> list[Rendera
             columns[metric.short or metric.title] = partial(_overall, measured.over, name)
             if name == "fpr95_id":
                 columns["worst"] = partial(_overall, measured.worst, name)
+                for distance, sets in measured.by_distance.items():
+                    columns[distance] = partial(_overall, partial(measured.over, sets=sets), name)
     marked = measured.using_feedback
     widths = [
         max(_NARROWEST, *map(len, [*title.split(), *map(shown, measured.methods)])) + _GAP
@@ -210,6 +214,10 @@ def _overview(measured: Measured, groups: Sequence[MethodGroup]) -> list[Rendera
             " At the deployed threshold (it accepts 95 % of known feedback images): known test images accepted "
             "(ID kept), accuracy on them, outliers rejected."
         )
+    if measured.by_distance:
+        caption += " Near, far: means over the sets that are said to be so."
+    if has["fpr95_worst_class"]:
+        caption += f" Worst class: of outlier classes with at least {FEWEST_OF_A_CLASS} images, mean over the sets."
     if has["known_used"]:
         caption += " ID seen, OOD seen: labelled known images and feedback outliers that it was fitted to or chosen on."
     return [*shown, Text(caption, "dim")]

@@ -157,6 +157,13 @@ class SourceConfig(_Section):
     builtin: Literal["miniworld"] | None = None
     expected: Annotated[int, whole(1)] | None = None
     """How many images the set should have: another number is an error before anything is computed."""
+    keep: Path | None = None
+    """A text file with the names of the images that the set is to have, one on each line; the others are left out.
+    For clean subsets, such as NINCO's lists of images that hold no known object."""
+    drop: Path | None = None
+    """The same with the names of those that are left out."""
+    distance: Literal["near", "far"] | None = None
+    """Of outliers: how near to the known classes they are. Means over near and over far sets are shown apart."""
 
     @model_validator(mode="after")
     def _one_source(self) -> SourceConfig:
@@ -164,6 +171,10 @@ class SourceConfig(_Section):
             raise ValueError("give exactly one of: path, features, builtin")
         if self.root is not None and self.path is None:
             raise ValueError("root goes with path, an image list")
+        if self.keep is not None and self.drop is not None:
+            raise ValueError("give keep or drop, not both")
+        if self.builtin is not None and (self.keep is not None or self.drop is not None):
+            raise ValueError("keep and drop go with path or features; the built-in world is clean")
         return self
 
 
@@ -187,6 +198,9 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _named(self) -> DataConfig:
+        known = {"fit": self.fit, "id": self.id, "feedback_id": self.feedback_id}
+        if wrong := [key for key, source in known.items() if source is not None and source.distance is not None]:
+            raise ValueError(f"distance goes with outlier sets; leave it out of [data.{wrong[0]}]")
         for key, sources in (("ood", self.ood), ("feedback", self.feedback)):
             names = [source.name for source in sources]
             if None in names:

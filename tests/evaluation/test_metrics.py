@@ -192,3 +192,22 @@ def test_accuracy_on_the_accepted_is_not_their_share() -> None:
     )
     measured = metrics.measure(scored)
     assert (measured["acceptance"], measured["accepted_accuracy"], measured["rejection"]) == (2 / 3, 0.5, 1.0)
+
+
+def test_the_worst_class_is_that_of_which_most_are_accepted_among_those_with_enough_images() -> None:
+    known = np.arange(100.0)  # accepted from 5 up
+    outliers = np.r_[
+        np.full(5, 9.0), np.full(5, 0.0), np.full(8, 9.0), np.full(2, 0.0), np.full(9, 9.0), np.full(3, 9.0)
+    ]
+    classes = ("a",) * 10 + ("b",) * 10 + ("few",) * 9 + ("",) * 3
+    found = metrics.fpr95_by_class(known, outliers, classes)
+    assert found == {"a": (0.5, 10), "b": (0.8, 10)}
+
+    def worst(classes: tuple[str, ...]) -> float | None:
+        scored = metrics.Scored(known, np.ones(100, dtype=bool), outliers, classes=classes)
+        return metrics.measure(scored)["fpr95_worst_class"]
+
+    assert worst(classes) == 0.8
+    assert worst(()) is None
+    assert worst(("a",) * 32) is None
+    assert worst(("",) * 32) is None

@@ -44,7 +44,7 @@ def test_what_looks_at_predicted_classes_is_undefined_without_them() -> None:
     assert undefined == {
         *("oscr", "h_score", "id_accuracy"),
         *("threshold", "acceptance", "rejection", "accepted_accuracy"),
-        *("fired_known", "known_used", "outliers_used"),
+        *("fpr95_worst_class", "fired_known", "known_used", "outliers_used"),
     }
     assert found["auroc"] == pytest.approx(5 / 6)
     deployed = immuno.evaluate([2.0, 3.0, 1.0], [0.0, 1.5], threshold=1.2, replicates=50)

@@ -122,6 +122,18 @@ def test_the_deployed_threshold_is_shown_where_there_is_one() -> None:
     assert "OOD rej." in " ".join(" ".join(lines).split()) or "rej." in lines[2]
 
 
+def test_means_over_near_and_far_sets_and_the_worst_class_stand_beside_the_mean() -> None:
+    rows = [row("m", name, value) for name, value in (("a", 0.1), ("b", 0.3), ("c", 0.8), ("d", 0.5))]
+    rows[0] = changed(rows[0], fpr95_worst_class=0.9)
+    lines = shown(results_table(rows, distances={"a": "near", "b": "near", "c": "far"}))
+    assert line_of(lines, "m ").split()[:5] == ["m", "42.5", "80.0", "20.0", "80.0"]
+    assert "worst near far" in " ".join(lines[1].split())
+    assert any("Near, far" in line for line in lines)
+    plain = shown(results_table([changed(one, fpr95_worst_class=0.9) for one in rows]))
+    assert line_of(plain, "m ").split()[:4] == ["m", "42.5", "80.0", "90.0"]
+    assert not any("Near, far" in line for line in plain)
+
+
 def test_how_many_labelled_images_were_used_is_a_count() -> None:
     rows = [row("m", "near", 0.1, known_used=12_345.0, outliers_used=0.0), row("n", "near", 0.2)]
     lines = shown(results_table(rows))

@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evaluation.data import sources
 from evaluation.data import sources as data
 from evaluation.data.classes import read_classes
+from evaluation.data.feature_files import read_feature_set
 from evaluation.data.sources import Listing, hold_out, read_images
 from evaluation.miniworld.world import Sizes, build
 from immuno_core.config.run import SourceConfig
@@ -142,6 +144,62 @@ def listed(root: Path, content: str) -> Path:
     path = root / "list.txt"
     path.write_text(content, encoding="utf-8")
     return path
+
+
+def subset(root: Path, names: str, how: str = "keep", **source: Any) -> ImageSet:
+    path = root.parent / "names.txt"
+    path.write_text(names, encoding="utf-8")
+    config = SourceConfig(**{"path": root, **source, how: path})
+    return read_images(config, name="near", role="outlier", split="feedback", seed=0)
+
+
+def test_a_clean_subset_keeps_or_drops_the_images_that_a_file_names(touch: Touch) -> None:
+    root = touch("a/1.png", "a/2.png", "b/1.png", "b/3 c.png", "b/4.heic")
+    names = '# clean\n\nset/a/1.png 0\n  2.png\n"b/3 c.png"\n'
+    kept, dropped = subset(root, names), subset(root, names, "drop")
+    assert ids(kept) == ["a/1.png", "a/2.png", "b/3 c.png"]
+    assert ids(dropped) == ["b/1.png"]
+    assert labels(dropped) == ["b"]
+    reasons = [[(Path(one.path).name, one.reason) for one in images.left_out] for images in (kept, dropped)]
+    unread = ("4.heic", "Pillow does not read .heic")
+    assert reasons[0] == [unread, ("1.png", "not named in names.txt")]
+    assert reasons[1] == [unread, *((name, "named in names.txt") for name in ("1.png", "2.png", "3 c.png"))]
+    assert {one.set_name for one in kept.left_out} == {"feedback near"}
+    assert len({images.digest for images in (kept, dropped, read(root))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "how", "said"),
+    [
+        ("a/1.png\nc/9.png\n8.png\n", "keep", r"set 'near': 2 of the 3 names in .*names.txt .* \(first: 'c/9.png'\)"),
+        ("c/1.png\n", "drop", "1 of the 1 names in .* are of no image of the set"),
+        ("1.png\n", "keep", r"'1.png' in .*names.txt may be 'a/1.png' or 'b/1.png'; write more of its path"),
+        ("# nothing\n", "keep", "names.txt names no image"),
+        ("a/1.png\n'b.png\n\"x\n", "keep", "names.txt, line 3: unbalanced quotes"),
+        ("a/1.png\nb/1.png\n", "drop", "leaves no image of it"),
+    ],
+)
+def test_a_list_of_names_that_does_not_fit_the_set_is_refused(touch: Touch, names: str, how: str, said: str) -> None:
+    with pytest.raises(SetupError, match=said):
+        subset(touch("a/1.png", "b/1.png"), names, how)
+
+
+def test_subsets_are_of_feature_files_too_and_of_one_kind(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", features=np.eye(3, dtype=np.float32), ids=np.array(["p/1.jpg", "2.jpg", "3.jpg"]))
+    (tmp_path / "names.txt").write_text("1.jpg\n3.jpg\n")
+
+    def found(**given: Any) -> ImageSet:
+        config = make_config(tmp_path, data={"id": "id", "ood": [{"name": "far", "features": "x.npz", **given}]})
+        return read_images(config.data.ood[0], name="far", role="outlier", split="feedback", seed=0)
+
+    assert ids(found(keep="names.txt")) == ["p/1.jpg", "3.jpg"]
+    assert read_feature_set(found(drop="names.txt"), dim=3).features.tolist() == [[0, 1, 0]]
+    with pytest.raises(SetupError, match="give keep or drop, not both"):
+        found(keep="names.txt", drop="names.txt")
+    with pytest.raises(SetupError, match="the built-in world is clean"):
+        make_config(data={"id": "id", "ood": [{"name": "near", "builtin": "miniworld", "keep": "names.txt"}]})
+    with pytest.raises(SetupError, match=r"leave it out of \[data.id\]"):
+        make_config(data={"id": {"path": "id", "distance": "near"}, "ood": {"far": "far"}})
 
 
 def test_a_list_names_images_with_optional_labels(touch: Touch, tmp_path: Path) -> None:

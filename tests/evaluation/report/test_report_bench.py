@@ -15,6 +15,7 @@ from evaluation.benchmark.seeds import Summary
 from evaluation.benchmark.settle import Verdict
 from evaluation.metrics import METRICS
 from evaluation.report import render_report
+from evaluation.report.classes import class_strips
 from evaluation.report.tables import build_table, method_table
 from evaluation.report.verdict import verdict_view
 from immuno_core.errors import SetupError
@@ -23,7 +24,7 @@ from .report_bench import CLAIMANT, SETS, make_bench, make_seeds, make_verdict
 from .report_folder import HOSTILE, make_hostile, make_results, write_folder
 from .report_page import Page, read
 
-LATER = ("fired_known", "known_used", "outliers_used")
+LATER = ("fpr95_worst_class", "fired_known", "known_used", "outliers_used")
 """The metrics of versions later than the sample's."""
 NEW_KEYS = ("verdict", "leakage", "leakage_checked", "published", "seeds_summary")
 
@@ -195,6 +196,42 @@ def test_by_method_shows_both_fpr95s_oscr_h_score_and_the_deployed_threshold(res
         "acceptance": 0.944,
         "accepted_accuracy": 0.971,
     }
+
+
+def test_near_and_far_sets_have_means_of_their_own(results: dict[str, Any], render: Callable[..., Page]) -> None:
+    distances = {"near": "near", "contextual": "near", "far": "far"}
+    found = Results.model_validate({**results, "distances": distances}).measured
+    names = [column.title for column in build_table(found).columns]
+    sets = {"near": ("near", "contextual"), "far": ("far",)}
+    assert found.by_distance == {key: tuple(one for one in own if one in SETS) for key, own in sets.items() if own}
+    assert names[1 : 1 + len(found.by_distance)] == list(found.by_distance)
+    assert "means over the sets that the configuration says" in render(distances=distances).words("results")
+    assert "means over the sets that the configuration says" not in render().words("results")
+
+
+def test_outlier_classes_are_a_strip_of_dots_and_the_worst_by_name(
+    results: dict[str, Any], render: Callable[..., Page]
+) -> None:
+    before, after = results["before"], results["after"]
+    shares = {"crab": (0.9, 0.2), HOSTILE: (0.5, 0.4), "car": (0.0, 1.0)}
+    classes = [
+        {"set": "near", "name": name, "images": 20, "fpr95": {before: old, after: new}}
+        for name, (old, new) in shares.items()
+    ]
+    lone = {"set": "far", "name": "alone", "images": 20, "fpr95": {after: 0.5}}
+    found = Results.model_validate({**results, "outlier_classes": [*classes, lone]}).outlier_classes
+    strips = class_strips(found, before=before, after=after)
+    assert [(one.set, one.method, one.kind, one.classes) for one in strips] == [
+        ("near", before, "before", 3),
+        ("near", after, "after", 3),
+    ]
+    assert [one.name for one in strips[1].worst] == ["car", HOSTILE, "crab"]
+    assert re.findall(r'cx="([\d.]+)%', strips[1].strip) == ["98.00", "40.40", "21.20"]
+    words = render(outlier_classes=[*classes, lone]).words("results")
+    assert "Class by class" in words
+    assert "car 100.0" in words.replace("\u00a0", " ")
+    assert "alone" not in words
+    assert "Class by class" not in render().words("results")
 
 
 def test_counts_are_shown_as_such(results: dict[str, Any], render: Callable[..., Page]) -> None:
@@ -374,6 +411,12 @@ def test_nothing_of_the_results_is_lost_on_the_way_to_the_page(tmp_path: Path, r
     whole |= {"seeds_summary": make_seeds(), "unseen": ["far"], "config": {"seed": 0}}
     whole |= {"warnings": ["a class has no image"], "skipped_by_reason": {"not an image": 1}, "costs": make_costs()}
     whole["rows"] = [*rows, *({**one, "method": f"{one['method']} / pixels", "arm": "pixels"} for one in rows)]
+    both = {whole["before"]: 0.2, whole["after"]: 0.1}
+    whole |= {
+        "distances": {"near": "near"},
+        "outlier_classes": [{"set": "near", "name": name, "images": 10, "fpr95": both} for name in ("crab", "car")],
+        "test_time": [{"method": "s", "ood": "near", "orders": 2, "fpr95_id": {"mean": 0.1}, "auroc": {"mean": 0.9}}],
+    }
     del whole["a_key_of_a_later_version"]
     assert set(whole) == set(Results.model_fields)
     page = render_report(write_folder(tmp_path / "whole", whole, None)).read_text()
