@@ -245,7 +245,7 @@ def actor_of(spec: EncoderSpec, store: str, *, decode_threads: int) -> Embedding
             spec,
             batch_size="auto" if spec.device.startswith("cuda") else BATCH["cpu"],
             threads=os.cpu_count() or 1,
-            use_gpu=spec.device.startswith("cuda"),
+            gpus=float(spec.device.startswith("cuda")),
             store=store,
             mark=mark,
             decode_threads=decode_threads,

@@ -89,7 +89,7 @@ class RayEmbedder(StoredEmbedder):
                     spec=self.spec,
                     batch_size=self._batch_size,
                     threads=max(1, int(plan.num_cpus)),
-                    use_gpu=plan.num_gpus > 0,
+                    gpus=plan.num_gpus,
                     decode_threads=plan_decode_threads(self._cluster, plan.num_gpus, nodes),
                     store=self.store.place,
                     mark=mark,

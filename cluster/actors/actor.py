@@ -51,8 +51,8 @@ class ActorSettings:
     within the driver's own process, to which it hands everything, and which it does not end."""
     threads: int | None = None
     """Of torch, in this actor; None: as they are."""
-    use_gpu: bool = True
-    """Whether Ray gives it a GPU. An actor without one may still see GPUs that belong to others."""
+    gpus: float = 1.0
+    """What Ray gives it of GPUs. An actor without one may still see GPUs that belong to others."""
     decode_threads: int = 1
     """That read and preprocess images ahead of the model."""
     store_dtype: StoreDtype = "float32"
@@ -170,10 +170,13 @@ class EmbeddingActor:
                 if self._settings.threads is not None:
                     torch.set_num_threads(self._settings.threads)
                 spec = self._settings.spec
-                if spec.device == "auto" and not self._settings.use_gpu:
+                if spec.device == "auto" and not self._settings.gpus:
                     spec = replace(spec, device="cpu")
                 encoder = load_encoder(
-                    spec, batch_size=self._settings.batch_size, decode_threads=self._settings.decode_threads
+                    spec,
+                    batch_size=self._settings.batch_size,
+                    decode_threads=self._settings.decode_threads,
+                    gpu_share=min(1.0, self._settings.gpus or 1.0),
                 )
                 if self._settings.mark is None or self._stores():
                     check_probes(self._store, encoder.info, encoder.probes())

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from immuno_core.errors import ImmunoError, SetupError
 
@@ -74,17 +75,20 @@ class BatchRunner:
             with self._lock:
                 self._askers -= 1
 
-    def submit(self, step: Step, batch: torch.Tensor) -> Call:
-        """Have the model do a batch, (n, ...) on the CPU. Returns at once. Call it within `asked`."""
-        return Call(self._thread.submit(self._run, step, batch), self._clock)
+    def submit(self, step: Step, batch: torch.Tensor, *, padded: bool = False) -> Call:
+        """Have the model do a batch, (n, ...) on the CPU. Returns at once. Call it within `asked`.
 
-    def run(self, step: Step, batch: torch.Tensor) -> BatchResult:
+        `padded`: whatever the model is given is filled up with zeros to `batch_size`.
+        """
+        return Call(self._thread.submit(self._run, step, batch, padded), self._clock)
+
+    def run(self, step: Step, batch: torch.Tensor, *, padded: bool = False) -> BatchResult:
         """Have the model do a batch, and wait for it. Raises as `Call.answer` does."""
         with self.asked():
-            return self.submit(step, batch).answer()
+            return self.submit(step, batch, padded=padded).answer()
 
-    def _run(self, step: Step, batch: torch.Tensor) -> _Launched:
-        work = _Launched(self._idle_since, self._clock.mark())
+    def _run(self, step: Step, batch: torch.Tensor, padded: bool) -> _Launched:
+        work = _Launched(self._idle_since, self._clock.mark(), padded)
         with torch.inference_mode():
             self._do(step, batch, 0, work)
         work.ended = self._idle_since = self._clock.mark()
@@ -99,7 +103,7 @@ class BatchRunner:
         while start < len(batch):
             piece = batch[start : start + self.batch_size]
             try:
-                work.parts.append(self._to_host(step(piece.to(self.device, non_blocking=True))))
+                work.parts.append(self._to_host(self._rows(step, piece, work.padded)))
             except Exception as error:
                 out_of_memory = is_out_of_memory(error)
                 if not out_of_memory and isinstance(error, ImmunoError | torch.AcceleratorError):
@@ -110,7 +114,7 @@ class BatchRunner:
                 continue
             # Outside the block, since the error holds on to every tensor that the model had made.
             if reason is None:
-                self._halve(len(piece), work)
+                self._halve(self.batch_size if work.padded else len(piece), work)
                 continue
             if len(piece) == 1:
                 work.refused[place + start] = reason
@@ -119,6 +123,12 @@ class BatchRunner:
                 self._do(step, piece[:middle], place + start, work)
                 self._do(step, piece[middle:], place + start + middle, work)
             start += len(piece)
+
+    def _rows(self, step: Step, piece: torch.Tensor, padded: bool) -> torch.Tensor:
+        given = piece.to(self.device, non_blocking=True)
+        if padded:
+            given = functional.pad(given, (0, 0) * (given.ndim - 1) + (0, self.batch_size - len(piece)))
+        return step(given)[: len(piece)]
 
     def _halve(self, count: int, work: _Launched) -> None:
         if count == 1:
@@ -172,6 +182,7 @@ class _Launched:
 
     idle_since: Any
     began: Any
+    padded: bool
     ended: Any = None
     parts: list[torch.Tensor] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
@@ -241,10 +252,25 @@ def find_batch_size(peak: Callable[[int], int], free: int, *, most: int = MOST) 
     return size
 
 
-def free_gpu_memory(device: torch.device) -> int:
-    """Return the bytes that torch could still use on a GPU: what nobody holds, and what it holds but does not use."""
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0]) + unused
+def find_gpu_batch_size(run: Callable[[int], object], device: torch.device, share: float = 1.0) -> int:
+    """Return the batch size that `find_batch_size` finds on a GPU of which a share is this process's.
+
+    What the largest batches took is given back: others on this GPU, who look for theirs, would find it taken.
+    """
+    try:
+        return find_batch_size(gpu_peak(run, device), free_gpu_memory(device, share))
+    finally:
+        torch.cuda.empty_cache()
+
+
+def free_gpu_memory(device: torch.device, share: float = 1.0) -> int:
+    """Return the bytes that torch could still use on a GPU: what nobody holds, and what it holds but does not use.
+
+    With a `share`, no more than what this process has not used of its own.
+    """
+    used = torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    return min(int(free) + torch.cuda.memory_reserved(device) - used, int(share * total) - used)
 
 
 def gpu_peak(run: Callable[[int], object], device: torch.device) -> Callable[[int], int]:

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn import functional
 
 from cluster.encoder.batching import (
     CPU_BATCH_SIZE,
@@ -29,9 +28,7 @@ from cluster.encoder.batching import (
     BatchRunner,
     Call,
     Step,
-    find_batch_size,
-    free_gpu_memory,
-    gpu_peak,
+    find_gpu_batch_size,
 )
 from cluster.encoder.loading import (
     LoadedModel,
@@ -75,6 +72,7 @@ class Encoder:
         *,
         batch_size: BatchSize,
         decode_threads: int,
+        gpu_share: float,
     ) -> None:
         """Finds the batch size where it is "auto". Raises SetupError for a model that `fast_decode` does not suit."""
         self.info = info
@@ -92,8 +90,8 @@ class Encoder:
         )
         self._runner = BatchRunner(device, CPU_BATCH_SIZE if batch_size == "auto" else batch_size)
         if batch_size == "auto" and device.type == "cuda":
-            self._runner.batch_size = find_batch_size(
-                gpu_peak(lambda size: self._embed(self._blank(size)), device), free_gpu_memory(device)
+            self._runner.batch_size = find_gpu_batch_size(
+                lambda size: self._image_rows(self._blank(size)), device, gpu_share
             )
         if spec.compile:
             # Not the tower itself: `match_patches` looks into that one. One shape, since each costs a compilation.
@@ -120,7 +118,7 @@ class Encoder:
         failures: dict[int, FailedImage] = {}
         transient: set[int] = set()
         stats = ShardStats()
-        with contextlib.closing(self._through_model(paths, self._image_rows)) as batches:
+        with contextlib.closing(self._through_model(paths, self._image_rows, padded=self._padded)) as batches:
             for batch, answer in batches:
                 failures |= batch.failures | _refused(batch, answer, paths)
                 transient |= batch.transient
@@ -205,11 +203,13 @@ class Encoder:
         images = [Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC) for size in ((211, 157), (64, 96))]
         pixels = np.stack([self.preprocessing.pixels(image) for image in images])
         tokens = self._tokenizer(["a photo of a dog.", "two red stones on a table"])
-        work = ((self._text_rows, tokens), (self._image_rows, torch.from_numpy(pixels)))
-        return np.concatenate([self._runner.run(*one).rows for one in work])
+        texts = self._runner.run(self._text_rows, tokens).rows
+        return np.concatenate(
+            [texts, self._runner.run(self._image_rows, torch.from_numpy(pixels), padded=self._padded).rows]
+        )
 
     def _through_model(
-        self, paths: Sequence[str], step: Step
+        self, paths: Sequence[str], step: Step, *, padded: bool = False
     ) -> Generator[tuple[DecodedBatch, BatchResult], None, None]:
         """Decode files and give them to the model, batch by batch; yields in the order of the list.
 
@@ -219,7 +219,7 @@ class Encoder:
         with self._runner.asked(), contextlib.closing(self._decoder.batches(paths, self.batch_size)) as batches:
             try:
                 for batch in batches:
-                    given.append((batch, self._runner.submit(step, batch.pixels)))
+                    given.append((batch, self._runner.submit(step, batch.pixels, padded=padded)))
                     if len(given) > 1:
                         before, call = given.popleft()
                         yield before, call.answer()
@@ -232,12 +232,6 @@ class Encoder:
 
     def _image_rows(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, h, w, 3) uint8 -> (n, d) float32 unit rows, on the device."""
-        count = len(pixels)
-        if self._padded and count < self.batch_size:
-            pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.batch_size - count))
-        return self._embed(pixels)[:count]
-
-    def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         return _unit_rows(self._encode_image(self.preprocessing.normalise(pixels).to(self._dtype)))
 
     def _text_rows(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -250,10 +244,13 @@ class Encoder:
         return np.empty((0, self.info.dim), dtype=np.float32)
 
 
-def load_encoder(spec: EncoderSpec, *, batch_size: BatchSize = "auto", decode_threads: int = 1) -> Encoder:
+def load_encoder(
+    spec: EncoderSpec, *, batch_size: BatchSize = "auto", decode_threads: int = 1, gpu_share: float = 1.0
+) -> Encoder:
     """Load a model onto its device and work out what fixes its embeddings.
 
-    `batch_size` "auto" is found within a GPU's free memory (`cluster.encoder.batching`), and is 64 without a GPU.
+    `batch_size` "auto" is found within a GPU's free memory (`cluster.encoder.batching`), of which a share may be this
+    process's, and is 64 without a GPU.
     Raises SetupError for everything that the user can put right: see `cluster.encoder.loading`.
     """
     check_names(spec)
@@ -277,7 +274,9 @@ def load_encoder(spec: EncoderSpec, *, batch_size: BatchSize = "auto", decode_th
         weights_digest=weights_digest(model.state_dict()) + architecture_digest(spec),
         preprocess_digest=preprocess_digest(image_side, loaded.tokenizer),
     )
-    return Encoder(loaded, info, spec, device, batch_size=batch_size, decode_threads=decode_threads)
+    return Encoder(
+        loaded, info, spec, device, batch_size=batch_size, decode_threads=decode_threads, gpu_share=gpu_share
+    )
 
 
 def _unit_rows(raw: torch.Tensor) -> torch.Tensor:

@@ -188,7 +188,7 @@ def test_an_actor_stores_what_the_driver_can_see_and_sends_the_rest(
         spec=spec,
         batch_size=4,
         threads=torch.get_num_threads(),
-        use_gpu=False,
+        gpus=0.0,
         store=str(tmp_path / "store"),
         mark=str(embedder.store.leave_mark()),
     )

@@ -12,6 +12,7 @@ import torch
 
 from cluster import EncoderSpec
 from cluster.actors.actor import ActorSettings, EmbeddingActor, plan_decode_threads
+from cluster.encoder.encoder import Encoder, load_encoder
 from cluster.encoder.spec import OtherEncoderError
 from cluster.store.shards import read_shard
 from cluster.store.store import EmbeddingStore
@@ -31,7 +32,7 @@ def settings(tiny_encoder_dir: Path, store: EmbeddingStore) -> ActorSettings:
         spec=EncoderSpec(f"local-dir:{tiny_encoder_dir}"),
         batch_size=4,
         threads=torch.get_num_threads(),
-        use_gpu=False,
+        gpus=0.0,
         store=str(store.root),
         mark=str(store.leave_mark()),
     )
@@ -53,6 +54,23 @@ def test_an_actor_stores_what_the_driver_can_see_and_sends_the_rest(
     assert stored is not None
     assert sent.embedded is not None
     np.testing.assert_array_equal(sent.embedded.features, stored.features)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "share"), [(0.0, "cpu", 1.0), (0.25, "auto", 0.25), (1.0, "auto", 1.0), (2.0, "auto", 1.0)]
+)
+def test_an_actor_takes_the_part_of_a_gpu_that_it_was_given(
+    settings: ActorSettings, monkeypatch: pytest.MonkeyPatch, gpus: float, device: str, share: float
+) -> None:
+    asked = []
+
+    def load(spec: EncoderSpec, *, gpu_share: float, **_: object) -> Encoder:
+        asked.append((spec.device, gpu_share))
+        return load_encoder(replace(spec, device="cpu"), batch_size=1)
+
+    monkeypatch.setattr("cluster.encoder.encoder.load_encoder", load)
+    EmbeddingActor(replace(settings, gpus=gpus)).info()
+    assert asked == [(device, share)]
 
 
 def test_shards_in_flight_at_a_time_give_the_rows_of_one_after_the_other(

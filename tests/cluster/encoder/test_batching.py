@@ -67,6 +67,16 @@ def test_a_batch_too_large_is_halved_and_so_are_later_ones(error: Exception) -> 
     assert run.batch_size == 2
 
 
+def test_of_a_padded_batch_what_the_model_was_given_is_halved() -> None:
+    """The last batch holds one image, filled up to eight: that eight are too many says nothing of one."""
+    model = Model(lambda batch: torch.OutOfMemoryError("CUDA out of memory") if len(batch) > 4 else None)
+    run = runner(8)
+    last, then = run.run(model, NUMBERS[9:], padded=True), run.run(model, NUMBERS[:5], padded=True)
+    assert (last.rows.tolist(), last.halvings, run.batch_size) == ([18.0], 1, 4)
+    assert then.rows.tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert model.given[1:] == [[9.0, 0.0, 0.0, 0.0], [0.0, 1.0, 2.0, 3.0], [4.0, 0.0, 0.0, 0.0]]
+
+
 def test_a_single_entry_that_does_not_fit_is_the_user_s_to_mend() -> None:
     with pytest.raises(SetupError, match=r"the memory of cpu does not hold the model at work on a single image; "):
         runner().run(Model(lambda batch: torch.OutOfMemoryError("CUDA out of memory")), NUMBERS)

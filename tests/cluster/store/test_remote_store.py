@@ -183,7 +183,7 @@ def test_an_actor_writes_to_the_bucket_by_itself(bucket: str, spec: EncoderSpec,
     mark = store.leave_mark()
     actor = EmbeddingActor(
         ActorSettings(
-            spec=spec, batch_size=4, threads=1, use_gpu=False, store=store.place, mark=mark, store_dtype=store.dtype
+            spec=spec, batch_size=4, threads=1, gpus=0.0, store=store.place, mark=mark, store_dtype=store.dtype
         )
     )
     (shard,) = shards_of(image_set(write_images(tmp_path / "images", {"cat": 3})), actor.info(), 4)

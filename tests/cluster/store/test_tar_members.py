@@ -97,7 +97,7 @@ def test_a_tar_that_an_actor_does_not_see_is_said_to_be_invisible(
             spec=EncoderSpec(f"local-dir:{tiny_encoder_dir}"),
             batch_size=4,
             threads=torch.get_num_threads(),
-            use_gpu=False,
+            gpus=0.0,
             store=str(store.root),
             mark=str(store.leave_mark()),
         )
