@@ -30,6 +30,7 @@ from agents.replies import Focus, Proposals, Reflection, Wanted, proposals_of
 from db import new_id
 from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.selection import SelectionRules, screen
+from evaluation.antibodies.vocabulary import Vocabulary
 from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
 from evaluation.space import Bank, Space
 from immuno_core.config.refine import RefineConfig
@@ -87,6 +88,7 @@ class Loop:
     """Other names of classes, which no antibody may be."""
     template: str
     """What the things and places that the model names are put into."""
+    vocabulary: Vocabulary
     halves: Halves
     embedder: TextEmbedder
     inspector: Inspector
@@ -117,17 +119,8 @@ class Loop:
             self.space.classes,
             generation=memory.number,
         )
-        shown = {
-            name: self.inspector.brief(
-                name,
-                mistakes[name],
-                before,
-                memory,
-                wanted=self._wanted(name, memory.focus),
-                pictures=self.config.pictures_per_class,
-            )
-            for name in chosen
-        }
+        wanted = {name: self._wanted(name, memory.focus) for name in chosen}
+        shown = self.inspector.brief_all(wanted, mistakes, before, memory, pictures=self.config.pictures_per_class)
         return {"before": before, "shown": shown}
 
     def propose(self, state: GenerationState) -> GenerationState:
@@ -149,7 +142,11 @@ class Loop:
             ids = {antibody.text: antibody.id for antibody in reversed((*made, *refused))}
             for antibody in made:
                 parent = ids.get(reply.originals.get(antibody.text, ""))
-                proposals.append(antibody if parent is None else replace(antibody, parent_id=parent, relation="edited"))
+                one = antibody if parent is None else replace(antibody, parent_id=parent, relation="edited")
+                if self._captions(name).known(one.text):
+                    proposals.append(one)
+                else:
+                    turned_down.append(one.turned_down("not offered: the table of texts does not hold it"))
             turned_down.extend(refused)
         return {
             "proposals": tuple(proposals),
@@ -167,13 +164,17 @@ class Loop:
             briefing=render(briefing),
             wanted=_asked_for(briefing.wanted),
         )
-        captions = Captions(self.template, name)
-        return Request("propose", name, prompt, proposals_of(briefing.wanted), images, captions)
+        return Request("propose", name, prompt, proposals_of(briefing.wanted), images, self._captions(name))
+
+    def _captions(self, name: str) -> Captions:
+        return Captions(self.template, name, self.vocabulary.table)
 
     def _wanted(self, name: str, focus: Focus) -> Wanted:
-        """How many things and places of a class are asked for: no places where no caption can say its name."""
+        """How many things and places of a class are asked for: no places where no caption can say its name, nor where
+        the vocabulary is a table's, which has none."""
         wanted = Wanted.shared(self.config.proposals_per_class, focus)
-        if len(Captions(self.template, name).caption("contextual", "x" * _PLACE)) <= LONGEST_ANTIBODY:
+        fits = len(self._captions(name).caption("contextual", "x" * _PLACE)) <= LONGEST_ANTIBODY
+        if fits and not self.vocabulary.table:
             return wanted
         return Wanted(look_alikes=wanted.total, places=0)
 

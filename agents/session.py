@@ -21,7 +21,7 @@ from agents.memory import Memory, choose_origin, recall
 from agents.policies import given_up, handled_by, new_generator, state_of, stop_reason
 from agents.prompts.inspection import Inspector
 from db import AntibodyStore, ClaimLostError, GenerationRecord, HeldClaim, SessionRecord
-from evaluation.antibodies.vocabulary import load_vocabulary
+from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
 from evaluation.scores import configured_score
 from evaluation.scores.prototypes import prototypes
 from evaluation.space import Bank, Space
@@ -54,6 +54,8 @@ class RefinementSession:
     """Other names of classes, which no antibody may be."""
     template: str = "a photo of a {}."
     """What the things and places that the model names are put into."""
+    vocabulary: Vocabulary | None = None
+    """What mistakes are told in, and all that can be said where it is closed; None: the words that come with immuno."""
 
     def __post_init__(self) -> None:
         check_space(self.space)
@@ -123,7 +125,7 @@ class RefinementSession:
 
     def loop(self) -> Loop:
         """Return the nodes of its generations, with what they work with."""
-        vocabulary = load_vocabulary()
+        vocabulary = self.vocabulary or load_vocabulary()
         model = make_chat_model(self.config, seed=self.record.seed, vocabulary=vocabulary)
         caller: Caller = RecordedCaller(
             Chat(model, self.config.structured, self.config.timeout),
@@ -137,9 +139,10 @@ class RefinementSession:
             space=self.space,
             synonyms=self.synonyms,
             template=self.template,
+            vocabulary=vocabulary,
             halves=halve(feedback_of(self.space), seed=self.record.seed),
             embedder=self.embedder,
-            inspector=Inspector(self.space, self.embedder, vocabulary),
+            inspector=Inspector(self.space, self.embedder, vocabulary, self.template, self.config.score),
             caller=ReviewedCaller(caller, self.review, self.store, self.record),
             config=self.config,
             class_prototypes=prototypes(self.space.texts, fit.features, labels).mu,

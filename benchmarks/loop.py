@@ -1,16 +1,19 @@
 """Does the refinement loop earn its keep? Its bank after every generation, against the same budget without feedback.
 
-    python benchmarks/loop.py [--seeds 0,1,2,3,4] [--draws 5] [--parents best] [--out FILE.json]
+    python benchmarks/loop.py [--config FILE.toml] [--seeds 0,1,2,3,4] [--draws 5] [--unseen a,b] [--out FILE.json]
 
-On mini-worlds of the given seeds, as configs/miniworld.toml says (lexicon, six generations). Every bank is measured on
-the sealed test by the main method (immuno_vlm, which chooses its settings on fit and feedback for each bank anew) and
-by the score that the loop itself measures with. Per world, and over the worlds with 95 % intervals (t over the worlds):
+On mini-worlds of the given seeds, as configs/miniworld.toml says (lexicon, six generations), or on what another
+configuration says: there a seed holds out other fit images, and halves the feedback otherwise. Every bank is measured
+on the sealed test by the main method (immuno_vlm, which chooses its settings on fit and feedback for each bank anew)
+and by the score that the loop itself measures with. Per world, and over the worlds with 95 % intervals (t over the
+worlds):
 
     loop      the bank in force after each generation
     at once   (a) as many proposals, all classes alike, from the same lexicon, all at once: nothing was measured
     random    (b) as many texts drawn from the word list: half of them things, half a class in places, for any class
+    mined     (c) as many things of the word list, those farthest from every known class, as NegLabel mines them
 
-(a) and (b) go through the same screen; each is drawn `--draws` times, and the mean of its draws counts. The baselines
+All go through the same screen; (a) and (b) are drawn `--draws` times, and the mean of its draws counts. The baselines
 are ours without antibodies and every published score, as published and with its settings chosen on the feedback; those
 that need a bank have the first draw of (a), texts that nobody measured, as EOE has. The first run on a world draws and
 embeds its images.
@@ -21,6 +24,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -42,11 +46,14 @@ from agents.replies import Wanted
 from cluster import EncoderSpec, LocalEmbedder
 from db import AntibodyStore, open_store
 from evaluation.antibodies.captions import Captions
+from evaluation.antibodies.mining import mine
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
 from evaluation.benchmark.arms import Arms
 from evaluation.benchmark.methods import FittedMethod, fit_methods
+from evaluation.benchmark.order import headline_sets
 from evaluation.benchmark.presets import Planned, control, expand
+from evaluation.data.precomputed import PrecomputedEmbedder
 from evaluation.data.sealed import SealedTest
 from evaluation.metrics import fpr95_id
 from evaluation.scores.base import FittedScore
@@ -58,16 +65,15 @@ from immuno.workplace import Workplace, with_overrides
 from immuno_core.config.methods import MethodConfig, PresetConfig
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.run import RunConfig, config_as_dict, read_config
-from immuno_core.features import FeatureSet, IntArray
+from immuno_core.features import Embedder, FeatureSet, IntArray
 from immuno_core.paths import cache_root
 from immuno_core.records import Antibody, text_digest
 from immuno_core.versions import git_sha, versions
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "miniworld.toml"
-TOLD = ("near", "contextual")
-"""The outlier sets whose mean is the figure; the loop sees sets of these kinds."""
 UNSEEN = ("near_unseen", "contextual_unseen")
-"""Outliers unlike any in the feedback."""
+"""Of the mini-world, outliers unlike any in the feedback."""
+ARMS = ("at once", "random", "mined")
 MAIN = "immuno_vlm"
 _LARGEST_BRIEFING = 50
 
@@ -81,7 +87,15 @@ class World:
     known: FeatureSet
     labels: IntArray
     outliers: Mapping[str, FeatureSet]
-    embedder: LocalEmbedder
+    embedder: Embedder
+    vocabulary: Vocabulary
+    unseen: tuple[str, ...]
+    """The outlier sets unlike the feedback."""
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The outlier sets whose mean is the figure: near and contextual, else all that are like the feedback."""
+        return headline_sets(name for name in self.outliers if name not in self.unseen)
 
 
 @dataclass(frozen=True)
@@ -91,33 +105,30 @@ class Figures:
     fpr95: dict[str, float]
     id_accuracy: float
     bank: int
-
-    @property
-    def told(self) -> float:
-        """The mean over near and contextual."""
-        return statistics.mean(self.fpr95[name] for name in TOLD)
-
-    @property
-    def unseen(self) -> float:
-        """The mean over outliers unlike any in the feedback."""
-        return statistics.mean(self.fpr95[name] for name in UNSEEN)
+    told: float
+    """The mean over the sets told."""
+    unseen: float
+    """The mean over outliers unlike any in the feedback; NaN where there are none."""
 
 
 def main() -> None:
     """Run the worlds, print the comparison, and write the figures where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--unseen", default="", help="sets unlike the feedback; default: those of the mini-world")
     parser.add_argument("--draws", type=int, default=5, help="of (a) and of (b), per world")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of [refine]")
     parser.add_argument("--out", type=Path, help="write all figures here, as JSON")
     given = parser.parse_args()
-    base = read_config(CONFIG)
+    base = read_config(given.config)
+    unseen = tuple(given.unseen.split(",")) if given.unseen else UNSEEN
     changed = {key: json.loads(value) for key, value in (one.split("=", 1) for one in given.set)}
     refine = RefineConfig.model_validate(base.refine.model_dump() | changed)
     found = []
     for seed in (int(one) for one in given.seeds.split(",")):
         config = with_overrides(base, seed=seed).model_copy(update={"refine": refine})
-        found.append(run_world(config, draws=given.draws))
+        found.append(run_world(config, draws=given.draws, unseen=unseen))
         print_world(found[-1])
     if len(found) > 1:
         print_worlds(found)
@@ -125,10 +136,10 @@ def main() -> None:
         given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def run_world(config: RunConfig, *, draws: int) -> dict[str, Any]:
-    """Run the loop and both other arms on one world; return the figures as plain JSON values."""
+def run_world(config: RunConfig, *, draws: int, unseen: tuple[str, ...]) -> dict[str, Any]:
+    """Run the loop and the other arms on one world; return the figures as plain JSON values."""
     with tempfile.TemporaryDirectory() as folder, open_store(str(Path(folder) / "immuno.db")) as store:
-        world = open_world(config, store)
+        world = open_world(config, store, unseen)
         started = time.perf_counter()
         banks, generations = run_loop(world, config, store)
         seconds = time.perf_counter() - started
@@ -137,10 +148,14 @@ def run_world(config: RunConfig, *, draws: int) -> dict[str, Any]:
     arms = {
         "at once": [screened(at_once(world, config, budget, draw), world, config) for draw in range(draws)],
         "random": [screened(random_texts(world, config, budget, draw), world, config) for draw in range(draws)],
+        "mined": [screened(mined_texts(world, config, budget), world, config)],
     }
     return {
         "seed": world.seed,
         "budget": budget,
+        "sets": list(world.outliers),
+        "told": list(world.told),
+        "unseen": list(world.unseen),
         "loop_seconds": seconds,
         "generations": generations,
         "baselines": {
@@ -155,9 +170,13 @@ def run_world(config: RunConfig, *, draws: int) -> dict[str, Any]:
     }
 
 
-def open_world(config: RunConfig, store: AntibodyStore) -> World:
+def open_world(config: RunConfig, store: AntibodyStore, unseen: tuple[str, ...]) -> World:
     """Draw and embed a world; what was embedded is kept in the cache."""
-    embedder = LocalEmbedder(EncoderSpec.from_config(config.encoder), cache_root() / "embeddings")
+    embedder: Embedder = (
+        PrecomputedEmbedder(config.encoder)
+        if config.encoder.kind == "precomputed"
+        else LocalEmbedder(EncoderSpec.from_config(config.encoder), cache_root() / "embeddings")
+    )
     place = Workplace(config, lambda: store, embedder)
     space = place.space()
     sealed = SealedTest(config.data, seed=config.seed, classes=space.classes)
@@ -166,7 +185,10 @@ def open_world(config: RunConfig, store: AntibodyStore) -> World:
     )
     known = embedder.embed_images(opened.id)
     outliers = {images.name: embedder.embed_images(images) for images in opened.ood}
-    return World(config.seed, space, known, known.labels(space.classes), outliers, embedder)
+    vocabulary = place.vocabulary(space.classes) or load_vocabulary()
+    labels = known.labels(space.classes)
+    there = tuple(name for name in unseen if name in outliers)
+    return World(config.seed, space, known, labels, outliers, embedder, vocabulary, there)
 
 
 def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[list[Bank], list[dict[str, Any]]]:
@@ -180,7 +202,13 @@ def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[lis
         encoder=world.embedder.encoder,
     )
     generations = RefinementSession(
-        record, config.refine, store, world.space, world.embedder, template=config.word_template
+        record,
+        config.refine,
+        store,
+        world.space,
+        world.embedder,
+        template=config.word_template,
+        vocabulary=world.vocabulary,
     ).run()
     banks: list[Bank] = []
     for one in generations:
@@ -205,13 +233,13 @@ def run_loop(world: World, config: RunConfig, store: AntibodyStore) -> tuple[lis
 
 def at_once(world: World, config: RunConfig, budget: int, draw: int) -> list[Antibody]:
     """(a): the lexicon asked for everything at once, with nothing measured."""
-    vocabulary, classes = load_vocabulary(), world.space.classes
+    vocabulary, classes = world.vocabulary, world.space.classes
     found: list[Antibody] = []
     for k, name in enumerate(classes):
         left = budget * (k + 1) // len(classes) - budget * k // len(classes)
         said: list[str] = [one.text for one in found if one.kind == "look_alike"]
         turn = 0
-        captions = Captions(config.word_template, name)
+        captions = Captions(config.word_template, name, vocabulary.table)
         while left > 0:
             briefing = ClassBriefing(
                 class_name=name,
@@ -223,7 +251,7 @@ def at_once(world: World, config: RunConfig, budget: int, draw: int) -> list[Ant
                 harmed=(),
                 places=(),
                 guideline=prompt_template("guideline"),
-                wanted=Wanted.shared(min(left, _LARGEST_BRIEFING), "both"),
+                wanted=wanted_of(vocabulary, min(left, _LARGEST_BRIEFING)),
             )
             key = text_digest("at once", str(world.seed), str(draw), name, str(turn))
             named = propose(briefing, vocabulary, key)
@@ -241,18 +269,31 @@ def at_once(world: World, config: RunConfig, budget: int, draw: int) -> list[Ant
 def random_texts(world: World, config: RunConfig, budget: int, draw: int) -> list[Antibody]:
     """(b): things, and classes in places, drawn from the word list, each for a class drawn at random."""
     rng = np.random.default_rng([world.seed, draw])
-    vocabulary: Vocabulary = load_vocabulary()
+    vocabulary = world.vocabulary
     found: dict[str, Antibody] = {}
     while len(found) < budget:
         guards = str(rng.choice(world.space.classes))
-        captions = Captions(config.word_template, guards)
-        if rng.random() < 0.5:
+        captions = Captions(config.word_template, guards, vocabulary.table)
+        if vocabulary.places and rng.random() < 0.5:
             text = captions.caption("contextual", str(rng.choice(vocabulary.places)))
             found.setdefault(text, Antibody(text, "contextual", guards))
         else:
             text = captions.caption("look_alike", str(rng.choice(vocabulary.nouns)))
             found.setdefault(text, Antibody(text, "look_alike", guards))
     return list(found.values())
+
+
+def mined_texts(world: World, config: RunConfig, budget: int) -> list[Antibody]:
+    """(c): the things that are farthest from the known classes."""
+    captions = Captions(config.word_template, table=world.vocabulary.table)
+    texts = list(dict.fromkeys(captions.caption("look_alike", noun) for noun in world.vocabulary.nouns))
+    order = mine(world.embedder.embed_texts(texts), world.space.texts, keep=1.0)
+    return [Antibody(texts[i], "look_alike") for i in order[:budget]]
+
+
+def wanted_of(vocabulary: Vocabulary, count: int) -> Wanted:
+    """So many antibodies of both kinds; things alone where there are no places."""
+    return Wanted.shared(count, "both") if vocabulary.places else Wanted(look_alikes=count, places=0)
 
 
 def screened(proposals: Sequence[Antibody], world: World, config: RunConfig) -> Bank:
@@ -306,7 +347,9 @@ def figures(world: World, fitted: FittedScore, bank: int) -> Figures:
     known = fitted.score(world.known.features)
     right = fitted.predict(world.known.features) == world.labels
     found = {name: fpr95_id(known, fitted.score(images.features)) for name, images in world.outliers.items()}
-    return Figures(found, float(np.mean(right)), bank)
+    told, unseen = ([found[name] for name in names] for names in (world.told, world.unseen))
+    accuracy = float(np.mean(right))
+    return Figures(found, accuracy, bank, statistics.mean(told), statistics.mean(unseen) if unseen else math.nan)
 
 
 def as_json(one: Figures) -> dict[str, Any]:
@@ -319,16 +362,16 @@ def print_world(found: dict[str, Any]) -> None:
     seed, best = found["seed"], best_baseline(found)
     print(f"\nworld {seed}: {found['budget']} proposals, loop {found['loop_seconds']:.0f} s; FPR95 in %, sealed")
     told = "  ".join(f"{name} {100 * one['told']:.1f}" for name, one in found["baselines"].items())
-    print(f"  baselines (near + contextual): {told}")
+    print(f"  baselines (told): {told}")
     for method in found["loop"]:
-        print(
-            f"  {method}: near + contextual | near, contextual, far, unseen near, unseen contextual | accuracy | bank"
-        )
+        print(f"  {method}: {' + '.join(found['told'])} | {', '.join(found['sets'])} | accuracy | bank")
         for number, one in enumerate(found["loop"][method]):
             decided = found["generations"][number]
-            print(f"    generation {number}  {line(one)}  {'kept' if decided['accepted'] else 'not kept'}")
-        for arm in ("at once", "random"):
-            print(f"    {arm:12}  {line(mean_of(found[arm][method]))}  (mean of {len(found[arm][method])} draws)")
+            print(f"    generation {number}  {line(found, one)}  {'kept' if decided['accepted'] else 'not kept'}")
+        for arm in ARMS:
+            print(
+                f"    {arm:12}  {line(found, mean_of(found[arm][method]))}  (mean of {len(found[arm][method])} draws)"
+            )
         last = found["loop"][method][-1]["told"]
         falls = count_falls([one["told"] for one in found["loop"][method]])
         print(f"    falls in {falls} of {len(found['generations']) - 1}; {last / best[1]:.2f} x {best[0]}")
@@ -341,24 +384,26 @@ def print_worlds(found: Sequence[dict[str, Any]]) -> None:
         last = [one["loop"][method][-1] for one in found]
         first = [one["loop"][method][0] for one in found]
         print(f"  {method}")
-        print(f"    loop, near + contextual          {interval([100 * one['told'] for one in last])}")
+        sets, unseen = " + ".join(found[0]["told"]), found[0]["unseen"]
+        print(f"    loop, {sets}  {interval([100 * one['told'] for one in last])}")
         ratios = [one["loop"][method][-1]["told"] / best_baseline(one)[1] for one in found]
         print(
             f"    ... of the best baseline         {interval(ratios, digits=2)}   each {[round(r, 2) for r in ratios]}"
         )
-        for arm in ("at once", "random"):
+        for arm in ARMS:
             for key, what in (
-                ("told", "near + contextual"),
-                ("unseen", "unseen, both"),
-                *((name, name) for name in UNSEEN),
+                ("told", sets),
+                *([("unseen", "unseen, all")] if unseen else ()),
+                *zip(unseen, unseen, strict=True),
             ):
                 gaps = [100 * (a[key] - mean_of(one[arm][method])[key]) for a, one in zip(last, found, strict=True)]
                 print(f"    loop minus {arm:8} {what:17}  {interval(gaps)}")
-        for name in ("unseen", *UNSEEN):
+        for name in ("unseen", *unseen) if unseen else ():
             gaps = [100 * (b[name] - a[name]) for a, b in zip(first, last, strict=True)]
             print(f"    loop minus no antibodies, {name:17} {interval(gaps)}")
-        gaps = [100 * (one["unseen"] - best_unseen(run)) for one, run in zip(last, found, strict=True)]
-        print(f"    loop minus the baseline that is best on unseen  {interval(gaps)}")
+        if unseen:
+            gaps = [100 * (one["unseen"] - best_unseen(run)) for one, run in zip(last, found, strict=True)]
+            print(f"    loop minus the baseline that is best on unseen  {interval(gaps)}")
         gaps = [100 * (b["id_accuracy"] - a["id_accuracy"]) for a, b in zip(first, last, strict=True)]
         print(f"    ID accuracy, change              {interval(gaps)}")
         falls = [count_falls([step["told"] for step in one["loop"][method]]) for one in found]
@@ -386,9 +431,9 @@ def mean_of(drawn: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {key: statistics.mean(one[key] for one in drawn) for key in drawn[0]}
 
 
-def line(one: dict[str, Any]) -> str:
+def line(found: dict[str, Any], one: dict[str, Any]) -> str:
     """One bank in one line."""
-    sets = " ".join(f"{100 * one[name]:5.1f}" for name in ("near", "contextual", "far", *UNSEEN))
+    sets = " ".join(f"{100 * one[name]:5.1f}" for name in found["sets"])
     return f"{100 * one['told']:5.1f} | {sets} | {100 * one['id_accuracy']:.1f} | {one['bank']:4.0f}"
 
 

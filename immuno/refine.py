@@ -103,6 +103,7 @@ def refine(
     # The sealed sets are listed, which opens none: a bank that nothing could be measured on is refined for nothing.
     if not resume and (problems := sets.problems()):
         raise SetupError("\n".join(problems))
+    vocabulary = place.vocabulary(sets.classes)
     known = _known_session(place, session, resume)
     if known is not None:
         _check_grounds(place, known, sets)
@@ -128,6 +129,7 @@ def refine(
             review,
             sets.synonyms,
             place.config.word_template,
+            vocabulary,
         ).run(on_generation)
     outcome = RefineOutcome(place.store.session(session), place.store.generations(record.id))
     if outcome.session.status == "paused":

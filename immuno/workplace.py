@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,10 +17,12 @@ from cluster import make_embedder
 from cluster.journal import Journal
 from cluster.store.probes import agree
 from db import AntibodyStore, RunRecord, SessionRecord, chosen_generation, is_new, open_store
+from evaluation.antibodies.vocabulary import Vocabulary, closed_vocabulary
 from evaluation.data.checks import check_sources
 from evaluation.data.classes import MEND_EMPTY, read_classes, read_synonyms, without_images
 from evaluation.data.contents import state_of
 from evaluation.data.overlap import Dropped, feedback_without_overlap
+from evaluation.data.precomputed import PrecomputedEmbedder
 from evaluation.data.sealed import SealedTest
 from evaluation.data.sources import Listing, OpenSplit, Role, hold_out, read_images
 from evaluation.miniworld import build, default_root
@@ -118,6 +120,16 @@ class Workplace:
         return agree(
             self.embedder.embed_texts(fill_template(template, texts)), bank.vectors[:_TRIED], encoder.precision
         )
+
+    def vocabulary(self, classes: Sequence[str]) -> Vocabulary | None:
+        """Return the words of a table of texts, all that can be said then; None where any text can be embedded.
+
+        Raises SetupError for a table without words in the template of antibodies.
+        """
+        if not isinstance(self.embedder, PrecomputedEmbedder):
+            return None
+        class_texts = fill_template(self.config.classes.template, classes)
+        return closed_vocabulary(self.embedder.texts, self.config.word_template, class_texts)
 
     def sets(self) -> Sets:
         """Return the image sets of the configuration, for one run: they are listed once. Draws the mini-world."""

@@ -1,10 +1,11 @@
 """How the lexicon combines words: its proposals for a class, and its reflection on what was measured.
 
 Proposals. Of the things and places wanted, a third explore: those that the lexicon was not shown, drawn from the
-vocabulary, so that the breadth of a bank does not depend on what the feedback happens to hold. The others answer the
-feedback: the nouns nearest to the mis-accepted samples ("shark"); the places nearest to them ("in the desert"), and
-places that helped or that the guideline names. What is in the bank or was rejected is never said again. Attributes are
-left out: "striped shark" is near every striped thing, known ones among them, and costs more than it gains.
+vocabulary (of a closed one, those offered besides), so that the breadth of a bank does not depend on what the feedback
+happens to hold. The others answer the feedback: the nouns that promise most ("shark"); the places nearest to the
+mis-accepted samples ("in the desert"), and places that helped or that the guideline names. What is in the bank or was
+rejected is never said again. Attributes are left out: "striped shark" is near every striped thing, known ones among
+them, and costs more than it gains.
 
 Reflection. The kind without which the mean FPR95 would rise more becomes the focus, and the guideline names the words
 of the texts that helped most, and of those that only harmed.
@@ -95,7 +96,7 @@ def propose(briefing: ClassBriefing, vocabulary: Vocabulary, key: str) -> Named:
         *(hit.word for sample in briefing.samples for hit in sample.nearest_words),
     }
     nouns = [noun for noun in _drawn(vocabulary.nouns, key) if not _names_class(noun, briefing.class_name)]
-    unseen_things = [noun for noun in nouns if noun not in shown_words]
+    unseen_things = briefing.offered or [noun for noun in nouns if noun not in shown_words]
     unseen_places = [place for place in _drawn(vocabulary.places, key) if place not in shown_words]
     things = fresh.take(_near_things(briefing, vocabulary), near_things)
     things += fresh.take(unseen_things, wanted.look_alikes - len(things))
@@ -156,7 +157,8 @@ def _near_things(briefing: ClassBriefing, vocabulary: Vocabulary) -> Iterator[st
     """Yield nouns, most near first, then those that the guideline names."""
     guide, avoid = _guided(briefing, vocabulary)
     for noun in dict.fromkeys((*briefing.things, *_ranked(briefing.samples, "noun"), *guide.nouns)):
-        if noun not in avoid.nouns and not _names_class(noun, briefing.class_name):
+        may_be = not briefing.offered or noun in briefing.offered
+        if may_be and noun not in avoid.nouns and not _names_class(noun, briefing.class_name):
             yield noun
 
 

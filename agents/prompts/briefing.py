@@ -112,7 +112,10 @@ class ClassBriefing(_Record):
     helped: tuple[Helped, ...]
     harmed: tuple[Harmed, ...]
     things: tuple[Shown, ...] = ()
-    """Nouns nearest to the mis-accepted samples, those not told here one by one too, nearest first."""
+    """Nouns that would reject most mis-accepted samples, those not told here one by one too, best first; where none
+    would, those nearest to them."""
+    offered: tuple[Shown, ...] = ()
+    """Of a closed vocabulary the things to choose from, the promising ones first; empty where any can be named."""
     places: tuple[Shown, ...]
     """Place phrases, the same way."""
     guideline: Annotated[str, _cleaned(_LONGEST_GUIDELINE)]

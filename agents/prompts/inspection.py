@@ -2,16 +2,17 @@
 
 Per image: the class that accepted it, its score, and the words of a vocabulary nearest to it in the image-text space. A
 word counts as near by how much nearer it is to this image than to known images on average: raw cosines favour the same
-few words for every image. File names and outlier categories are never shown. Only images of the first half of the
-feedback are: what the second half confirms must not have been looked at. A picture, for models that see, is drawn anew,
-small and without metadata.
+few words for every image. Over all images of a class: the things that would reject most (agents.prompts.promise). Of a
+closed vocabulary the words to choose from are offered: such things, and words far from every class. File names and
+outlier categories are never shown. Only images of the first half of the feedback are: what the second half confirms
+must not have been looked at. A picture, for models that see, is drawn anew, small and without metadata.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +21,15 @@ from numpy.typing import NDArray
 from agents.feedback import Boundary, Half, feedback_of, fit_of
 from agents.memory import Memory
 from agents.prompts.briefing import ClassBriefing, SampleBriefing, WordHit, ranked_words
+from agents.prompts.promise import Promise, Sample
 from agents.replies import Wanted
+from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.vocabulary import Vocabulary
 from evaluation.space import Bank, Space
-from immuno_core.features import FloatArray, TextEmbedder
+from immuno_core.config.methods import MethodConfig
+from immuno_core.features import FloatArray, IntArray, TextEmbedder
 from immuno_core.images import open_on_white
+from immuno_core.text import text_key
 
 SIDE = 160
 """Pixels of the longer side."""
@@ -52,10 +57,6 @@ _PLACES_SHOWN = 8
 _OTHERS_SHOWN = 300
 
 
-Sample = tuple[str, int]
-"""An outlier: the name of its set, and its row there."""
-
-
 def mis_accepted_by_class(space: Space, boundary: Boundary, half: Half) -> dict[str, tuple[Sample, ...]]:
     """Return the mis-accepted outliers of a half by the class that accepts them, each class's highest score first."""
     grouped: dict[str, list[tuple[float, str, int]]] = {name: [] for name in space.classes}
@@ -79,7 +80,10 @@ class ShownMistakes(NamedTuple):
 class Inspector:
     """Tells mis-accepted images in words. Embeds the vocabulary once."""
 
-    def __init__(self, space: Space, embedder: TextEmbedder, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, space: Space, embedder: TextEmbedder, vocabulary: Vocabulary, template: str, score: MethodConfig
+    ) -> None:
+        """`template` is that of captions, `score` what the loop measures with."""
         self._outliers = feedback_of(space).outliers
         class_names = {name.casefold() for name in space.classes}
         self._words: dict[str, tuple[str, ...]] = {
@@ -87,28 +91,67 @@ class Inspector:
             "place": vocabulary.places,
             "attribute": vocabulary.attributes,
         }
-        templates = {"noun": "a photo of a {}.", "place": "a photo {}.", "attribute": "a photo of something {}."}
-        self._vectors: dict[str, FloatArray] = {
-            kind: embedder.embed_texts([templates[kind].format(word) for word in words])
-            for kind, words in self._words.items()
+        self._closed = bool(vocabulary.table)
+        self._captions = Captions(template, table=vocabulary.table)
+        texts = {
+            "noun": [self._captions.caption("look_alike", word) for word in self._words["noun"]],
+            "place": [f"a photo {place}." for place in vocabulary.places],
+            "attribute": [f"a photo of something {attribute}." for attribute in vocabulary.attributes],
         }
+        self._vectors: dict[str, FloatArray] = {kind: embedder.embed_texts(some) for kind, some in texts.items()}
+        self._promise = Promise(space, self._words["noun"], self._vectors["noun"], score)
         usual = fit_of(space)[0].features.mean(axis=0)
         self._usual = {kind: usual @ vectors.T for kind, vectors in self._vectors.items()}
 
-    def brief(
+    def brief_all(
+        self,
+        wanted: Mapping[str, Wanted],
+        mistakes: Mapping[str, Sequence[Sample]],
+        boundary: Boundary,
+        memory: Memory,
+        *,
+        pictures: int,
+    ) -> dict[str, ShownMistakes]:
+        """Return what the model is shown when it is asked for antibodies of classes with these mis-accepted outliers.
+
+        At most `pictures` of a class's go along as images. A thing stands first for one class only: look-alikes act on
+        all of them.
+        """
+        ranked = self._promise.ranked(boundary, mistakes, wanted)
+        given = {text_key(text) for text in memory.bank.texts}
+        briefed = {}
+        for name, asked in wanted.items():
+            tried = given | {text_key(text) for text, _ in memory.turned_down(name)}
+            things = self._fresh(ranked[name], tried, max(_THINGS_SHOWN, asked.look_alikes))
+            far = self._fresh(self._promise.far, tried | {*map(self._key, things)}, asked.total) if self._closed else []
+            given |= {*map(self._key, (*things[: asked.look_alikes], *far))}
+            briefed[name] = self._brief(name, mistakes[name], boundary, memory, asked, pictures, things, far)
+        return briefed
+
+    def _key(self, noun: str) -> str:
+        return text_key(self._captions.caption("look_alike", noun))
+
+    def _fresh(self, ranked: IntArray, tried: Collection[str], most: int) -> list[str]:
+        """The first so many nouns of a ranking that were not tried."""
+        found: list[str] = []
+        for i in ranked:
+            if len(found) == most:
+                break
+            if self._key(noun := self._words["noun"][i]) not in tried:
+                found.append(noun)
+        return found
+
+    def _brief(
         self,
         name: str,
         mistakes: Sequence[Sample],
         boundary: Boundary,
         memory: Memory,
-        *,
         wanted: Wanted,
         pictures: int,
+        things: Sequence[str],
+        far: Sequence[str],
     ) -> ShownMistakes:
-        """Return what the model is shown when it is asked for antibodies of a class with these mis-accepted outliers.
-
-        At most `pictures` of them go along as images.
-        """
         shown = _spread(mistakes)
         images: list[str] = []
         samples = []
@@ -126,7 +169,8 @@ class Inspector:
             rejected=list(memory.turned_down(name)),
             helped=list(memory.helped.get(name, ())),
             harmed=list(memory.harmed.get(name, ())),
-            things=self._most_near(mistakes, "noun", of_each=5, most=_THINGS_SHOWN),
+            things=things or self._most_near(mistakes, "noun", of_each=5, most=_THINGS_SHOWN),
+            offered=(*things, *far) if self._closed else (),
             places=self._most_near(mistakes, "place", of_each=2, most=_PLACES_SHOWN),
             guideline=memory.guideline,
             wanted=wanted,

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 
 from evaluation.antibodies.vocabulary import WORDS, read_words
 from evaluation.antibodies.wording import WHERE
 from immuno_core.records import AntibodyKind
-from immuno_core.text import clean_text, fill_template, without_markup
+from immuno_core.text import clean_text, fill_template, text_key, without_markup
 
 _SINGULAR_IN_S = frozenset({"atlas", "bus", "canvas", "christmas", "gas", "lens", "rhinoceros", "thermos"})
 """Singular although they end in an s that is neither of -us, -is nor -ss."""
@@ -85,6 +86,8 @@ class Captions:
     template: str = "a photo of a {}."
     class_name: str = ""
     """The class that stands in the places; "" for requests about things alone."""
+    table: Mapping[str, str] = field(default_factory=dict)
+    """Of a closed vocabulary its texts (Vocabulary.table): a caption is then written as it is there."""
 
     def caption(self, kind: AntibodyKind, phrase: str) -> str:
         """Return the caption of a thing, or of the class in a place; "" for a phrase that says nothing."""
@@ -109,7 +112,15 @@ class Captions:
             return ""
         template, articled = _TEMPLATE_ARTICLE.subn("", self.template)
         named = with_article(noun) if articled else noun
-        return fill_template(template, [f"{named} {place}".strip()])[0]
+        caption = fill_template(template, [f"{named} {place}".strip()])[0]
+        if self.table:  # whoever made it may have known no articles
+            as_it_is = fill_template(self.template, [f"{noun} {place}".strip()])[0]
+            return self.table.get(text_key(as_it_is)) or self.table.get(text_key(caption), caption)
+        return caption
+
+    def known(self, text: str) -> bool:
+        """Whether a text can be embedded: of a closed vocabulary, whether it is in the table."""
+        return not self.table or self.table.get(text_key(text)) == text
 
     def _taken_out(self, caption: str) -> str:
         before, _, after = _TEMPLATE_ARTICLE.sub("", self.template).partition("{}")

@@ -19,6 +19,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.antibodies.vocabulary import seen_templates
 from evaluation.data.feature_files import SUFFIXES, is_feature_set, read_feature_set, read_features, read_names
 from immuno_core.config.run import EncoderConfig
 from immuno_core.errors import SetupError
@@ -76,6 +77,11 @@ class PrecomputedEmbedder:
         """What fixes the embeddings: its digest is over the table's content."""
         return self._info
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All texts of the table: nothing else can be embedded."""
+        return tuple(self._rows)
+
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Return (len(texts), d) float32 unit rows. Raises SetupError for texts that are not in the table."""
         texts = [composed(text) for text in texts]
@@ -83,7 +89,8 @@ class PrecomputedEmbedder:
         if missing:
             others = f" and {len(missing) - 1} more of the {len(texts)} asked for" if len(missing) > 1 else ""
             raise SetupError(
-                f"the table {self._path} has no embedding of {missing[0]!r}{others}; add them (template included), or "
+                f"the table {self._path} has no embedding of {missing[0]!r}{others}; its texts look like "
+                f"{seen_templates(self._rows)}: set the template of classes or antibodies to that, add the texts, or "
                 "use an encoder that runs a model"
             )
         return self._features[[self._rows[text] for text in texts]]

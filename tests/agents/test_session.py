@@ -230,7 +230,7 @@ def test_a_branch_does_not_keep_what_only_a_generation_that_failed_turned_down(
             **({"decision": Decision(False, "for the test")} if state["memory"].number == 2 else {}),
         },
     )
-    session = new_session(store, space)
+    session = new_session(store, space, config=CONFIG.model_copy(update={"band": (0.2, 1.0)}))
     generations = session.run()
 
     def rejected(number: int) -> set[str]:
@@ -527,12 +527,12 @@ def test_the_first_half_is_shown_and_suspected_and_the_second_only_confirms(
     boundary = loop._measure(memory.bank)
     shown: dict[str, set[int]] = {name: set() for name in feedback.outliers}
 
-    def brief(_: Any, _name: str, mistakes: Any, *__: Any, **___: Any) -> ShownMistakes:
-        for name, row in mistakes:
+    def brief_all(_: Any, wanted: Any, mistakes: Any, *__: Any, **___: Any) -> dict[str, ShownMistakes]:
+        for name, row in (sample for samples in mistakes.values() for sample in samples):
             shown[name].add(row)
-        return ShownMistakes(None, ())  # type: ignore[arg-type]
+        return dict.fromkeys(wanted, ShownMistakes(None, ()))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Inspector, "brief", brief)
+    monkeypatch.setattr(Inspector, "brief_all", brief_all)
     loop.inspect({"memory": memory})
     assert shown == {name: set(boundary.mis_accepted(name, halves.first)) for name in feedback.outliers}
     assert any(boundary.mis_accepted(name, halves.second).size for name in feedback.outliers)

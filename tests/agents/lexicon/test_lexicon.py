@@ -12,8 +12,9 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from agents.chat.models import Chat
+from agents.lexicon.combine import propose
 from agents.lexicon.model import LexiconChatModel
-from agents.replies import Proposals, Reflection, proposals_of, wire_schema
+from agents.replies import Proposals, Reflection, Wanted, proposals_of, wire_schema
 from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
 from immuno_core.errors import SetupError
@@ -241,3 +242,13 @@ class TestReflection:
         guideline = reflection(reflection_briefing(helped=[("a photo of a dog on a plate.", 0.4)])).guideline
         texts = said(class_briefing(class_name="horse", samples=[], places=[], guideline=guideline))
         assert "a photo of a horse on a plate." in texts
+
+
+class TestClosedVocabulary:
+    def test_it_names_what_is_offered_and_explores_the_last_of_it(self):
+        asked = class_briefing(
+            wanted=6, things=["kite", "eel"], offered=["kite", "eel", "Harp", "Gong", "Bell", "Drum", "Lute"]
+        )
+        asked = asked.model_copy(update={"wanted": Wanted(look_alikes=6, places=0)})
+        named = propose(asked, Vocabulary(("Anvil", "kite"), (), (), {"a kite": "a kite"}), "key")
+        assert named == (("kite", "eel", "Harp", "Gong", "Bell", "Drum"), ())

