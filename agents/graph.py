@@ -35,7 +35,7 @@ from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
 from evaluation.space import Bank, Space
 from immuno_core.config.refine import RefineConfig
 from immuno_core.features import FloatArray, TextEmbedder
-from immuno_core.records import LONGEST_ANTIBODY, Antibody, AntibodyKind
+from immuno_core.records import LONGEST_ANTIBODY, Antibody, TextKind
 from immuno_core.text import clean_text, without_markup
 
 
@@ -316,7 +316,7 @@ class Loop:
         failed = () if state["decision"].accepted or memory.prompt.parent is None else (memory.guideline,)
         return ReflectionBriefing(
             history=[_shown(metrics) for metrics in (*memory.history, generation_metrics(state))],
-            worth={kind: self._worth(state, kind) for kind in sorted(set(bank.kinds))},
+            worth={kind: self._worth(state, kind) for kind in sorted(set(bank.text_kinds))},
             helped=gain[:_EFFECTS_SHOWN],
             harmed=harm[:_EFFECTS_SHOWN],
             rejected=Counter(a.reason.partition(":")[0] for a in state["screened"] if not a.accepted),
@@ -324,7 +324,7 @@ class Loop:
             dropped=() if state["decision"].accepted else tuple(dict.fromkeys((*memory.prompt.dropped, *failed))),
         )
 
-    def _worth(self, state: GenerationState, kind: AntibodyKind) -> float:
+    def _worth(self, state: GenerationState, kind: TextKind) -> float:
         """By how much the mean FPR95 would rise without the antibodies of a kind."""
         others = [i for i, other in enumerate(state["grown"].kinds) if other != kind]
         without = state["grown"].take(np.array(others, dtype=np.int64))

@@ -34,7 +34,7 @@ from pydantic import (
 
 from agents.answers import items_from, json_values, readings, without_thoughts
 from evaluation.antibodies.captions import Captions
-from immuno_core.records import LONGEST_ANTIBODY, Antibody, AntibodyKind
+from immuno_core.records import LONGEST_ANTIBODY, Antibody, TextKind
 from immuno_core.text import MARKUP, clean_text, text_key, without_markup
 
 MOST_PROPOSALS = 50
@@ -129,7 +129,7 @@ class Proposal(_Wire):
     """One proposed antibody: a short description of a picture."""
 
     text: Annotated[str, AfterValidator(_as_antibody_text)]
-    kind: Annotated[AntibodyKind, _respelt("look_alike", "contextual")]
+    kind: Annotated[TextKind, _respelt("look_alike", "contextual")]
     rationale: Annotated[str, _prose(LONGEST_RATIONALE)]
 
     @model_validator(mode="before")
@@ -278,10 +278,10 @@ class _Item(NamedTuple):
     """One item of a reply, as said. `kind`: of the list that it stands in; None where it is to say its own."""
 
     raw: Any
-    kind: AntibodyKind | None = None
+    kind: TextKind | None = None
 
 
-_LISTS: dict[str, AntibodyKind | None] = {"look_alikes": "look_alike", "places": "contextual", "antibodies": None}
+_LISTS: dict[str, TextKind | None] = {"look_alikes": "look_alike", "places": "contextual", "antibodies": None}
 _CUT_LIST = re.compile(rf'"({"|".join(_LISTS)})"\s*:\s*\[')
 _DEEPEST = 4
 _SAID_AS = ("text", "thing", "place", "name", "phrase", "caption")
@@ -393,7 +393,7 @@ def _captioned(item: _Item, captions: Captions) -> dict[str, Any]:
     return {"text": said, "kind": item.kind, "rationale": why}
 
 
-_KIND: TypeAdapter[AntibodyKind] = TypeAdapter(Annotated[AntibodyKind, _respelt("look_alike", "contextual")])
+_KIND: TypeAdapter[TextKind] = TypeAdapter(Annotated[TextKind, _respelt("look_alike", "contextual")])
 
 
 def _refused(item: _Item, reason: str) -> Antibody | None:

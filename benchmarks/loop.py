@@ -320,7 +320,7 @@ def baselines(world: World, config: RunConfig, bank: Bank) -> tuple[FittedMethod
         for one in expand([PresetConfig(preset="scores")])
         if one.method.name not in (MAIN, config.refine.score.name, "gl_mcm")
     ]
-    none = Planned(control(MethodConfig(name=MAIN), "none"))
+    none = Planned(control(MethodConfig(name=MAIN, visual=0), "none"))
     return fit_methods(arms_of(world, config, bank), [*planned, none]).methods
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from immuno_core.arrays import check_unit_rows
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, IntArray
-from immuno_core.records import MATURATION, Antibody, AntibodyKind
+from immuno_core.records import MATURATION, VISUAL, Antibody, AntibodyKind, TextKind
 from immuno_core.text import composed
 
 
@@ -54,6 +54,11 @@ class Bank:
         return tuple(antibody.kind for antibody in self.antibodies)
 
     @cached_property
+    def text_kinds(self) -> tuple[TextKind, ...]:
+        """Of each antibody with a text its kind."""
+        return tuple(kind for kind in self.kinds if kind != VISUAL)
+
+    @cached_property
     def guards(self) -> tuple[str, ...]:
         """Of each antibody the known class that it guards, composed as those are; "" for none in particular."""
         return tuple(composed(antibody.guards) for antibody in self.antibodies)
@@ -77,10 +82,20 @@ class Bank:
         gone = frozenset(ids)
         return self.take(np.array([row for row, key in enumerate(self.ids) if key not in gone], dtype=np.int64))
 
-    @property
+    @cached_property
     def unmatured(self) -> Bank:
-        """Return the antibodies whose embeddings are those of their texts: all but the matured ones."""
-        return self.without({antibody.id for antibody in self.antibodies if antibody.origin == MATURATION})
+        """Return the antibodies whose embeddings are those of their texts: no matured and no visual ones."""
+        return self.worded.without({antibody.id for antibody in self.antibodies if antibody.origin == MATURATION})
+
+    @cached_property
+    def worded(self) -> Bank:
+        """Return the antibodies that have a text."""
+        return self.without(self.visual.ids)
+
+    @cached_property
+    def visual(self) -> Bank:
+        """Return the antibodies without a text: what outliers looked like."""
+        return self.take(np.array([row for row, kind in enumerate(self.kinds) if kind == VISUAL], dtype=np.int64))
 
     def concat(self, other: Bank) -> Bank:
         """Return this bank followed by another one. Raises SetupError for a repeated id or another dimension."""

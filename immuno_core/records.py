@@ -9,11 +9,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 Split = Literal["fit", "feedback", "test"]
 """fit: ID images for prototypes and radii. feedback: what the loop measures on and may look at. test: sealed."""
-AntibodyKind = Literal["look_alike", "contextual"]
+TextKind = Literal["look_alike", "contextual"]
+"""What the text of an antibody stands for: a thing, or a known class in another place."""
+AntibodyKind = TextKind | Literal["visual"]
+"""A visual one stands for outliers that were seen, and has no text."""
+VISUAL: Final = "visual"
 AntibodyStatus = Literal["accepted", "rejected"]
 AntibodyRelation = Literal["matured", "edited", "copied"]
 """How an antibody was made from its parent: its embedding moved, its text changed, or taken over as it is."""
@@ -147,6 +151,8 @@ class Antibody:
     parent_id: str | None = None
     """The antibody that it was made from, possibly of another session or database, and how."""
     relation: AntibodyRelation | None = None
+    samples: tuple[str, ...] = ()
+    """Of a visual antibody the outliers that it came from, "set/image", the most typical first."""
 
     @property
     def accepted(self) -> bool:

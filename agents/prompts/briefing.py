@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from agents.replies import Wanted
-from immuno_core.records import AntibodyKind
+from immuno_core.records import TextKind
 from immuno_core.text import clean_text
 
 _LONGEST_SHOWN = 240
@@ -128,7 +128,7 @@ class ReflectionBriefing(_Record):
     task: Literal["reflect"] = "reflect"
     history: tuple[dict[str, JsonValue], ...]
     """The metrics of each generation, oldest first."""
-    worth: dict[AntibodyKind, Measured]
+    worth: dict[TextKind, Measured]
     """Per kind: by how much the mean FPR95 would rise if all antibodies of that kind were left out."""
     helped: tuple[Helped, ...]
     harmed: tuple[Harmed, ...]

@@ -42,7 +42,7 @@ from db.writing import (
 )
 from immuno_core.errors import SetupError
 from immuno_core.files import check_regular, written_whole
-from immuno_core.records import Antibody, AntibodyKind, EncoderInfo
+from immuno_core.records import Antibody, EncoderInfo, TextKind
 from immuno_core.text import read_json
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _antibody(row: dict[str, Any], where: str) -> Antibody:
     for name in _TEXTS:
         if not isinstance(row[name], str):
             raise SetupError(f"{where}: '{name}' is not a text, but {row[name]!r}")
-    kind, kinds = row["kind"], get_args(AntibodyKind)
+    kind, kinds = row["kind"], get_args(TextKind)
     if kind not in kinds or not row["text"].strip():
         raise SetupError(f"{where}: a text of the kind {' or '.join(kinds)} is wanted, not {row['text']!r}, {kind!r}")
     return Antibody(

@@ -23,7 +23,7 @@ from db.schema.vectors import DTYPE, cosines_to, directions, from_bytes, to_half
 from db.store import AntibodyStore
 from db.writing import is_id
 from immuno_core.errors import SetupError
-from immuno_core.records import AntibodyKind, AntibodyStatus
+from immuno_core.records import AntibodyStatus, TextKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ class Neighbour:
     generation: int
     """The number of the generation that proposed it."""
     text: str
-    kind: AntibodyKind
+    kind: TextKind
     guards: str
     status: AntibodyStatus
 
@@ -61,7 +61,7 @@ class Among:
 
     session_id: str | None = None
     guards: str | None = None
-    kind: AntibodyKind | None = None
+    kind: TextKind | None = None
     status: AntibodyStatus | None = None
 
 

@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.records import RunStatus, SessionStatus
 from db.schema.types import LosslessText, Measured, StrictJson, UtcDateTime
-from immuno_core.records import AntibodyKind, AntibodyRelation, AntibodyStatus, Split
+from immuno_core.records import AntibodyRelation, AntibodyStatus, Split, TextKind
 
 Key = Annotated[str, mapped_column(String(36))]
 PrimaryKey = Annotated[str, mapped_column(String(36), primary_key=True)]
@@ -184,7 +184,7 @@ class Antibody(Base):
         UniqueConstraint("generation_id", "position"),
         # By hash on PostgreSQL, where a B-tree takes no text above 2.7 kB.
         Index(None, "text", postgresql_using="hash"),
-        one_of("kind", get_args(AntibodyKind)),
+        one_of("kind", get_args(TextKind)),
         one_of("status", get_args(AntibodyStatus)),
         one_of("relation", get_args(AntibodyRelation)),
         CheckConstraint("(relation IS NULL) = (parent_id IS NULL)", name="relation_to_a_parent"),

@@ -19,10 +19,10 @@ from typing import Any, get_args
 
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.files import read_text, write_atomically
-from immuno_core.records import Antibody, AntibodyKind
+from immuno_core.records import Antibody, TextKind
 from immuno_core.text import strict_json
 
-_KINDS: tuple[AntibodyKind, ...] = get_args(AntibodyKind)
+_KINDS: tuple[TextKind, ...] = get_args(TextKind)
 
 
 def read_bank_file(path: Path) -> list[Antibody]:

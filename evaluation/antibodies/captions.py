@@ -15,7 +15,7 @@ from functools import cache
 
 from evaluation.antibodies.vocabulary import WORDS, read_words
 from evaluation.antibodies.wording import WHERE
-from immuno_core.records import AntibodyKind
+from immuno_core.records import TextKind
 from immuno_core.text import clean_text, fill_template, text_key, without_markup
 
 _SINGULAR_IN_S = frozenset({"atlas", "bus", "canvas", "christmas", "gas", "lens", "rhinoceros", "thermos"})
@@ -89,19 +89,19 @@ class Captions:
     table: Mapping[str, str] = field(default_factory=dict)
     """Of a closed vocabulary its texts (Vocabulary.table): a caption is then written as it is there."""
 
-    def caption(self, kind: AntibodyKind, phrase: str) -> str:
+    def caption(self, kind: TextKind, phrase: str) -> str:
         """Return the caption of a thing, or of the class in a place; "" for a phrase that says nothing."""
         thing = self._bare(phrase)
         if kind == "look_alike" or not thing:
             return self._filled(thing)
         return self._filled(spoken(self.class_name), self._place(thing))
 
-    def phrase(self, kind: AntibodyKind, caption: str) -> str:
+    def phrase(self, kind: TextKind, caption: str) -> str:
         """Return what a caption names: the thing, or the place that its class is in; the text where that is unclear."""
         thing = self._bare(self._taken_out(caption))
         return (self._after_class(thing) or thing) if kind == "contextual" else thing
 
-    def kind(self, phrase: str) -> AntibodyKind:
+    def kind(self, phrase: str) -> TextKind:
         """Return the kind that a phrase tells by itself: a place begins with a preposition, or with the class in it."""
         bare = self._bare(self._taken_out(phrase))
         first = bare.split(" ", 1)[0].casefold()

@@ -59,12 +59,12 @@ from evaluation.space import Bank, Space
 from immuno_core.config.methods import Arm
 from immuno_core.errors import SetupError
 from immuno_core.features import Embedder, FloatArray, TextEmbedder
-from immuno_core.records import Antibody, AntibodyKind, text_digest
+from immuno_core.records import Antibody, TextKind, text_digest
 
 FEWEST_MINED = 10
 """Fewer words than that are no negative labels."""
 Templates = tuple[str, ...]
-_KIND: dict[Arm, AntibodyKind] = {"random_places": "contextual"}
+_KIND: dict[Arm, TextKind] = {"random_places": "contextual"}
 NEUTRAL_PROMPTS = ("a photo of a thing.", "a photo of a scene we live in.")
 _ADJECTIVE_TEMPLATES: dict[Arm, Templates] = {
     "words": (NEGLABEL_ADJECTIVE_TEMPLATE,),
@@ -125,9 +125,9 @@ class Arms:
 
 def _instead(arms: Arms, embedder: TextEmbedder, arm: Arm) -> Bank:
     """A control that replaces the antibodies of the bank one by one."""
-    base, bank, rng = arms.base, arms.base.bank, _generator(arms.seed, arm)
+    base, bank, rng = arms.base, arms.base.bank.worded, _generator(arms.seed, arm)
     texts, guards, vectors = bank.texts, bank.guards, bank.vectors
-    kinds = bank.kinds if arm == "random_texts" else (_KIND.get(arm, "look_alike"),) * len(bank)
+    kinds = bank.text_kinds if arm == "random_texts" else (_KIND.get(arm, "look_alike"),) * len(bank)
     if arm == "noise":
         texts, vectors = ("noise",) * len(bank), _uniform(rng, len(bank), base.dim)
     elif arm == "shuffled":
@@ -156,7 +156,7 @@ def _uniform(rng: np.random.Generator, count: int, dim: int) -> FloatArray:
 
 
 def _random_texts(
-    rng: np.random.Generator, arms: Arms, kinds: Sequence[AntibodyKind], arm: Arm
+    rng: np.random.Generator, arms: Arms, kinds: Sequence[TextKind], arm: Arm
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """In place of each antibody a text of this kind, all different, and what it guards."""
     listed, classes = arms.words, arms.base.classes

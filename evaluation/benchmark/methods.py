@@ -71,6 +71,12 @@ class FittedMethod:
     """What was chosen so, and why (evaluation.scores.choice.choose_settings)."""
 
     @property
+    def antibodies(self) -> int:
+        """How many it was given, and made of outliers without a text of them."""
+        seen = len(self.fitted.bank.visual) if isinstance(self.fitted, FittedCalibrated) else 0
+        return (len(self.space.bank.worded) if self.score.uses_bank else 0) + seen
+
+    @property
     def uses_feedback(self) -> bool:
         """Whether outliers, told as such, had a say in it."""
         feedback = self.space.feedback
@@ -394,7 +400,7 @@ def _row(
                 measured.fired,
             )
         ),
-        antibodies=len(method.space.bank) if method.score.uses_bank else 0,
+        antibodies=method.antibodies,
         arm=method.arm,
         intervals=resampled.intervals(method.label, images.name),
         extra=extra,

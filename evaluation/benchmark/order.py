@@ -48,7 +48,12 @@ def headline_sets(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def group_of(arm: str, antibodies: int) -> Group:
-    """The group of a method, from its arm (`ResultRow.arm`). Rows without one are told by whether they use a bank."""
+    """The group of a method, from its arm (`ResultRow.arm`). Rows without one are told by whether they use a bank.
+
+    Ours in the arm "none" is a control where it has visual antibodies.
+    """
+    if arm == "none" and antibodies:
+        return "controls"
     return _GROUP_OF_ARM.get(arm, "bank" if antibodies else "none")
 
 
@@ -212,7 +217,8 @@ class Measured:
         """The method without antibodies that has the lowest mean FPR95 over the sets; the first of equals.
 
         That is a published baseline, or a method of ours in the arm "none", which counts as any other: to leave it out
-        would flatter the bank. Mined words and controls are antibodies. None where none was measured on all the sets.
+        would flatter the bank. Mined words, controls and visual antibodies are antibodies. None where none was measured
+        on all the sets.
         """
         best = self._lowest([method for method in self.methods if not self.antibodies(method)], sets)
         return best if best and self.over(best, "fpr95_id", sets) is not None else None

@@ -219,7 +219,7 @@ def _accuracy(
 
 def _fewer(arm: str, minus: Estimate, bank: Estimate, other: Estimate) -> _Criterion:
     """The bank accepts fewer outliers than an arm."""
-    against = "no antibodies" if arm == NONE else f"the control {arm}"
+    against = "no texts" if arm == NONE else f"the control {arm}"
     holds = True if minus.high < 0 else False if minus.low > 0 else None
     change = {
         True: f"the bank accepts {_points(-minus.value)} fewer outliers",

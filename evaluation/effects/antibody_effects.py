@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from evaluation.effects.shifts import Boundary, Shift
 from evaluation.effects.states import State, Term, state_of
 from evaluation.metrics import ACCEPTANCE, auroc, fpr95_id, threshold_at
-from evaluation.scores.base import FittedScore, HasForm
+from evaluation.scores.base import FittedScore, Form, HasForm
 from evaluation.scores.calibrated import FittedCalibrated
 from immuno_core.arrays import blocks, check_labels, check_unit_rows
 from immuno_core.errors import SetupError
@@ -72,28 +72,40 @@ def antibody_effects(
     """
     if not isinstance(fitted, HasForm):
         raise SetupError(f"the score '{fitted.name}' gives an antibody no effect of its own; use 'calibrated'")
-    form = fitted.form
+    forms = (fitted.form,) if fitted.visual_form is None else (fitted.form, fitted.visual_form)
     right = _rightly_classified(fitted, known, known_labels)
     for name, images in outliers.items():
         check_unit_rows(images.features, what=f"set '{name}'", dim=fitted.dim)
     with ThreadPoolExecutor(_processors()) as pool:
-        states = list(pool.map(lambda images: state_of(form, images, fitted.width), (known, *outliers.values())))
-        if not form.ids:
-            return ()
-        meeting = _Meeting(states, len(form.ids), pool)
-        solo = _solo(meeting, right, acceptance)
-        left_out = _leave_one_out(meeting, right, acceptance)
-    effects = []
+        return tuple(
+            effect
+            for form in forms
+            for effect in _effects_of(form, fitted.width, right, known, outliers, pool, acceptance)
+        )
+
+
+def _effects_of(
+    form: Form,
+    width: int,
+    right: NDArray[np.bool_],
+    known: FeatureSet,
+    outliers: Mapping[str, FeatureSet],
+    pool: ThreadPoolExecutor,
+    acceptance: float,
+) -> Iterator[AntibodyEffect]:
+    states = list(pool.map(lambda images: state_of(form, images, width), (known, *outliers.values())))
+    if not form.ids:
+        return
+    meeting = _Meeting(states, len(form.ids), pool)
+    solo = _solo(meeting, right, acceptance)
+    left_out = _leave_one_out(meeting, right, acceptance)
     for j, antibody_id in enumerate(form.ids):
         for i, name in enumerate(outliers):
             fired = {"fired_id": int(states[0].fired[j]), "fired_outliers": int(states[1 + i].fired[j])}
-            effects += [
-                AntibodyEffect(antibody_id, Effect(scope="solo", outlier_set=name, **solo[j][i]._asdict(), **fired)),
-                AntibodyEffect(
-                    antibody_id, Effect(scope="leave_one_out", outlier_set=name, **left_out[j][i]._asdict(), **fired)
-                ),
-            ]
-    return tuple(effects)
+            yield AntibodyEffect(antibody_id, Effect(scope="solo", outlier_set=name, **solo[j][i]._asdict(), **fired))
+            yield AntibodyEffect(
+                antibody_id, Effect(scope="leave_one_out", outlier_set=name, **left_out[j][i]._asdict(), **fired)
+            )
 
 
 def bank_effects(

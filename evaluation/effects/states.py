@@ -107,7 +107,9 @@ class _RepulsionState(State):
         super().__init__(self._images.points, form.antibodies)
         self._form = form
         self.bare = RankedScores(_rounded(self._images.base))
-        self._base, self._near = self.bare.scores, _rounded(self._images.near)
+        self._near = _rounded(self._images.near)
+        # An antibody alone is alone; left out it leaves those of another form as well.
+        self._base, self._left = self.bare.scores, self.bare.scores - _rounded(self._images.rest)
         count = len(self._base)
         self._lead = np.full(count, -1, dtype=np.int64)
         # A silent antibody's term is 0; elsewhere the first term takes the place of nothing at all.
@@ -155,9 +157,9 @@ class _RepulsionState(State):
             # Without the only antibody the term is absent.
             self._second[np.isneginf(self._second)] = 0.0
         if self._form.combine == "sum":
-            self.full = RankedScores(self._base - weight * (self._top + self._others))
+            self.full = RankedScores(self._left - weight * (self._top + self._others))
             return
-        self.full = RankedScores(self._base - weight * self._top)
+        self.full = RankedScores(self._left - weight * self._top)
         # The images of each antibody that is somewhere the largest, in one sort instead of one search per antibody.
         self._by_lead = np.argsort(self._lead, kind="stable")
         self._bounds = np.searchsorted(self._lead[self._by_lead], np.arange(len(self.fired) + 1))
@@ -165,11 +167,11 @@ class _RepulsionState(State):
     def left_out(self, j: int, term: Term | None) -> Change:
         if term is None:
             rows = self._by_lead[self._bounds[j] : self._bounds[j + 1]]
-            return Change(rows, self._base[rows] - self._form.weight * self._second[rows])
+            return Change(rows, self._left[rows] - self._form.weight * self._second[rows])
         fires, gone = term
         others = self._others[fires]
         left = np.where(self._lead[fires] == j, others, self._top[fires] + others - gone)
-        return Change(fires, self._base[fires] - self._form.weight * left)
+        return Change(fires, self._left[fires] - self._form.weight * left)
 
 
 class _SoftmaxState(State):

@@ -19,7 +19,7 @@ Finding = Literal["fewer", "more", "unclear"]
 ARM_TITLES: Final = {
     "bank": "the bank",
     "bank_guarded": "the bank, each antibody acting for its class only",
-    "none": "no antibodies",
+    "none": "no texts",
     "noise": "noise: as many random directions",
     "random_words": "random words: as many nouns, drawn at random",
     "random_places": "random places: the guarded classes in places drawn at random",

@@ -51,12 +51,14 @@ Choices = Mapping[str, tuple[Any, ...]]
 
 
 class RepelledImages(NamedTuple):
-    """What a RepulsionForm needs of b images: `points` (b, d), `base` and `near` (b,), `nearest` (b,) class index."""
+    """What a RepulsionForm needs of b images: `points` (b, d), `base` and `near` (b,), `nearest` (b,) class index, and
+    `rest` (b,), what antibodies of another form take from the score: with any of these, base - rest is left."""
 
     points: Floats
     base: Floats
     near: Floats
     nearest: IntArray
+    rest: Floats
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -167,6 +169,11 @@ class FittedScore(ABC):
     def remarks(self) -> tuple[str, ...]:
         """What a reader of its figures has to know of how it was fitted here; shown with the results."""
         return ()
+
+    @property
+    def visual_form(self) -> RepulsionForm | None:
+        """How visual antibodies enter the score, beside the `form` of those with texts; None without any."""
+        return None
 
     def score_set(self, images: FeatureSet) -> Floats:
         """Return the scores (n,) of an embedded set; a score that needs more than the embeddings finds it there."""

@@ -3,8 +3,8 @@
     max_cosine   max_k c(x, t_k)
     prototype    p(x) = max_k c(x, mu_k)
     fused        (1 - v) (w p(x) + (1 - w) q(x)) + v m(x), with q(x) the MCM score (T = 1) and m(x) = -D(x), D the
-                 Mahalanobis distance to the nearest class mean (evaluation.scores.distances), both mapped linearly
-                 so that on fit images they have the mean and the standard deviation of p
+                 Mahalanobis distance to the nearest class mean (evaluation.scores.features.distances), both mapped
+                 linearly so that on fit images they have the mean and the standard deviation of p
 
 Closeness (p), distinctness (q) and typicality (m) err on different images, so their mean errs on fewer. On fit images
 p is taken with leave-one-out prototypes, and m with the image left out of its class: an image must not raise its own
@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from evaluation.scores.base import top_probability
-from evaluation.scores.distances import ClassSpread
+from evaluation.scores.features.distances import ClassSpread
 from evaluation.scores.prototypes import leave_one_out
 from evaluation.scores.s_dis import prototype_vectors
 from evaluation.space import Space
@@ -97,7 +97,7 @@ def fit_base(
         mcm = _mapped(in_blocks(features, width, lambda x: top_probability(x @ texts.T, 1.0)), p, distinctness)
     if v:
         spread = ClassSpread.of(features, labels, shrinkage=shrinkage)
-        typicality = _mapped(-np.sqrt(spread.left_out(features, labels)), p, v)
+        typicality = _mapped(-np.sqrt(spread.left_out(features, labels).squared), p, v)
     return Base(prototypes=mu, closeness=(1 - v) * w, mcm=mcm, typicality=typicality, spread=spread)
 
 

@@ -21,12 +21,17 @@ pass for a fish, yet houses stand in meadows, and one radius for all known image
 antibody that guards class k is calibrated on, and fires on, images nearest to the text of k alone. At most a share
 `class_eps` of those exceeds its radius. With fewer than 1 / class_eps of them that share cannot be told from 0, and the
 radius is drawn toward the one over all images (evaluation.scores.radii); without any, it has that radius and reach.
+
+*Visual* antibodies stand for outliers that were seen (evaluation.antibodies.visual) and have a term of their own
+(evaluation.scores.sight), of the same form: the largest exceedance of a radius, `visual_weight` standard deviations of
+the closeness p for each of its own. Like any antibody they can reject an image and never vouch for one.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -37,6 +42,7 @@ from evaluation.scores.base import EVERY_CLASS, PARAMETERS, Combine, FittedScore
 from evaluation.scores.bases import Base, BaseName, fit_base
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI
 from evaluation.scores.radii import ROUNDING, Margin, class_radii, near_classes, self_radii
+from evaluation.scores.sight import DEFAULT_VISUAL_EPS, DEFAULT_VISUAL_WEIGHT, Sight, Whitened
 from evaluation.space import Bank, Space
 from immuno_core.arrays import blocks, check_unit_rows
 from immuno_core.config.numbers import real
@@ -45,8 +51,9 @@ from immuno_core.features import FloatArray, Floats, IntArray
 
 
 class Exceedance(NamedTuple):
-    """What the antibodies do to n images: `largest` (n,) of the exceedances e_j, 0 where none fires, and `antibody`
-    (n,) the row in the bank of the one that has it, the first of equals, -1 where none fires."""
+    """What the antibodies do to n images: `largest` (n,) of the exceedances e_j of those with texts, 0 where none
+    fires, and `antibody` (n,) the row in the bank of the one that takes most from the score, the first of equals, -1
+    where none fires."""
 
     largest: Floats
     antibody: IntArray
@@ -79,9 +86,17 @@ class Calibrated(Score):
     guarded: bool = False
     class_radii: bool = True
     class_eps: Annotated[float, real(gt=0, lt=1)] = 0.02
+    visual_eps: Annotated[float, real(gt=0, lt=1)] = DEFAULT_VISUAL_EPS
+    visual_weight: Annotated[float, real(ge=0)] = DEFAULT_VISUAL_WEIGHT
 
     def fit(self, space: Space) -> FittedCalibrated:
         """Fit the base, and each antibody's radius. Raises SetupError where `guarded` meets an unknown class."""
+        seen = space.bank.visual
+        sight = None
+        if len(seen) and space.fit is not None:
+            known = Whitened.of(space, alpha=self.alpha, xi=self.xi)
+            sight = known.sight(seen.vectors, eps=self.visual_eps, weight=self.visual_weight)
+        space = replace(space, bank=space.bank.worded)
         texts, vectors = space.texts.astype(np.float64), space.bank.vectors.astype(np.float64)
         base = fit_base(space, self.base, alpha=self.alpha, xi=self.xi, w=self.w, v=self.v, shrinkage=self.shrinkage)
         fit = space.fit.features if space.fit is not None else np.zeros((0, space.dim), np.float32)
@@ -96,7 +111,8 @@ class Calibrated(Score):
             class_vectors=texts if base.prototypes is None else base.prototypes,
             texts=texts,
             base=base,
-            bank=space.bank,
+            bank=space.bank.concat(seen),
+            sight=sight,
             antibodies=vectors,
             radii=radii,
             guards=guards if self.guarded else np.where(share > 0, guards, EVERY_CLASS),
@@ -121,11 +137,13 @@ def _guards(space: Space, *, every_known: bool) -> IntArray:
 @plain_dataclass(frozen=True, eq=False, kw_only=True)
 class FittedCalibrated(FittedScore):
     """The calibrated score; `radii` (A,), `antibodies` (A, d), float64 vectors, and `guards` (A,), the class on which
-    each may fire or EVERY_CLASS, are in the order of `bank`."""
+    each may fire or EVERY_CLASS, are those with texts, in the order of `bank`, where visual ones come last."""
 
     texts: Floats
     base: Base
     bank: Bank
+    sight: Sight | None
+    """The visual antibodies; None without any."""
     antibodies: Floats
     radii: Floats
     guards: IntArray
@@ -143,17 +161,22 @@ class FittedCalibrated(FittedScore):
     @property
     def width(self) -> int:
         """Numbers held per image while scoring."""
-        return super().width + self.base.width + len(self.texts) + 2 * len(self.antibodies)
+        return super().width + self.base.width + len(self.texts) + 2 * len(self.bank)
 
     def exceedance(self, features: FloatArray) -> Exceedance:
         """Return what the antibodies do to images (n, d). Raises SetupError as `score` does."""
         check_unit_rows(features, what="images to score", dim=self.dim)
         largest, antibody = np.zeros(len(features)), np.full(len(features), -1)
-        for rows in blocks(len(features), self.width) if len(self.antibodies) else ():
+        for rows in blocks(len(features), self.width) if len(self.bank) else ():
             images = self._repelled(features[rows].astype(np.float64))
-            beyond = self._beyond(images)
-            largest[rows] = _fired(beyond.max(axis=1) - images.near)
-            antibody[rows] = np.where(largest[rows] > 0, beyond.argmax(axis=1), -1)
+            if len(self.antibodies):
+                beyond = self._beyond(images)
+                largest[rows] = _fired(beyond.max(axis=1) - images.near)
+                antibody[rows] = np.where(largest[rows] > 0, beyond.argmax(axis=1), -1)
+            if self.sight is not None:
+                beyond = self.sight.beyond(images.points)
+                more = (images.rest > 0) & (images.rest > self.beta * largest[rows])
+                antibody[rows] = np.where(more, len(self.antibodies) + beyond.argmax(axis=1), antibody[rows])
         return Exceedance(largest, antibody)
 
     def fires(self, features: FloatArray) -> NDArray[np.bool_]:
@@ -161,7 +184,7 @@ class FittedCalibrated(FittedScore):
         return self.exceedance(features).antibody >= 0
 
     def closest(self, feature: FloatArray) -> Closest | None:
-        """Return which antibody comes closest to firing on one image (d,); None where none may fire on it."""
+        """Return which antibody with a text comes closest to firing on one image (d,); None where none may fire."""
         if not len(self.antibodies):
             return None
         images = self._repelled(feature[None].astype(np.float64))
@@ -171,9 +194,9 @@ class FittedCalibrated(FittedScore):
 
     @property
     def form(self) -> RepulsionForm:
-        """Max-type or sum-type, by `combine`."""
+        """Of the antibodies with texts: max-type or sum-type, by `combine`."""
         return RepulsionForm(
-            ids=self.bank.ids,
+            ids=self.bank.worded.ids,
             antibodies=self.antibodies,
             radii=self.radii,
             guards=self.guards,
@@ -183,10 +206,23 @@ class FittedCalibrated(FittedScore):
             images=self._repelled,
         )
 
+    @property
+    def visual_form(self) -> RepulsionForm | None:
+        """Of the visual antibodies: max-type; None without any."""
+        if self.sight is None:
+            return None
+
+        def images(x: Floats) -> RepelledImages:
+            seen = self._repelled(x)
+            return seen._replace(near=np.zeros(len(x)), rest=self._taken(seen))
+
+        return self.sight.form(self.bank.visual.ids, images)
+
     def _repelled(self, x: Floats) -> RepelledImages:
         text_cosines = x @ self.texts.T
         near = near_classes(text_cosines, self.margin)
-        return RepelledImages(x, self.base.values(x, text_cosines), near, text_cosines.argmax(axis=1))
+        rest = np.zeros(len(x)) if self.sight is None else self.sight.taken(x)
+        return RepelledImages(x, self.base.values(x, text_cosines), near, text_cosines.argmax(axis=1), rest)
 
     def _beyond(self, images: RepelledImages) -> Floats:
         """c(x, a_j) - r_j (b, A), -inf where j may not fire; exceeds `near` where j fires."""
@@ -197,16 +233,20 @@ class FittedCalibrated(FittedScore):
             beyond[elsewhere] = -np.inf
         return beyond
 
-    def _score_block(self, x: Floats) -> Floats:
-        images = self._repelled(x)
+    def _taken(self, images: RepelledImages) -> Floats:
+        """What the antibodies with texts take from the score (b,)."""
         if not len(self.antibodies):
-            return images.base
+            return np.zeros(len(images.base))
         beyond = self._beyond(images)
         if self.combine == "max":
-            return images.base - self.beta * _fired(beyond.max(axis=1) - images.near)
+            return self.beta * _fired(beyond.max(axis=1) - images.near)
         beyond -= images.near[:, None]
-        total: Floats = _fired(beyond).sum(axis=1)
-        return images.base - self.beta * total
+        total: Floats = self.beta * _fired(beyond).sum(axis=1)
+        return total
+
+    def _score_block(self, x: Floats) -> Floats:
+        images = self._repelled(x)
+        return images.base - self._taken(images) - images.rest
 
 
 def _fired(beyond: Floats) -> Floats:

@@ -17,16 +17,19 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from evaluation.antibodies.maturation import mature
+from evaluation.antibodies.visual import clusters
 from evaluation.bootstrap import thresholds_anew
 from evaluation.metrics import fpr95_id
 from evaluation.scores.base import Score, held_out
 from evaluation.scores.calibrated import FittedCalibrated
+from evaluation.scores.sight import Whitened
 from evaluation.space import Bank, Feedback, Space
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, Floats
 
 _ALL, _EVEN, _ODD = slice(None), slice(0, None, 2), slice(1, None, 2)
 RESAMPLES = 200
+CAUTION = 2.0
 AUTO: Final = "auto"
 """What stands for a setting that is chosen."""
 
@@ -75,21 +78,24 @@ class Choice(NamedTuple):
     figures: dict[str, Any]
 
 
-def choose(ranked: Sequence[Rankings], *, cautious: bool, without: int = 0) -> Choice:
+def choose(
+    ranked: Sequence[Rankings], *, caution: float = 0.0, never_worse_than: Sequence[Collection[int]] | None = None
+) -> Choice:
     """Return the candidate to use, the first of equals; the first is the default.
 
-    That with the lowest FPR95; `cautious`, the first of all that is within one standard error of it (after the rule of
-    Breiman et al., 1984), but none that is worse than one of the last `without`, which have no antibodies: what is far
-    from the default, and cannot be told from it here, is likely to be worse on other images. The error is that of the
+    The first of all whose FPR95 is within `caution` standard errors of the lowest (after the rule of Breiman et al.,
+    1984, who have one): what is far from the default, and cannot be told from it here, is likely to be worse on other
+    images. `never_worse_than` names for each candidate others than which it must not be worse. The error is that of the
     lowest over resamples of the feedback: of the known images, and with them the threshold, as of the outliers. (That
     of the difference is smaller, and with it the choice changed with the images.)
     """
     judged = [one.judgement for one in ranked]
     means = [one.mean for one in judged]
-    lowest = means.index(min(means))
+    bounds = never_worse_than if never_worse_than is not None else [()] * len(means)
+    earns = [all(mean <= means[i] for i in others) for mean, others in zip(means, bounds, strict=True)]
+    lowest = min((i for i, earned in enumerate(earns) if earned), key=means.__getitem__)
     error = float(_resampled(ranked[lowest]).std())
-    within = min([means[lowest] + (error if cautious else 0.0), *means[len(means) - without :]])
-    best = next(i for i, mean in enumerate(means) if mean <= within)
+    best = next(i for i, mean in enumerate(means) if earns[i] and mean <= means[lowest] + caution * error)
     figures = {
         "feedback_fpr95": judged[best].like,
         "feedback_fpr95_unlike": judged[best].unlike,
@@ -174,7 +180,7 @@ def choose_settings(
         for values in itertools.product(*free.values())
     ]
     # A rival is to be at its best: nothing is in the way of the lowest.
-    best, figures = choose([rankings(one) for one in candidates], cautious=False)
+    best, figures = choose([rankings(one) for one in candidates])
     settings = {name: getattr(candidates[best], name) for name in free}
     return Chosen(candidates[best], {**settings, **figures})
 
@@ -190,16 +196,31 @@ class Fusion(NamedTuple):
     shrinkage: float | None = None
 
 
+class Seen(NamedTuple):
+    """Visual antibodies: how many, the eps of their radii, and their weight (evaluation.scores.sight)."""
+
+    number: int
+    eps: float
+    weight: float
+
+
 class Candidate(NamedTuple):
-    """A setting of immuno_vlm that may be chosen."""
+    """A setting of immuno_vlm that may be chosen. With beta 0 the texts are silent."""
 
     fusion: Fusion
     beta: float
     matured: bool
+    seen: Seen | None = None
+
+    @property
+    def less(self) -> tuple[Candidate, ...]:
+        """The same without a part of it that has to earn its keep: texts, maturation, visual antibodies."""
+        return self._replace(beta=0.0, matured=False), self._replace(matured=False), self._replace(seen=None)
 
 
 class Firing(NamedTuple):
-    """The largest exceedance of a bank on the known feedback images (n,), and on some `rows` of outlier sets."""
+    """The largest exceedance of a bank on the known feedback images (n,), and on some `rows` of outlier sets; or what
+    visual antibodies take from the score there, at the weight 1."""
 
     known: Floats
     outliers: Mapping[str, Floats]
@@ -223,11 +244,13 @@ class Trial:
 
     `bases` maps fusions to b on the known images and on each outlier set. `judges` are those of the bank as it is
     (False) and with matured antibodies (True): the like are then the two banks matured on one half of each outlier set,
-    each on the *other* half's rows; the unlike are banks matured without a set, each on that set.
+    each on the *other* half's rows; the unlike are banks matured without a set, each on that set. `seen` are the same
+    of visual antibodies, by how many and with which eps.
     """
 
     bases: Mapping[Fusion, tuple[Floats, Mapping[str, Floats]]]
     judges: Mapping[bool, Judges]
+    seen: Mapping[tuple[int, float], Judges]
 
     @classmethod
     def of(
@@ -238,9 +261,11 @@ class Trial:
         *,
         fusions: Sequence[Fusion],
         g: float,
+        seen: Collection[Seen | None],
+        known: Whitened | None,
     ) -> Trial:
         """Measure what is needed, once. `fit(space, fusion, beta)` gives the calibrated score."""
-        sets = {name: images.features for name, images in feedback.outliers.items()}
+        sets = {name: _in_turn(images.features) for name, images in feedback.outliers.items()}
         bare = replace(space, bank=Bank.empty(space.dim))
         bases = {}
         for fusion in fusions:
@@ -264,18 +289,69 @@ class Trial:
 
         even, odd = plain.on(rows=_EVEN), plain.on(rows=_ODD)
         apart = [plain.on(name) for name in sets] if len(sets) > 1 else []
-        like = [matured([x[other.rows] for x in sets.values()], half) for half, other in ((even, odd), (odd, even))]
-        unlike = [matured([x for name, x in sets.items() if name not in on.outliers], on) for on in apart]
-        return cls(bases, {False: Judges([even, odd], apart), True: Judges(like, unlike)})
+        # What is judged, and by which outliers the judged antibodies were made.
+        like = [(half, [x[other.rows] for x in sets.values()]) for half, other in ((even, odd), (odd, even))]
+        unlike = [(on, [x for name, x in sets.items() if name not in on.outliers]) for on in apart]
+
+        def sight(by: Sequence[FloatArray], on: Firing, number: int, eps: float) -> Firing:
+            """With visual antibodies made of some outliers."""
+            if known is None or feedback is None:
+                raise SetupError("visual antibodies need fit images")
+            if not sum(map(len, by)):
+                return Firing(np.zeros_like(on.known), {n: np.zeros_like(e) for n, e in on.outliers.items()}, on.rows)
+            found = known.sight(clusters(by, number).centres, eps=eps, weight=1.0)
+            of_known = found.taken(feedback.known.features) if feedback.parts is None else found.taken_where(found.own)
+            return Firing(of_known, {name: found.taken(sets[name][on.rows]) for name in on.outliers}, on.rows)
+
+        return cls(
+            bases,
+            {
+                False: Judges([even, odd], apart),
+                True: Judges([matured(by, on) for on, by in like], [matured(by, on) for on, by in unlike]),
+            },
+            {
+                (number, eps): Judges(
+                    [sight(by, on, number, eps) for on, by in like], [sight(by, on, number, eps) for on, by in unlike]
+                )
+                for number, eps in sorted({(one.number, one.eps) for one in seen if one})
+            },
+        )
 
     def ranked(self, candidate: Candidate) -> Rankings:
         """How a candidate ranks the feedback images."""
-        return Rankings(*([self._ranked(candidate, one) for one in view] for view in self.judges[candidate.matured]))
+        views = self.judges[candidate.matured]
+        if candidate.seen is None:
+            return Rankings(*([self._ranked(candidate, one, None) for one in view] for view in views))
+        seen = self.seen[candidate.seen.number, candidate.seen.eps]
+        return Rankings(
+            *(
+                [self._ranked(candidate, one, also) for one, also in zip(view, others, strict=True)]
+                for view, others in zip(views, seen, strict=True)
+            )
+        )
 
-    def _ranked(self, candidate: Candidate, firing: Firing) -> Ranking:
+    def _ranked(self, candidate: Candidate, firing: Firing, seen: Firing | None) -> Ranking:
         known, outliers = self.bases[candidate.fusion]
+        known = known - candidate.beta * firing.known
         scores = {name: outliers[name][firing.rows] - candidate.beta * e for name, e in firing.outliers.items()}
-        return Ranking(known - candidate.beta * firing.known, scores, firing.rows)
+        if seen is not None and candidate.seen is not None:
+            weight = candidate.seen.weight
+            known = known - weight * seen.known
+            scores = {name: values - weight * seen.outliers[name] for name, values in scores.items()}
+        return Ranking(known, scores, firing.rows)
+
+
+def _in_turn(features: FloatArray) -> FloatArray:
+    """Images (n, d) with the first half of them in the even rows, the second in the odd ones.
+
+    Images lie in the order of their folders, or of the classes of a benchmark. So the halves are of other classes, as
+    the outliers will be that are met, and not of the same.
+    """
+    n = len(features)
+    order = np.empty(n, dtype=np.int64)
+    order[_EVEN], order[_ODD] = np.arange((n + 1) // 2), np.arange((n + 1) // 2, n)
+    in_turn: FloatArray = features[order]
+    return in_turn
 
 
 def _held_out(

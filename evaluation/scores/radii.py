@@ -98,12 +98,17 @@ def _near_and_nearest(fit: FloatArray, texts: Floats, margin: Margin) -> tuple[F
 
 def _quantiles(fit: FloatArray, near: Floats, vectors: Floats, eps: float) -> Floats:
     """(A,) the order statistic that floor(eps n) of an antibody's n margins lie above."""
-    rank = len(fit) - 1 - math.floor(eps * len(fit) + 1e-9)
     radii = np.empty(len(vectors))
     for block in blocks(len(vectors), len(fit)):
-        margins = _margins_to(fit, near, vectors[block])
-        radii[block] = np.partition(margins, rank, axis=1)[:, rank]
+        radii[block] = quantiles_of(_margins_to(fit, near, vectors[block]), eps)
     return radii
+
+
+def quantiles_of(margins: Floats, eps: float) -> Floats:
+    """Return (A,) the order statistic that floor(eps n) of an antibody's n >= 1 margins, a row (A, n), lie above."""
+    rank = margins.shape[1] - 1 - math.floor(eps * margins.shape[1] + 1e-9)
+    quantiles: Floats = np.partition(margins, rank, axis=1)[:, rank]
+    return quantiles
 
 
 def _margins_to(features: FloatArray, near: Floats, vectors: Floats) -> Floats:

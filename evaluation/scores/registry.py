@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from evaluation.scores.base import Score
 from evaluation.scores.calibrated import Calibrated
-from evaluation.scores.distances import Knn, Mahalanobis, RelativeMahalanobis
+from evaluation.scores.features.distances import Knn, Mahalanobis, RelativeMahalanobis
 from evaluation.scores.features.guidance import Fdbd, NnGuide
 from evaluation.scores.features.subspaces import Neco, Vim
 from evaluation.scores.immuno_vlm import ImmunoVlm

@@ -89,7 +89,8 @@ class FittedDifference(FittedScore):
 
     def _repelled(self, x: Floats) -> RepelledImages:
         cosines = x @ self.class_vectors.T
-        return RepelledImages(x, cosines.max(axis=1), np.zeros(len(x)), cosines.argmax(axis=1))
+        nothing = np.zeros(len(x))
+        return RepelledImages(x, cosines.max(axis=1), nothing, cosines.argmax(axis=1), nothing)
 
     def _score_block(self, x: Floats) -> Floats:
         known: Floats = (x @ self.class_vectors.T).max(axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from evaluation.scores.base import PARAMETERS, Choices, FittedScore, Score, fit_images, log_sum_exp
-from evaluation.scores.distances import FIT_ROWS
+from evaluation.scores.features.distances import FIT_ROWS
 from evaluation.space import Space
 from immuno_core.arrays import blocks, in_blocks
 from immuno_core.config.numbers import whole

@@ -91,7 +91,7 @@ class Tanl(Score):
 
         candidates = [most for most in CANDIDATES if most <= len(words)] or [len(words)]
         ranked = [Rankings(*([ranking(one, most) for one in view] for view in (like, unlike))) for most in candidates]
-        best, figures = choose(ranked, cautious=False)
+        best, figures = choose(ranked)
         return {"words": candidates[best], **figures}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.antibodies.captions import Captions, with_article
 from evaluation.antibodies.vocabulary import load_vocabulary
-from immuno_core.records import AntibodyKind
+from immuno_core.records import TextKind
 from immuno_core.text import text_key
 
 FISH = Captions(class_name="fish")
@@ -107,7 +107,7 @@ def test_the_template_is_the_session_s(template: str, thing: str, place: str) ->
 
 
 @pytest.mark.parametrize("kind", ["look_alike", "contextual"])
-def test_every_word_of_the_vocabulary_is_what_its_caption_names(kind: AntibodyKind) -> None:
+def test_every_word_of_the_vocabulary_is_what_its_caption_names(kind: TextKind) -> None:
     vocabulary = load_vocabulary()
     for word in vocabulary.nouns if kind == "look_alike" else vocabulary.places:
         assert FISH.phrase(kind, FISH.caption(kind, word)) == word
@@ -139,7 +139,7 @@ def test_a_class_name_of_any_form_stays_a_name(name: str) -> None:
         ("", "look_alike"),
     ],
 )
-def test_a_phrase_alone_tells_its_kind(said: str, kind: AntibodyKind) -> None:
+def test_a_phrase_alone_tells_its_kind(said: str, kind: TextKind) -> None:
     assert FISH.kind(said) == kind
 
 

@@ -14,7 +14,7 @@ from evaluation.antibodies.claims import Claims
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.antibodies.vocabulary import load_vocabulary
 from evaluation.space import Bank
-from immuno_core.records import Antibody, AntibodyKind
+from immuno_core.records import Antibody, TextKind
 from tests.evaluation.synthetic import unit_rows
 
 CLASSES = (
@@ -44,8 +44,8 @@ def cases() -> list[Case]:
     return found
 
 
-def _kind(said: str) -> AntibodyKind:
-    (kind,) = (one for one in get_args(AntibodyKind) if one == said)
+def _kind(said: str) -> TextKind:
+    (kind,) = (one for one in get_args(TextKind) if one == said)
     return kind  # type: ignore[no-any-return]
 
 
@@ -105,7 +105,7 @@ def test_nothing_of_a_weak_model_passes_with_a_wrong_kind() -> None:
         text = draw.choice(["a photo of a {}.", "{}", "a {}", "the {}"]).format(thing + place)
         if text not in truth:
             truth[text] = ("contextual", thing) if known and place else (None if known else ("look_alike", None))
-            kind: AntibodyKind = draw.choice(["look_alike", "contextual"])
+            kind: TextKind = draw.choice(["look_alike", "contextual"])
             proposals.append(Antibody(text, kind, draw.choice(CLASSES)))
     passed = [one for one in screened(proposals) if one.accepted]
     assert len(passed) > 400

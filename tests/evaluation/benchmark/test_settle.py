@@ -77,7 +77,7 @@ def test_a_bank_better_than_everything_is_supported_with_the_numbers() -> None:
     assert verdict["id_accuracy"]["non_inferior"]
     assert len(verdict["reasons"]) == len(CONTROLS) + 2
     points = f"{-100 * verdict['bank_minus']['none']['value']:.1f} points fewer outliers"
-    assert points in said(verdict, "Against no antibodies")
+    assert points in said(verdict, "Against no texts")
 
 
 def test_a_verdict_is_plain_json_and_the_same_for_the_same_seed() -> None:
@@ -90,7 +90,7 @@ def test_a_verdict_is_plain_json_and_the_same_for_the_same_seed() -> None:
 def test_a_bank_that_lets_more_outliers_in_is_refuted() -> None:
     verdict = settle("x", world(2, {"none": 1.5}), seed=0)
     assert verdict["status"] == "refuted"
-    assert "Against no antibodies, the bank accepts" in verdict["reasons"][0]
+    assert "Against no texts, the bank accepts" in verdict["reasons"][0]
     assert "more outliers" in verdict["reasons"][0]
 
 

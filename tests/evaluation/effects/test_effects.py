@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.antibodies.visual import visual_antibodies
 from evaluation.effects.antibody_effects import antibody_effects, bank_effects
 from evaluation.effects.ranking import Change, ChangedScores, RankedPair, RankedScores, twice_won
 from evaluation.scores.calibrated import FittedCalibrated
@@ -224,3 +225,30 @@ def test_the_image_that_sets_a_radius_does_not_fire() -> None:
     fitted = make_score("calibrated", eps=0.1).fit(space)
     found = antibody_effects(fitted, space.fit, space.fit_labels, {"o": outliers(space, 1, 5)})
     assert {one.effect.fired_id for one in found} == {6}
+
+
+def test_effects_of_visual_antibodies_and_beside_them_agree_with_brute_force() -> None:
+    space = make_space(2, classes=3, antibodies=4, fit=60, spread=0.5)
+    seen = visual_antibodies({"shown": outliers(space, 7, 50)}, 3)
+    space = replace(space, bank=space.bank.concat(seen))
+    known, labels = held_out(space, 2, 60, spread=0.6)
+    sets = {"o": outliers(space, 2, 60)}
+    params = {"eps": 0.2, "beta": 1.5, "visual_eps": 0.1, "visual_weight": 2.0}
+    found = antibody_effects(make_score("calibrated", **params).fit(space), known, labels, sets)
+    assert {one.antibody_id for one in found} == set(space.bank.ids)
+    for one in found:
+        j = space.bank.ids.index(one.antibody_id)
+        rest = [i for i in range(len(space.bank)) if i != j]
+        without, having = ([], [j]) if one.effect.scope == "solo" else (rest, [*rest, j])
+        expected = brute_force(
+            with_rows(space, sorted(without)),
+            with_rows(space, sorted(having)),
+            known,
+            labels,
+            sets["o"],
+            0.95,
+            **params,
+        )
+        measured = {key: value for key, value in asdict(one.effect).items() if key in expected}
+        assert measured == pytest.approx(expected, abs=1e-12)
+    assert any(one.effect.d_auroc != 0 for one in found if one.antibody_id in seen.ids)

@@ -134,7 +134,7 @@ def make_verdict(status: str = "supported") -> dict[str, Any]:
     return {
         "status": status,
         "reasons": [
-            "the bank accepts 32.4 points fewer outliers than no antibodies (95 % interval 29.8 to 35.1)",
+            "the bank accepts 32.4 points fewer outliers than no texts (95 % interval 29.8 to 35.1)",
             "it accepts fewer than each of the 4 controls, the nearest being shuffled (15.5 points)",
             "ID accuracy differs by -0.1 points; the margin is 1 point",
         ],

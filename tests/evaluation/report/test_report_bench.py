@@ -74,7 +74,7 @@ def test_the_verdict_is_a_word_with_its_reasons_and_numbers(render: Callable[...
     assert f"the claim is {status}" in page.text
     for reason in verdict["reasons"]:
         assert reason in words
-    assert "no antibodies 57.1 [55.0, 59.3] −32.4 [−35.1, −29.8]" in words
+    assert "no texts 57.1 [55.0, 59.3] −32.4 [−35.1, −29.8]" in words
     assert "95.8 → 95.7 −0.1 [−0.4, +0.2]not inferior" in words
     assert "right 92.0 → 91.7 −0.3 [−1.2, +0.7]not shown to be as good" in words
     assert "wrong classescompared with the bank, each antibody acting for its class only 40.2" in words
@@ -92,7 +92,7 @@ def test_without_a_verdict_there_is_no_panel(render: Callable[..., Page]) -> Non
 def test_a_verdict_with_hardly_anything_in_it_is_still_shown(render: Callable[..., Page]) -> None:
     page = render(verdict={"status": "undecided", "bank_minus": {"none": {"value": None, "interval": [None, None]}}})
     assert "Undecided" in page.words("verdict")
-    assert "no antibodies – –" in page.words("verdict")
+    assert "no texts – –" in page.words("verdict")
 
 
 def test_an_unknown_status_is_an_error_that_names_the_key(render: Callable[..., Page]) -> None:
@@ -110,7 +110,7 @@ def test_forest_plot_places_every_interval_on_one_scale_with_zero() -> None:
     view = verdict_view(Verdict.model_validate(verdict))
     assert view is not None
     # No antibodies first, then the controls, whatever the order in the file; each told by its interval.
-    assert [line.title.split(":")[0] for line in view.lines] == ["no antibodies", "noise", "shuffled"]
+    assert [line.title.split(":")[0] for line in view.lines] == ["no texts", "noise", "shuffled"]
     assert [line.finding for line in view.lines] == ["fewer", "unclear", "more"]
 
     def place(strip: str, pattern: str) -> float:

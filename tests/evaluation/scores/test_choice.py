@@ -90,16 +90,18 @@ def test_nothing_to_choose_or_to_choose_by_is_told(space: Space, given: tuple[st
         choose_settings(Tilted(), space, given=given)
 
 
-def test_the_lowest_is_taken_or_with_caution_the_first_within_a_standard_error() -> None:
-    for shares, bold, cautious in (
-        ((0.9, 0.31, 0.3), 2, 1),
-        ((0.9, 0.5, 0.3), 2, 2),
-        ((0.3, 0.3), 0, 0),
-        ((0.3,), 0, 0),
+def test_the_lowest_is_taken_or_with_caution_the_first_within_standard_errors() -> None:
+    for shares, bold, cautious, more in (
+        ((0.9, 0.31, 0.3), 2, 1, 1),
+        ((0.9, 0.5, 0.3), 2, 2, 2),
+        ((0.38, 0.32, 0.3), 2, 1, 0),  # the error is that of a share of 100, 4.6 points
+        ((0.3, 0.3), 0, 0, 0),
+        ((0.3,), 0, 0, 0),
     ):
-        found = choose(rankings(*shares), cautious=False)
+        found = choose(rankings(*shares))
         assert found.best == bold
-        assert choose(rankings(*shares), cautious=True).best == cautious
+        assert choose(rankings(*shares), caution=1).best == cautious
+        assert choose(rankings(*shares), caution=2).best == more
         # No known image is near an outlier, so the error is that of a share of 100.
         assert found.figures["feedback_fpr95_error"] == pytest.approx((0.3 * 0.7 / 100) ** 0.5, rel=0.2)
 
@@ -108,16 +110,20 @@ def test_the_noise_of_the_known_images_counts() -> None:
     # Of all outliers none is far from the threshold: the few low known images that make it decide.
     known, outliers = np.arange(100.0), np.linspace(0, 10, 2000)
     (one,) = [Rankings([Ranking(known, {"a": outliers})], [])]
-    error = choose([one], cautious=True).figures["feedback_fpr95_error"]
+    error = choose([one], caution=1).figures["feedback_fpr95_error"]
     assert error > 4 * (0.5 * 0.5 / 2000) ** 0.5
 
 
-def test_nothing_is_taken_that_is_worse_than_doing_without() -> None:
-    # Within a standard error of the lowest, as the default is, and yet above what has no antibodies.
-    assert choose(rankings(0.32, 0.31, 0.3), cautious=True).best == 0
-    assert choose(rankings(0.32, 0.31, 0.3), cautious=True, without=1).best == 2
-    assert choose(rankings(0.32, 0.28, 0.31, 0.3), cautious=True, without=2).best == 1
-    assert choose(rankings(0.3, 0.32, 0.31), cautious=True, without=2).best == 0
+def test_nothing_is_taken_that_is_worse_than_it_would_be_without_a_part() -> None:
+    # All within a standard error of the lowest, as the default is.
+    assert choose(rankings(0.32, 0.31, 0.3), caution=1, never_worse_than=[(0,), (), ()]).best == 0
+    assert choose(rankings(0.32, 0.31, 0.3), caution=1, never_worse_than=[(0, 2), (), ()]).best == 1
+    assert choose(rankings(0.32, 0.31, 0.3), caution=1, never_worse_than=[(2,), (2,), ()]).best == 2
+    # And not the lowest either: what is not allowed does not count.
+    assert choose(rankings(0.32, 0.2, 0.3, 0.1), never_worse_than=[(), (3,), (2,), ()]).best == 3
+    assert (
+        choose(rankings(0.32, 0.2, 0.3, 0.25, 0.1), caution=1, never_worse_than=[(), (), (), (), (1, 4, 1)]).best == 4
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.choices])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evaluation.metrics import fpr95_id
 from evaluation.scores.calibrated import FittedCalibrated
-from evaluation.scores.distances import ClassSpread
+from evaluation.scores.features.distances import ClassSpread
 from evaluation.scores.registry import make_score
 from evaluation.space import Space
 from immuno_core.features import FloatArray, IntArray
@@ -33,13 +33,13 @@ def left_out(features: FloatArray, labels: IntArray, i: int, shrinkage: float) -
 
     whole = sum(np.outer(one, one) for one in x - np.array([means[int(k)] for k in labels])) / len(x)
     scale = np.trace(whole) / x.shape[1]
-    everyone = inverse(np.arange(len(x)), means)
-    found = [float((x[i] - m) @ everyone @ (x[i] - m)) for k, m in means.items() if k != own]
+    without = dict(means)
     if (labels == own).sum() > 1:
-        without = means | {int(own): x[others & (labels == own)].mean(axis=0)}
-        found.append(
-            float((x[i] - without[int(own)]) @ inverse(np.flatnonzero(others), without) @ (x[i] - without[int(own)]))
-        )
+        without[int(own)] = x[others & (labels == own)].mean(axis=0)
+    rest = inverse(np.flatnonzero(others), without)
+    found = [
+        float((x[i] - m) @ rest @ (x[i] - m)) for k, m in without.items() if k != own or others[labels == own].any()
+    ]
     return min(found, default=np.inf)
 
 
@@ -52,14 +52,14 @@ def test_each_fit_image_is_measured_as_if_it_had_not_been_one(
 ) -> None:
     rng = np.random.default_rng(seed)
     features, labels = unit_rows(rng, n, dim), rng.integers(0, classes, n)
-    found = ClassSpread.of(features, labels, shrinkage=shrinkage).left_out(features, labels)
+    found = ClassSpread.of(features, labels, shrinkage=shrinkage).left_out(features, labels).squared
     np.testing.assert_allclose(found, [left_out(features, labels, i, shrinkage) for i in range(n)], rtol=1e-6)
 
 
 def test_the_only_image_of_the_only_class_is_nobodys() -> None:
     x = np.eye(3, dtype=np.float32)[:1]
     spread = ClassSpread.of(x, np.zeros(1, dtype=np.int64))
-    assert spread.left_out(x, np.zeros(1, dtype=np.int64)).tolist() == [np.inf]
+    assert spread.left_out(x, np.zeros(1, dtype=np.int64)).squared.tolist() == [np.inf]
     assert spread.squared(x.astype(np.float64)).tolist() == [0.0]
 
 
@@ -75,7 +75,7 @@ def test_left_out_distances_are_those_of_new_images_where_images_are_few() -> No
     spread = ClassSpread.of(space.fit.features, space.fit_labels)
     new = np.sqrt(spread.squared(more.fit.features[24:].astype(np.float64))).mean()
     within = np.sqrt(spread.squared(space.fit.features.astype(np.float64))).mean()
-    without = np.sqrt(spread.left_out(space.fit.features, space.fit_labels)).mean()
+    without = np.sqrt(spread.left_out(space.fit.features, space.fit_labels).squared).mean()
     assert within < 0.85 * new
     assert without == pytest.approx(new, rel=0.1)
 
@@ -96,7 +96,7 @@ def test_typicality_joins_the_fused_base_on_the_scale_of_closeness(seed: int, w:
     x = outliers(space, seed, 9).features
     p = reference.leave_one_out(space.texts, images, list(labels), 0.9, 3.0)
     spread = ClassSpread.of(images, labels)
-    m = list(-np.sqrt(spread.left_out(images, labels)))
+    m = list(-np.sqrt(spread.left_out(images, labels).squared))
     slope = reference.deviation(p) / reference.deviation(m)
     typical = reference.mean(p) + slope * (-np.sqrt(spread.squared(x.astype(np.float64))) - reference.mean(m))
     without = fused(space, w=w, v=0.0, xi=3.0).score(x)

@@ -17,7 +17,7 @@ from pytorch_ood.detector import Mahalanobis as OodMahalanobis
 from sklearn.covariance import ledoit_wolf
 from sklearn.neighbors import NearestNeighbors
 
-from evaluation.scores import distances as knn
+from evaluation.scores.features import distances as knn
 from evaluation.scores.registry import make_score
 from evaluation.space import Space
 from immuno_core import arrays as blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 from evaluation.antibodies.maturation import mature
+from evaluation.antibodies.visual import visual_antibodies
 from evaluation.metrics import fpr95_id, threshold_at
 from evaluation.scores.calibrated import FittedCalibrated
-from evaluation.scores.choice import Candidate, Fusion, Rankings, Trial, choose
+from evaluation.scores.choice import Candidate, Fusion, Rankings, Seen, Trial, choose
+from evaluation.scores.features.distances import ClassSpread
 from evaluation.scores.registry import make_score
+from evaluation.scores.sight import Whitened
 from evaluation.space import Bank, Feedback, Space
 from immuno_core.features import FloatArray
 from tests.evaluation.synthetic import around, bank_of, feature_set, held_out, make_space, outliers, unit, unit_rows
@@ -34,7 +38,8 @@ def with_feedback(**sets: FloatArray) -> Space:
 
 
 SPACE = with_feedback(near=outliers(BARE, 3, 90).features, far=toward(2, 60, pull=1.5, seed=0))
-FUSIONS = tuple(Fusion(w, v, s) for v, s in ((0.75, 0.2), (0.75, None), (0.0, 0.2)) for w in (1.0, 0.35))
+FUSIONS = tuple(Fusion(w, v, 0.2) for v in (0.75, 0.0) for w in (0.35, 1.0))
+SEEN = Seen(10, 0.01, 1.0)
 TEST = np.concatenate([KNOWN.features, outliers(BARE, 9, 80).features])
 
 
@@ -46,28 +51,42 @@ def chosen(space: Space, **params: Any) -> dict[str, Any]:
     return make_score("immuno_vlm", **params).fit(space).chosen
 
 
+def trusted(space: Space) -> float:
+    """0.8 of the share of fit images that lie nearest to their own class's mean, each as if it had not been one."""
+    assert space.fit is not None
+    assert space.fit_labels is not None
+    x, own = space.fit.features, space.fit_labels
+    hits = []
+    for i in range(len(x)):
+        rest = np.delete(np.arange(len(x)), i)
+        spread = ClassSpread.of(x[rest], own[rest], shrinkage=0.2)
+        distances = ((x[i].astype(np.float64) - spread.centre) @ spread.whitening - spread.means) ** 2
+        hits.append(np.unique(own[rest])[distances.sum(axis=1).argmin()] == own[i])
+    return 0.8 * float(np.mean(hits))
+
+
 def test_without_feedback_it_is_the_calibrated_score_with_its_defaults() -> None:
-    defaults = {"w": 1.0, "v": 0.75, "shrinkage": 0.2, "beta": 2.5}
-    expected = make_score("calibrated", **defaults).fit(BARE).score(TEST)
-    assert scores(BARE).tolist() == expected.tolist()
-    assert chosen(BARE) == {**defaults, "matured": 0}
+    defaults = {"w": 0.35, "v": pytest.approx(trusted(BARE)), "beta": 2.5}
+    expected = make_score("calibrated", w=0.35, v=trusted(BARE), shrinkage=0.2, beta=2.5).fit(BARE).score(TEST)
+    assert scores(BARE) == pytest.approx(expected, abs=1e-12)
+    assert chosen(BARE) == {**defaults, "matured": 0, "visual": 0}
 
 
 def test_what_is_given_is_not_chosen() -> None:
-    expected = (
-        make_score("calibrated", w=0.8, v=0.5, shrinkage=0.1, beta=3.0, eps=0.01, alpha=0.8).fit(SPACE).score(TEST)
-    )
-    given = scores(SPACE, w=0.8, v=0.5, shrinkage=0.1, beta=3.0, eps=0.01, alpha=0.8, maturation=False)
-    assert given.tolist() == expected.tolist()
+    given: dict[str, Any] = {"w": 0.8, "v": 0.5, "shrinkage": 0.1, "beta": 3.0, "eps": 0.01, "alpha": 0.8}
+    expected = make_score("calibrated", **given).fit(SPACE).score(TEST)
+    assert scores(SPACE, **given, maturation=False, visual=0).tolist() == expected.tolist()
 
 
-def test_it_is_the_calibrated_score_on_the_matured_bank() -> None:
-    assert SPACE.feedback is not None
-    grown = SPACE.bank.concat(mature(SPACE.bank, [one.features for one in SPACE.feedback.outliers.values()]))
-    assert len(grown) > len(SPACE.bank)
+def test_it_is_the_calibrated_score_on_the_bank_with_what_it_made() -> None:
+    sets = SPACE.feedback.outliers if SPACE.feedback else {}
+    matured = mature(SPACE.bank, [one.features for one in sets.values()])
+    given: dict[str, Any] = {"w": 1.0, "v": 0.0, "beta": 5.0, "maturation": True, "visual": 3}
+    grown = SPACE.bank.concat(matured).concat(visual_antibodies(sets, 3))
+    assert len(grown) == len(SPACE.bank) + len(matured) + 3 > len(SPACE.bank) + 3
     expected = make_score("calibrated", w=1.0, beta=5.0).fit(replace(SPACE, bank=grown)).score(TEST)
-    assert scores(SPACE, w=1.0, v=0.0, beta=5.0, maturation=True).tolist() == expected.tolist()
-    assert chosen(SPACE, w=1.0, v=0.0, beta=5.0, maturation=True)["matured"] == len(grown) - len(SPACE.bank)
+    assert scores(SPACE, **given).tolist() == expected.tolist()
+    assert (chosen(SPACE, **given)["matured"], chosen(SPACE, **given)["visual"]) == (len(matured), 3)
 
 
 def test_its_predictions_and_effects_are_those_of_the_calibrated_score() -> None:
@@ -75,8 +94,8 @@ def test_its_predictions_and_effects_are_those_of_the_calibrated_score() -> None
     assert isinstance(fitted, FittedCalibrated)
     assert fitted.name == "immuno_vlm"
     assert fitted.score(TEST).tolist() == fitted.score(TEST).tolist()
-    base = replace(fitted, beta=0.0).score(TEST)
-    assert fitted.score(TEST) == pytest.approx(base - fitted.beta * fitted.exceedance(TEST).largest, abs=1e-12)
+    silent = replace(fitted, beta=0.0).score(TEST)
+    assert fitted.score(TEST) == pytest.approx(silent - fitted.beta * fitted.exceedance(TEST).largest, abs=1e-12)
 
 
 def test_no_radii_means_a_radius_of_0_for_each() -> None:
@@ -95,38 +114,47 @@ def test_a_maturation_that_helps_is_used_and_one_that_does_not_is_not() -> None:
 
     far_out = bank_of(unit((BARE.texts[0] + 3 * shift + 0.5 * aside)[None]))
     learnable = replace(with_feedback(a=between(1), b=between(2)), bank=far_out)
-    assert chosen(learnable, v=0.0)["matured"] == 1
+    assert chosen(learnable, v=0.0, visual=0)["matured"] == 1
     # Without radii, antibodies pulled into a known class attack it.
     amid = around(np.random.default_rng(5), BARE.texts, np.arange(80) % 4, 0.25)
     harmful = with_feedback(a=amid, b=outliers(BARE, 4, 90).features)
-    assert chosen(harmful, radii=False)["matured"] == 0
+    assert chosen(harmful, radii=False, visual=0)["matured"] == 0
 
 
-def test_the_choice_has_the_lowest_mean_of_both_views_or_comes_first_of_those_as_good() -> None:
-    assert SPACE.feedback is not None
-    candidates = [
-        Candidate(fusion, beta, matured)
-        for matured in (False, True)
-        for fusion in FUSIONS
+def test_the_choice_comes_first_of_those_that_cannot_be_told_from_the_lowest_and_earn_their_texts() -> None:
+    v = trusted(BARE)
+    fusions = [Fusion(w, v, 0.2) for w in (0.35, 1.0)] + [Fusion(w, 0.0, 0.2) for w in (0.35, 1.0)]
+    with_texts = [
+        Candidate(fusion, beta, matured, seen)
+        for fusion in fusions
         for beta in (2.5, 1.25, 5, 10)
-    ] + [Candidate(fusion, 0.0, False) for fusion in FUSIONS]
-    trial = trial_of(SPACE)
+        for matured in (True, False)
+        for seen in (SEEN, None)
+    ]
+    candidates = with_texts + [Candidate(fusion, 0.0, False, seen) for seen in (SEEN, None) for fusion in fusions]
+    trial = trial_of(SPACE, fusions)
     ranked = [trial.ranked(one) for one in candidates]
-    found, figures = choose(ranked, cautious=True)
-    best = candidates[found]
     means = [one.judgement.mean for one in ranked]
-    error = error_by_hand(ranked[means.index(min(means))])
-    assert figures["feedback_fpr95_error"] == pytest.approx(error, rel=0.2)
-    within = min(means) + figures["feedback_fpr95_error"]
-    assert found == next(i for i, mean in enumerate(means) if mean <= within)
-    assert choose(ranked, cautious=False).best == means.index(min(means))
-    silent = len(FUSIONS)
-    bounded = choose(ranked, cautious=True, without=silent).best
-    assert bounded == next(i for i, mean in enumerate(means) if mean <= min(within, *means[-silent:]))
-    assert figures["candidates"] == 54
+    mean_of = dict(zip(candidates, means, strict=True))
+
+    def less(one: Candidate) -> list[Candidate]:
+        """Without texts, without matured ones, without visual ones."""
+        return [one._replace(beta=0, matured=False), one._replace(matured=False), one._replace(seen=None)]
+
+    allowed = [i for i, one in enumerate(candidates) if all(means[i] <= mean_of[other] for other in less(one))]
+    lowest = min(allowed, key=means.__getitem__)
+    bounds = [[candidates.index(other) for other in less(one)] for one in candidates]
+    found, figures = choose(ranked, caution=2, never_worse_than=bounds)
+    assert figures["feedback_fpr95_error"] == pytest.approx(error_by_hand(ranked[lowest]), rel=0.2)
+    within = means[lowest] + 2 * figures["feedback_fpr95_error"]
+    assert found == next(i for i in allowed if means[i] <= within)
+    assert figures["candidates"] == 72
+    best = candidates[found]
     assert (figures["feedback_fpr95"], figures["feedback_fpr95_unlike"]) == trial.ranked(best).judgement
     fitted = chosen(SPACE)
-    assert (Fusion(fitted["w"], fitted["v"], fitted["shrinkage"]), fitted["beta"], fitted["matured"] > 0) == best
+    assert (fitted["w"], fitted["v"]) == (best.fusion.w, pytest.approx(best.fusion.v))
+    assert (fitted["beta"], fitted["matured"] > 0) == (best.beta, best.matured)
+    assert fitted["visual"] == (best.seen.number if best.seen else 0)
 
 
 def error_by_hand(one: Rankings) -> float:
@@ -155,31 +183,43 @@ def sets_of(space: Space) -> dict[str, FloatArray]:
     return {name: one.features for name, one in space.feedback.outliers.items()}
 
 
-def trial_of(space: Space) -> Trial:
+def trial_of(space: Space, fusions: Sequence[Fusion] = FUSIONS) -> Trial:
     def fit(some: Space, fusion: Fusion, beta: float) -> FittedCalibrated:
         fitted = make_score("calibrated", w=fusion.w, v=fusion.v, shrinkage=fusion.shrinkage, beta=beta).fit(some)
         assert isinstance(fitted, FittedCalibrated)
         return fitted
 
     assert space.feedback is not None
-    return Trial.of(space, space.feedback, fit, fusions=FUSIONS, g=0.3)
+    known = Whitened.of(space, alpha=0.9, xi=np.pi / 4)
+    return Trial.of(space, space.feedback, fit, fusions=fusions, g=0.3, seen={SEEN, None}, known=known)
 
 
+def halves_of(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The first half of a set, which has one more of an odd number, and the second."""
+    middle = (len(x) + 1) // 2
+    return x[:middle], x[middle:]
+
+
+@pytest.mark.parametrize("seen", [None, SEEN])
 @pytest.mark.parametrize("matured", [False, True])
-def test_outliers_never_judge_what_they_matured(matured: bool) -> None:
+def test_outliers_never_judge_what_they_matured_or_showed(matured: bool, seen: Seen | None) -> None:
     """The two views, written out by hand."""
-    assert SPACE.feedback is not None
-    sets = {name: one.features for name, one in SPACE.feedback.outliers.items()}
+    sets = sets_of(SPACE)
 
-    def fpr95(grown_by: list[FloatArray], judges: FloatArray) -> float:
-        grown = mature(SPACE.bank, grown_by) if matured else Bank.empty(SPACE.dim)
-        fitted = make_score("calibrated", w=0.35, beta=5.0).fit(replace(SPACE, bank=SPACE.bank.concat(grown)))
+    def fpr95(made_of: list[FloatArray], judges: FloatArray) -> float:
+        bank = SPACE.bank
+        if matured:
+            bank = bank.concat(mature(SPACE.bank, made_of))
+        if seen:
+            shown = {str(i): feature_set(x, name=str(i)) for i, x in enumerate(made_of)}
+            bank = bank.concat(visual_antibodies(shown, seen.number))
+        fitted = make_score("calibrated", w=0.35, beta=5.0).fit(replace(SPACE, bank=bank))
         return fpr95_id(fitted.score(KNOWN.features), fitted.score(judges))
 
-    odd, even = [x[1::2] for x in sets.values()], [x[::2] for x in sets.values()]
-    like = [fpr95(odd, x) for x in even] + [fpr95(even, x) for x in odd]
+    first, second = zip(*(halves_of(x) for x in sets.values()), strict=True)
+    like = [fpr95(list(second), x) for x in first] + [fpr95(list(first), x) for x in second]
     unlike = [fpr95([x for other, x in sets.items() if other != name], sets[name]) for name in sets]
-    found = trial_of(SPACE).ranked(Candidate(Fusion(0.35, 0.0, 0.2), 5.0, matured)).judgement
+    found = trial_of(SPACE).ranked(Candidate(Fusion(0.35, 0.0, 0.2), 5.0, matured, seen)).judgement
     assert found.like == pytest.approx(np.mean(like))
     assert found.unlike == pytest.approx(np.mean(unlike))
     assert found.mean == pytest.approx((np.mean(like) + np.mean(unlike)) / 2)
@@ -216,8 +256,8 @@ def test_fit_images_that_are_feedback_too_are_judged_without_their_part() -> Non
     assert SPACE.feedback is not None
     both = Feedback.cross_fitted(BARE.fit, BARE.fit_labels, SPACE.feedback.outliers, seed=0)
     space = replace(BARE, feedback=both)
-    candidate = Candidate(Fusion(0.35, 0.75, None), 5.0, False)
-    calibrated = make_score("calibrated", w=0.35, v=0.75, beta=5.0)
+    candidate = Candidate(Fusion(0.35, 0.75, 0.2), 5.0, False)
+    calibrated = make_score("calibrated", w=0.35, v=0.75, shrinkage=0.2, beta=5.0)
     known = np.array(
         [
             calibrated.fit(space.without(int(part))).score(x[None])[0]

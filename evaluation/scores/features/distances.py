@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from evaluation.scores.base import PARAMETERS, Choices, FittedScore, Score, fit_images
@@ -222,27 +223,34 @@ class ClassSpread:
         nearest: Floats = self._to_each(x).min(axis=1)
         return nearest
 
-    def left_out(self, features: FloatArray, labels: IntArray) -> Floats:
-        """D^2 (n,) of the fit images themselves (n, d), each as if it had not been one of them.
+    def left_out(self, features: FloatArray, labels: IntArray) -> SpreadLeftOut:
+        """D^2 of the fit images themselves (n, d), each as if it had not been one of them.
 
-        Its own class's mean and C are taken without it (Sherman & Morrison, 1950), with s and the scale of the identity
-        as they are. The distances to other classes, which are seldom the least, keep C whole. The only image of a class
-        is compared with the other classes; infinite where there are none.
+        Its own class's mean, and C for every class, are taken without it (Sherman & Morrison, 1950), with s and the
+        scale of the identity as they are. The only image of a class is compared with the other classes; infinite where
+        there are none.
         """
         _, own = np.unique(labels, return_inverse=True)
         n = self.counts[own].astype(np.float64)
         # With n images of the class, x - (mean without x) = more (x - mean), and x adds more (x - mean)(x - mean)' / N
         # to C_fit.
         more = np.divide(n, n - 1, out=np.zeros(len(n)), where=n > 1)
-        least = np.empty(len(features))
-        for rows in blocks(len(features), self.width):
-            squared, mine = self._to_each(features[rows].astype(np.float64)), own[rows]
-            each = np.arange(len(mine))
-            q, up = squared[each, mine], more[rows]
-            left = np.maximum(1 - (1 - self.shrinkage) * up * q / len(features), _NOTHING_LEFT)
+        lengths = np.einsum("ij,ij->i", self.means, self.means)
+        least, own_is_least = np.empty(len(features)), np.empty(len(features), dtype=np.bool_)
+        for rows in blocks(len(features), self.width + len(self.means)):
+            white, mine = (features[rows].astype(np.float64) - self.centre) @ self.whitening, own[rows]
+            each, up = np.arange(len(mine)), more[rows]
+            apart = white - self.means[mine]
+            along = np.einsum("ij,ij->i", apart, white)[:, None] - apart @ self.means.T
+            q = along[each, mine]
+            squared = lengths + np.einsum("ij,ij->i", white, white)[:, None] - 2 * (white @ self.means.T)
+            added = (1 - self.shrinkage) * up / len(features)
+            left = np.maximum(1 - added * q, _NOTHING_LEFT)
+            squared += (added / left)[:, None] * along**2
             squared[each, mine] = np.where(up > 0, up**2 * q / left, np.inf)
-            least[rows] = squared.min(axis=1)
-        return least
+            least[rows] = np.maximum(squared, 0).min(axis=1)
+            own_is_least[rows] = squared[each, mine] <= squared.min(axis=1)
+        return SpreadLeftOut(least, own_is_least)
 
     def _to_each(self, x: Floats) -> Floats:
         """Squared distances (b, classes with fit images) of a block of images (b, d)."""
@@ -251,6 +259,13 @@ class ClassSpread:
         squared += np.einsum("ij,ij->i", self.means, self.means)
         squared += np.einsum("ij,ij->i", white, white)[:, None]
         return np.maximum(squared, 0, out=squared)
+
+
+class SpreadLeftOut(NamedTuple):
+    """Of n fit images, each compared with the others: D^2 (n,), and whether its own class is the nearest (n,)."""
+
+    squared: Floats
+    own_is_nearest: NDArray[np.bool_]
 
 
 class _Estimate(NamedTuple):
