@@ -213,9 +213,9 @@ class Candidate(NamedTuple):
     seen: Seen | None = None
 
     @property
-    def less(self) -> tuple[Candidate, ...]:
-        """The same without a part of it that has to earn its keep: texts, maturation, visual antibodies."""
-        return self._replace(beta=0.0, matured=False), self._replace(matured=False), self._replace(seen=None)
+    def silent(self) -> Candidate:
+        """The same without what texts do."""
+        return self._replace(beta=0.0, matured=False)
 
 
 class Firing(NamedTuple):

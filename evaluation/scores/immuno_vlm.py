@@ -21,8 +21,8 @@ looked at, and the others are made anew. A candidate is judged twice: by outlier
 *unlike* them (each set judges antibodies made by the other sets), since both turn up. Of all candidates the first is
 taken whose mean of the two FPR95s, each a mean over the sets, is within two standard errors of the lowest
 (evaluation.scores.choice.choose): trials on development worlds showed that a bolder choice is worse on other outliers
-than none. But no part is used without which the same candidate is better, and no bank without which the choice would
-be: what does not earn its keep on the feedback is silent. Where the known feedback images are the fit images, the score
+than none. But no bank is used that is worse than the same, or than what would be chosen, with silent texts: what does
+not earn its keep on the feedback is silent. Where the known feedback images are the fit images, the score
 of each is that of a fit without it. No sealed image is looked at. What was chosen, and the figures, are in `chosen`.
 See also docs/method.md#what-is-chosen-and-on-what.
 
@@ -112,15 +112,13 @@ class ImmunoVlm(Score):
                 known=Whitened.of(space, alpha=self.alpha, xi=DEFAULT_XI) if space.fit is not None else None,
             )
             ranked = [trial.ranked(one) for one in candidates]
-            place = {one: i for i, one in enumerate(candidates)}
-            less = [[place[other] for other in one.less if other in place and other != one] for one in candidates]
-            if silent := [i for i, one in enumerate(candidates) if not one.beta]:
-                # Nor is a bank used that the choice would be better without.
-                first = silent[0]
-                own = [[i - first for i in less[i] if i >= first] for i in silent]
-                bare = first + choose(ranked[first:], caution=CAUTION, never_worse_than=own).best
-                less = [[*others, bare] if one.beta else others for one, others in zip(candidates, less, strict=True)]
-            found, chosen = choose(ranked, caution=CAUTION, never_worse_than=less)
+            # Texts have to earn their keep: nothing is used that is worse than the same, or than what would be chosen,
+            # with silent texts.
+            silent = [i for i, one in enumerate(candidates) if not one.beta]
+            bare = [silent[choose([ranked[i] for i in silent], caution=CAUTION).best]] if silent else []
+            place = {candidates[i]: i for i in silent}
+            bounds = [[place[one.silent], *bare] if one.beta and silent else () for one in candidates]
+            found, chosen = choose(ranked, caution=CAUTION, never_worse_than=bounds)
             best = candidates[found]
         outliers = space.feedback.outliers if space.feedback is not None else {}
         matured = Bank.empty(space.dim)

@@ -118,7 +118,7 @@ def test_a_maturation_that_helps_is_used_and_one_that_does_not_is_not() -> None:
     # Without radii, antibodies pulled into a known class attack it.
     amid = around(np.random.default_rng(5), BARE.texts, np.arange(80) % 4, 0.25)
     harmful = with_feedback(a=amid, b=outliers(BARE, 4, 90).features)
-    assert chosen(harmful, radii=False, visual=0)["matured"] == 0
+    assert chosen(harmful, radii=False, g=1.0, visual=0)["matured"] == 0
 
 
 def test_the_choice_comes_first_of_those_that_cannot_be_told_from_the_lowest_and_earn_their_texts() -> None:
@@ -137,13 +137,13 @@ def test_the_choice_comes_first_of_those_that_cannot_be_told_from_the_lowest_and
     means = [one.judgement.mean for one in ranked]
     mean_of = dict(zip(candidates, means, strict=True))
 
-    def less(one: Candidate) -> list[Candidate]:
-        """Without texts, without matured ones, without visual ones."""
-        return [one._replace(beta=0, matured=False), one._replace(matured=False), one._replace(seen=None)]
-
-    allowed = [i for i, one in enumerate(candidates) if all(means[i] <= mean_of[other] for other in less(one))]
+    silent = range(len(with_texts), len(candidates))
+    bare = min(means[i] for i in silent) + 2 * error_by_hand(ranked[min(silent, key=means.__getitem__)])
+    without = next(means[i] for i in silent if means[i] <= bare)
+    twin = [mean_of[one._replace(beta=0, matured=False)] for one in candidates]
+    allowed = [i for i in range(len(candidates)) if i in silent or means[i] <= min(twin[i], without)]
     lowest = min(allowed, key=means.__getitem__)
-    bounds = [[candidates.index(other) for other in less(one)] for one in candidates]
+    bounds = [[] if i in silent else [means.index(twin[i]), means.index(without)] for i in range(len(candidates))]
     found, figures = choose(ranked, caution=2, never_worse_than=bounds)
     assert figures["feedback_fpr95_error"] == pytest.approx(error_by_hand(ranked[lowest]), rel=0.2)
     within = means[lowest] + 2 * figures["feedback_fpr95_error"]
