@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,18 +45,32 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def statements_compiled_once() -> Iterator[None]:
-    """SQLAlchemy compiles a statement once for each engine: a third of what a test that opens a database would take.
+def nothing_twice() -> Iterator[None]:
+    """What is made once for all tests of this process, and what only a power cut would need.
 
-    Here all engines of a kind share a dialect, and so what was compiled.
+    SQLAlchemy compiles a statement once for each engine: a third of what a test that opens a database would take. Here
+    all engines of a kind share a dialect, and so what was compiled. Each client of a server reads all certificates.
     """
-    if "db.schema.engine" not in sys.modules:
+    with pytest.MonkeyPatch.context() as patch:
+        if "db.schema.engine" in sys.modules:
+            patch.setattr("db.schema.engine.create_engine", _sharing_engines())
+        patch.setattr(os, "fsync", lambda _: None)
+        make, contexts = ssl.create_default_context, dict[Any, ssl.SSLContext]()
+
+        def context(*arguments: Any, **options: Any) -> ssl.SSLContext:
+            if arguments or options.keys() != {"cafile"}:
+                return make(*arguments, **options)
+            if options["cafile"] not in contexts:
+                contexts[options["cafile"]] = make(**options)
+            return contexts[options["cafile"]]
+
+        patch.setattr(ssl, "create_default_context", context)
         yield
-        return
+
+
+def _sharing_engines() -> Callable[..., Any]:
     from sqlalchemy import Connection, Engine, create_engine, event
     from sqlalchemy.util import LRUCache
-
-    from db.schema import engine as engines
 
     dialects: dict[str, Any] = {}
     compiled = LRUCache[Any, Any](2000)
@@ -70,11 +85,23 @@ def statements_compiled_once() -> Iterator[None]:
         def _engine_connect(connection: Connection) -> None:  # it is set up by the first connection
             dialects.setdefault(name, connection.dialect)
 
+        if name == "sqlite":
+
+            @event.listens_for(engine, "checkout")
+            def _checkout(connection: Any, *_: Any) -> None:
+                connection.execute("PRAGMA synchronous=OFF")
+
         return engine
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "create_engine", create)
-        yield
+    return create
+
+
+@pytest.fixture
+def own_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines that share nothing, as they are outside of the tests."""
+    from sqlalchemy import create_engine
+
+    monkeypatch.setattr("db.schema.engine.create_engine", create_engine)
 
 
 @pytest.fixture(scope="session")
@@ -110,3 +137,14 @@ def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_images() -> Callable[..., Path]:
     """`tiny_images(folder, {"cat": 3, "dog": 2}, seed=0)` writes random PNGs (folder/cat/000.png, ...)."""
     return write_images
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without their figures, which are a third of the work of a small benchmark."""
+    from markupsafe import Markup
+
+    from evaluation.report import figures
+
+    for panel in ("roc_panel", "histogram_panel", "generation_panel"):
+        monkeypatch.setattr(figures, panel, lambda *_: Markup("<svg></svg>"))

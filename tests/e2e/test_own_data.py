@@ -14,6 +14,8 @@ from immuno.cli import main
 from tests.configs import write_config
 from tests.e2e.own_data import BANK, DATA, OWN
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 def bench(config: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     capsys.readouterr()

@@ -13,6 +13,7 @@ from immuno.cli import main
 from tests.configs import write_config
 from tests.e2e.own_data import OWN
 
+pytestmark = pytest.mark.usefixtures("unpainted")
 MODULE = """
 import numpy as np
 from evaluation.scores import FittedScore, Score

@@ -36,7 +36,11 @@ SEALED = "the_sealed_part"
 
 @pytest.fixture
 def handed(
-    tmp_path: Path, tiny_encoder_dir: Path, tiny_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    own_engine: None,
+    tmp_path: Path,
+    tiny_encoder_dir: Path,
+    tiny_images: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[RefinementSession]:
     """The session that the front door hands to the agents' room, of a configuration with a sealed test, as it runs."""
     for seed, (name, labels) in enumerate(

@@ -22,6 +22,8 @@ from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray
 from tests.configs import make_config
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 CLASSES = ("cat", "dog", "owl")
 TEXTS = [f"a {kind} {name}" for kind in ("red", "small") for name in CLASSES]
 

@@ -25,6 +25,8 @@ from tests.db.build import DIM, ENCODER, antibody, draft, effect, make_session
 from tests.evaluation.synthetic import held_out, make_space, outliers
 from tests.rows import result_row
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 METRICS = {"fpr95": {"near": 0.5}, "mean_fpr95": 0.5, "auroc": {"near": 0.75}, "id_accuracy": 0.9}
 
 

@@ -20,6 +20,8 @@ from immuno_core.errors import ImmunoError
 from tests.configs import write_config
 from tests.e2e.own_data import write_own_data
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -10,6 +10,8 @@ from db.store import open_store
 from immuno.workplace import recorded_run
 from tests.configs import make_config
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.mark.parametrize(
     ("raised", "status"), [(None, "finished"), (ValueError, "failed"), (KeyboardInterrupt, "failed")]

@@ -20,6 +20,8 @@ from immuno_core.errors import SetupError
 from tests.cluster.tiny_models import write_images
 from tests.configs import make_config
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> RunConfig:

@@ -140,6 +140,7 @@ def test_a_password_in_the_query_is_not_shown() -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("own_engine")
 def test_sqlite_is_set_up_for_many_processes_and_power_cuts(store: AntibodyStore, path: Path) -> None:
     with reading(store.engine) as transaction:
         settings = {

@@ -405,6 +405,7 @@ def test_texts_and_pixels_stand_side_by_side(render: Callable[..., Page], result
         assert said in page.words("costs")
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_nothing_of_the_results_is_lost_on_the_way_to_the_page(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     """Each key of results.json by itself changes the page; but for the configuration, and a count of what is listed."""
     whole = {**make_results(rows), **{key: make_bench()[key] for key in NEW_KEYS if key != "seeds_summary"}}
