@@ -45,7 +45,7 @@ def near_classes(text_cosines: Floats, margin: Margin) -> Floats:
 
 def self_radii(fit: FloatArray, texts: Floats, vectors: Floats, *, eps: float, margin: Margin = "top1") -> Floats:
     """Return r_j (A,) of antibodies (A, d), calibrated on fit images (n, d); 0 for each where n = 0."""
-    if not len(fit):
+    if not len(fit) or not len(vectors):
         return np.zeros(len(vectors))
     near, _ = _near_and_nearest(fit, texts, margin)
     return _quantiles(fit, near, vectors, eps)
@@ -75,7 +75,7 @@ def class_radii(
     is never below q, so that at most the share eps of them exceeds it.
     """
     own, share = radii.copy(), np.zeros(len(vectors))
-    if not len(fit):
+    if not len(fit) or (classes < 0).all():
         return ClassRadii(own, share)
     near, nearest = _near_and_nearest(fit, texts, margin)
     for k in np.unique(classes[classes >= 0]):
