@@ -66,22 +66,14 @@ class HeldClaim:
 
     def __init__(self, engine: Engine, work: str, owner: str, what: str) -> None:
         self._engine, self._work, self._owner, self._what = engine, work, owner, what
-        self._lost = Event()
 
     def check(self) -> None:
-        """Raise ClaimLostError where another process has taken over. Call it between two pieces of the work.
-
-        It looks itself: the heart of a process that was suspended may not have beaten yet.
-        """
-        if self._lost.is_set() or not self._is_mine():
+        """Raise ClaimLostError where another process has taken over. Call it between two pieces of the work."""
+        if not self._is_mine():
             raise ClaimLostError(
                 f"{self._what} was taken over by another process, because this one gave no sign of life for "
                 f"{SILENCE.total_seconds():g} s; what it had stored is kept"
             )
-
-    def lose(self) -> None:
-        """Note that the work is no longer this process's own."""
-        self._lost.set()
 
     def asked_to_stop(self) -> bool:
         """Whether somebody has asked since the work was taken."""
@@ -123,7 +115,6 @@ def held(engine: Engine, work: str, what: str, *, silence: timedelta = SILENCE) 
         while not stop.wait(silence.total_seconds() / _BEATS):
             with suppress(ImmunoError):  # a server that is away for a moment; if it stays away, silence says so
                 if not beat(engine, work, owner):
-                    mine.lose()
                     return
 
     heart = Thread(target=live, name=f"heartbeat of {work}", daemon=True)

@@ -206,6 +206,23 @@ def test_a_clock_that_was_set_takes_no_work_from_who_lives_and_keeps_none_from_o
         mine.check()
 
 
+def test_who_was_silent_for_just_so_long_is_replaced(store: AntibodyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    beaten = claim(store.engine, "w", "a").beat_at
+    for silence, owner in ((SILENCE - timedelta(microseconds=1), "a"), (SILENCE, "b")):
+        monkeypatch.setattr("db.claims._time", lambda _, silence=silence: beaten + silence)
+        assert claim(store.engine, "w", "b").owner == owner
+
+
+def test_nobody_waits_for_a_sign_of_life_of_a_process_that_is_gone(
+    store: AntibodyStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    beaten = claim(store.engine, "w", "a").beat_at
+    monkeypatch.setattr("db.claims._time", lambda _: beaten + SILENCE)
+    monkeypatch.setattr("db.claims._is_gone", lambda _: True)
+    with held(store.engine, "w", "the work"):
+        assert caplog.messages == []
+
+
 def test_a_session_that_is_not_there_cannot_be_claimed(store: AntibodyStore) -> None:
     with pytest.raises(SetupError, match="there is no session with the id 'x'"), store.claim_session("x"):
         pass

@@ -327,3 +327,11 @@ def _flat(parameters: Any) -> Iterator[Any]:
             yield from _flat(one)
     else:
         yield parameters
+
+
+def test_verdicts_come_by_set_and_sample_as_python_sorts_them(store: AntibodyStore, session: SessionRecord) -> None:
+    """Databases sort text each by their own rules, or not at all."""
+    pairs = [("near", "b"), ("near", "B"), ("near", "a"), ("Far", "x"), ("far", "x")]
+    judged = tuple(Verdict(name, sample, 0.5, True, "dog", None) for name, sample in pairs)
+    one = store.save_generation(draft(session.id, verdicts=judged))
+    assert [(found.set_name, found.sample_id) for found in store.verdicts(one.id)] == sorted(pairs)

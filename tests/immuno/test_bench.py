@@ -9,20 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from db.store import open_store
 from evaluation.benchmark.presets import expand
 from immuno import bench as benchmark
-from immuno.bench import BankInUse, bank_in_use, bench, identity
+from immuno.bench import BankInUse, bank_in_use, bench, bench_seeds, identity
 from immuno.workplace import Workplace
 from immuno_core.config.run import read_config
+from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray
 from immuno_core.versions import digest_of
-from tests.configs import write_config
+from tests.configs import make_config, write_config
 from tests.e2e.own_data import BANK, CLASSES, OWN, write_own_data
+from tests.rows import result_row
 
 SCORE = "from immuno import Score\n\n\nclass Own(Score):\n    def fit(self, space):\n        return self\n"
 SESSION: Any = SimpleNamespace(id="s")
@@ -199,25 +203,77 @@ def test_kinds_guards_order_and_vectors_of_the_bank_and_the_verdict_count(folder
     assert len(set(digests)) == len(digests)
 
 
-def test_a_class_more_is_measured_and_a_copy_elsewhere_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, out = tmp_path / "a", tmp_path / "out"
-    folder.mkdir()
+@pytest.fixture
+def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """A benchmark of one method on embeddings from files, in a folder of data; into tmp_path/out."""
     monkeypatch.setenv("IMMUNO_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a").mkdir()
+    write_own_data(tmp_path / "a")
 
-    def measured(folder: Path) -> tuple[str, int]:
-        config = read_config(
-            write_config(
-                folder / "own.toml",
-                **OWN | {"methods": ["mcm"], "classes": {"names": "classes.txt", "allow_empty": True}},
-            )
-        )
+    def measured(folder: Path = tmp_path / "a", antibodies: Any = None, **options: Any) -> tuple[str, int]:
+        """The run shown, and how often the test was opened so far."""
+        sections = OWN | {"methods": ["mcm"], "classes": {"names": "classes.txt", "allow_empty": True}}
+        sections |= {} if antibodies is None else {"antibodies": antibodies}
+        config = read_config(write_config(folder / "own.toml", **sections))
         with Workplace.open(config, database=str(tmp_path / "x.db"), ray_address=None, progress="quiet") as place:
-            results = bench(place, out=out)
+            results = bench(place, out=tmp_path / "out", **options)
             return results.run_id, len(place.store.test_reads())
 
-    write_own_data(folder)
-    first = measured(folder)
-    shutil.copytree(folder, tmp_path / "b")
-    assert measured(tmp_path / "b") == first
-    appended("classes.txt", "\nfox")(folder)
-    assert measured(folder)[1] == first[1] + 1
+    return measured
+
+
+def test_a_class_more_is_measured_and_a_copy_elsewhere_is_not(light: Callable[..., Any], tmp_path: Path) -> None:
+    first = light()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert light(tmp_path / "b") == first
+    appended("classes.txt", "\nfox")(tmp_path / "a")
+    assert light()[1] == first[1] + 1
+
+
+def test_what_is_there_is_measured_anew_where_that_is_asked(light: Callable[..., Any]) -> None:
+    (first, reads), (again, more) = light(), light(fresh=True)
+    assert (again != first, more) == (True, reads + 1)
+    assert light() == (again, more)
+
+
+def test_there_is_no_verdict_on_an_empty_bank_and_no_seal_is_opened_for_it(
+    light: Callable[..., Any], tmp_path: Path
+) -> None:
+    with pytest.raises(SetupError, match=r"there is no verdict on an empty bank; name one in \[antibodies\]"):
+        light(to_settle=True, antibodies={})
+    with open_store(str(tmp_path / "x.db")) as store:
+        assert store.test_reads() == ()
+
+
+def test_what_was_measured_is_on_record_where_it_cannot_be_kept(
+    light: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("immuno.bench.keep", Mock(side_effect=RuntimeError("no place at all")))
+    with pytest.raises(RuntimeError, match="no place at all"):
+        light()
+    with open_store(str(tmp_path / "x.db")) as store:
+        (run,) = store.runs()
+        assert run.status == "failed"
+        assert {row.method for row in store.results(run.id)} == {"mcm"}
+
+
+def test_each_seed_has_the_session_of_its_name_and_what_one_lacks_has_no_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    class Run(SimpleNamespace):
+        def model_copy(self, update: Any) -> Run:
+            return Run(**vars(self) | update)
+
+    def one(place: Workplace, *, out: Path, **_: Any) -> Run:
+        asked.append((place.config.seed, place.config.antibodies.session, out.name))
+        rows = [result_row(method=name, seed=place.config.seed) for name in ("mcm", "own")]
+        left_out = {"own": "it failed"} if place.config.seed == 4 else {}
+        return Run(rows=rows, left_out=left_out, folder=out, save=lambda _: None, report=lambda: None)
+
+    monkeypatch.setattr("immuno.bench.bench", one)
+    config, database = make_config(tmp_path), str(tmp_path / "x.db")
+    summary, _ = bench_seeds(config, (3, 4), session="bank-{seed}", out=tmp_path, database=database, progress="quiet")
+    assert asked == [(3, "bank-3", "seed-3"), (4, "bank-4", "seed-4")]
+    assert {row.method for row in summary.rows} == {"mcm"}

@@ -144,6 +144,19 @@ def test_single_words_are_said_as_the_bank_says_its_texts() -> None:
     assert make_config(classes=classes, antibodies={"template": "{}"}).word_template == "a drawing of a {}."
 
 
+def test_the_verdict_knows_thresholds_only_where_both_arms_have_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled: AntibodyStore
+) -> None:
+    said: list[Any] = []
+    monkeypatch.setattr(bench, "settle", lambda *_, **options: said.append(options["thresholds"]))
+    monkeypatch.setattr(bench, "main_by_arm", lambda _: {"bank": "ours", "none": "plain", "noise": "noisy"})
+    run = bench._Bench(at_work(filled), tmp_path, SimpleNamespace(seed=0), of_session(filled), True)  # type: ignore[arg-type]
+    for thresholds in ({"ours": 1, "plain": 2, "noisy": None}, {"ours": 1, "plain": None, "noisy": 3}):
+        measured = SimpleNamespace(measured=dict.fromkeys(thresholds), left_out={}, thresholds=thresholds)
+        run._verdict(measured)  # type: ignore[arg-type]
+    assert said == [{"bank": 1, "none": 2}, None]
+
+
 def test_a_list_of_words_has_remarks_and_underscores(tmp_path: Path) -> None:
     (tmp_path / "nouns.txt").write_text("# from WordNet\nsea_lion\n\nstone\nsea lion\n")
     words = word_list(make_config(tmp_path, antibodies={"words": "nouns.txt"}))

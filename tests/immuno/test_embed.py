@@ -11,9 +11,13 @@ import pytest
 
 import cluster.encoder.encoder
 import cluster.ray_embedder
+from cluster.store.store import EmbeddingStore
 from db.store import open_store
 from immuno.cli import main
-from tests.configs import write_config
+from immuno.embed import prunable
+from immuno_core.errors import SetupError
+from tests.configs import make_config, write_config
+from tests.db.build import ENCODER
 
 
 class Place:
@@ -187,3 +191,14 @@ def test_an_empty_store_is_whole_and_has_nothing_to_delete(place: Place) -> None
     }
     assert place.json("--gc", "--store", "nowhere")["files"] == []
     assert not (place.folder / "nowhere").exists()
+
+
+def test_stores_are_pruned_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the configurations of one need says nothing of another."""
+    stores = iter([EmbeddingStore(tmp_path / name) for name in ("a", "a", "b", "a")])
+    monkeypatch.setattr("immuno.embed._recorded", lambda _: (next(stores), ENCODER, "key"))
+    monkeypatch.setattr("immuno.embed._cut_sets", lambda *_: ())
+    two = (make_config(), make_config())
+    assert prunable(two, None)[1] == []
+    with pytest.raises(SetupError, match=r"have several stores \(\S+/b, \S+/a\); prune one at a time"):
+        prunable(two, None)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from agents import LONGEST_GUIDELINE
 from agents import session as sessions
 from agents.chat.review import PERSON
 from db import store as stores
@@ -23,6 +24,8 @@ from db.schema.engine import writing
 from db.store import AntibodyStore, open_store
 from immuno import refine, workplace
 from immuno.cli import approve, main
+from immuno.refine import read_guideline
+from immuno_core.errors import SetupError
 from tests.agents.word_place import word_embedder, write_word_world
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -523,3 +526,13 @@ def test_no_antibody_may_be_a_synonym(cli: Cli, config: Path, tmp_path: Path, st
     status, _, err = cli("start", str(config), "--session", "two")
     assert status == 2
     assert "synonyms.txt, line 1: 'fihs' is no known class; did you mean 'fish'" in err
+
+
+def test_a_guideline_is_as_long_as_it_may_be_and_never_empty(tmp_path: Path) -> None:
+    file = tmp_path / "guideline.txt"
+    file.write_text("x" * LONGEST_GUIDELINE)
+    assert len(read_guideline(file)) == LONGEST_GUIDELINE
+    for content, said in (("x" * (LONGEST_GUIDELINE + 1), "shorten it to"), (" \n", "is empty")):
+        file.write_text(content)
+        with pytest.raises(SetupError, match=said):
+            read_guideline(file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,6 +70,29 @@ def test_machines_that_go_down_while_actors_start_are_no_failed_starts(pool: Emb
         pool._bury(slot(pool, up=False), schedule(), DIED)
     with pytest.raises(ImmunoError, match=r"^3 embedding actors died, one after another, over loading the encoder"):
         pool._bury(slot(pool, up=False), schedule(), DIED)
+
+
+def test_who_is_out_of_reach_so_often_in_a_row_is_given_up(pool: EmbeddingPool) -> None:
+    silence = ray.exceptions.ActorUnavailableError("the network is gone", None)
+    asks = SimpleNamespace(prepare=SimpleNamespace(remote=lambda: "starting"))
+    gone = replace(slot(pool), handle=asks)
+    pool._slots = [gone]
+    for _ in range(2):
+        for _ in range(pools._CALLS_UNHEARD):
+            pool._look_for(gone, gone.starting, schedule(), silence)
+        assert pool._slots == [gone]
+        pool._receive(gone, "starting", schedule())  # an answer ends the row
+    for _ in range(pools._CALLS_UNHEARD + 1):
+        pool._look_for(gone, gone.starting, schedule(), silence)
+    assert pool._slots == []
+
+
+def test_no_more_actors_start_than_there_is_work(pool: EmbeddingPool) -> None:
+    made = SimpleNamespace(prepare=SimpleNamespace(remote=object))
+    pool._actor = SimpleNamespace(remote=lambda _: made)
+    for work, actors in ((1, 1), (1, 1), (9, 2)):  # the plan has two
+        pool._start_actors(work)
+        assert len(pool._slots) == actors
 
 
 def test_the_first_dead_is_replaced_at_once_and_the_next_ones_later(pool: EmbeddingPool) -> None:

@@ -150,6 +150,8 @@ def test_an_image_must_kill_twice_to_be_guilty() -> None:
 def hunted(schedule: Schedule, guilty: set[int]) -> Piece:
     """Play a single actor that dies over groups with these rows; return the work itself when it is handed out."""
     while (piece := schedule.take(0)) is not None and piece.rows:
+        assert piece.of is not None
+        assert not piece.of.lethal & set(piece.rows)  # what was found guilty before would kill again
         if guilty & set(piece.rows):
             schedule.killed([piece], "exit 1")
         else:

@@ -13,11 +13,12 @@ from moto.server import ThreadedMotoServer
 
 from cluster import EncoderSpec, LocalEmbedder, RayEmbedder
 from cluster.actors.actor import ActorSettings, EmbeddingActor
+from cluster.encoder.spec import fingerprint
 from cluster.store.files import Files, RemoteFiles, open_files
-from cluster.store.shards import read_shard
+from cluster.store.shards import cut, read_shard
 from cluster.store.store import EmbeddingStore
 from cluster.store.texts import TextCache
-from cluster.store.upkeep import check_store, waste
+from cluster.store.upkeep import check_store, needed, waste
 from immuno_core.config.run import ClusterConfig, EncoderConfig
 from immuno_core.errors import SetupError
 from tests.cluster.tiny_models import image_set, shards_of, write_images
@@ -154,6 +155,8 @@ def test_a_second_machine_downloads_and_embeds_nothing(
     found = check_store(second.store)
     assert (found.files, found.problems) == (3 + 1 + 1 + 1 + 1, ())
     assert {one.why for one in waste(second.store, None)} == {"local copy"}
+    pieces = cut([sample.path for sample in images.samples], second.encoder, 4)
+    assert list(waste(second.store, needed(second.store, second.encoder, fingerprint(spec), [(pieces, 4)]))) == []
 
 
 def test_a_damaged_copy_is_downloaded_again_and_a_damaged_object_embedded_again(

@@ -13,11 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.records import EmbeddedImages
-from cluster.store.shards import Shard, cut, is_final, read_shard, shard_name, write_shard
-from cluster.store.store import EmbeddingStore, default_store_root
-from cluster.store.texts import TextCache
+from cluster.store.shards import (
+    Shard,
+    cut,
+    is_final,
+    read_local,
+    read_shard,
+    shard_name,
+    write_local,
+    write_shard,
+)
+from cluster.store.store import EmbeddingStore, StoredArray, default_store_root
+from cluster.store.texts import TextCache, texts_of
 from immuno_core.errors import SetupError
-from immuno_core.features import FloatArray
+from immuno_core.features import FloatArray, LocalRequest
 from immuno_core.records import EncoderInfo, FailedImage
 from tests.cluster.tiny_models import image_set, shards_of, write_images
 
@@ -406,6 +415,42 @@ def test_a_file_that_says_it_is_another_s_is_not_taken(store: EmbeddingStore, fo
     assert read_shard(store, ENCODER, shard) is not None
     store.write_rows(name, unit_rows(7), said | {changed: "another"})
     assert read_shard(store, ENCODER, shard) is None
+
+
+def test_values_that_are_not_one_for_each_image_are_not_taken(store: EmbeddingStore, folder: Path) -> None:
+    (shard,) = shards_of(image_set(folder), ENCODER, 7)
+    request = LocalRequest(unit_rows(2), 1.0)
+    for values, taken in ((np.ones(7), True), (np.ones(6), False)):
+        write_local(store, ENCODER, shard, request, values)
+        assert (read_local(store, ENCODER, shard, request) is not None) == taken
+
+
+def test_a_file_with_more_texts_than_rows_is_not_taken(store: EmbeddingStore) -> None:
+    said = {"encoder": ENCODER.digest, "cut": "[]"}
+    store.write_rows("x", unit_rows(2), said | {"texts": '["a", "b"]'})
+    assert texts_of(stored_rows(store), ENCODER) == (["a", "b"], [])
+    store.write_rows("x", unit_rows(2), said | {"texts": '["a", "b", "c"]'})
+    assert texts_of(stored_rows(store), ENCODER) == ([], [])
+
+
+def stored_rows(store: EmbeddingStore) -> StoredArray:
+    found = store.read_rows("x", ENCODER.dim)
+    assert found is not None
+    return found
+
+
+def test_of_a_text_that_two_embedded_the_first_row_stays(store: EmbeddingStore) -> None:
+    cache, (first, second) = TextCache(store, ENCODER), np.split(unit_rows(2), 2)
+    cache.add(["a"], first)
+    cache.add(["a"], second)
+    np.testing.assert_array_equal(cache.rows(["a"]), first)
+
+
+def test_a_store_is_seen_by_who_finds_the_mark_in_it(store: EmbeddingStore, tmp_path: Path) -> None:
+    mark = store.leave_mark()
+    assert EmbeddingStore(store.root).sees(mark)
+    store.remove_mark(mark)
+    assert not store.sees(mark)
 
 
 def test_a_file_written_anew_within_the_second_has_another_key(folder: Path) -> None:

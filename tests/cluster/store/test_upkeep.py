@@ -118,6 +118,17 @@ def test_each_kind_of_problem_is_told_by_its_file(
     assert states == ["damaged", "foreign", "missing"]
 
 
+def test_a_file_in_the_folder_of_another_encoder_is_foreign(embedder: LocalEmbedder, manifest: Manifest) -> None:
+    root = embedder.store.root
+    (text,) = root.glob("*/texts/*/*")
+    stray = root / ("a" * 16) / text.relative_to(root).relative_to(embedder.encoder.digest[:16])
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(text.read_bytes())
+    (problem,) = check_store(embedder.store).problems
+    assert (problem.name, problem.state) == (stray.relative_to(root).as_posix(), "foreign")
+    assert problem.reason == "another encoder's"
+
+
 def test_only_what_no_set_needs_is_waste(
     embedder: LocalEmbedder, images: ImageSet, manifest: Manifest, tmp_path: Path
 ) -> None:

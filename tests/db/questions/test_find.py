@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,13 @@ import pytest
 from db.calls import record_calls
 from db.questions.diff import MetricChange, diff
 from db.questions.judging import judgements
-from db.questions.lineage import lineage
+from db.questions.lineage import _family, lineage
 from db.questions.nearest import Among, nearest, nearest_to_vector
 from db.questions.ranking import top
 from db.questions.stats import stats
 from db.records import EffectDraft, SessionRecord
 from db.store import AntibodyStore
+from db.writing import new_id
 from immuno_core.errors import SetupError
 from immuno_core.records import EncoderInfo, Verdict
 from tests.db.build import DIM, ENCODER, antibody, call, draft, effect, make_session, vector
@@ -384,3 +386,20 @@ def test_limits_of_effects_are_kept_and_what_is_undefined_comes_last(
     assert [one.text for one in top(store)] == ["harmless", "harmful", "undefined"]
     assert [one.text for one in top(store, max_harm=0.125)] == ["harmless"]
     assert len(top(store, min_gain=0.5)) == 3
+
+
+def test_of_what_is_equal_the_oldest_comes_first_whatever_its_key(store: AntibodyStore, session: SessionRecord) -> None:
+    keys = sorted((new_id() for _ in range(4)), reverse=True)
+    for number, key in enumerate(keys):
+        one = antibody(f"thing {number}", id=key, embedding=toward(1, 0, 0, 0))
+        measured = (EffectDraft(effect("solo", gain=0.5, harm=0.25), key),)
+        store.save_generation(draft(session.id, number, antibodies=(one,), effects=measured, verdicts=(), bank=()))
+    assert [one.text for one in top(store)] == ["thing 0", "thing 1", "thing 2", "thing 3"]
+    # Of equal neighbours by their keys, in which later ones sort after earlier ones of one process.
+    assert [one.id for one in nearest(store, keys[0])] == sorted(keys[1:])
+
+
+def test_a_lineage_in_a_circle_ends() -> None:
+    """What no program of ours writes, a merged database may hold."""
+    parents = {1: 2, 2: 3, 3: 1, 4: 1}
+    assert list(islice(_family(1, parents), 9)) == [(-2, 3), (-1, 2), (0, 1), (1, 3), (1, 4)]

@@ -145,9 +145,15 @@ def test_sqlite_is_set_up_for_many_processes_and_power_cuts(store: AntibodyStore
     with reading(store.engine) as transaction:
         settings = {
             name: transaction.scalar(text(f"PRAGMA {name}"))
-            for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
+            for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout", "trusted_schema")
         }
-    assert settings == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2, "busy_timeout": 30_000}
+    assert settings == {
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+        "synchronous": 2,
+        "busy_timeout": 30_000,
+        "trusted_schema": 0,
+    }
 
 
 def test_a_transaction_is_undone_by_an_exception(store: AntibodyStore) -> None:
