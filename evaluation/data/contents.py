@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,23 +17,29 @@ from immuno_core.progress import ProgressReport, SilentProgress
 from immuno_core.records import ImageSet, text_digest
 
 _MOST_THREADS = 16
+SILENT_SECONDS = 2.0
+"""What nobody wants to be told the progress of."""
 
 
 def content_digest(images: ImageSet, progress: ProgressReport | None = None) -> str:
     """Return the SHA-256 over ids, labels and the bytes of the files that hold the images. Reads each file once.
 
-    The `progress` of reading is told where there are several.
+    The `progress` of reading is told where that takes longer than `SILENT_SECONDS`.
 
     `ImageSet.digest` is had without that, but a copy of a folder, or a file that was only touched, has another.
     """
     holders = [containing_file(sample.path) for sample in images.samples]
     distinct = list(dict.fromkeys(holders))
-    shown = progress if progress and len(distinct) > 1 else SilentProgress()
+    shown: ProgressReport = SilentProgress()
     contents: dict[str, str] = {}
-    shown.start(len(distinct), f"reading {images.name} ({images.split}) for its digest")
+    began = time.monotonic()
     try:
         with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
-            for holder, digest in zip(distinct, threads.map(_file_digest, distinct), strict=True):
+            for read, (holder, digest) in enumerate(zip(distinct, threads.map(_file_digest, distinct), strict=True)):
+                if progress and shown is not progress and time.monotonic() - began >= SILENT_SECONDS:
+                    shown = progress
+                    shown.start(len(distinct), f"reading {images.name} ({images.split}) for its digest")
+                    shown.advance(read)
                 contents[holder] = digest
                 shown.advance(1)
     finally:

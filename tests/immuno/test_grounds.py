@@ -19,6 +19,7 @@ from sqlalchemy import text
 from agents.feedback import feedback_of, measure
 from db.schema.engine import writing
 from db.store import AntibodyStore, open_store
+from evaluation.data import contents
 from evaluation.data.contents import content_digest
 from evaluation.data.sources import read_images
 from immuno import workplace
@@ -251,7 +252,7 @@ def test_a_branch_on_other_images_is_measured_on_them(
     assert cli("resume", "one")[0] == 2
 
 
-def test_the_content_of_images_is_names_labels_and_bytes(tmp_path: Path) -> None:
+def test_the_content_of_images_is_names_labels_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def listed(folder: Path) -> ImageSet:
         source = SourceConfig(path=folder)
         return read_images(source, name="id", role="id", split="fit", seed=0, classes=("cat", "dog"))
@@ -265,6 +266,9 @@ def test_the_content_of_images_is_names_labels_and_bytes(tmp_path: Path) -> None
         Image.new("L", (4, 4), shade).save(one / name)
     shown = io.StringIO()
     found, images = content_digest(listed(one), PlainProgress(stream=shown)), listed(one)
+    assert shown.getvalue() == ""  # in no time
+    monkeypatch.setattr(contents, "SILENT_SECONDS", 0.0)
+    assert content_digest(images, PlainProgress(stream=shown)) == found
     assert shown.getvalue().startswith("reading id (fit) for its digest: 3\n")
     assert "3 of 3" in shown.getvalue()
     assert content_digest(replace(images, samples=tuple(replace(s, label="dog") for s in images.samples))) != found
