@@ -25,7 +25,8 @@ from pydantic import BaseModel
 
 from cluster.embedder import StoredEmbedder
 from db import EffectRecord, GenerationRecord, RunRecord, SessionRecord, chosen_generation
-from evaluation.antibodies.bank_files import read_bank_file
+from db.exchange.banks import is_imported
+from evaluation.antibodies.bank_files import read_bank_file, told_left_out, without_known
 from evaluation.antibodies.mining import WordList
 from evaluation.antibodies.vocabulary import load_vocabulary, wordnet
 from evaluation.benchmark.arms import Arms
@@ -64,7 +65,7 @@ from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, Floats, embed_whole
 from immuno_core.files import read_text
 from immuno_core.records import ID_SET, Antibody, ResultRow, by_reason
-from immuno_core.text import fill_template
+from immuno_core.text import fill_template, printable
 from immuno_core.versions import code_digest, digest_of, versions
 
 SUMMARY_FILE = "summary.json"
@@ -77,6 +78,8 @@ class BankInUse:
     bank: Bank
     session: SessionRecord | None
     generation: GenerationRecord | None
+    left_out: str = ""
+    """What is to be said of texts of a file that were left out."""
 
 
 def word_list(config: RunConfig) -> WordList:
@@ -114,7 +117,7 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 def session_history(place: Workplace, used: BankInUse) -> Session | None:
     """The session behind the bank, generation by generation, as the report shows it; None where there is none."""
-    if used.session is None:
+    if used.session is None or is_imported(used.session):
         return None
     generations = place.store.generations(used.session.id)
     return Session(
@@ -170,14 +173,26 @@ def listed_antibodies(place: Workplace, used: BankInUse) -> tuple[ListedAntibody
     )
 
 
-def bank_in_use(place: Workplace) -> BankInUse:
+def bank_in_use(place: Workplace, sets: Sets | None = None) -> BankInUse:
     """The bank that the configuration names; empty where it names none."""
     wanted, dim = place.config.antibodies, place.embedder.encoder.dim
     if wanted.file is not None:
-        proposals = read_bank_file(wanted.file)
+        proposals, told = read_bank_file(wanted.file), ""
+        if wanted.drop_known:
+            sets = sets or place.sets()
+            kept, left_out = without_known(proposals, sets.classes, sets.synonyms)
+            if not kept:
+                raise SetupError(
+                    f"every text of {wanted.file} names a known class; name another [antibodies] file, or keep them "
+                    "with drop_known = false"
+                )
+            if left_out:
+                told = told_left_out(left_out, len(proposals), wanted.file.name)
+                click.echo(printable(f"{told}; [antibodies] drop_known = false keeps them"), err=True)
+            proposals = kept
         texts = fill_template(wanted.template, [one.text for one in proposals])
         vectors = embed_whole(place.embedder, texts, what=f"antibodies of {wanted.file}")
-        return BankInUse(Bank.of(proposals, vectors), None, None)
+        return BankInUse(Bank.of(proposals, vectors), None, None, told)
     if wanted.session is None:
         return BankInUse(Bank.empty(dim), None, None)
     session = place.session(wanted.session)
@@ -252,7 +267,7 @@ def bench(
     if problems := sets.problems():
         raise SetupError("\n".join(problems))
     with room_in(out, _LEAST_ROOM):
-        used = bank_in_use(place)
+        used = bank_in_use(place, sets)
     if to_settle and not len(used.bank):
         raise SetupError(
             "there is no verdict on an empty bank; name one in [antibodies] (file or session), or with --session"
@@ -485,7 +500,7 @@ class _Bench:
             before=before,
             after=after,
             embedding=Embedding(**place.journal.summary().as_dict()),
-            warnings=(*warnings_of(space, test.known), *small_sets(sets)),
+            warnings=(*warnings_of(space, test.known), *small_sets(sets), *filter(None, [self.used.left_out])),
             distances={one.name: one.distance for one in place.config.data.ood if one.name and one.distance},
             outlier_classes=outlier_classes(test.outliers, scores, dict.fromkeys((before, after))),
             skipped=skipped,

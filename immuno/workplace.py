@@ -17,6 +17,7 @@ from cluster import make_embedder
 from cluster.journal import Journal
 from cluster.store.probes import agree
 from db import AntibodyStore, RunRecord, SessionRecord, chosen_generation, is_new, open_store
+from db.exchange.banks import is_imported
 from evaluation.antibodies.vocabulary import Vocabulary, closed_vocabulary
 from evaluation.data.checks import check_sources
 from evaluation.data.classes import MEND_EMPTY, read_classes, read_synonyms, without_images
@@ -105,7 +106,7 @@ class Workplace:
         encoder = self.embedder.encoder
         if session.encoder.digest == encoder.digest:
             return True
-        if session.encoder.digest != encoder.older.digest:
+        if session.encoder.digest != encoder.older.digest or is_imported(session):
             return False
         if not self.store.generations(session.id):
             return True

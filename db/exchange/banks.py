@@ -6,13 +6,13 @@ A Parquet file holds text, kind, guards, rationale and vector of each antibody. 
 
 Imported texts, and what was turned down before it was embedded, have no embedding. This room knows no encoder: the
 front door (`immuno db embed`) embeds what `unembedded` lists, and `add_embeddings` stores it, so that `nearest` finds
-it.
+it. The first encoder that embeds an imported bank becomes its session's, and the texts a bank that others can use.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -182,9 +182,9 @@ def import_bank(
     """Store the texts of a file as the next generation of a session of imported banks, made where it is missing.
 
     One transaction, with the embeddings that the file brings (`embedded`). The source is kept in the generation's
-    metrics (`source`) and told in its prompt. The generation's bank has no members; a text that comes twice for one
-    class is stored once. The same content in the same session adds nothing but embeddings that are missing. Raises
-    SetupError for a session that was not made by imports.
+    metrics (`source`) and told in its prompt. The generation's bank has the members that are embedded; a text that
+    comes twice for one class is stored once. The same content in the same session adds nothing but embeddings that are
+    missing. Raises SetupError for a session that was not made by imports.
     """
     check_session_name(session)
     with writing(store.engine) as transaction:
@@ -261,7 +261,34 @@ def _add(transaction: Transaction, encoder: EncoderInfo, vectors: Mapping[str, N
         if key not in embedded
     ]
     insert_rows(transaction, m.Embedding, rows)
+    _make_banks(transaction, set(made_in.values()), encoder)
     return len(rows)
+
+
+def _make_banks(transaction: Transaction, generations: Set[str], encoder: EncoderInfo) -> None:
+    """Put the embedded texts of imported generations into their banks; the first encoder becomes their session's."""
+    for some in batches(sorted(generations)):
+        rows = transaction.execute(
+            select(m.Generation.id, m.Session)
+            .join(m.Session, m.Session.id == m.Generation.session_id)
+            .where(m.Generation.id.in_(some))
+        ).all()
+        for generation_id, session in rows:
+            if session.config != CONFIG:
+                continue
+            if session.encoder_digest == NO_ENCODER.digest:
+                session.encoder_digest, session.updated_at = encoder.digest, now()
+            elif session.encoder_digest != encoder.digest:
+                continue
+            members = select(m.BankMember.antibody_id).where(m.BankMember.generation_id == generation_id)
+            query = (
+                select(m.Antibody.id)
+                .join(m.Embedding, m.Embedding.antibody_id == m.Antibody.id)
+                .where(m.Antibody.generation_id == generation_id, m.Antibody.status == "accepted")
+                .where(m.Embedding.encoder_digest == encoder.digest, m.Antibody.id.not_in(members))
+            )
+            new = [{"generation_id": generation_id, "antibody_id": key} for key in transaction.scalars(query)]
+            insert_rows(transaction, m.BankMember, new)
 
 
 def _by_id(

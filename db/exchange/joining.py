@@ -64,7 +64,7 @@ _BATCH = 500
 _LENGTH_TOLERANCE = 1e-2
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _CHANGING: dict[str, tuple[str, ...]] = {
-    "sessions": ("status", "grounds", "updated_at"),
+    "sessions": ("status", "grounds", "encoder_digest", "updated_at"),
     "runs": ("status", "finished_at"),
 }
 """What changes after a row was written; the last column is the time that tells which state is newer."""

@@ -13,10 +13,11 @@ They are told apart by their ending:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from evaluation.antibodies.wording import ClassNames, words
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.files import read_text, write_atomically
 from immuno_core.records import Antibody, TextKind
@@ -38,6 +39,37 @@ def read_bank_file(path: Path) -> list[Antibody]:
     if not antibodies:
         raise SetupError(f"{path} holds no antibody; leave out [antibodies] to measure without a bank")
     return antibodies
+
+
+def without_known(
+    antibodies: Iterable[Antibody], classes: Sequence[str], synonyms: Mapping[str, Sequence[str]]
+) -> tuple[list[Antibody], list[Antibody]]:
+    """Return the texts of others that name no known class, and those left out, turned down with the reason.
+
+    EOE's code drops what is a class name, in any case, and what was said before; here a plural, a synonym and an
+    attribute hide no name ("two old sharks"). Look-alikes alone are compared with what was said before: a place is one
+    for the class that it guards.
+    """
+    names, said = ClassNames(classes, synonyms), set[tuple[str, ...]]()
+    kept, left_out = [], []
+    for antibody in antibodies:
+        text = words(antibody.text)
+        if (known := names.named_only(text)) is not None:
+            left_out.append(antibody.turned_down(f"names a known class: '{known}'"))
+        elif antibody.kind == "look_alike" and text and text in said:
+            left_out.append(antibody.turned_down("repeated: said before"))
+        else:
+            kept.append(antibody)
+            said.add(text)
+    return kept, left_out
+
+
+def told_left_out(left_out: Sequence[Antibody], of: int, source: object) -> str:
+    """Return in one line how many texts of a file were left out, and why."""
+    known = [one for one in left_out if one.reason.startswith("names")]
+    named = f"{len(known)} name a known class" + (f" ('{known[0].text}' for one)" if known else "")
+    repeated = len(left_out) - len(known)
+    return f"{len(left_out)} of {of} texts of {source} were left out: {named}, {repeated} were said before"
 
 
 def write_bank_jsonl(path: Path, antibodies: Iterable[Antibody]) -> None:

@@ -222,6 +222,8 @@ class AntibodiesConfig(_Section):
     """The prompt around each text of a file; "{}" where the texts are whole prompts."""
     file: Path | None = None
     """A .jsonl bank, an EOE .json, or a plain .txt list (one text per line)."""
+    drop_known: bool = True
+    """Leave out of a file what names a known class or was said before, as EOE's code does."""
     session: str | None = None
     generation: Annotated[int, whole(0)] | None = None
     """Default: the session's best generation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from agents.policies import new_generator, stop_reason, worst_first
 from immuno_core.config.refine import RefineConfig
+from immuno_core.config.run import read_config
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox")
 
@@ -107,3 +109,15 @@ def test_the_baseline_is_no_part_of_a_plateau() -> None:
 def test_two_seeds_draw_differently_and_one_the_same() -> None:
     first, again, other = (new_generator(seed).random(4).tolist() for seed in (1, 1, 2))
     assert first == again != other
+
+
+@pytest.mark.parametrize("preset", sorted(Path("configs").glob("imagenet1k-*.toml")), ids=lambda path: path.stem)
+def test_the_presets_of_imagenet_give_every_class_its_turn(preset: Path) -> None:
+    config, classes = read_config(preset).refine, [str(k) for k in range(1000)]
+    worst = {name: 1000 - int(name) for name in classes}  # always the same: the rest has to come by waiting
+    last: dict[str, int] = {}
+    for number in range(1, config.generations + 1):
+        chosen = worst_first(config.classes_per_generation, worst, last, classes, generation=number)
+        last |= dict.fromkeys(chosen, number)
+    assert len(last) == 1000
+    assert config.generations * config.classes_per_generation <= 2000

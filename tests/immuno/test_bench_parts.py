@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from db.exchange.banks import BankSource, add_embeddings, import_bank
 from db.records import EffectDraft
 from db.store import AntibodyStore, open_store
 from evaluation.antibodies.vocabulary import load_vocabulary
@@ -19,9 +20,10 @@ from immuno import bench, workplace
 from immuno.bench import BankInUse, bank_in_use, listed_antibodies, session_history, word_list
 from immuno.workplace import Workplace
 from immuno_core.errors import SetupError
-from tests.agents.word_place import word_embedder
+from immuno_core.records import Antibody
+from tests.agents.word_place import WordPlaceEmbedder, word_embedder
 from tests.configs import make_config
-from tests.db.build import DIM, ENCODER, antibody, draft, effect, make_session
+from tests.db.build import DIM, ENCODER, antibody, draft, effect, make_session, vector
 from tests.evaluation.synthetic import held_out, make_space, outliers
 from tests.rows import result_row
 
@@ -171,3 +173,40 @@ def test_a_list_of_words_has_remarks_and_underscores(tmp_path: Path) -> None:
     (tmp_path / "nouns.txt").write_text("# nothing\n")
     with pytest.raises(SetupError, match=r"nouns\.txt holds no words"):
         word_list(make_config(tmp_path, antibodies={"words": "nouns.txt"}))
+
+
+def with_file(store: AntibodyStore, tmp_path: Path, texts: str, **antibodies: Any) -> BankInUse:
+    (tmp_path / "bank.txt").write_text(texts)
+    section = {"file": str(tmp_path / "bank.txt"), "template": "a photo of a {}."} | antibodies
+    place = at_work(store, antibodies=section)
+    place.embedder = WordPlaceEmbedder()
+    place.sets = lambda: SimpleNamespace(classes=("fish", "car"), synonyms={"car": ("automobile",)})
+    return bank_in_use(place)
+
+
+def test_what_names_a_known_class_is_left_out_of_a_file_and_said(
+    store: AntibodyStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = "shark\nFish\nautomobiles\nwhale\nShark\n"
+    used = with_file(store, tmp_path, texts)
+    assert used.bank.texts == ("shark", "whale")
+    said = "3 of 5 texts of bank.txt were left out: 2 name a known class ('Fish' for one), 1 were said before"
+    assert used.left_out == said
+    assert capsys.readouterr().err == f"{said}; [antibodies] drop_known = false keeps them\n"
+    kept = with_file(store, tmp_path, texts, drop_known=False)
+    assert len(kept.bank) == 5
+    assert kept.left_out == ""
+    with pytest.raises(SetupError, match=r"every text of .*bank.txt names a known class; .*drop_known = false"):
+        with_file(store, tmp_path, "fish\ncar\n")
+
+
+def test_an_imported_bank_is_used_once_it_is_embedded_and_has_no_history(store: AntibodyStore) -> None:
+    texts = [Antibody(text, "look_alike", "dog", id=text) for text in ("husky", "wolf")]
+    import_bank(store, "alpha", texts, BankSource("a.txt", "0" * 64))
+    with pytest.raises(SetupError, match="'alpha' embedded its antibodies with none"):
+        of_session(store)
+    add_embeddings(store, ENCODER, {one.id: vector(i) for i, one in enumerate(store.antibodies())})
+    used = of_session(store)
+    assert used.bank.texts == ("husky", "wolf")
+    assert session_history(at_work(store), used) is None
+    assert [one.text for one in listed_antibodies(at_work(store), used)] == ["husky", "wolf"]

@@ -47,7 +47,7 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
     own.
     """
     from db import chosen_generation
-    from db.exchange.banks import EmbeddedBank, is_imported, write_bank_parquet
+    from db.exchange.banks import NO_ENCODER, EmbeddedBank, is_imported, write_bank_parquet
     from evaluation.antibodies.bank_files import write_bank_jsonl
     from immuno_core.errors import SetupError
     from immuno_core.records import MATURATION
@@ -58,12 +58,16 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
         owner = store.session(session)
         chosen = chosen_generation(store, owner, generation)
         stored, imported = store.bank(chosen.id), is_imported(owner)
-        found = store.antibodies(owner.id, generation=chosen.number) if imported else stored.antibodies
+        texts = store.antibodies(owner.id, generation=chosen.number, status="accepted")
+        found = texts if imported else stored.antibodies
     if file.suffix == ".jsonl":
         found = tuple(antibody for antibody in found if antibody.origin != MATURATION)
         write_bank_jsonl(file, found)
-    elif imported:
-        raise SetupError(f"session '{session}' was imported as texts, which no encoder is tied to; export it as .jsonl")
+    elif owner.encoder.digest == NO_ENCODER.digest:
+        raise SetupError(
+            f"session '{session}' was imported as texts, which no encoder has embedded yet; export it as .jsonl, or "
+            f"embed it first: immuno db embed {session} --config CONFIG"
+        )
     else:
         write_bank_parquet(file, EmbeddedBank(stored, owner.encoder))
     row = {"file": str(file), "generation": chosen.number, "antibodies": len(found)}

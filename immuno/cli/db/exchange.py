@@ -19,6 +19,7 @@ from immuno_core.text import printable
 if TYPE_CHECKING:
     from db import AntibodyStore
     from db.exchange.joining import Joined
+    from immuno_core.records import Antibody
 
 
 @click.command(name="export-session")
@@ -61,12 +62,14 @@ def import_session(file: Path, name: str | None, database: str | None, as_json: 
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--session", metavar="NAME", help="Session of imported banks to add it to. Default: the file's name.")
 @click.option("--config", type=click.Path(path_type=Path), help="Embed them too, as `embed` does.")
+@click.option("--keep-known", is_flag=True, help="Keep what names a known class, or was said before.")
 @ray_option
 @database_option
 def import_bank(
     file: Path,
     session: str | None,
     config: Path | None,
+    keep_known: bool,
     ray_address: str | None,
     database: str | None,
     as_json: bool,
@@ -76,18 +79,29 @@ def import_bank(
     FILE is a .jsonl or .parquet of `immuno db export`, a .json of EOE, or a .txt with a text per line (NegLabel). The
     generation says which file they came from. A .parquet brings its embeddings; other texts have none without
     --config, and `nearest` does not find them; `embed` gives them some later. Importing again adds nothing.
+
+    What names a known class is stored as turned down, and so is what was said before: the classes are those of the
+    configuration, without one those that the texts guard. Once embedded, the bank can be used as a session's:
+    `bench --session`, `refine compare`.
     """
     from db.exchange.banks import BankSource, read_bank_parquet
     from db.exchange.banks import import_bank as import_
-    from evaluation.antibodies.bank_files import read_bank_file
+    from evaluation.antibodies.bank_files import read_bank_file, told_left_out, without_known
+    from immuno.workplace import sets_of
     from immuno_core.config.run import read_config
 
     embedded_bank = read_bank_parquet(file) if file.suffix == ".parquet" else None
     antibodies = read_bank_file(file) if embedded_bank is None else embedded_bank.bank.antibodies
     source = BankSource(file.name, hashlib.sha256(file.read_bytes()).hexdigest())
     name = file.stem if session is None else session
-    if config is not None:
-        read_config(config)  # before anything is stored
+    settings = None if config is None else read_config(config)  # before anything is stored
+    left_out: Sequence[Antibody] = ()
+    if not keep_known:
+        known = None if settings is None else sets_of(settings)
+        guarded = tuple(dict.fromkeys(filter(None, (one.guards for one in antibodies))))
+        classes, synonyms = (guarded, {}) if known is None else (known.classes, known.synonyms)
+        kept, left_out = without_known(antibodies, classes, synonyms)
+        antibodies = (*kept, *left_out)
     with open_database(database, read_only=False) as store:
         bank = import_(store, name, antibodies, source, embedded_bank)
         embedded = None if embedded_bank is None else bank.embedded
@@ -95,10 +109,13 @@ def import_bank(
             embedded = (embedded or 0) + _embed(store, name, config, ray_address)
     generation = bank.generation
     found = {"session": name, "generation": generation.number, "antibodies": generation.proposed}
+    if left_out:
+        told = told_left_out(left_out, len(antibodies), file.name)
+        click.echo(printable(f"{told}; --keep-known keeps them"), err=True)
     words = "stored as" if bank.is_new else "is there already:"
     more = "" if embedded is None else f", {embedded} embedded"
     words = f"{file.name} {words} generation {generation.number} of '{name}': {generation.proposed} antibodies{more}"
-    answer(as_json, found | {"new": bank.is_new, "embedded": embedded or 0}, words)
+    answer(as_json, found | {"new": bank.is_new, "embedded": embedded or 0, "left_out": len(left_out)}, words)
 
 
 @click.command()

@@ -44,8 +44,8 @@ def test_a_file_becomes_a_generation_that_says_where_it_is_from(path: Path, tmp_
     file = tmp_path / name
     file.write_text(content)
     found = {"session": file.stem, "generation": 0, "antibodies": len(guards)}
-    assert rows("import-bank", file, database=path) == [found | {"new": True, "embedded": 0}]
-    assert rows("import-bank", file, database=path) == [found | {"new": False, "embedded": 0}]
+    assert rows("import-bank", file, database=path) == [found | {"new": True, "embedded": 0, "left_out": 0}]
+    assert rows("import-bank", file, database=path) == [found | {"new": False, "embedded": 0, "left_out": 0}]
     with open_store(str(path), read_only=True) as store:
         (generation,) = store.generations()
         assert generation.metrics["source"]["file"] == name
@@ -54,6 +54,33 @@ def test_a_file_becomes_a_generation_that_says_where_it_is_from(path: Path, tmp_
         assert [one.guards for one in store.antibodies()] == guards
         assert {one.status for one in store.antibodies()} == {"accepted"}
     assert all(check.ok for check in check_database(str(path), path))
+
+
+EOE = {"dog": ["robot dog", "Dog", "cats", "lynx"], "cat": ["Lynx", "an old dog", "puma"]}
+
+
+def test_what_names_a_known_class_is_stored_as_turned_down_and_counted(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "eoe.json").write_text(json.dumps(EOE))
+    done = run("import-bank", tmp_path / "eoe.json", database=path)
+    assert (
+        "4 of 7 texts of eoe.json were left out: 3 name a known class ('Dog' for one), 1 were said before"
+        in done.stderr
+    )
+    with open_store(str(path), read_only=True) as store:
+        assert {one.text: one.reason for one in store.antibodies(status="rejected")} == {
+            "Dog": "names a known class: 'dog'",
+            "cats": "names a known class: 'cat'",
+            "an old dog": "names a known class: 'dog'",
+            "Lynx": "repeated: said before",
+        }
+        assert [one.text for one in store.antibodies(status="accepted")] == ["robot dog", "lynx", "puma"]
+
+
+def test_what_names_a_known_class_can_be_kept(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "eoe.json").write_text(json.dumps(EOE))
+    assert rows("import-bank", tmp_path / "eoe.json", "--keep-known", database=path)[0]["left_out"] == 0
+    with open_store(str(path), read_only=True) as store:
+        assert len(store.antibodies(status="accepted")) == 7
 
 
 def test_another_content_is_the_next_generation(store: AntibodyStore) -> None:

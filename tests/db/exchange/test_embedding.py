@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,32 @@ def test_what_cannot_be_embedded_adds_nothing(
         add_embeddings(store, ENCODER, vectors)
     with reading(store.engine):
         assert len(unembedded(store, session.id, ENCODER.digest)) == 1
+
+
+def test_an_imported_bank_gets_the_encoder_that_embeds_it_first(path: Path, bank: Path, config: Path) -> None:
+    run("import-bank", bank, database=str(path))
+    with open_store(str(path)) as store:
+        (generation,) = store.generations()
+        assert store.session("mined").encoder.model == "none"
+    run("embed", "mined", "--config", config, database=str(path))
+    with open_store(str(path)) as store:
+        session = store.session("mined")
+        assert session.encoder.model == "precomputed"
+        assert store.bank(generation.id).texts == tuple(TEXTS)
+        other = replace(session.encoder, weights_digest="another")
+        rows = np.eye(3, dtype=np.float32)
+        added = {one.id: row for one, row in zip(store.bank(generation.id).antibodies, rows, strict=True)}
+        assert add_embeddings(store, other, added) == 3
+        assert store.session("mined").encoder == session.encoder
+        assert len(store.bank(generation.id)) == 3
+    assert run("export", "mined", bank.with_suffix(".parquet"), database=str(path))[0]["antibodies"] == 3
+
+
+def test_a_copy_learns_of_the_encoder_in_a_merge(path: Path, bank: Path, config: Path, tmp_path: Path) -> None:
+    run("import-bank", bank, database=str(path))
+    run("backup", tmp_path / "copy.db", database=str(path))
+    run("embed", "mined", "--config", config, database=str(path))
+    run("merge", path, database=str(tmp_path / "copy.db"))
+    with open_store(str(tmp_path / "copy.db")) as store:
+        assert store.session("mined").encoder.model == "precomputed"
+        assert len(store.bank(store.generations()[0].id)) == 3
