@@ -44,6 +44,18 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
+_upgraded: dict[bytes, bytes] = {}
+
+
+def upgrade(path: Path) -> None:
+    """Upgrade a database; the same one is upgraded once."""
+    before = path.read_bytes()
+    if before not in _upgraded:
+        upgrade_database(str(path), path)
+        _upgraded[before] = path.read_bytes()
+    path.write_bytes(_upgraded[before])
+
+
 def contents(path: Path, columns: dict[str, list[str]] | None = None) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table but the one that holds the revision (of the columns given by table)."""
     with closing(sqlite3.connect(path)) as connection:
@@ -71,7 +83,7 @@ def test_an_old_database_must_be_upgraded_first(old: Path) -> None:
 
 
 def test_the_upgraded_schema_is_the_one_of_a_new_database(old: Path, path: Path) -> None:
-    upgrade_database(str(old), old)
+    upgrade(old)
     assert schema_of(old) == schema_of(path)
     assert all(check.ok for check in check_database(str(old), old))
 
@@ -80,7 +92,7 @@ def test_an_upgrade_changes_nothing_but_what_it_says(old: Path) -> None:
     """That nothing is lost the next test shows: all of it comes back."""
     before = contents(old)
     assert all(before.values()), "every table holds something"
-    upgrade_database(str(old), old)
+    upgrade(old)
     columns = {table: [one for one in rows[0] if one not in CHANGED.get(table, ())] for table, rows in before.items()}
     columns.pop("vector_stamps", None)
     after = contents(old, columns)
@@ -110,7 +122,7 @@ def test_going_back_keeps_what_the_old_schema_can_hold(old: Path) -> None:
     before, schema = contents(old), schema_of(old)
     with closing(sqlite3.connect(old)) as connection:
         (revision,) = connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()  # noqa: S608
-    upgrade_database(str(old), old)
+    upgrade(old)
     engine = make_engine(resolve_url(str(old)))
     with migrating(engine) as connection:
         migrations.downgrade(connection, revision)
@@ -124,7 +136,7 @@ def test_going_back_keeps_what_the_old_schema_can_hold(old: Path) -> None:
 
 
 def test_the_store_reads_and_writes_an_upgraded_database(old: Path) -> None:
-    upgrade_database(str(old), old)
+    upgrade(old)
     with open_store(str(old)) as store:
         session = store.session("alpha")
         assert (session.generations, session.best, session.seed) == (2, 1, 7)
@@ -152,7 +164,7 @@ def test_the_store_reads_and_writes_an_upgraded_database(old: Path) -> None:
 
 @pytest.mark.parametrize("old", ["0004"], indirect=True)
 def test_what_schema_0004_had_beyond_the_earlier_ones_is_read(old: Path) -> None:
-    upgrade_database(str(old), old)
+    upgrade(old)
     with open_store(str(old)) as store:
         alpha, beta = store.sessions()
         assert (alpha.status, beta.status, beta.parent) == ("finished", "paused", "alpha:1")
