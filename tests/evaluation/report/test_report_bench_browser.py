@@ -27,9 +27,19 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render_report(
-        write_folder(tmp_path_factory.mktemp("bench"), {**make_bench(), "seeds_summary": make_seeds()}, None)
-    )
+    """With everything that a page can have beyond the sample, which is of an earlier version."""
+    whole = {**make_bench(), "seeds_summary": make_seeds()}
+    later = {"fpr95_worst_class": 1.0, "fired_known": 0.123, "known_used": 1_281_167, "outliers_used": 12_345}
+    both = {whole["before"]: 0.2, whole["after"]: 0.1}
+    spread = {"mean": 0.123, "sd": 0.012}
+    streamed = {"ood": "near", "orders": 5, "fpr95_id": spread, "auroc": spread, "antibodies": 11_800}
+    whole |= {
+        "rows": [{**row, **later} for row in whole["rows"]],
+        "distances": {"near": "near", "contextual": "near", "far": "far"},
+        "outlier_classes": [{"set": "near", "name": "x" * n, "images": 10, "fpr95": both} for n in range(4, 25, 5)],
+        "test_time": [{"method": name, **streamed} for name in ("AdaNeg", "AdaNeg, our bank")],
+    }
+    return render_report(write_folder(tmp_path_factory.mktemp("bench"), whole, None))
 
 
 @pytest.fixture
