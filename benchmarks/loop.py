@@ -162,7 +162,7 @@ def run_world(config: RunConfig, *, draws: int, unseen: tuple[str, ...]) -> dict
             one.label: as_json(figures(world, one.fitted, len(one.space.bank) if one.score.uses_bank else 0))
             for one in baselines(world, config, arms["at once"][0])
         },
-        "loop": {name: [as_json(measured(world, one, bank)) for bank in banks] for name, one in methods.items()},
+        "loop": {name: measured_each(world, one, banks) for name, one in methods.items()},
         **{
             arm: {name: [as_json(measured(world, one, bank)) for bank in drawn] for name, one in methods.items()}
             for arm, drawn in arms.items()
@@ -342,6 +342,15 @@ def measured(world: World, method: MethodConfig, bank: Bank) -> Figures:
     return figures(world, fitted, len(bank))
 
 
+def measured_each(world: World, method: MethodConfig, banks: Sequence[Bank]) -> list[dict[str, Any]]:
+    """Measure the bank in force after each generation; one that stayed, once."""
+    found: dict[int, dict[str, Any]] = {}
+    for bank in banks:
+        if id(bank) not in found:
+            found[id(bank)] = as_json(measured(world, method, bank))
+    return [found[id(bank)] for bank in banks]
+
+
 def figures(world: World, fitted: FittedScore, bank: int) -> Figures:
     """Measure a fitted score on the sealed test."""
     known = fitted.score(world.known.features)
@@ -374,7 +383,9 @@ def print_world(found: dict[str, Any]) -> None:
             )
         last = found["loop"][method][-1]["told"]
         falls = count_falls([one["told"] for one in found["loop"][method]])
-        print(f"    falls in {falls} of {len(found['generations']) - 1}; {last / best[1]:.2f} x {best[0]}")
+        print(
+            f"    falls in {falls} of {len(found['generations']) - 1}; {last / (best[1] or math.nan):.2f} x {best[0]}"
+        )
 
 
 def print_worlds(found: Sequence[dict[str, Any]]) -> None:
@@ -386,7 +397,7 @@ def print_worlds(found: Sequence[dict[str, Any]]) -> None:
         print(f"  {method}")
         sets, unseen = " + ".join(found[0]["told"]), found[0]["unseen"]
         print(f"    loop, {sets}  {interval([100 * one['told'] for one in last])}")
-        ratios = [one["loop"][method][-1]["told"] / best_baseline(one)[1] for one in found]
+        ratios = [one["loop"][method][-1]["told"] / (best_baseline(one)[1] or math.nan) for one in found]
         print(
             f"    ... of the best baseline         {interval(ratios, digits=2)}   each {[round(r, 2) for r in ratios]}"
         )
@@ -439,6 +450,8 @@ def line(found: dict[str, Any], one: dict[str, Any]) -> str:
 
 def interval(values: Sequence[float], *, digits: int = 1) -> str:
     """The mean of a figure over the worlds, with its 95 % interval by Student's t."""
+    if any(map(math.isnan, values)):
+        return "undefined"
     mean = statistics.mean(values)
     half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
     return f"{mean:.{digits}f} [{mean - half:.{digits}f}, {mean + half:.{digits}f}]"
