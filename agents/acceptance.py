@@ -29,7 +29,7 @@ from evaluation.bootstrap import Estimate, MethodScores, resample
 from evaluation.effects.antibody_effects import AntibodyEffect
 
 _REPLICATES = 300
-_NORMAL_95 = 1.959964
+Z_95 = 1.959964
 CHANCE = 2.0
 """Standard errors: beyond them, worse is not chance any more."""
 # Of two boundaries that differ by rounding alone neither is better.
@@ -122,7 +122,7 @@ def accuracy_lost(before: Boundary, after: Boundary) -> tuple[float, float]:
 
 
 def _error(estimate: Estimate) -> float:
-    return (estimate.high - estimate.low) / (2 * _NORMAL_95)
+    return (estimate.high - estimate.low) / (2 * Z_95)
 
 
 # Means of shares that differ by less are equal: rounding.

@@ -20,6 +20,7 @@ from agents.graph import GenerationState, Loop
 from agents.memory import Memory, choose_origin, recall
 from agents.policies import given_up, handled_by, new_generator, state_of, stop_reason
 from agents.prompts.inspection import Inspector
+from agents.sense import against_random_words
 from db import AntibodyStore, ClaimLostError, GenerationRecord, HeldClaim, SessionRecord
 from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
 from evaluation.scores import configured_score
@@ -115,7 +116,9 @@ class RefinementSession:
             began = Began()
             memory = self.recall(generations)
             state = cast(GenerationState, graph.invoke({"memory": memory}))
+            sense = against_random_words(loop, state["bank"]) if state["decision"].accepted else None
             draft = draft_generation(self.record.id, self.space, state, mu=loop.class_prototypes, began=began)
+            draft = replace(draft, metrics={**draft.metrics, "sense": sense})
             claim.check()
             on_generation(self.store.save_generation(draft))
             done = self.store.generations(self.record.id)

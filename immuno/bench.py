@@ -115,6 +115,13 @@ def _lines(path: Path) -> tuple[str, ...]:
     return words
 
 
+def sense_of(generations: Sequence[GenerationRecord], used: GenerationRecord | None) -> str:
+    """What the bank in use does beyond random words, as it was measured when a generation up to it was kept."""
+    kept = [one for one in generations if one.accepted and (used is None or one.number <= used.number)]
+    found = kept[-1].metrics.get("sense") if kept else None
+    return str(found["said"]) if found else ""
+
+
 def session_history(place: Workplace, used: BankInUse) -> Session | None:
     """The session behind the bank, generation by generation, as the report shows it; None where there is none."""
     if used.session is None or is_imported(used.session):
@@ -124,6 +131,7 @@ def session_history(place: Workplace, used: BankInUse) -> Session | None:
         name=used.session.name,
         llm=used.session.config.get("refine", {}).get("llm", ""),
         seed=used.session.seed,
+        sense=sense_of(generations, used.generation),
         generations=tuple(
             Generation(
                 number=one.number,

@@ -187,6 +187,8 @@ class Session(Part):
     name: Text = ""
     llm: Text = ""
     seed: int | None = None
+    sense: Text = ""
+    """What the bank does beyond random words; "" where that was not measured."""
     generations: tuple[Generation, ...] = ()
 
 

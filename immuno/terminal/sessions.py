@@ -263,6 +263,9 @@ def print_session(view: SessionView) -> None:
     )
     parts: list[Any] = [Text("\n".join(map(printable, about))), Text(""), generations_table(view.generations), Text("")]
     parts.append(_costs(view.generations))
+    kept = [one for one in view.generations if one.accepted]
+    if kept and (sense := kept[-1].metrics.get("sense")):
+        parts += [Text(""), Text(printable(f"The bank of generation {kept[-1].number}: {sense['said']}"))]
     for title, effects, what in (("helped most", view.helped, "gain"), ("harmed most", view.harmed, "harm")):
         if effects:
             parts += [Text(""), _effects(title, effects, what)]

@@ -210,3 +210,13 @@ def test_an_imported_bank_is_used_once_it_is_embedded_and_has_no_history(store: 
     assert used.bank.texts == ("husky", "wolf")
     assert session_history(at_work(store), used) is None
     assert [one.text for one in listed_antibodies(at_work(store), used)] == ["husky", "wolf"]
+
+
+def test_what_a_bank_does_beyond_random_words_is_that_of_the_last_generation_kept(store: AntibodyStore) -> None:
+    session = make_session(store)
+    for number, accepted, said in ((0, True, None), (1, True, "first"), (2, False, "second")):
+        metrics = METRICS | {"sense": said and {"said": said}}
+        store.save_generation(draft(session.id, number=number, accepted=accepted, metrics=metrics))
+    history = session_history(at_work(store), of_session(store))
+    assert history is not None
+    assert history.sense == "first"
