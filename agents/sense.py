@@ -20,7 +20,7 @@ from agents.graph import Loop
 from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.space import Bank
-from immuno_core.records import Antibody, AntibodyKind, text_digest
+from immuno_core.records import Antibody, TextKind, text_digest
 
 _DRAWN = 2
 """Words for each that is wanted: the screen turns some down."""
@@ -69,7 +69,7 @@ def _drawn(loop: Loop, bank: Bank) -> Iterator[Antibody]:
     """Nouns, and the classes that the bank guards in places; each text once."""
     guarded = [guards for kind, guards in zip(bank.kinds, bank.guards, strict=True) if kind == "contextual"]
     things = bank.kinds.count("look_alike") * _DRAWN
-    said: list[tuple[AntibodyKind, str, str]] = [
+    said: list[tuple[TextKind, str, str]] = [
         ("look_alike", "", noun) for noun in _shuffled(loop.vocabulary.nouns, loop.seed)[:things]
     ]
     places = cycle(_shuffled(loop.vocabulary.places, loop.seed))

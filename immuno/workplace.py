@@ -426,8 +426,17 @@ def with_overrides(
     return config.model_copy(update=changes)
 
 
-def stored_config(session: str, *, database: str | None) -> RunConfig:
-    """Return the configuration a session was started with. Raises SetupError for an unknown session and no database."""
+def stored_config(*sessions: str, database: str | None) -> RunConfig:
+    """Return the configuration that the first of these sessions was started with; that of an imported bank is none.
+
+    Raises SetupError for an unknown session, no database, and where all are imported.
+    """
     with open_store(database, default=default_database(), read_only=True) as store:
-        record = store.session(session)
-    return parse_config(record.config, origin=f"session '{session}'", folder=Path())
+        records = [store.session(name) for name in sessions]
+    record = next((one for one in records if not is_imported(one)), None)
+    if record is None:
+        raise SetupError(
+            f"session '{sessions[0]}' is an imported bank, which has no configuration; compare it with a session of "
+            "the loop (immuno refine compare), or measure it: immuno bench CONFIG --session NAME"
+        )
+    return parse_config(record.config, origin=f"session '{record.name}'", folder=Path())

@@ -166,7 +166,8 @@ def compare(sessions: tuple[str, ...], database: str | None, ray_address: str | 
     """Compare the best banks of two or more sessions, on the same feedback images.
 
     How alike they are in words, in embeddings and in the images they fire on, what each does, and how much that varies:
-    whether it matters which chat model wrote a bank. Measured with the score of the first session, on its data.
+    whether it matters which chat model wrote a bank. Measured with the score of the first session that is no imported
+    bank, on its data.
     """
     from immuno.compare import compare as measure_all
     from immuno.workplace import Workplace, stored_config
@@ -174,7 +175,7 @@ def compare(sessions: tuple[str, ...], database: str | None, ray_address: str | 
 
     if len(set(sessions)) < max(2, len(sessions)):
         raise SetupError("name two different sessions or more, as in: immuno refine compare FIRST SECOND")
-    chosen = stored_config(sessions[0], database=database)
+    chosen = stored_config(*sessions, database=database)
     with Workplace.open(chosen, database=database, ray_address=ray_address) as place:
         found = measure_all(place, [place.store.session(name) for name in sessions])
     if as_json:

@@ -18,7 +18,8 @@ from evaluation.antibodies.vocabulary import load_vocabulary
 from evaluation.space import Bank, Feedback
 from immuno import bench, workplace
 from immuno.bench import BankInUse, bank_in_use, listed_antibodies, session_history, word_list
-from immuno.workplace import Workplace
+from immuno.workplace import Workplace, stored_config
+from immuno_core.config.run import config_as_dict
 from immuno_core.errors import SetupError
 from immuno_core.records import Antibody
 from tests.agents.word_place import WordPlaceEmbedder, word_embedder
@@ -220,3 +221,12 @@ def test_what_a_bank_does_beyond_random_words_is_that_of_the_last_generation_kep
     history = session_history(at_work(store), of_session(store))
     assert history is not None
     assert history.sense == "first"
+
+
+def test_an_imported_bank_is_compared_on_the_data_of_another_session(store: AntibodyStore, tmp_path: Path) -> None:
+    import_bank(store, "alpha", [Antibody("husky", "look_alike", "dog", id="a")], BankSource("a.txt", "0" * 64))
+    config = config_as_dict(make_config(tmp_path))
+    store.create_session("beta", config=config, seed=3, git_sha=None, versions={}, encoder=ENCODER)
+    assert stored_config("alpha", "beta", database=store.url) == stored_config("beta", database=store.url)
+    with pytest.raises(SetupError, match="session 'alpha' is an imported bank, which has no configuration"):
+        stored_config("alpha", database=store.url)
