@@ -122,6 +122,8 @@ class TestLooking:
         for each in shown["by_generation"]:  # beside the FPR95, what decided
             assert f"{100 * fmean(each['metrics']['auroc'].values()):.1f}" in out
         assert shown["helped"][0]["text"] in " ".join(out.split())
+        kept = [each for each in shown["by_generation"] if each["accepted"]][-1]
+        assert f"The bank of generation {kept['number']}: {kept['metrics']['sense']['said']}" in " ".join(out.split())
 
     @pytest.mark.parametrize("command", [("show",), ("stop",), ("record", "{tmp}/x.jsonl"), ("resume",)])
     def test_an_unknown_session_is_named_with_the_nearest(

@@ -189,6 +189,7 @@ def _session() -> dict[str, Any]:
         "name": "miniworld-first",
         "llm": "openai:qwen3-8b",
         "seed": 0,
+        "sense": "No evidence that this model helps. Its 9 texts against 9 random words",
         "generations": [
             {
                 "number": g,

@@ -56,6 +56,10 @@ def test_header_numbers_are_those_of_the_rows(full: Page, rows: list[dict[str, A
     assert "(−0.1 points)" in summary
 
 
+def test_the_bank_is_held_against_random_words(full: Page) -> None:
+    assert full.words("sense") == "No evidence that this model helps. Its 9 texts against 9 random words."
+
+
 def test_the_unseen_sets_have_a_headline_of_their_own(full: Page, rows: list[dict[str, Any]]) -> None:
     unseen = {"far", "near_unseen", "contextual_unseen"}
     mean = fmean(r["fpr95_id"] for r in rows if r["method"] == AFTER and r["ood"] in unseen)
