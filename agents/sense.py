@@ -76,8 +76,10 @@ def _drawn(loop: Loop, bank: Bank) -> Iterator[Antibody]:
     said += [("contextual", name, place) for name, place in zip(guarded * _DRAWN, places, strict=False)]
     texts: dict[str, Antibody] = {}
     for kind, guards, phrase in said:
-        text = Captions(loop.template, guards).caption(kind, phrase)
-        texts.setdefault(text, Antibody(text, kind, guards, id=f"random:{len(texts)}"))
+        captions = Captions(loop.template, guards, loop.vocabulary.table)
+        text = captions.caption(kind, phrase)
+        if captions.known(text):
+            texts.setdefault(text, Antibody(text, kind, guards, id=f"random:{len(texts)}"))
     yield from texts.values()
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agents.sense import against_random_words
 from db.store import AntibodyStore
+from evaluation.antibodies.vocabulary import closed_vocabulary
 from evaluation.space import Bank, Space
 from immuno_core.records import Antibody
 from tests.agents import word_world as world
@@ -53,3 +56,11 @@ def test_a_generation_that_is_kept_says_it(store: AntibodyStore, space: Space) -
     assert first.accepted
     texts = store.bank(first.id).unmatured
     assert f"Its {len(texts)} texts against {len(texts)} random words" in first.metrics["sense"]["said"]
+
+
+def test_of_a_closed_vocabulary_only_what_it_holds_is_drawn(store: AntibodyStore, space: Space) -> None:
+    table = tuple(f"a photo of a {word}." for word in ("owl", "ibex", "wren", "lynx", *world.CLASSES))
+    closed = closed_vocabulary(table, "a photo of a {}.", table[4:])
+    found = against_random_words(replace(new_session(store, space).loop(), vocabulary=closed), bank_of(GIBBERISH))
+    assert found is not None
+    assert 0 < found["words"] <= 4
