@@ -64,7 +64,7 @@ def config(folder: Path, *, data: dict[str, Any], bank: str = "both", methods: A
         folder,
         encoder={"kind": "precomputed", "texts": "texts.npz"},
         classes={"names": "classes.txt"},
-        antibodies={"file": f"{bank}.jsonl", "template": "{}"},
+        antibodies={"file": f"{bank}.jsonl", "template": "{}", "drop_known": False},
         data={"id": "id.npz", "ood": {"near": "near.npz", "far": "far.npz"}, **data},
         methods=list(methods),
     )
