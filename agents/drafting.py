@@ -16,6 +16,7 @@ import numpy as np
 
 from agents.feedback import Boundary, Scores, feedback_of, measure
 from agents.graph import GenerationState, generation_metrics
+from agents.maturing import Matured
 from agents.memory import Memory
 from agents.prompts.templates import prompt_template
 from db import AntibodyRecord, AntibodyStore, EffectDraft, GenerationDraft, GenerationRecord, new_id
@@ -68,10 +69,10 @@ def draft_generation(
     session_id: str, space: Space, state: GenerationState, *, mu: Scores, began: Began
 ) -> GenerationDraft:
     """A generation that went through the whole graph; `mu` (K, d) are the prototypes."""
-    memory, decision, matured, feedback = state["memory"], state["decision"], state["matured"], feedback_of(space)
+    memory, decision, feedback = state["memory"], state["decision"], feedback_of(space)
     vectors = dict(zip((antibody.id for antibody in state["screened"]), state["vectors"], strict=True))
-    if matured is not None:
-        vectors |= zip(matured.antibodies.ids, matured.antibodies.vectors, strict=True)
+    for learnt in _learnt(state):
+        vectors |= zip(learnt.antibodies.ids, learnt.antibodies.vectors, strict=True)
     return GenerationDraft(
         session_id=session_id,
         number=memory.number,
@@ -141,18 +142,21 @@ def _unless_pruned(antibody: Antibody, state: GenerationState) -> Antibody:
     return antibody.turned_down("pruned: the bank is better without it") if pruned else antibody
 
 
+def _learnt(state: GenerationState) -> Iterator[Matured]:
+    """What was tried of matured and of visual antibodies."""
+    yield from (one for one in (state["matured"], state["seen"]) if one is not None)
+
+
 def _matured(space: Space, state: GenerationState, mu: Scores) -> Iterator[Antibody]:
-    """The matured antibodies, each with its cosine; none where maturing was not tried."""
-    matured = state["matured"]
-    if matured is None:
-        return
-    guarded = guarded_classes(matured.antibodies.guards, space.classes)
-    cosines = matured.antibodies.vectors.astype(np.float64) @ mu.T
-    for i, antibody in enumerate(matured.antibodies.antibodies):
-        cosine = float(cosines[i, guarded[i]]) if guarded[i] >= 0 else float(cosines[i].max())
-        if not matured.decision.accepted:
-            antibody = antibody.turned_down(matured.decision.reason)
-        yield _unless_pruned(replace(antibody, cosine=cosine), state)
+    """The matured and the visual antibodies, each with its cosine; none where that was not tried."""
+    for learnt in _learnt(state):
+        guarded = guarded_classes(learnt.antibodies.guards, space.classes)
+        cosines = learnt.antibodies.vectors.astype(np.float64) @ mu.T
+        for i, antibody in enumerate(learnt.antibodies.antibodies):
+            cosine = float(cosines[i, guarded[i]]) if guarded[i] >= 0 else float(cosines[i].max())
+            if not learnt.decision.accepted:
+                antibody = antibody.turned_down(learnt.decision.reason)
+            yield _unless_pruned(replace(antibody, cosine=cosine), state)
 
 
 def _verdicts(space: Space, boundary: Boundary) -> tuple[Verdict, ...]:
@@ -193,11 +197,11 @@ def draft_branch(store: AntibodyStore, source: GenerationRecord, *, guideline: s
     }
     kept = {antibody.id: _copy(antibody) for antibody in bank.antibodies}
     copies = {key: antibody.id for key, antibody in kept.items()}
-    in_bank = set(zip(bank.texts, bank.guards, strict=True))
+    in_bank = {antibody.says for antibody in bank.antibodies}
     rejected = [
         _copy(antibody)
         for antibody in _latest(store.antibodies(source.session_id, status="rejected"), of=kept_until)
-        if (antibody.text, antibody.guards) not in in_bank
+        if antibody.says not in in_bank
     ]
     guideline = source.guideline if guideline is None else guideline
     prompts = {p.step: p.text for p in store.prompts(source.session_id) if p.version == source.prompt_version}
@@ -261,7 +265,7 @@ def _copy(antibody: Antibody) -> Antibody:
 
 def _latest(antibodies: Sequence[AntibodyRecord], *, of: Set[int]) -> Iterator[AntibodyRecord]:
     """Of each text and class the last that was turned down in these generations, in their order."""
-    yield from {(a.text, a.guards): a for a in antibodies if a.generation in of}.values()
+    yield from {a.says: a for a in antibodies if a.generation in of}.values()
 
 
 def _effects(store: AntibodyStore, source: GenerationRecord, copies: dict[str, str]) -> Iterator[EffectDraft]:

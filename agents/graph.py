@@ -60,6 +60,7 @@ class GenerationState(TypedDict, total=False):
     taken_after: Boundary
     withdrawn: tuple[str, ...]
     matured: Matured | None
+    seen: Matured | None
     grown: Bank
     weighed: Boundary
     effects: tuple[AntibodyEffect, ...]
@@ -191,7 +192,7 @@ class Loop:
             classes=self.space.classes,
             synonyms=self.synonyms,
             mu=self.class_prototypes,
-            bank=state["memory"].bank,
+            bank=state["memory"].bank.worded,
             rules=SelectionRules(band=self.config.band),
             cut=self.embedder.cut_texts([proposal.text for proposal in state["proposals"]]),
         )
@@ -234,14 +235,17 @@ class Loop:
         }
 
     def mature(self, state: GenerationState) -> GenerationState:
-        """Move antibodies of a bank that is kept toward the outliers nearest to them, where that is shown to help."""
-        matured = None
-        if self.config.maturation and state["decision"].accepted:
-            attempt = Maturation(feedback_of(self.space).outliers, self.halves, self._measure, self.seed)
-            matured = attempt.try_on(state["taken"], state["taken_after"])
-        if matured is None or not matured.decision.accepted:
-            return {"matured": matured, "grown": state["taken"], "weighed": state["taken_after"]}
-        return {"matured": matured, "grown": matured.bank, "weighed": matured.boundary}
+        """Let a bank that is kept learn from outliers what texts do not say, where that is shown to help: antibodies
+        move toward the outliers nearest to them, and visual ones are what outliers look like."""
+        found: dict[str, Matured | None] = {}
+        bank, boundary = state["taken"], state["taken_after"]
+        attempt = Maturation(feedback_of(self.space).outliers, self.halves, self._measure, self.seed)
+        ways = {"matured": (self.config.maturation, attempt.mature), "seen": (self.config.visual, attempt.see)}
+        for name, (wanted, way) in ways.items():
+            found[name] = tried = way(bank, boundary) if wanted and state["decision"].accepted else None
+            if tried is not None and tried.decision.accepted:
+                bank, boundary = tried.bank, tried.boundary
+        return {"matured": found["matured"], "seen": found["seen"], "grown": bank, "weighed": boundary}
 
     def weigh(self, state: GenerationState) -> GenerationState:
         """Measure what each antibody does."""
@@ -292,9 +296,10 @@ class Loop:
         }
 
     def harmful(self, boundary: Boundary) -> tuple[str, ...]:
-        """Return the ids of the antibodies that seem to harm, by the first half of the feedback."""
+        """Return the ids of the antibodies that seem to harm, by the first half of the feedback; no visual ones, which
+        are made of its outliers."""
         half, feedback = self.halves.first, feedback_of(self.space)
-        return suspects(
+        found = suspects(
             antibody_effects(
                 boundary.fitted,
                 feedback.known.take(half.known),
@@ -303,14 +308,16 @@ class Loop:
                 acceptance=self.config.acceptance,
             )
         )
+        visual = frozenset(boundary.fitted.bank.visual.ids)
+        return tuple(key for key in found if key not in visual)
 
     def _measure(self, bank: Bank) -> Boundary:
         return measure(self.space, bank, self.config.score, self.config.acceptance)
 
     def _reflection_briefing(self, state: GenerationState, guideline: str) -> ReflectionBriefing:
-        memory, bank = state["memory"], state["grown"]
-        solo = [effect for effect in state["effects"] if effect.effect.scope == "solo"]
+        memory, bank = state["memory"], state["grown"].worded
         texts = dict(zip(bank.ids, bank.texts, strict=True))
+        solo = [one for one in state["effects"] if one.effect.scope == "solo" and one.antibody_id in texts]
         gain = _largest((texts[effect.antibody_id], effect.effect.gain) for effect in solo)
         harm = _largest((texts[effect.antibody_id], effect.effect.harm) for effect in solo)
         failed = () if state["decision"].accepted or memory.prompt.parent is None else (memory.guideline,)
@@ -350,6 +357,7 @@ def generation_metrics(state: GenerationState) -> dict[str, Any]:
         "decision": state["decision"].reason,
         **state["decision"].measured,
         "maturation": None if matured is None else _told(matured.decision),
+        "visual": None if (seen := state["seen"]) is None else _told(seen.decision),
         "pruning": None if pruning is None else _told(pruning),
     }
 

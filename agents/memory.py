@@ -17,7 +17,6 @@ from agents.policies import Handled, draw_parent, generator_of, new_generator, s
 from agents.replies import Focus
 from db import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord
 from evaluation.space import Bank
-from immuno_core.records import MATURATION
 
 _EFFECTS_SHOWN = 12
 _REJECTED_SHOWN = 100
@@ -33,7 +32,7 @@ class Memory:
     parent: int
     """The generation that it continues from."""
     bank: Bank
-    """Its bank: text antibodies, and those matured from them."""
+    """Its bank: text antibodies, those matured from them, and visual ones."""
     prompt: Continued
     """The guideline to be tried, and the kept one that it was made from."""
     focus: Focus
@@ -99,7 +98,7 @@ def recall(
     gains: dict[str, float] = {}
     harms: dict[str, float] = {}
     for effect in effects:
-        if effect.antibody_id is not None and effect.scope == "solo" and by_id[effect.antibody_id].origin != MATURATION:
+        if effect.antibody_id is not None and effect.scope == "solo" and by_id[effect.antibody_id].is_worded:
             gains[effect.antibody_id] = max(effect.gain, gains.get(effect.antibody_id, 0.0))
             harms[effect.antibody_id] = max(effect.harm, harms.get(effect.antibody_id, 0.0))
 
@@ -117,7 +116,7 @@ def recall(
     rejected: dict[str, list[tuple[str, str]]] = {}
     last_worked_on: dict[str, int] = {}
     for antibody in antibodies:
-        if antibody.origin == MATURATION:
+        if not antibody.is_worded:
             continue
         last_worked_on[antibody.guards] = max(antibody.generation, last_worked_on.get(antibody.guards, 0))
         if antibody.status == "rejected" and antibody.generation in counted:

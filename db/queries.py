@@ -24,7 +24,7 @@ from db.schema import models as m
 from db.schema.forms import are_metrics
 from db.schema.vectors import from_bytes
 from immuno_core.errors import SetupError
-from immuno_core.records import EncoderInfo, ResultRow, Verdict
+from immuno_core.records import EncoderInfo, ResultRow, Verdict, described
 
 if TYPE_CHECKING:
     from immuno_core.bank import Bank
@@ -138,21 +138,32 @@ def antibodies(transaction: Transaction, rows: Select[m.Antibody, int, str]) -> 
 
 def antibody_record(antibody: m.Antibody, generation: int, session: str) -> AntibodyRecord:
     """Return the record of a row of `antibody_rows`."""
-    return AntibodyRecord(**columns(antibody, "digest"), generation=generation, session=session)
+    return AntibodyRecord(
+        **columns(antibody, "digest", "samples"),
+        samples=tuple(antibody.samples),
+        generation=generation,
+        session=session,
+    )
 
 
 def effects(transaction: Transaction, wanted: Mapping[Any, Any], limit: int | None) -> tuple[EffectRecord, ...]:
     """Return the effects that fit (column -> value) by generation, in the order in which they were handed in."""
     query = (
-        select(m.Effect, m.Generation.number, m.Session.name, m.Antibody.text, m.Antibody.guards)
+        select(m.Effect, m.Generation.number, m.Session.name, m.Antibody)
         .join(m.Generation, m.Generation.id == m.Effect.generation_id)
         .join(m.Session, m.Session.id == m.Generation.session_id)
         .outerjoin(m.Antibody, m.Antibody.id == m.Effect.antibody_id)
         .order_by(m.Session.created_at, m.Session.id, m.Generation.number, m.Effect.id)
     )
     return tuple(
-        EffectRecord(**columns(effect, "id"), generation=number, session=session, antibody_text=text, guards=guarded)
-        for effect, number, session, text, guarded in transaction.execute(narrowed(query, wanted).limit(limit))
+        EffectRecord(
+            **columns(effect, "id"),
+            generation=number,
+            session=session,
+            antibody_text=None if one is None else described(one.text, one.samples),
+            guards=None if one is None else one.guards,
+        )
+        for effect, number, session, one in transaction.execute(narrowed(query, wanted).limit(limit))
     )
 
 

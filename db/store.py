@@ -32,7 +32,7 @@ from db.schema.engine import is_sqlite, make_engine, reading, resolve_url, shown
 from db.schema.types import from_json, to_json
 from db.writing import add_session, check_session_name, insert_new, is_id, new_id, now, write_generation, write_results
 from immuno_core.errors import SetupError, did_you_mean
-from immuno_core.records import AntibodyStatus, EncoderInfo, ImageSet, ResultRow, TextKind, Verdict
+from immuno_core.records import AntibodyKind, AntibodyStatus, EncoderInfo, ImageSet, ResultRow, Verdict
 
 if TYPE_CHECKING:
     from db.claims import HeldClaim
@@ -330,7 +330,7 @@ class AntibodyStore(RunBook):
         *,
         generation: int | None = None,
         status: AntibodyStatus | None = None,
-        kind: TextKind | None = None,
+        kind: AntibodyKind | None = None,
         guards: str | None = None,
         limit: int | None = None,
     ) -> tuple[AntibodyRecord, ...]:

@@ -218,11 +218,11 @@ def _parent_id(transaction: Transaction, draft: GenerationDraft, what: str) -> s
 
 
 def _without_repeats(antibodies: Iterable[Antibody]) -> list[Antibody]:
-    kept: dict[tuple[str, str], Antibody] = {}
+    kept: dict[tuple[str, str, tuple[str, ...]], Antibody] = {}
     for antibody in antibodies:
-        first = kept.setdefault((antibody.text, antibody.guards), antibody)
+        first = kept.setdefault(antibody.says, antibody)
         if (first.status, antibody.status) == ("rejected", "accepted"):
-            kept[antibody.text, antibody.guards] = antibody
+            kept[antibody.says] = antibody
     return list(kept.values())
 
 
@@ -276,7 +276,7 @@ def _antibody_rows(antibodies: Sequence[Antibody], generation_id: str, time: dat
                 f"the cosine of the antibody '{antibody.text}' is {antibody.cosine}; use None where it is unknown"
             )
         row = row_of(m.Antibody, antibody) | {"generation_id": generation_id, "position": position, "created_at": time}
-        row["digest"] = text_digest(antibody.text, antibody.guards)
+        row["digest"] = text_digest(antibody.text, antibody.guards, *antibody.samples)
         rows.append(row | {"cosine": None if antibody.cosine is None else float(antibody.cosine)})
     return rows
 

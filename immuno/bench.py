@@ -52,10 +52,13 @@ from evaluation.benchmark.streams import ORDERS, Streamed, asks_for_streams, mea
 from evaluation.data.labels import is_number
 from evaluation.data.overlap import Disjoint, without_overlap
 from evaluation.data.sealed import SealedTest
+from evaluation.effects.antibody_effects import antibody_effects
 from evaluation.metrics import fpr95_by_class
 from evaluation.scores import score_class
+from evaluation.scores.base import FittedScore
+from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.scores.own import is_own, source_digest
-from evaluation.space import Bank, Space
+from evaluation.space import Bank, Feedback, Space
 from immuno.keeping import keep, kept, room_in, told_where
 from immuno.results import Results
 from immuno.terminal.progress import bar
@@ -64,7 +67,7 @@ from immuno_core.config.run import RunConfig
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, Floats, embed_whole
 from immuno_core.files import read_text
-from immuno_core.records import ID_SET, Antibody, ResultRow, by_reason
+from immuno_core.records import ID_SET, Antibody, Effect, ResultRow, by_reason
 from immuno_core.text import fill_template, printable
 from immuno_core.versions import code_digest, digest_of, versions
 
@@ -152,33 +155,51 @@ def session_history(place: Workplace, used: BankInUse) -> Session | None:
     )
 
 
-def listed_antibodies(place: Workplace, used: BankInUse) -> tuple[ListedAntibody, ...]:
-    """The bank with each antibody's solo effect on the feedback split, over all its outlier sets."""
+_MOST_PICTURES = 4
 
-    def listed(antibody: Antibody, **measured: Any) -> ListedAntibody:
-        return ListedAntibody(
-            id=antibody.id, text=antibody.text, kind=antibody.kind, guards=antibody.guards, **measured
-        )
 
+def listed_antibodies(
+    place: Workplace, used: BankInUse, fitted: FittedScore | None = None, feedback: Feedback | None = None
+) -> tuple[ListedAntibody, ...]:
+    """The bank with each antibody's solo effect on the feedback split, over all its outlier sets.
+
+    Where it has no visual antibodies, those follow that a score made of the feedback.
+    """
+    outliers = feedback.outliers if feedback else {}
+    files = {f"{name}/{one.ids[i]}": path for name, one in outliers.items() for i, path in enumerate(one.paths)}
+
+    def listed(antibody: Antibody, found: Sequence[Effect] = (), **more: Any) -> ListedAntibody:
+        if found:
+            more |= {
+                "gain": max(effect.gain for effect in found),
+                "harm": max(effect.harm for effect in found),
+                "fired_outliers": sum(effect.fired_outliers for effect in found),
+                "fired_id": max(effect.fired_id for effect in found),
+            }
+        images = tuple(files[one] for one in antibody.samples[:_MOST_PICTURES] if files.get(one))
+        said = {name: getattr(antibody, name) for name in ("id", "text", "kind", "guards", "samples")}
+        return ListedAntibody(**said, images=images, **more)
+
+    made: list[ListedAntibody] = []
+    if feedback and not len(used.bank.visual) and isinstance(fitted, FittedCalibrated) and fitted.sight is not None:
+        by_id: dict[str, list[Effect]] = {}
+        for one in antibody_effects(fitted, feedback.known, feedback.labels, outliers, visual_only=True):
+            if one.effect.scope == "solo":
+                by_id.setdefault(one.antibody_id, []).append(one.effect)
+        made = [listed(antibody, by_id[antibody.id]) for antibody in fitted.bank.visual.antibodies]
     if used.session is None or used.generation is None:
-        return tuple(map(listed, used.bank.antibodies))
+        return (*map(listed, used.bank.antibodies), *made)
     effects: dict[str, list[EffectRecord]] = {}
     for effect in place.store.effects(used.session.id, generation=used.generation.number, scope="solo"):
         if effect.antibody_id is not None:
             effects.setdefault(effect.antibody_id, []).append(effect)
     made_in = {one.id: one.generation for one in place.store.antibodies(used.session.id)}
-    return tuple(
-        listed(
-            antibody,
-            generation=made_in[antibody.id],
-            gain=max((effect.gain for effect in found), default=None),
-            harm=max((effect.harm for effect in found), default=None),
-            fired_outliers=sum(effect.fired_outliers for effect in found),
-            fired_id=max((effect.fired_id for effect in found), default=0),
-        )
-        for antibody in used.bank.antibodies
-        for found in (effects.get(antibody.id, []),)
+    nothing = {"fired_outliers": 0, "fired_id": 0}
+    stored = (
+        listed(one, effects.get(one.id, ()), generation=made_in[one.id], **({} if one.id in effects else nothing))
+        for one in used.bank.antibodies
     )
+    return (*stored, *made)
 
 
 def bank_in_use(place: Workplace, sets: Sets | None = None) -> BankInUse:
@@ -522,7 +543,7 @@ class _Bench:
                 for read in place.store.test_reads()
             ),
             session=history,
-            antibodies=listed_antibodies(place, self.used),
+            antibodies=listed_antibodies(place, self.used, measured.fitted[after], space.feedback),
             gallery=gallery(test.outliers, space.classes, scores[before], scores[after], measured.fitted[after]),
         )
 

@@ -11,7 +11,7 @@ import numpy as np
 from immuno_core.arrays import check_unit_rows
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, IntArray
-from immuno_core.records import MATURATION, VISUAL, Antibody, AntibodyKind, TextKind
+from immuno_core.records import VISUAL, Antibody, AntibodyKind, TextKind
 from immuno_core.text import composed
 
 
@@ -85,7 +85,7 @@ class Bank:
     @cached_property
     def unmatured(self) -> Bank:
         """Return the antibodies whose embeddings are those of their texts: no matured and no visual ones."""
-        return self.worded.without({antibody.id for antibody in self.antibodies if antibody.origin == MATURATION})
+        return self.without({antibody.id for antibody in self.antibodies if not antibody.is_worded})
 
     @cached_property
     def worded(self) -> Bank:

@@ -15,9 +15,10 @@ Split = Literal["fit", "feedback", "test"]
 """fit: ID images for prototypes and radii. feedback: what the loop measures on and may look at. test: sealed."""
 TextKind = Literal["look_alike", "contextual"]
 """What the text of an antibody stands for: a thing, or a known class in another place."""
-AntibodyKind = TextKind | Literal["visual"]
+AntibodyKind = Literal[TextKind, "visual"]
 """A visual one stands for outliers that were seen, and has no text."""
 VISUAL: Final = "visual"
+_SAMPLES_NAMED = 2
 AntibodyStatus = Literal["accepted", "rejected"]
 AntibodyRelation = Literal["matured", "edited", "copied"]
 """How an antibody was made from its parent: its embedding moved, its text changed, or taken over as it is."""
@@ -35,6 +36,12 @@ def text_digest(*parts: str) -> str:
         digest.update(len(raw).to_bytes(8, "big"))
         digest.update(raw)
     return digest.hexdigest()
+
+
+def described(text: str, samples: Sequence[str]) -> str:
+    """Return what stands for an antibody in a list: its text, or what a visual one is like."""
+    shown = ", ".join(samples[:_SAMPLES_NAMED])
+    return f"{VISUAL}: like {shown}{', ...' if len(samples) > _SAMPLES_NAMED else ''}" if samples else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,21 @@ class Antibody:
     relation: AntibodyRelation | None = None
     samples: tuple[str, ...] = ()
     """Of a visual antibody the outliers that it came from, "set/image", the most typical first."""
+
+    @property
+    def is_worded(self) -> bool:
+        """Whether its embedding is that of its text: it is neither matured nor visual."""
+        return self.origin != MATURATION and self.kind != VISUAL
+
+    @property
+    def says(self) -> tuple[str, str, tuple[str, ...]]:
+        """What tells it from others: its text and class, or the samples that it came from."""
+        return self.text, self.guards, self.samples
+
+    @property
+    def described(self) -> str:
+        """What stands for it in a list."""
+        return described(self.text, self.samples)
 
     @property
     def accepted(self) -> bool:

@@ -118,7 +118,7 @@ class Inspector:
         all of them.
         """
         ranked = self._promise.ranked(boundary, mistakes, wanted)
-        given = {text_key(text) for text in memory.bank.texts}
+        given = {text_key(text) for text in memory.bank.worded.texts}
         briefed = {}
         for name, asked in wanted.items():
             tried = given | {text_key(text) for text, _ in memory.turned_down(name)}

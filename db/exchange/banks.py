@@ -1,8 +1,8 @@
 """Banks as files: exported with their embeddings, imported as generations of their own, embedded afterwards.
 
-A Parquet file holds text, kind, guards, rationale and vector of each antibody. The encoder stands in its metadata
-(`immuno_encoder`, JSON), so that who takes the bank in need not embed it again. Texts alone go into a .jsonl
-(evaluation.antibodies.bank_files). PyArrow is imported when a file is written or read.
+A Parquet file holds text, kind, guards, rationale and vector of each antibody, and as JSON the samples of visual ones.
+The encoder stands in its metadata (`immuno_encoder`, JSON), so that who takes the bank in need not embed it again.
+Texts alone go into a .jsonl (evaluation.antibodies.bank_files). PyArrow is imported when a file is written or read.
 
 Imported texts, and what was turned down before it was embedded, have no embedding. This room knows no encoder: the
 front door (`immuno db embed`) embeds what `unembedded` lists, and `add_embeddings` stores it, so that `nearest` finds
@@ -42,7 +42,7 @@ from db.writing import (
 )
 from immuno_core.errors import SetupError
 from immuno_core.files import check_regular, written_whole
-from immuno_core.records import Antibody, EncoderInfo, TextKind
+from immuno_core.records import VISUAL, Antibody, AntibodyKind, EncoderInfo
 from immuno_core.text import read_json
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 _ENCODER = b"immuno_encoder"
 _TEXTS = ("text", "kind", "guards", "rationale")
+_SAMPLES = "samples"
+"""A column that files of versions without visual antibodies lack."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,11 +72,12 @@ def write_bank_parquet(path: Path, embedded: EmbeddedBank) -> None:
     import pyarrow.parquet as pq
 
     rows = [
-        {name: storable_text(getattr(antibody, name)) for name in _TEXTS} | {"vector": vector}
+        {name: storable_text(getattr(antibody, name)) for name in _TEXTS}
+        | {_SAMPLES: json.dumps(antibody.samples), "vector": vector}
         for antibody, vector in zip(embedded.bank.antibodies, embedded.bank.vectors, strict=True)
     ]
     encoder = json.dumps(asdict(embedded.encoder)).encode()
-    schema = pa.schema([*((name, pa.string()) for name in _TEXTS), ("vector", pa.list_(pa.float32()))])
+    schema = pa.schema([*((name, pa.string()) for name in (*_TEXTS, _SAMPLES)), ("vector", pa.list_(pa.float32()))])
     table = pa.Table.from_pylist(rows, schema.with_metadata({_ENCODER: encoder}))
     try:
         with written_whole(path) as temporary:
@@ -114,12 +117,28 @@ def _antibody(row: dict[str, Any], where: str) -> Antibody:
     for name in _TEXTS:
         if not isinstance(row[name], str):
             raise SetupError(f"{where}: '{name}' is not a text, but {row[name]!r}")
-    kind, kinds = row["kind"], get_args(TextKind)
-    if kind not in kinds or not row["text"].strip():
-        raise SetupError(f"{where}: a text of the kind {' or '.join(kinds)} is wanted, not {row['text']!r}, {kind!r}")
+    kind, kinds = row["kind"], get_args(AntibodyKind)
+    if kind not in kinds or bool(row["text"].strip()) == (kind == VISUAL):
+        raise SetupError(
+            f"{where}: a text of the kind {' or '.join(kinds)} (without one) is wanted, not {row['text']!r}, {kind!r}"
+        )
     return Antibody(
-        plain_text(row["text"]), kind, guards=plain_text(row["guards"]), rationale=plain_text(row["rationale"])
+        plain_text(row["text"]),
+        kind,
+        guards=plain_text(row["guards"]),
+        rationale=plain_text(row["rationale"]),
+        samples=_samples(row, where) if kind == VISUAL else (),
     )
+
+
+def _samples(row: dict[str, Any], where: str) -> tuple[str, ...]:
+    try:
+        samples = read_json(row.get(_SAMPLES) or "")
+    except (TypeError, ValueError):
+        samples = None
+    if not samples or not isinstance(samples, list) or not all(isinstance(one, str) for one in samples):
+        raise SetupError(f"{where}: '{_SAMPLES}' is not a JSON list of names, but {row.get(_SAMPLES)!r}")
+    return tuple(samples)
 
 
 def _encoder(path: Path, metadata: dict[bytes, bytes]) -> EncoderInfo:
@@ -230,13 +249,14 @@ def _draft(session_id: str, version: int, antibodies: Sequence[Antibody], source
 
 
 def unembedded(store: AntibodyStore, session_id: str, encoder_digest: str) -> tuple[AntibodyRecord, ...]:
-    """Return the antibodies of a session that have no embedding of an encoder, oldest first."""
+    """Return the antibodies of a session with a text and no embedding of an encoder, oldest first."""
     embedded = select(m.Embedding.id).where(
         m.Embedding.antibody_id == m.Antibody.id,
         m.Embedding.encoder_digest == encoder_digest,
     )
     with reading(store.engine) as transaction:
         rows = queries.antibody_rows().where(m.Generation.session_id == session_id, ~embedded.exists())
+        rows = rows.where(m.Antibody.kind != VISUAL)
         return queries.antibodies(transaction, rows)
 
 
@@ -296,9 +316,9 @@ def _by_id(
 ) -> Mapping[str, NDArray[np.float32]]:
     """The vectors of a bank by the ids of its antibodies, as they are stored."""
     rows = queries.narrowed(queries.antibody_rows(), {m.Generation.id: generation.id})
-    keys = {(one.text, one.guards): one.id for one in queries.antibodies(transaction, rows)}
+    keys = {one.says: one.id for one in queries.antibodies(transaction, rows)}
     pairs = zip(embedded.bank.antibodies, embedded.bank.vectors, strict=True)
-    return {keys[one.text, one.guards]: vector for one, vector in pairs}
+    return {keys[one.says]: vector for one, vector in pairs}
 
 
 def _generations(transaction: Transaction, keys: list[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,10 @@ class MetricChange:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """From the bank in force after `before` to that after `after`. An antibody is its text and the class it guards."""
+    """From the bank in force after `before` to that after `after`.
+
+    An antibody is its text and the class it guards, a visual one its samples.
+    """
 
     before: GenerationRecord
     after: GenerationRecord
@@ -56,11 +59,11 @@ def diff(store: AntibodyStore, before: str, after: str) -> Diff:
     )
 
 
-def _in_force(transaction: Transaction, generation_id: str) -> dict[tuple[str, str], AntibodyRecord]:
+def _in_force(transaction: Transaction, generation_id: str) -> dict[Hashable, AntibodyRecord]:
     """The bank after a generation, without its vectors: nobody needs NumPy to compare texts."""
     query = queries.antibody_rows().join(m.BankMember, m.BankMember.antibody_id == m.Antibody.id)
     antibodies = queries.antibodies(transaction, query.where(m.BankMember.generation_id == generation_id))
-    return {(one.text, one.guards): one for one in antibodies}
+    return {one.says: one for one in antibodies}
 
 
 def _metrics(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[MetricChange]:

@@ -11,6 +11,7 @@ from db.schema import models as m
 from db.schema.engine import reading
 from db.store import AntibodyStore
 from immuno_core.errors import SetupError, did_you_mean
+from immuno_core.records import described
 
 _MOST_SUGGESTED = 3
 
@@ -40,7 +41,7 @@ def judgements(
     `sample` is its id: the path relative to its set. Raises SetupError for a sample that no generation has judged.
     """
     query = (
-        select(m.Verdict, m.Session.name, m.Generation.number, m.Antibody.text)
+        select(m.Verdict, m.Session.name, m.Generation.number, m.Antibody.text, m.Antibody.samples)
         .join(m.Generation, m.Generation.id == m.Verdict.generation_id)
         .join(m.Session, m.Session.id == m.Generation.session_id)
         .outerjoin(m.Antibody, m.Antibody.id == m.Verdict.nearest_antibody_id)
@@ -59,9 +60,12 @@ def judgements(
             )
     found = [
         Judgement(
-            **queries.columns(verdict, "generation_id"), session=session, generation=number, nearest_antibody=text
+            **queries.columns(verdict, "generation_id"),
+            session=session,
+            generation=number,
+            nearest_antibody=text if text is None else described(text, samples),
         )
-        for verdict, session, number, text in rows
+        for verdict, session, number, text, samples in rows
     ]
     # Of one generation by set, sorted here: databases sort text each by its own rules.
     order = {key: place for place, key in enumerate(dict.fromkeys((one.session, one.generation) for one in found))}

@@ -123,8 +123,8 @@ def _of_antibody(transaction: Transaction, own: AntibodyRecord) -> Iterator[Rela
             yield Relative(step.distance - 1, step.what, step.id, step.session, step.number, step.text)
     parents = _parents(transaction, own)
     for distance, one in enumerate(parents, start=-len(parents)):
-        yield Relative(distance, "antibody", one.id, one.session, one.generation, one.text)
-    yield Relative(0, "antibody", own.id, own.session, own.generation, own.text)
+        yield Relative(distance, "antibody", one.id, one.session, one.generation, one.described)
+    yield Relative(0, "antibody", own.id, own.session, own.generation, own.described)
     yield from _children(transaction, own)
     in_bank = transaction.execute(
         select(m.BankMember.generation_id, m.Generation.number)
@@ -153,6 +153,6 @@ def _children(transaction: Transaction, own: AntibodyRecord) -> Iterator[Relativ
     while keys:
         made = queries.antibodies(transaction, queries.antibody_rows().where(m.Antibody.parent_id.in_(keys)))
         for one in made:
-            text = f"{one.relation}: {one.text}"
+            text = f"{one.relation}: {one.described}"
             yield Relative(distance, "antibody", one.id, one.session, one.generation, text)
         distance, keys = distance + 1, [one.id for one in made]

@@ -23,7 +23,7 @@ from db.schema.vectors import DTYPE, cosines_to, directions, from_bytes, to_half
 from db.store import AntibodyStore
 from db.writing import is_id
 from immuno_core.errors import SetupError
-from immuno_core.records import AntibodyStatus, TextKind
+from immuno_core.records import AntibodyKind, AntibodyStatus, described
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,8 @@ class Neighbour:
     generation: int
     """The number of the generation that proposed it."""
     text: str
-    kind: TextKind
+    """Of a visual one what it is like."""
+    kind: AntibodyKind
     guards: str
     status: AntibodyStatus
 
@@ -61,7 +62,7 @@ class Among:
 
     session_id: str | None = None
     guards: str | None = None
-    kind: TextKind | None = None
+    kind: AntibodyKind | None = None
     status: AntibodyStatus | None = None
 
 
@@ -124,7 +125,7 @@ def _described(embeddings: Select[str, bytes]) -> Select[*tuple[Any, ...]]:
     found = embeddings.subquery()
     antibody = m.Antibody.id, m.Session.name, m.Generation.number, m.Antibody.text, m.Antibody.kind
     return (
-        select(*antibody, m.Antibody.guards, m.Antibody.status, found.c.vector)
+        select(*antibody, m.Antibody.guards, m.Antibody.status, m.Antibody.samples, found.c.vector)
         .join(found, found.c.antibody_id == m.Antibody.id)
         .join(m.Generation, m.Generation.id == m.Antibody.generation_id)
         .join(m.Session, m.Session.id == m.Generation.session_id)
@@ -172,7 +173,12 @@ def _nearest(
     lengths = np.linalg.norm(measured, axis=1) * np.linalg.norm(vector.astype(np.float64))
     cosines = np.round((measured @ vector.astype(np.float64)) / np.where(lengths > 0, lengths, 1), _DECIMALS).tolist()
     best = sorted(range(len(rows)), key=lambda i: (-cosines[i], rows[i][0]))[:limit]  # of equals the oldest first
-    return tuple(Neighbour(cosines[i], *rows[i][:-1]) for i in best)
+    return tuple(_neighbour(cosines[i], *rows[i][:-1]) for i in best)
+
+
+def _neighbour(similarity: float, key: str, session: str, number: int, text: str, *rest: Any) -> Neighbour:
+    *others, samples = rest
+    return Neighbour(similarity, key, session, number, described(text, samples), *others)
 
 
 def _candidates(

@@ -12,7 +12,7 @@ from db.records import AntibodyRecord
 from db.schema import models as m
 from db.schema.engine import reading
 from db.store import AntibodyStore
-from immuno_core.records import TextKind
+from immuno_core.records import AntibodyKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ def top(
     generation: int | None = None,
     outlier_set: str | None = None,
     guards: str | None = None,
-    kind: TextKind | None = None,
+    kind: AntibodyKind | None = None,
     min_gain: float | None = None,
     max_harm: float | None = None,
     limit: int | None = 20,

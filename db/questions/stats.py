@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, func, select
 from db.schema import models as m
 from db.schema.engine import reading
 from db.store import AntibodyStore
+from immuno_core.records import VISUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ def _queries(session_id: str | None) -> Iterator[tuple[str, Select[Any]]]:
     yield "antibodies accepted", of_generations(count, m.Antibody, m.Antibody.status == "accepted")
     yield "look-alikes", of_generations(count, m.Antibody, m.Antibody.kind == "look_alike")
     yield "contextual", of_generations(count, m.Antibody, m.Antibody.kind == "contextual")
+    yield "visual", of_generations(count, m.Antibody, m.Antibody.kind == VISUAL)
     yield "classes guarded", of_generations(func.count(m.Antibody.guards.distinct()), m.Antibody)
     yield "embeddings", of_generations(count, m.Embedding)
     yield "effects", of_generations(count, m.Effect)

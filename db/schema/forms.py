@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from immuno_core.errors import SetupError
-from immuno_core.records import text_digest
+from immuno_core.records import VISUAL, text_digest
 
 _LONGEST_NAME = 200_000
 """Characters of a text that names something, or stands in a table: generous, and nothing that fills a memory."""
@@ -93,8 +93,17 @@ def oddity(table: str, row: Mapping[str, Any]) -> str | None:
             return f"'{name}' is not {wanted}, but {short(value)}"
         if isinstance(value, str | Mapping | list) and len(value if isinstance(value, str) else str(value)) > most:
             return f"'{name}' is longer than {most:,} characters"
-    if table == _ANTIBODIES and "digest" in row and row["digest"] != text_digest(row["text"], row["guards"]):
-        return "'digest' is not that of its text and class"
+    return _odd_antibody(row) if table == _ANTIBODIES and "digest" in row else None
+
+
+def _odd_antibody(row: Mapping[str, Any]) -> str | None:
+    samples = row["samples"]
+    if not isinstance(samples, list | tuple) or not all(isinstance(one, str) for one in samples):
+        return f"'samples' is not a list of names, but {short(samples)}"
+    if (row["kind"] == VISUAL) != bool(samples) or (samples and row["text"]):
+        return f"a {VISUAL} antibody has samples and no text, and no other one has samples"
+    if row["digest"] != text_digest(row["text"], row["guards"], *samples):
+        return "'digest' is not that of its text, class and samples"
     return None
 
 

@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.records import RunStatus, SessionStatus
 from db.schema.types import LosslessText, Measured, StrictJson, UtcDateTime
-from immuno_core.records import AntibodyRelation, AntibodyStatus, Split, TextKind
+from immuno_core.records import AntibodyKind, AntibodyRelation, AntibodyStatus, Split
 
 Key = Annotated[str, mapped_column(String(36))]
 PrimaryKey = Annotated[str, mapped_column(String(36), primary_key=True)]
@@ -173,7 +173,9 @@ class Generation(Base):
 
 
 class Antibody(Base):
-    """An antibody as proposed, kept or not. `digest` stands for (text, guards), which may be too long for an index.
+    """An antibody as proposed, kept or not. `digest` stands for (text, guards, *samples), too long for an index.
+
+    `samples` ("set/image") are those of a visual one, which has no text.
 
     What it was made from may be an antibody of another session, and that in another database: hence no foreign key.
     """
@@ -184,7 +186,7 @@ class Antibody(Base):
         UniqueConstraint("generation_id", "position"),
         # By hash on PostgreSQL, where a B-tree takes no text above 2.7 kB.
         Index(None, "text", postgresql_using="hash"),
-        one_of("kind", get_args(TextKind)),
+        one_of("kind", get_args(AntibodyKind)),
         one_of("status", get_args(AntibodyStatus)),
         one_of("relation", get_args(AntibodyRelation)),
         CheckConstraint("(relation IS NULL) = (parent_id IS NULL)", name="relation_to_a_parent"),
@@ -204,6 +206,7 @@ class Antibody(Base):
     origin: Mapped[str]
     parent_id: Mapped[Key | None] = mapped_column(index=True)
     relation: Mapped[Word | None]
+    samples: Mapped[list[str]]
     created_at: Mapped[datetime]
 
 

@@ -77,7 +77,7 @@ def _items(
             score_after=float(after[row]),
             threshold_after=thresholds[1],
             accepted_after=bool(after[row] >= thresholds[1]),
-            antibody=fitted.bank.texts[caught_by[i]]
+            antibody=fitted.bank.antibodies[caught_by[i]].described
             if isinstance(fitted, FittedCalibrated) and caught_by[i] >= 0
             else None,
         )

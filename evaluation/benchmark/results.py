@@ -49,7 +49,7 @@ from evaluation.metrics import METRICS
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import Floats
 from immuno_core.files import read_bytes, write_atomically
-from immuno_core.records import FailedImage, ResultRow
+from immuno_core.records import FailedImage, ResultRow, described
 from immuno_core.text import read_json, safe_cell
 
 RESULTS_FILE: Final = "results.json"
@@ -199,11 +199,20 @@ class ListedAntibody(Part):
     text: str
     kind: Text = ""
     guards: Text = ""
+    samples: tuple[str, ...] = ()
+    """Of a visual one the outliers that it came from, "set/image"."""
+    images: tuple[str, ...] = ()
+    """Files of the first of these, where they are known."""
     generation: int | None = None
     gain: Number = None
     harm: Number = None
     fired_outliers: int | None = None
     fired_id: int | None = None
+
+    @property
+    def described(self) -> str:
+        """What stands for it in a list."""
+        return described(self.text, self.samples)
 
 
 class PricedArm(NamedTuple):

@@ -63,16 +63,19 @@ def antibody_effects(
     outliers: Mapping[str, FeatureSet],
     *,
     acceptance: float = ACCEPTANCE,
+    visual_only: bool = False,
 ) -> tuple[AntibodyEffect, ...]:
     """Return the solo and leave-one-out effects of each antibody of a fitted score on each outlier set.
 
     `known` are n ID images with class indices `known_labels` (n,); `outliers` maps set name to images. In the order of
     the bank, then of the sets, solo first. Memory grows with the images and, beyond some 512 MiB, not with images times
-    antibodies. Raises SetupError for a score without antibodies, an empty set, and images or labels that do not fit.
+    antibodies. `visual_only` leaves out those with texts. Raises SetupError for a score without antibodies, an empty
+    set, and images or labels that do not fit.
     """
     if not isinstance(fitted, HasForm):
         raise SetupError(f"the score '{fitted.name}' gives an antibody no effect of its own; use 'calibrated'")
-    forms = (fitted.form,) if fitted.visual_form is None else (fitted.form, fitted.visual_form)
+    every = (None if visual_only else fitted.form, fitted.visual_form)
+    forms = [form for form in every if form is not None]
     right = _rightly_classified(fitted, known, known_labels)
     for name, images in outliers.items():
         check_unit_rows(images.features, what=f"set '{name}'", dim=fitted.dim)

@@ -76,10 +76,10 @@ def _spread(items: Sequence[GalleryItem]) -> list[GalleryItem]:
 
 
 def _card(item: GalleryItem, folder: Path) -> Card:
-    return Card(item=item, name=Path(item.image).name, picture=_thumbnail(folder / item.image))
+    return Card(item=item, name=Path(item.image).name, picture=thumbnail(folder / item.image))
 
 
-def _thumbnail(path: Path) -> Thumbnail | None:
+def thumbnail(path: Path) -> Thumbnail | None:
     """Embed a picture, made small if it is large; None where the file is missing or no picture."""
     picture = open_on_white(str(path), _LARGEST_SIDE)
     if picture is None:

@@ -19,7 +19,7 @@ from evaluation.benchmark.streams import ABOUT
 from evaluation.metrics import METRICS
 from evaluation.report.classes import class_strips
 from evaluation.report.figures import generation_panels, read_scores, score_panels
-from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
+from evaluation.report.gallery import MOST_PER_GROUP, build_gallery, thumbnail
 from evaluation.report.tables import build_table, method_table
 from evaluation.report.verdict import ARM_TITLES, verdict_view
 from immuno_core.errors import SetupError
@@ -58,6 +58,7 @@ def _render(results: Results, folder: Path) -> str:
     headline = measured.headline(results.before, results.after)
     scores = read_scores(folder)
     generations = results.session.generations if results.session else ()
+    bank = _by_gain(results.antibodies)[:MOST_ANTIBODIES]
     script = (_TEMPLATES / "script.js").read_text(encoding="utf-8")
     return (
         _environment()
@@ -86,7 +87,8 @@ def _render(results: Results, folder: Path) -> str:
             first_with=_first_with(generations),
             gallery=build_gallery(results.gallery, folder),
             most_per_group=MOST_PER_GROUP,
-            bank=_by_gain(results.antibodies)[:MOST_ANTIBODIES],
+            bank=bank,
+            seen={one.id: [thumbnail(folder / image) for image in one.images] for one in bank if one.images},
             parameters={row.method: row.params for row in results.rows if row.params},
             most_skipped=MOST_SKIPPED,
             most_deaths=MOST_DEATHS,
@@ -120,7 +122,7 @@ def _first_with(generations: Sequence[Generation]) -> dict[str, int]:
 
 def _by_gain(antibodies: Sequence[ListedAntibody]) -> list[ListedAntibody]:
     """The antibodies that gain most first; unmeasured ones last."""
-    return sorted(antibodies, key=lambda a: (a.gain is None, -(a.gain or 0.0), a.text))
+    return sorted(antibodies, key=lambda a: (a.gain is None, -(a.gain or 0.0), a.described))
 
 
 def _by_set(skipped: Sequence[FailedImage]) -> dict[str, list[FailedImage]]:

@@ -261,6 +261,8 @@ def print_session(view: SessionView) -> None:
     about.append(
         f"{_count(spent.calls)} calls, {tokens}, {_money(spent.cost_usd) or 'no price given'}, {_time(spent.seconds)}"
     )
+    if (seen := _visual(view)) is not None:
+        about.append(seen)
     parts: list[Any] = [Text("\n".join(map(printable, about))), Text(""), generations_table(view.generations), Text("")]
     parts.append(_costs(view.generations))
     kept = [one for one in view.generations if one.accepted]
@@ -270,6 +272,15 @@ def print_session(view: SessionView) -> None:
         if effects:
             parts += [Text(""), _effects(title, effects, what)]
     print_table(Group(*parts))
+
+
+def _visual(view: SessionView) -> str | None:
+    """What the last visual antibodies that were kept gave; None without any."""
+    for one in reversed(view.generations):
+        tried = one.metrics.get("visual") if one.accepted else None
+        if isinstance(tried, Mapping) and tried.get("kept"):
+            return f"generation {one.number}: {tried.get('reason')}"
+    return None
 
 
 def generations_table(generations: Sequence[GenerationRecord]) -> Table:

@@ -60,6 +60,9 @@ class RefineConfig(_Section):
     """Standard errors by which a half of the feedback may seem worse, by AUROC or FPR95, and a bank still be kept."""
     maturation: bool = True
     """Whether embeddings mature on feedback outliers, where that is shown to help."""
+    visual: bool = False
+    """Whether the bank gets visual antibodies, what feedback outliers look like, where that is shown to help. Texts are
+    then judged beside them, and fewer are kept (docs/loop.md); immuno_vlm makes its own of the feedback."""
     pruning: bool = True
     """Whether antibodies leave a bank that is shown to be better without them."""
     stop_after_tokens: Annotated[int, whole(1)] | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agents.memory import Memory, Origin, recall
-from db.records import PromptRecord
+from db.records import AntibodyRecord, PromptRecord
 from evaluation.space import Bank
 from immuno_core.records import MATURATION
 
@@ -35,7 +35,8 @@ def generation(
 
 def antibody(text: str, number: int = 1, *, rejected: str = "", kind: str = "contextual", **more: Any) -> Any:
     own = {"guards": "fish", "origin": "lexicon", "status": "rejected" if rejected else "accepted"} | more
-    return SimpleNamespace(id=f"id of {text}", text=text, kind=kind, generation=number, reason=rejected, **own)
+    stored: Any = {"session": "one", "generation_id": "g", "generation": number, "position": 0, "created_at": NOW}
+    return AntibodyRecord(id=f"id of {text}", text=text, kind=kind, reason=rejected, **own, **stored)
 
 
 def effect(one: Any, *, gain: float = 0.0, harm: float = 0.0, scope: str = "solo") -> Any:
@@ -72,8 +73,9 @@ class TestRejections:
         shown = remembered([generation(0), generation(1)], tried).turned_down("fish")
         assert [text for text, _ in shown] == [f"{i}" for i in range(3, 103)]
 
-    def test_of_matured_embeddings_are_none(self) -> None:
-        tried = [antibody("x (matured)", rejected="r", origin=MATURATION)]
+    def test_of_what_has_no_text_of_its_own_are_none(self) -> None:
+        seen = antibody("", rejected="r", kind="visual", guards="", samples=("near/1.png",))
+        tried = [antibody("x (matured)", rejected="r", origin=MATURATION), seen]
         memory = remembered([generation(0), generation(1)], tried)
         assert memory.turned_down("fish") == ()
         assert memory.last_worked_on == {}
@@ -104,9 +106,12 @@ class TestEffects:
         helped = remembered([generation(0), generation(1)], some, effects).helped["fish"]
         assert [text for text, _ in helped] == [f"{i}" for i in range(14, 2, -1)]
 
-    def test_of_matured_embeddings_are_not_told(self) -> None:
-        one = antibody("x (matured)", origin=MATURATION)
-        assert remembered([generation(0), generation(1)], [one], [effect(one, gain=0.5, harm=0.5)]).helped == {}
+    @pytest.mark.parametrize(
+        "one", [antibody("x (matured)", origin=MATURATION), antibody("", kind="visual", guards="", samples=("near/1",))]
+    )
+    def test_of_what_has_no_text_of_its_own_are_not_told(self, one: AntibodyRecord) -> None:
+        memory = remembered([generation(0), generation(1)], [one], [effect(one, gain=0.5, harm=0.5)])
+        assert (memory.helped, memory.harmed) == ({}, {})
 
 
 def test_the_best_is_the_best_that_was_kept() -> None:

@@ -49,6 +49,7 @@ CONFIG = RefineConfig(
     classes_per_generation=4,
     proposals_per_class=8,
     parents="pareto",  # the policy that draws
+    visual=True,
     score=MethodConfig.model_validate({"name": "calibrated", "base": "max_cosine", "eps": 0.02}),
 )
 
@@ -162,6 +163,24 @@ def test_the_model_is_shown_no_matured_texts_and_only_the_first_half(finished: F
     first = halve(feedback_of(space), seed=session.record.seed).first
     most = sum(len(rows) for rows in first.outliers.values())
     assert 0 < sum(one.accepted_outliers for one in briefings[: len(world.CLASSES)]) <= most
+
+
+def test_visual_antibodies_are_stored_and_measured_and_never_shown_to_the_model(finished: Finished) -> None:
+    store, session, generations = finished
+    visual = [one for one in store.antibodies(session.record.id) if one.kind == "visual"]
+    assert visual
+    assert all(one.samples and not one.text and one.cosine is not None for one in visual)
+    for generation in generations:
+        own = [one for one in visual if one.generation == generation.number]
+        kept = (generation.metrics.get("visual") or {}).get("kept", False)
+        assert {one.status for one in own} <= {"accepted" if kept else "rejected"}
+        if kept:  # what is new replaces what was there
+            assert list(store.bank(generation.id).visual.ids) == [one.id for one in own]
+            assert {one.id for one in own} <= {one.antibody_id for one in store.effects(session.record.id)}
+    asked = [call.request_text for call in store.llm_calls(session.record.id)]
+    assert not [request for request in asked if "visual" in request]
+    briefings = [read_briefing(c.request_text) for c in store.llm_calls(session.record.id) if c.step == "propose"]
+    assert not [one for one in briefings if "" in one.bank]
 
 
 def test_each_generation_stores_the_random_state_it_left(finished: Finished) -> None:
@@ -295,7 +314,9 @@ def test_new_antibodies_that_harm_do_not_cost_those_that_help(
     monkeypatch.setattr(sessions.Loop, "harmful", suspects)
     monkeypatch.setattr(Acceptance, "decide", strict)
     session = new_session(
-        store, space, config=CONFIG.model_copy(update={"generations": 1, "maturation": False, "pruning": pruning})
+        store,
+        space,
+        config=CONFIG.model_copy(update={"generations": 1, "maturation": False, "visual": False, "pruning": pruning}),
     )
     first = session.run()[1]
     new = [one for one in store.antibodies(session.record.id) if not one.reason or "withdrawn" in one.reason]
@@ -356,7 +377,7 @@ def test_an_edited_antibody_has_the_text_that_was_written_for_its_parent(store: 
         texts = (second, f"a photo of a {subject} made of tin.", third)
         return [*(Ruling(action="edit", text=text) for text in texts), *(Ruling(action="keep") for _ in rest)]
 
-    config = CONFIG.model_copy(update={"generations": 1, "maturation": False})
+    config = CONFIG.model_copy(update={"generations": 1, "maturation": False, "visual": False})
     session = replace(new_session(store, space, config=config), review=review)
     session.run()
     stored = store.antibodies(session.record.id)

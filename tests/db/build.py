@@ -51,6 +51,11 @@ def antibody(text: str, *, seed: int | None = 0, embedding: Any = None, **change
     return made
 
 
+def visual(seed: int, *samples: str) -> Antibody:
+    """A visual antibody of the embedding of a seed."""
+    return antibody("", seed=seed, kind="visual", guards="", origin="visual", cosine=None, samples=samples)
+
+
 def effect(scope: Any = "bank", outlier_set: str = "near", **changes: Any) -> Effect:
     values: dict[str, Any] = {"gain": 0.5, "harm": 0.25, "d_fpr95": -0.125, "d_auroc": 0.0625, "d_id_accuracy": 0.0}
     return Effect(scope=scope, outlier_set=outlier_set, **(values | {"fired_id": 1, "fired_outliers": 9} | changes))

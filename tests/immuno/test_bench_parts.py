@@ -9,11 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from db.exchange.banks import BankSource, add_embeddings, import_bank
 from db.records import EffectDraft
 from db.store import AntibodyStore, open_store
+from evaluation.antibodies.visual import visual_antibodies
 from evaluation.antibodies.vocabulary import load_vocabulary
 from evaluation.space import Bank, Feedback
 from immuno import bench, workplace
@@ -25,7 +27,7 @@ from immuno_core.records import Antibody
 from tests.agents.word_place import WordPlaceEmbedder, word_embedder
 from tests.configs import make_config
 from tests.db.build import DIM, ENCODER, antibody, draft, effect, make_session, vector
-from tests.evaluation.synthetic import held_out, make_space, outliers
+from tests.evaluation.synthetic import fit_calibrated, held_out, make_space, outliers
 from tests.rows import result_row
 
 pytestmark = pytest.mark.usefixtures("unpainted")
@@ -90,6 +92,27 @@ def test_an_antibody_is_listed_with_its_solo_effects_in_that_generation(filled: 
         0,
         0,
     )
+
+
+def test_visual_antibodies_of_the_bank_or_those_that_a_score_made_are_listed_with_their_images(
+    store: AntibodyStore,
+) -> None:
+    bare = make_space(3)
+    seen = outliers(bare, 3, 40, "near")
+    seen = replace(seen, paths=tuple(f"/{key}" for key in seen.ids))
+    feedback = Feedback(*held_out(bare, 3, 100), {"near": seen})
+    bank = bare.bank.concat(visual_antibodies(feedback.outliers, 2))
+    fitted, used = fit_calibrated(replace(bare, bank=bank)), BankInUse(bare.bank, None, None)
+    *texts, first, second = listed_antibodies(at_work(store), used, fitted, feedback)
+    assert [one.text for one in texts] == list(bare.bank.texts)
+    for one, made in zip((first, second), bank.visual.antibodies, strict=True):
+        assert (one.kind, one.text, one.samples) == ("visual", "", made.samples)
+        assert one.images == tuple(sample.removeprefix("near") for sample in made.samples[:4])
+        alone = fit_calibrated(replace(bare, bank=bank.without({*bare.bank.ids, *bank.visual.ids} - {made.id})))
+        beyond = alone.exceedance(seen.features).antibody
+        assert one.fired_outliers == np.count_nonzero(beyond >= 0)
+    own = replace(used, bank=bank)  # of a bank that has them, no others
+    assert [one.id for one in listed_antibodies(at_work(store), own, fitted, feedback)] == list(bank.ids)
 
 
 def test_a_generation_is_shown_with_the_guideline_it_was_written_by(filled: AntibodyStore) -> None:

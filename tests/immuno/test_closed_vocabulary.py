@@ -12,7 +12,6 @@ import pytest
 from agents.lexicon.model import LexiconChatModel
 from db.store import open_store
 from immuno.cli import main
-from immuno_core.records import MATURATION
 from tests.agents import word_world as world
 from tests.agents.word_place import write_word_world
 from tests.configs import write_config
@@ -67,7 +66,7 @@ def test_a_session_proposes_what_the_table_holds_and_finds_the_look_alikes(
     assert last["fpr95"]["near"] < baseline["fpr95"]["near"]
     with open_store(database) as store:
         session = store.session("one")
-        proposed = [one for one in store.antibodies(session.id) if one.origin != MATURATION]
+        proposed = [one for one in store.antibodies(session.id) if one.is_worded]
         kept = {one.text for one in store.bank(store.generations(session.id)[-1].id).antibodies}
     said = {one.text for one in proposed}
     assert said <= {f"a {noun}" for noun in NOUNS}

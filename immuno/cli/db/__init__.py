@@ -43,14 +43,13 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
     """Write the bank of SESSION into FILE.
 
     A .jsonl holds its texts; `[antibodies] file` and `import-bank` read it. A .parquet holds the embeddings too, for
-    `import-bank`, pandas and DuckDB. What matured is in a .parquet only: with feedback images, immuno_vlm matures its
-    own.
+    `import-bank`, pandas and DuckDB. What matured and what is visual is in a .parquet only: with feedback images,
+    immuno_vlm makes its own.
     """
     from db import chosen_generation
     from db.exchange.banks import NO_ENCODER, EmbeddedBank, is_imported, write_bank_parquet
     from evaluation.antibodies.bank_files import write_bank_jsonl
     from immuno_core.errors import SetupError
-    from immuno_core.records import MATURATION
 
     if file.suffix not in (".jsonl", ".parquet"):
         raise SetupError(f"{file}: a bank is exported as .jsonl or .parquet; name a file that ends so")
@@ -61,7 +60,7 @@ def export(session: str, file: Path, generation: int | None, database: str | Non
         texts = store.antibodies(owner.id, generation=chosen.number, status="accepted")
         found = texts if imported else stored.antibodies
     if file.suffix == ".jsonl":
-        found = tuple(antibody for antibody in found if antibody.origin != MATURATION)
+        found = tuple(antibody for antibody in found if antibody.is_worded)
         write_bank_jsonl(file, found)
     elif owner.encoder.digest == NO_ENCODER.digest:
         raise SetupError(

@@ -49,7 +49,14 @@ def top(store: AntibodyStore, form: Form, session: str | None, **which: Any) -> 
     from db.questions.ranking import RankedAntibody, top
 
     columns = "session, generation, kind, guards, text, gain, harm, dFPR95: d_fpr95, measured, id"
-    show(form, "measured antibodies", RankedAntibody, top(store, session, **which), columns)
+    show(
+        form,
+        "measured antibodies",
+        RankedAntibody,
+        top(store, session, **which),
+        columns,
+        text=lambda one: one.described,
+    )
 
 
 @query(
@@ -94,7 +101,7 @@ def diff(store: AntibodyStore, form: Form, before: str, after: str) -> None:
     """Show what changed between two generations.
 
     BEFORE and AFTER are SESSION:N, or SESSION for its best generation. Antibodies in force that were added, removed and
-    kept (the same text for the same class), then the metrics.
+    kept (the same text for the same class, or the same samples), then the metrics.
     """
     from db.questions.diff import diff
 
@@ -102,7 +109,7 @@ def diff(store: AntibodyStore, form: Form, before: str, after: str) -> None:
     columns = ("change", "name", "kind", "guards", "id", "before", "after")
     changes = (("added", found.added), ("removed", found.removed), ("kept", found.kept))
     rows: list[tuple[Any, ...]] = [
-        (change, one.text, one.kind, one.guards, one.id, None, None) for change, some in changes for one in some
+        (change, one.described, one.kind, one.guards, one.id, None, None) for change, some in changes for one in some
     ]
     rows += [("metric", one.name, None, None, None, one.before, one.after) for one in found.metrics]
     if form is not None:

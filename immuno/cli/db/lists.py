@@ -59,7 +59,7 @@ def antibodies(store: AntibodyStore, form: Form, session: str | None, **which: A
     from db import AntibodyRecord
 
     columns = "session, generation, status, kind, guards, text, cosine, reason"
-    show(form, "antibodies", AntibodyRecord, store.antibodies(session, **which), columns)
+    show(form, "antibodies", AntibodyRecord, store.antibodies(session, **which), columns, text=lambda a: a.described)
 
 
 @query(

@@ -65,6 +65,8 @@ limit_option = click.option("--limit", type=whole(1), metavar="N", help="The fir
 session_argument = click.argument("session", required=False)
 generation_option = click.option("--generation", type=whole(), metavar="N", help="Of this generation only.")
 class_option = click.option("--class", "guards", metavar="NAME", help="That guard this known class only.")
-kind_option = click.option("--kind", type=click.Choice(["look_alike", "contextual"]), help="Of this kind only.")
+kind_option = click.option(
+    "--kind", type=click.Choice(["look_alike", "contextual", "visual"]), help="Of this kind only."
+)
 status_option = click.option("--status", type=click.Choice(["accepted", "rejected"]), help="With this status only.")
 set_option = click.option("--set", "outlier_set", metavar="NAME", help="On this outlier set only.")

@@ -29,7 +29,7 @@ from db.store import AntibodyStore, open_store
 from immuno.cli.db import group
 from immuno_core.errors import SetupError
 from immuno_core.records import ImageSet, Verdict
-from tests.db.build import antibody, call, draft, effect, make_session, result
+from tests.db.build import antibody, call, draft, effect, make_session, result, visual
 
 from .test_faithful import ANY_TEXT, UNFRIENDLY
 
@@ -45,17 +45,18 @@ def contents(store: AntibodyStore) -> Tables:
 
 
 def fill(store: AntibodyStore, session: SessionRecord) -> None:
-    """Rows in every table: matured antibodies, undefined numbers, texts that no format likes, a run."""
+    """Rows in every table: matured and visual antibodies, undefined numbers, texts that no format likes, a run."""
     odd = [antibody(text, seed=i, guards=text, rationale=text) for i, text in enumerate(UNFRIENDLY)]
+    seen = [visual(i, f"near/{text}", "far/1.png") for i, text in enumerate(UNFRIENDLY)]
     effects = (EffectDraft(effect("solo", "odd", gain=math.nan, d_auroc=-math.inf), odd[0].id), EffectDraft(effect()))
     verdicts = tuple(Verdict("near", text, 0.5, True, text, odd[0].id) for text in UNFRIENDLY)
     store.save_generation(
         draft(
             session.id,
-            antibodies=tuple(odd),
+            antibodies=(*odd, *seen),
             effects=effects,
             verdicts=verdicts,
-            bank=(odd[0].id, odd[1].id),
+            bank=(odd[0].id, odd[1].id, seen[0].id),
             prompts={"propose": "\ud83d\ude00 as two halves, \x00, \u202e", "reflect": ""},
             metrics={"mean": math.nan, "shares": [0.1, math.inf], "note": "\u05e9\U0001f98a"},
         )

@@ -350,8 +350,8 @@ def test_everything_is_counted(world: World) -> None:
     make_session(world.store, "beta")
     counts = {one.name: one.number for one in stats(world.store)}
     expected = {"sessions": 2, "generations": 3, "generations accepted": 2, "prompts": 2, "antibodies": 4}
-    expected |= {"antibodies accepted": 3, "look-alikes": 3, "contextual": 1, "classes guarded": 2, "embeddings": 3}
-    expected |= {"effects": 7, "verdicts": 3, "calls": 1}
+    expected |= {"antibodies accepted": 3, "look-alikes": 3, "contextual": 1, "visual": 0, "classes guarded": 2}
+    expected |= {"embeddings": 3, "effects": 7, "verdicts": 3, "calls": 1}
     expected |= {"prompt tokens": 10, "completion tokens": 4, "runs": 0, "results": 0, "test reads": 0}
     assert counts == expected
     assert {one.name: one.number for one in stats(world.store, world.session.id)} == expected | {"sessions": 1}

@@ -3,7 +3,7 @@
 `frozen/schema_NNNN.sql` is a small database as the code of that schema wrote it, with a session of two generations, a
 run, numbers that are NaN and infinite, and texts that are escaped. It is never edited. When the schema changes, freeze
 one of the schema before: fill a database as tests/db/build.py does, and write out `sqlite3.Connection.iterdump`.
-(0005 is what its code made of 0004, and a call more.)
+(0005 is what its code made of 0004, and a call more; 0006 what its code made of 0005.)
 """
 
 from __future__ import annotations

@@ -314,6 +314,18 @@ def test_bank_is_ordered_by_gain_and_bounded(render: Callable[..., Page]) -> Non
     assert "unmeasured" not in words
 
 
+def test_visual_antibodies_show_the_images_that_they_came_from_or_their_names(
+    render: Callable[..., Page], tmp_path: Path
+) -> None:
+    cat = tmp_path / "cat.png"
+    Image.new("RGB", (8, 8), "red").save(cat)
+    seen = {"id": "v1", "text": "", "kind": "visual", "samples": ["near/cat.png", "near/owl.png"], "gain": 0.9}
+    shown = seen | {"images": [str(cat), str(tmp_path / "gone.png")]}
+    page = render(antibodies=[shown, seen | {"id": "v2"}])
+    assert page.words("bank").count("visual: like near/cat.png, near/owl.png") == 2
+    assert len([image for image in page.all("img") if image.get("class") == "seen"]) == 1
+
+
 def test_skipped_images_are_counted_and_named(full: Page) -> None:
     words = full.words("skipped")
     assert "3 images were left out" in words
