@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agents.feedback import measure as measure
     from agents.guidelines import PromptVersion as PromptVersion
     from agents.guidelines import prompt_tree as prompt_tree
+    from agents.guidelines import reflection_pays as reflection_pays
     from agents.policies import check_limits as check_limits
     from agents.replies import LONGEST_GUIDELINE as LONGEST_GUIDELINE
     from agents.replies import Proposal as Proposal
@@ -35,7 +36,7 @@ __getattr__ = door(
         **dict.fromkeys(("PERSON", "REVIEW_STEP", "Review", "Ruling", "edited"), "chat.review"),
         **dict.fromkeys(("draft_branch", "measured_anew"), "drafting"),
         **dict.fromkeys(("check_space", "feedback_of", "measure"), "feedback"),
-        **dict.fromkeys(("PromptVersion", "prompt_tree"), "guidelines"),
+        **dict.fromkeys(("PromptVersion", "prompt_tree", "reflection_pays"), "guidelines"),
         "check_limits": "policies",
         **dict.fromkeys(("LONGEST_GUIDELINE", "Proposal"), "replies"),
         **dict.fromkeys(("OnGeneration", "RefinementSession", "check_settings"), "session"),

@@ -9,7 +9,7 @@ starts from is read from the database (agents.memory), and an interrupted run le
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
@@ -20,15 +20,20 @@ from langgraph.graph.state import CompiledStateGraph
 from agents.acceptance import Acceptance, Decision, decide_pruning, suspects
 from agents.chat.calls import Caller, Request
 from agents.feedback import Boundary, Halves, Scores, feedback_of, measure
+from agents.guidelines import guideline_flaw
 from agents.maturing import Maturation, Matured
 from agents.memory import Memory
-from agents.policies import worst_first
-from agents.prompts.briefing import ReflectionBriefing, render
-from agents.prompts.inspection import Inspector, ShownMistakes, mis_accepted_by_class
-from agents.prompts.templates import fill, prompt_template
-from agents.replies import Focus, Proposals, Reflection, Wanted, proposals_of
+from agents.policies import RequestKind, share_requests, worst_first
+from agents.prompts.briefing import ReflectionBriefing
+from agents.prompts.composing import Composer, tokens_per_estimate
+from agents.prompts.inspection import Inspector, OfNoClass, ShownMistakes, mis_accepted_by_class
+from agents.prompts.promise import Sample
+from agents.prompts.remembered import shared_briefing
+from agents.prompts.templates import Example
+from agents.replies import LOOK_ALIKE_SHARE, Focus, Proposals, Reflection, Wanted, proposals_of
 from db import new_id
 from evaluation.antibodies.captions import Captions
+from evaluation.antibodies.maturation import unmatured_text
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.antibodies.vocabulary import Vocabulary
 from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
@@ -36,7 +41,6 @@ from evaluation.space import Bank, Space
 from immuno_core.config.refine import RefineConfig
 from immuno_core.features import FloatArray, TextEmbedder
 from immuno_core.records import LONGEST_ANTIBODY, Antibody, TextKind
-from immuno_core.text import clean_text, without_markup
 
 
 class GenerationState(TypedDict, total=False):
@@ -51,6 +55,10 @@ class GenerationState(TypedDict, total=False):
     problems: tuple[str, ...]
     unread: str
     """The first problem, where no reply of all could be read; else ""."""
+    prompt: dict[str, Any]
+    """What is to be told of the prompts."""
+    asked_by: dict[str, RequestKind]
+    """The kind of request that each proposal, by its id, answers."""
     vectors: FloatArray
     screened: tuple[Antibody, ...]
     candidate: Bank
@@ -74,6 +82,9 @@ class GenerationState(TypedDict, total=False):
 
 
 _EFFECTS_SHOWN = 12
+_EXCERPT = 60
+_GROUP = 8
+"""Classes of a request for a group."""
 _PLACE = 30
 """Characters that a place may need."""
 STEPS = ("inspect", "propose", "embed", "screen", "measure", "decide", "mature", "weigh", "prune", "reflect")
@@ -90,6 +101,7 @@ class Loop:
     template: str
     """What the things and places that the model names are put into."""
     vocabulary: Vocabulary
+    examples: tuple[Example, ...]
     halves: Halves
     embedder: TextEmbedder
     inspector: Inspector
@@ -113,67 +125,98 @@ class Loop:
         memory = state["memory"]
         before = self._measure(memory.bank)
         mistakes = mis_accepted_by_class(self.space, before, self.halves.first)
+        shares = share_requests(self.config.classes_per_generation, memory.worth, generation=memory.number)
         chosen = worst_first(
-            self.config.classes_per_generation,
+            shares["class"],
             {name: len(samples) for name, samples in mistakes.items()},
             memory.last_worked_on,
             self.space.classes,
             generation=memory.number,
         )
-        wanted = {name: self._wanted(name, memory.focus) for name in chosen}
-        shown = self.inspector.brief_all(wanted, mistakes, before, memory, pictures=self.config.pictures_per_class)
+        others = dict(self._of_no_class(shares, mistakes, memory.number))
+        wanted = {name: self._wanted(name, memory.focus, shares) for name in chosen}
+        wanted |= dict.fromkeys(others, Wanted(look_alikes=self.config.proposals_per_class, places=0))
+        pictures = self.config.pictures_per_class
+        shown = self.inspector.brief_all(wanted, mistakes, before, memory, others=others, pictures=pictures)
         return {"before": before, "shown": shown}
+
+    def _of_no_class(
+        self, shares: Mapping[RequestKind, int], mistakes: Mapping[str, Sequence[Sample]], generation: int
+    ) -> Iterator[tuple[str, OfNoClass]]:
+        """Yield the requests for groups of confused classes, another each generation, and those for all, with what each
+        is called."""
+        groups = self.inspector.confused(mistakes, _GROUP) if shares["group"] else []
+        for i in range(min(shares["group"], len(groups))):
+            group = groups[((generation - 1) * shares["group"] + i) % len(groups)]
+            yield f"[group] {', '.join(group)}", OfNoClass(group, [one for name in group for one in mistakes[name]])
+        everything = [one for samples in mistakes.values() for one in samples]
+        for i in range(shares["far"]):
+            yield f"[far] {i + 1}", OfNoClass((), everything[i :: shares["far"]])
 
     def propose(self, state: GenerationState) -> GenerationState:
         """Ask the model for antibodies of all classes; a reply that cannot be had or read costs only its class."""
         memory = state["memory"]
         names = tuple(state["shown"])
-        replies = self.caller.ask_all(memory.number, (self._request(name, state) for name in names))
+        composer = Composer(self.config.prompt_tokens, memory.tokens_per_estimate, self.examples)
+        prompts, told = composer.propose(
+            shared_briefing(memory, self.template), {name: shown.briefing for name, shown in state["shown"].items()}
+        )
+        requests = (self._request(name, prompts[name], state["shown"][name]) for name in names)
+        replies = self.caller.ask_all(memory.number, requests)
+        counted = zip(prompts.items(), replies, strict=True)
+        ratio = tokens_per_estimate(
+            (prompt, reply.prompt_tokens) for (name, prompt), reply in counted if not state["shown"][name].images
+        )
+        told["tokens_per_estimate"] = memory.tokens_per_estimate if ratio is None else round(ratio, 3)
         proposals: list[Antibody] = []
         turned_down: list[Antibody] = []
         problems: list[str] = []
+        asked_by: dict[str, RequestKind] = {}
         for name, reply in zip(names, replies, strict=True):
             problems.extend(f"{name}: {problem}" for problem in reply.problems)
+            guards = name if state["shown"][name].kind == "class" else ""
             made = [
-                Antibody(p.text, p.kind, name, p.rationale, id=new_id(), origin=self.config.llm)
+                Antibody(p.text, p.kind, guards, p.rationale, id=new_id(), origin=self.config.llm)
                 for p in (reply.parsed.antibodies if reply.parsed is not None else ())
             ]
-            refused = [replace(a, id=new_id(), guards=name, origin=self.config.llm) for a in reply.refused]
+            refused = [replace(a, id=new_id(), guards=guards, origin=self.config.llm) for a in reply.refused]
             # Of equal texts the first one is stored.
             ids = {antibody.text: antibody.id for antibody in reversed((*made, *refused))}
             for antibody in made:
                 parent = ids.get(reply.originals.get(antibody.text, ""))
                 one = antibody if parent is None else replace(antibody, parent_id=parent, relation="edited")
-                if self._captions(name).known(one.text):
+                if self._captions(guards).known(one.text):
                     proposals.append(one)
                 else:
                     turned_down.append(one.turned_down("not offered: the table of texts does not hold it"))
             turned_down.extend(refused)
+            asked_by |= dict.fromkeys((one.id for one in made), state["shown"][name].kind)
         return {
             "proposals": tuple(proposals),
             "turned_down": tuple(turned_down),
             "problems": tuple(problems),
             "unread": problems[0] if problems and all(reply.parsed is None for reply in replies) else "",
+            "prompt": told,
+            "asked_by": asked_by,
         }
 
-    def _request(self, name: str, state: GenerationState) -> Request[Proposals]:
-        briefing, images = state["shown"][name]
-        prompt = fill(
-            prompt_template("propose"),
-            class_name=clean_text(without_markup(name)),
-            guideline=state["memory"].guideline,
-            briefing=render(briefing),
-            wanted=_asked_for(briefing.wanted),
-        )
-        return Request("propose", name, prompt, proposals_of(briefing.wanted), images, self._captions(name))
+    def _request(self, name: str, prompt: str, shown: ShownMistakes) -> Request[Proposals]:
+        briefing, images = shown
+        captions = self._captions(name if shown.kind == "class" else "")
+        return Request("propose", name, prompt, proposals_of(briefing.wanted), images, captions)
 
     def _captions(self, name: str) -> Captions:
         return Captions(self.template, name, self.vocabulary.table)
 
-    def _wanted(self, name: str, focus: Focus) -> Wanted:
+    def _wanted(self, name: str, focus: Focus, shares: Mapping[RequestKind, int]) -> Wanted:
         """How many things and places of a class are asked for: no places where no caption can say its name, nor where
-        the vocabulary is a table's, which has none."""
-        wanted = Wanted.shared(self.config.proposals_per_class, focus)
+        the vocabulary is a table's, which has none.
+
+        Where other requests ask for things alone, classes are asked for more places: the focus is that of all requests.
+        """
+        each = self.config.proposals_per_class
+        places = min(each, round((1 - LOOK_ALIKE_SHARE[focus]) * each * sum(shares.values()) / shares["class"]))
+        wanted = Wanted(look_alikes=each - places, places=places)
         fits = len(self._captions(name).caption("contextual", "x" * _PLACE)) <= LONGEST_ANTIBODY
         if fits and not self.vocabulary.table:
             return wanted
@@ -195,6 +238,7 @@ class Loop:
             bank=state["memory"].bank.worded,
             rules=SelectionRules(band=self.config.band),
             cut=self.embedder.cut_texts([proposal.text for proposal in state["proposals"]]),
+            examples=[phrase for one in self.examples for phrase in (*one.look_alikes, *one.places)],
         )
         return {"screened": tuple(screened)}
 
@@ -279,21 +323,23 @@ class Loop:
 
     def reflect(self, state: GenerationState) -> GenerationState:
         """Let the model revise the guideline from what was measured: the one just tried if it did well, else the last
-        that did. Without a readable reply that one stays."""
+        that did. Without a readable reply, or with one that is no advice, that one stays; the model is not asked where
+        guidelines never helped."""
         memory = state["memory"]
         guideline = memory.guideline if state["decision"].accepted else memory.prompt.kept_guideline
-        prompt = fill(
-            prompt_template("reflect"),
-            guideline=guideline,
-            briefing=render(self._reflection_briefing(state, guideline)),
-        )
+        kept: GenerationState = {"guideline": guideline, "focus": memory.focus, "reflection_problems": ()}
+        if not memory.reflects:
+            return kept
+        composer = Composer(self.config.prompt_tokens, memory.tokens_per_estimate, ())
+        prompt = composer.reflect(self._reflection_briefing(state, guideline))
         (reply,) = self.caller.ask_all(memory.number, [Request("reflect", "", prompt, Reflection)])
         revised = reply.parsed
-        return {
-            "guideline": revised.guideline if revised is not None else guideline,
-            "focus": revised.focus if revised is not None else memory.focus,
-            "reflection_problems": reply.problems,
-        }
+        if revised is None:
+            return {**kept, "reflection_problems": reply.problems}
+        if flaw := guideline_flaw(revised.guideline):
+            refused = f"the guideline '{revised.guideline[:_EXCERPT]}' was refused: {flaw}"
+            return {**kept, "reflection_problems": (*reply.problems, refused)}
+        return {"guideline": revised.guideline, "focus": revised.focus, "reflection_problems": reply.problems}
 
     def harmful(self, boundary: Boundary) -> tuple[str, ...]:
         """Return the ids of the antibodies that seem to harm, by the first half of the feedback; no visual ones, which
@@ -316,17 +362,20 @@ class Loop:
 
     def _reflection_briefing(self, state: GenerationState, guideline: str) -> ReflectionBriefing:
         memory, bank = state["memory"], state["grown"].worded
-        texts = dict(zip(bank.ids, bank.texts, strict=True))
+        texts = {
+            one.id: Captions(self.template, one.guards).phrase(one.kind, unmatured_text(one.text))
+            for one in bank.antibodies
+        }
         solo = [one for one in state["effects"] if one.effect.scope == "solo" and one.antibody_id in texts]
         gain = _largest((texts[effect.antibody_id], effect.effect.gain) for effect in solo)
         harm = _largest((texts[effect.antibody_id], effect.effect.harm) for effect in solo)
         failed = () if state["decision"].accepted or memory.prompt.parent is None else (memory.guideline,)
         return ReflectionBriefing(
             history=[_shown(metrics) for metrics in (*memory.history, generation_metrics(state))],
-            worth={kind: self._worth(state, kind) for kind in sorted(set(bank.text_kinds))},
-            helped=gain[:_EFFECTS_SHOWN],
-            harmed=harm[:_EFFECTS_SHOWN],
-            rejected=Counter(a.reason.partition(":")[0] for a in state["screened"] if not a.accepted),
+            worth={kind: 100 * self._worth(state, kind) for kind in sorted(set(bank.text_kinds))},
+            helped={text: 100 * share for text, share in gain[:_EFFECTS_SHOWN]},
+            harmed={text: 100 * share for text, share in harm[:_EFFECTS_SHOWN]},
+            refused=Counter(a.reason.partition(":")[0] for a in state["screened"] if not a.accepted),
             guideline=guideline,
             dropped=() if state["decision"].accepted else tuple(dict.fromkeys((*memory.prompt.dropped, *failed))),
         )
@@ -338,15 +387,14 @@ class Loop:
         return self._measure(without).mean_fpr95 - state["weighed"].mean_fpr95
 
 
-def _asked_for(wanted: Wanted) -> str:
-    """What a model is to answer with, in words."""
-    lists = [f"{count} {name}" for name, count in wanted.model_dump().items() if count]
-    return " and ".join(lists)
+_TOLD = {"fpr95": "mean_fpr95", "worst_fpr95": "worst_fpr95", "id_accuracy": "id_accuracy"}
 
 
 def _shown(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What the model is shown of a generation's metrics. The names of outlier sets would tell it what to look for."""
-    return {key: metrics[key] for key in ("mean_fpr95", "worst_fpr95", "id_accuracy", "decision") if key in metrics}
+    """What the model is shown of a generation's metrics, in percent. The names of outlier sets would tell it what to
+    look for."""
+    told = {name: round(100 * metrics[key], 1) for name, key in _TOLD.items() if key in metrics}
+    return told | ({"decision": metrics["decision"]} if "decision" in metrics else {})
 
 
 def generation_metrics(state: GenerationState) -> dict[str, Any]:
@@ -359,7 +407,28 @@ def generation_metrics(state: GenerationState) -> dict[str, Any]:
         "maturation": None if matured is None else _told(matured.decision),
         "visual": None if (seen := state["seen"]) is None else _told(seen.decision),
         "pruning": None if pruning is None else _told(pruning),
+        "prompt": state["prompt"],
+        "requests": _requests(state),
     }
+
+
+def _requests(state: GenerationState) -> dict[str, Any]:
+    """By kind of request: how many antibodies were asked for, how many are kept, and what these do alone: the mean over
+    the outlier sets of the share of outliers that they make rejected, less that of known images."""
+    solo: dict[str, list[float]] = {}
+    for measured in state["effects"]:
+        if measured.effect.scope == "solo" and measured.antibody_id in state["asked_by"]:
+            solo.setdefault(measured.antibody_id, []).append(measured.effect.gain - measured.effect.harm)
+    kept = set(state["bank"].ids) if state["decision"].accepted else set()
+    told: dict[str, Any] = {}
+    for shown in state["shown"].values():
+        one = told.setdefault(shown.kind, {"asked": 0, "kept": 0, "gain": 0.0})
+        one["asked"] += shown.briefing.wanted.total
+    for key, kind in state["asked_by"].items():
+        if key in kept:
+            told[kind]["kept"] += 1
+            told[kind]["gain"] += max(0.0, float(np.mean(solo.get(key, [0.0]))))
+    return told
 
 
 def _told(decision: Decision) -> dict[str, Any]:

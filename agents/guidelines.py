@@ -4,18 +4,46 @@ Every generation tries one version. A version is *kept* when a generation that t
 half of the feedback and confirmed on the second. What reflection writes after such a generation is made from its
 version. After a generation that was not kept, reflection goes back to the version that its parent was made with: a
 guideline that brought nothing has no offspring.
+
+What is no advice is no guideline, and a session whose guidelines never helped asks for no more.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from db import GenerationRecord, PromptRecord
+from evaluation.antibodies.wording import ADVICE, PLACEHOLDERS
 
 GUIDELINE = "guideline"
 """The step of a prompt that evolves; the others are the texts around it."""
+
+
+_FEWEST_WORDS = 8
+_MOST_TRIALS = 4
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def guideline_flaw(text: str) -> str:
+    """Return why a text is no guideline; "" where it may be one. Of words in other letters nothing is known."""
+    said = [word.casefold() for word in _WORD.findall(text)]
+    if not text.isascii():
+        return "" if said else "it has no words"
+    if len(said) < _FEWEST_WORDS:
+        return f"it has {len(said)} words, fewer than {_FEWEST_WORDS}"
+    if len(set(said)) < _FEWEST_WORDS / 2 or PLACEHOLDERS.issuperset(said):
+        return "it only repeats placeholders"
+    return "" if ADVICE.intersection(said) else "it has no verb of advice"
+
+
+def reflection_pays(generations: Sequence[GenerationRecord]) -> bool:
+    """Return whether a better guideline is asked for: not once four generations tried one that reflection had written,
+    and none of them was kept."""
+    tried = [generation for generation in generations if generation.prompt_version]
+    return len(tried) < _MOST_TRIALS or any(generation.accepted for generation in tried)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from agents.guidelines import Continued, continue_prompt
-from agents.policies import Handled, draw_parent, generator_of, new_generator, state_of
+from agents.guidelines import Continued, continue_prompt, reflection_pays
+from agents.policies import Handled, RequestKind, draw_parent, generator_of, new_generator, state_of
 from agents.replies import Focus
 from db import AntibodyRecord, EffectRecord, GenerationRecord, PromptRecord
 from evaluation.space import Bank
 
 _EFFECTS_SHOWN = 12
-_REJECTED_SHOWN = 100
-"""Of a class, the newest: a prompt must not grow without bound."""
+_REJECTED_KEPT = 2000
+"""Of a class, the newest; how many of them a prompt has room for is decided there (agents.prompts.composing)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,28 @@ class Memory:
     """The highest mean AUROC of a generation that was kept."""
     history: Sequence[Mapping[str, Any]]
     """The metrics of every generation so far, the baseline first."""
+    reflects: bool
+    """Whether a better guideline is asked for after it."""
     random_state: Mapping[str, Any]
     """To be stored with the generation: what the next one draws from."""
+
+    @property
+    def tokens_per_estimate(self) -> float:
+        """Tokens of a prompt that the provider counted last, for each one estimated; 1 where it counts none."""
+        return float(
+            next((told["prompt"]["tokens_per_estimate"] for told in reversed(self.history) if "prompt" in told), 1)
+        )
+
+    @property
+    def worth(self) -> dict[RequestKind, float]:
+        """What the antibodies of each kind of request that was made gained so far, for each one asked for."""
+        gains: dict[RequestKind, float] = {}
+        asked: dict[RequestKind, int] = {}
+        for told in self.history:
+            for kind, one in told.get("requests", {}).items():
+                gains[kind] = gains.get(kind, 0.0) + one["gain"]
+                asked[kind] = asked.get(kind, 0) + one["asked"]
+        return {kind: gains[kind] / count for kind, count in asked.items() if count}
 
     @property
     def guideline(self) -> str:
@@ -130,11 +150,12 @@ def recall(
         bank=bank,
         prompt=prompt,
         focus=generations[prompt.written_after].metrics.get("focus", "both"),
-        rejected={name: pairs[-_REJECTED_SHOWN:] for name, pairs in rejected.items()},
+        rejected={name: pairs[-_REJECTED_KEPT:] for name, pairs in rejected.items()},
         helped=ranked(gains),
         harmed=ranked(harms),
         last_worked_on=last_worked_on,
         best_mean_auroc=max(float(np.mean(list(generation.metrics["auroc"].values()))) for generation in accepted),
         history=[generation.metrics for generation in generations],
+        reflects=reflection_pays(generations),
         random_state=origin.random_state,
     )

@@ -103,6 +103,11 @@ class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", json_schema_extra={"additionalProperties": False})
 
 
+LOOK_ALIKE_SHARE: dict[Focus, float] = {"look_alikes": 0.7, "both": 0.65, "contexts": 0.6}
+"""A focus shifts the shares a little: a bank that follows the feedback all the way is narrow. More than half are
+things: they act on every class, places on one only, and breadth of things is what unseen look-alikes are met with."""
+
+
 class Wanted(_Wire):
     """How many things and how many places are asked for."""
 
@@ -116,12 +121,8 @@ class Wanted(_Wire):
 
     @classmethod
     def shared(cls, total: int, focus: Focus) -> Self:
-        """Return the shares of the kinds in `total`, shifted a little by the focus.
-
-        A bank that follows the feedback all the way is narrow. More than half are things: they act on every class,
-        places on one only, and breadth of things is what unseen look-alikes are met with.
-        """
-        look_alikes = round(total * {"look_alikes": 0.7, "both": 0.65, "contexts": 0.6}[focus])
+        """Return the shares of the kinds in `total`, by the focus."""
+        look_alikes = round(total * LOOK_ALIKE_SHARE[focus])
         return cls(look_alikes=look_alikes, places=total - look_alikes)
 
 

@@ -20,6 +20,7 @@ from agents.graph import GenerationState, Loop
 from agents.memory import Memory, choose_origin, recall
 from agents.policies import given_up, handled_by, new_generator, state_of, stop_reason
 from agents.prompts.inspection import Inspector
+from agents.prompts.templates import examples
 from agents.sense import against_random_words
 from db import AntibodyStore, ClaimLostError, GenerationRecord, HeldClaim, SessionRecord
 from evaluation.antibodies.vocabulary import Vocabulary, load_vocabulary
@@ -143,6 +144,7 @@ class RefinementSession:
             synonyms=self.synonyms,
             template=self.template,
             vocabulary=vocabulary,
+            examples=examples(self.space.classes, self.synonyms),
             halves=halve(feedback_of(self.space), seed=self.record.seed),
             embedder=self.embedder,
             inspector=Inspector(self.space, self.embedder, vocabulary, self.template, self.config.score),

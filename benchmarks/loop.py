@@ -40,7 +40,7 @@ from scipy import stats
 from agents import RefinementSession
 from agents.feedback import fit_of
 from agents.lexicon.combine import propose
-from agents.prompts.briefing import ClassBriefing
+from agents.prompts.briefing import ClassBriefing, SharedBriefing
 from agents.prompts.templates import prompt_template
 from agents.replies import Wanted
 from cluster import EncoderSpec, LocalEmbedder
@@ -235,34 +235,28 @@ def at_once(world: World, config: RunConfig, budget: int, draw: int) -> list[Ant
     """(a): the lexicon asked for everything at once, with nothing measured."""
     vocabulary, classes = world.vocabulary, world.space.classes
     found: list[Antibody] = []
+    things: list[str] = []
     for k, name in enumerate(classes):
         left = budget * (k + 1) // len(classes) - budget * k // len(classes)
-        said: list[str] = [one.text for one in found if one.kind == "look_alike"]
+        said: list[str] = list(things)
         turn = 0
         captions = Captions(config.word_template, name, vocabulary.table)
         while left > 0:
             briefing = ClassBriefing(
                 class_name=name,
-                accepted_outliers=0,
-                samples=(),
-                bank=tuple(said),
-                rejected=(),
-                helped=(),
-                harmed=(),
-                places=(),
-                guideline=prompt_template("guideline"),
+                own_tried=tuple(said),
+                shared=SharedBriefing(guideline=prompt_template("guideline")),
                 wanted=wanted_of(vocabulary, min(left, _LARGEST_BRIEFING)),
             )
             key = text_digest("at once", str(world.seed), str(draw), name, str(turn))
             named = propose(briefing, vocabulary, key)
-            texts = [captions.caption("look_alike", thing) for thing in named.look_alikes]
-            places = [captions.caption("contextual", place) for place in named.places]
-            if not (texts or places):
+            if not any(named):
                 break
-            found += [Antibody(text, "look_alike", name) for text in texts]
-            found += [Antibody(text, "contextual", name) for text in places]
-            said += texts + places
-            left, turn = left - len(texts) - len(places), turn + 1
+            found += [Antibody(captions.caption("look_alike", one), "look_alike", name) for one in named.look_alikes]
+            found += [Antibody(captions.caption("contextual", one), "contextual", name) for one in named.places]
+            said += (*named.look_alikes, *named.places)
+            things += named.look_alikes
+            left, turn = left - len(named.look_alikes) - len(named.places), turn + 1
     return found
 
 

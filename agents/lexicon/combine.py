@@ -16,22 +16,14 @@ Everything is ordered by counts, then by name; what is drawn is ordered by a dig
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import NamedTuple
 
-from agents.prompts.briefing import (
-    ClassBriefing,
-    Harmed,
-    Helped,
-    ReflectionBriefing,
-    Rejected,
-    SampleBriefing,
-    ranked_words,
-)
+from agents.prompts.briefing import ClassBriefing, ReflectionBriefing, ranked_words
 from agents.replies import Focus, Reflection
-from evaluation.antibodies.captions import Captions, spoken
+from evaluation.antibodies.captions import spoken
 from evaluation.antibodies.vocabulary import Vocabulary
 from immuno_core.records import text_digest
 from immuno_core.text import MARKUP, text_key
@@ -88,14 +80,15 @@ def propose(briefing: ClassBriefing, vocabulary: Vocabulary, key: str) -> Named:
     Where the places run out, nouns are left to say. `key` orders what is drawn from the vocabulary: one key, one order.
     """
     wanted, fresh = briefing.wanted, _Fresh(briefing)
-    shown = wanted.total - -(-wanted.total // _EXPLORE)
+    explored = -(-wanted.total // _EXPLORE) if briefing.class_name or briefing.group else wanted.total
+    shown = wanted.total - explored
     near_things = round(shown * wanted.look_alikes / wanted.total)
     shown_words = {
-        *briefing.things,
-        *briefing.places,
-        *(hit.word for sample in briefing.samples for hit in sample.nearest_words),
+        *briefing.near_things,
+        *briefing.near_places,
+        *(word for sample in briefing.samples for word in (*sample.things, *sample.places)),
     }
-    nouns = [noun for noun in _drawn(vocabulary.nouns, key) if not _names_class(noun, briefing.class_name)]
+    nouns = [noun for noun in _drawn(vocabulary.nouns, key) if not _named_by(noun, briefing)]
     unseen_things = briefing.offered or [noun for noun in nouns if noun not in shown_words]
     unseen_places = [place for place in _drawn(vocabulary.places, key) if place not in shown_words]
     things = fresh.take(_near_things(briefing, vocabulary), near_things)
@@ -114,18 +107,18 @@ def reflect(briefing: ReflectionBriefing, vocabulary: Vocabulary) -> Reflection:
         focus = "look_alikes"
     elif contexts > max(0.0, _CLEARLY_MORE * look_alikes):
         focus = "contexts"
-    helpful = _telling_words(_by_gain(briefing.helped), vocabulary)
-    harmful = _telling_words(_by_harm(briefing.harmed), vocabulary)
+    helpful = _telling_words(_largest(briefing.helped), vocabulary)
+    harmful = _telling_words(_largest(briefing.harmed), vocabulary)
     prefer = helpful[:_WORDS_NAMED]
     avoid = [word for word in harmful if word not in helpful][:_WORDS_NAMED]
-    measured = f"Without them the mean FPR95 would rise: look-alikes {look_alikes:.3f}, contexts {contexts:.3f}."
+    measured = f"Without them the mean FPR95 would rise: look-alikes {look_alikes:.1f}, contexts {contexts:.1f} points."
     advice = {
         "look_alikes": "Write more look-alikes.",
         "contexts": "Write more contexts.",
         "both": "Write both kinds in equal parts.",
     }[focus]
     named = (f" Prefer: {', '.join(prefer)}." if prefer else "") + (f" Avoid: {', '.join(avoid)}." if avoid else "")
-    turned_down = sum(briefing.rejected.values())
+    turned_down = sum(briefing.refused.values())
     counts = f"{len(briefing.helped)} texts helped, {len(briefing.harmed)} harmed, {turned_down} were turned down."
     reasons = f"Generations measured: {len(briefing.history)}. {counts}"
     return Reflection(guideline=f"{measured} {advice}{named}", focus=focus, reasons=reasons)
@@ -135,9 +128,12 @@ class _Fresh:
     """Hands out what was not tried before, no class within itself, and what no schema refuses."""
 
     def __init__(self, briefing: ClassBriefing) -> None:
-        measured = chain(_texts(briefing.rejected), _texts(briefing.helped), _texts(briefing.harmed))
-        captions = Captions(class_name=briefing.class_name)
-        self._tried = {text_key(captions.phrase("contextual", text)) for text in chain(briefing.bank, measured)}
+        shared = briefing.shared
+        tried = chain(
+            *(shared.tried, shared.helped, shared.harmed, *shared.refused.values()),
+            *(briefing.own_tried, briefing.own_helped, briefing.own_harmed, *briefing.own_refused.values()),
+        )
+        self._tried = {text_key(phrase) for phrase in tried}
         self._itself = f" {spoken(briefing.class_name).casefold()}"
 
     def take(self, candidates: Iterable[str], most: int) -> list[str]:
@@ -156,17 +152,18 @@ class _Fresh:
 def _near_things(briefing: ClassBriefing, vocabulary: Vocabulary) -> Iterator[str]:
     """Yield nouns, most near first, then those that the guideline names."""
     guide, avoid = _guided(briefing, vocabulary)
-    for noun in dict.fromkeys((*briefing.things, *_ranked(briefing.samples, "noun"), *guide.nouns)):
+    ranked = ranked_words(sample.things for sample in briefing.samples)
+    for noun in dict.fromkeys((*briefing.near_things, *ranked, *guide.nouns)):
         may_be = not briefing.offered or noun in briefing.offered
-        if may_be and noun not in avoid.nouns and not _names_class(noun, briefing.class_name):
+        if may_be and noun not in avoid.nouns and not _named_by(noun, briefing):
             yield noun
 
 
 def _near_places(briefing: ClassBriefing, vocabulary: Vocabulary) -> Iterator[str]:
     """Yield near places, and places that helped or are named by the guideline, in turn."""
     guide, avoid = _guided(briefing, vocabulary)
-    near = dict.fromkeys((*briefing.places, *_ranked(briefing.samples, "place")))
-    named = dict.fromkeys((*mentions(_texts(briefing.helped), vocabulary).places, *guide.places))
+    near = dict.fromkeys((*briefing.near_places, *ranked_words(sample.places for sample in briefing.samples)))
+    named = dict.fromkeys((*mentions(briefing.own_helped, vocabulary).places, *guide.places))
     for place in chain.from_iterable(zip_longest(near, named)):
         if place is not None and place not in avoid.places:
             yield place
@@ -174,13 +171,8 @@ def _near_places(briefing: ClassBriefing, vocabulary: Vocabulary) -> Iterator[st
 
 def _guided(briefing: ClassBriefing, vocabulary: Vocabulary) -> tuple[Mentions, Mentions]:
     """Return the words that the guideline names, and those that it names after "avoid"."""
-    before, _, after = briefing.guideline.casefold().partition("avoid")
+    before, _, after = briefing.shared.guideline.casefold().partition("avoid")
     return mentions([before], vocabulary), mentions([after], vocabulary)
-
-
-def _ranked(samples: Iterable[SampleBriefing], kind: str) -> list[str]:
-    """The words of one kind near the samples."""
-    return ranked_words([hit for hit in sample.nearest_words if hit.kind == kind] for sample in samples)
 
 
 def _drawn(words: Iterable[str], key: str) -> list[str]:
@@ -196,19 +188,15 @@ def _names_class(noun: str, class_name: str) -> bool:
     return thing == known or known.endswith(f" {thing}")
 
 
-def _texts(pairs: Iterable[Helped | Harmed | Rejected]) -> Iterator[str]:
-    return (pair.text for pair in pairs)
+def _named_by(noun: str, briefing: ClassBriefing) -> bool:
+    return any(_names_class(noun, name) for name in (briefing.class_name, *briefing.group) if name)
 
 
-def _by_gain(helped: Iterable[Helped]) -> list[Helped]:
-    return sorted(helped, key=lambda pair: (-pair.gain, pair.text))
+def _largest(shares: Mapping[str, float]) -> list[str]:
+    return sorted(shares, key=lambda phrase: (-shares[phrase], phrase))
 
 
-def _by_harm(harmed: Iterable[Harmed]) -> list[Harmed]:
-    return sorted(harmed, key=lambda pair: (-pair.harm, pair.text))
-
-
-def _telling_words(pairs: Iterable[Helped | Harmed], vocabulary: Vocabulary) -> list[str]:
-    """Return the words that made the texts what they are: of a context its place (its noun is the class), else all."""
-    said = (mentions([pair.text], vocabulary) for pair in pairs)
+def _telling_words(phrases: Iterable[str], vocabulary: Vocabulary) -> list[str]:
+    """Return the words that made the phrases what they are: a place, else all."""
+    said = (mentions([phrase], vocabulary) for phrase in phrases)
     return list(dict.fromkeys(word for words in said for word in words.places or words.words))

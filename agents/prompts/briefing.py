@@ -1,4 +1,4 @@
-"""What the chat model is shown, as frozen records, and their rendering to the one JSON block of a prompt.
+"""What the chat model is shown, as frozen records, and their rendering to the JSON blocks of a prompt.
 
 Every string in a record is cleaned on the way in (one line, no control characters, bounded length), and the rendering
 escapes the characters that could end the block or look like a control token of a chat template. So whatever a class
@@ -7,9 +7,11 @@ list, a word list or an earlier reply says stays data: it can change the text of
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal
+from contextlib import suppress
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +22,6 @@ from pydantic import (
     JsonValue,
     TypeAdapter,
     ValidationError,
-    model_validator,
 )
 
 from agents.replies import Wanted
@@ -44,82 +45,69 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class WordHit(_Record):
-    """A word of the vocabulary that is near an image; `similarity` is their cosine."""
-
-    word: Shown
-    kind: Literal["noun", "place", "attribute"]
-    similarity: Measured
-
-
 class SampleBriefing(_Record):
-    """One mis-accepted image, told in words; `score` is above the threshold, higher = more in-distribution.
+    """One mis-accepted image, told in words: those nearest to it, nearest first.
 
-    `nearest_antibody` came closest to firing: `missing` is the cosine that it lacked. `image` is the number of the
-    picture of it that goes with the prompt, from 1; None where none does.
+    `runner_up` is the known class that came second. `antibody` came closest to firing, and `missing` is the cosine that
+    it lacked. `image` is the number of the picture of it that goes with the prompt, from 1; None where none does.
     """
 
-    score: Measured
-    nearest_words: tuple[WordHit, ...]
-    nearest_antibody: Shown | None
-    missing: Measured | None = None
+    things: tuple[Shown, ...] = ()
+    places: tuple[Shown, ...] = ()
+    looks: tuple[Shown, ...] = ()
+    runner_up: Shown = ""
+    antibody: Shown = ""
+    missing: Annotated[float, AfterValidator(lambda value: round(value, 2))] | None = None
     image: Annotated[int, Field(ge=1)] | None = None
 
 
-class _Pair(_Record):
-    """A text and what became of it; also read from a (text, value) pair."""
-
-    text: Shown
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_pair(cls, value: Any) -> Any:
-        if isinstance(value, tuple | list) and len(value) == 2:
-            return dict(zip(cls.model_fields, value, strict=True))
-        return value
+Percents = dict[Shown, Annotated[float, Field(allow_inf_nan=False), AfterValidator(lambda value: round(value, 1))]]
+"""Phrases, each with a share in percent."""
+Refused = dict[Shown, tuple[Shown, ...]]
+"""Phrases that were turned down, by why."""
 
 
-class Rejected(_Pair):
-    """A text that was turned down, and why."""
+class SharedBriefing(_Record):
+    """What the requests of a generation have in common; the newest of each list stands last."""
 
-    reason: Shown
-
-
-class Helped(_Pair):
-    """A text and its measured gain: the share of mis-accepted outliers that it makes rejected."""
-
-    gain: Measured
-
-
-class Harmed(_Pair):
-    """A text and its measured harm: the share of known samples that it makes rejected."""
-
-    harm: Measured
+    guideline: Annotated[str, _cleaned(_LONGEST_GUIDELINE)]
+    tried: tuple[Shown, ...] = ()
+    """Things that were proposed before, for any class, whatever became of them."""
+    refused: Refused = {}
+    helped: Percents = {}
+    """The share of mis-accepted outliers that a phrase makes rejected."""
+    harmed: Percents = {}
+    """The share of known samples that it makes rejected."""
+    left_out: int = 0
+    """How many of `tried` had no room."""
 
 
 class ClassBriefing(_Record):
-    """What a model is shown when it is asked for antibodies of one class."""
+    """What a model is shown when it is asked for antibodies: of one class; of a group of classes that are taken for one
+    another; or, with neither, of none in particular."""
 
     task: Literal["propose"] = "propose"
-    class_name: Shown
-    accepted_outliers: Annotated[int, Field(ge=0)]
-    threshold: Measured = 0.0
-    """What scores at least this much is accepted."""
-    samples: tuple[SampleBriefing, ...]
-    bank: tuple[Shown, ...]
-    """Texts that guard the class already."""
-    rejected: tuple[Rejected, ...]
-    helped: tuple[Helped, ...]
-    harmed: tuple[Harmed, ...]
-    things: tuple[Shown, ...] = ()
+    class_name: Shown = ""
+    group: tuple[Shown, ...] = ()
+    known: tuple[Shown, ...] = ()
+    """The known classes nearest to it, nearest first."""
+    accepted_outliers: Annotated[int, Field(ge=0)] = 0
+    samples: tuple[SampleBriefing, ...] = ()
+    near_things: tuple[Shown, ...] = ()
     """Nouns that would reject most mis-accepted samples, those not told here one by one too, best first; where none
     would, those nearest to them."""
     offered: tuple[Shown, ...] = ()
     """Of a closed vocabulary the things to choose from, the promising ones first; empty where any can be named."""
-    places: tuple[Shown, ...]
+    near_places: tuple[Shown, ...] = ()
     """Place phrases, the same way."""
-    guideline: Annotated[str, _cleaned(_LONGEST_GUIDELINE)]
+    own_tried: tuple[Shown, ...] = ()
+    """Things and places that were proposed for the class before, the newest last."""
+    own_refused: Refused = {}
+    own_helped: Percents = {}
+    own_harmed: Percents = {}
     wanted: Wanted
+    shared: SharedBriefing = Field(default=SharedBriefing(guideline=""), exclude=True)
+    """Stands in a block of its own, before those of all classes."""
 
 
 class ReflectionBriefing(_Record):
@@ -129,10 +117,10 @@ class ReflectionBriefing(_Record):
     history: tuple[dict[str, JsonValue], ...]
     """The metrics of each generation, oldest first."""
     worth: dict[TextKind, Measured]
-    """Per kind: by how much the mean FPR95 would rise if all antibodies of that kind were left out."""
-    helped: tuple[Helped, ...]
-    harmed: tuple[Harmed, ...]
-    rejected: dict[Shown, int]
+    """Per kind: by how much the mean FPR95 would rise if all antibodies of that kind were left out, in points."""
+    helped: Percents
+    harmed: Percents
+    refused: dict[Shown, int]
     """How many texts were turned down, by reason."""
     guideline: Annotated[str, _cleaned(_LONGEST_GUIDELINE)]
     """The one to improve: the last that measured well."""
@@ -140,12 +128,12 @@ class ReflectionBriefing(_Record):
     """Guidelines made from it before, whose generations were not kept."""
 
 
-def ranked_words(rankings: Iterable[Sequence[WordHit]]) -> list[str]:
+def ranked_words(rankings: Iterable[Sequence[str]]) -> list[str]:
     """Return the words of rankings, nearest first: the first of each counts 1, the second 1/2, the third 1/3."""
     votes: dict[str, float] = {}
     for ranking in rankings:
-        for rank, hit in enumerate(ranking, start=1):
-            votes[hit.word] = votes.get(hit.word, 0.0) + 1 / rank
+        for rank, word in enumerate(ranking, start=1):
+            votes[word] = votes.get(word, 0.0) + 1 / rank
     return sorted(votes, key=lambda word: (-round(votes[word], 9), word))
 
 
@@ -155,19 +143,30 @@ _BLOCK = re.compile(r"^```json[ \t]*\n(.*?)\n```[ \t]*$", re.DOTALL | re.MULTILI
 _READER: TypeAdapter[Briefing] = TypeAdapter(Annotated[Briefing, Field(discriminator="task")])
 
 
-def render(briefing: Briefing) -> str:
+def render(briefing: _Record) -> str:
     """Return the briefing as one line of JSON, to stand between a "```json" line and a "```" line of a prompt.
 
-    `<`, `>` and backticks appear as \\uXXXX: no text can close the block, or spell a token such as <|im_end|>.
+    What is empty is left out. `<`, `>` and backticks appear as \\uXXXX: no text can close the block, or spell a token
+    such as <|im_end|>.
     """
-    return briefing.model_dump_json().translate(_ESCAPES)
+    said = briefing.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(briefing, Briefing):
+        said = {"task": briefing.task} | said
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
 
 
 def read_briefing(prompt: str) -> Briefing | None:
-    """Return the briefing in the last "```json" block of a prompt that holds one; None where there is none."""
-    for block in reversed(_BLOCK.findall(prompt)):
+    """Return the briefing in the last "```json" block of a prompt that holds one, with what stands in the block before
+    it for all classes; None where there is none."""
+    blocks = _BLOCK.findall(prompt)
+    for at in reversed(range(len(blocks))):
         try:
-            return _READER.validate_json(block)
+            briefing = _READER.validate_json(blocks[at])
         except ValidationError:
             continue
+        if isinstance(briefing, ClassBriefing) and at:
+            with suppress(ValidationError):
+                shared = SharedBriefing.model_validate_json(blocks[at - 1])
+                return briefing.model_copy(update={"shared": shared})
+        return briefing
     return None

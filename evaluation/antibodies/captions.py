@@ -15,7 +15,7 @@ from functools import cache
 
 from evaluation.antibodies.vocabulary import WORDS, read_words
 from evaluation.antibodies.wording import WHERE
-from immuno_core.records import TextKind
+from immuno_core.records import AntibodyKind, TextKind
 from immuno_core.text import clean_text, fill_template, text_key, without_markup
 
 _SINGULAR_IN_S = frozenset({"atlas", "bus", "canvas", "christmas", "gas", "lens", "rhinoceros", "thermos"})
@@ -96,7 +96,7 @@ class Captions:
             return self._filled(thing)
         return self._filled(spoken(self.class_name), self._place(thing))
 
-    def phrase(self, kind: TextKind, caption: str) -> str:
+    def phrase(self, kind: AntibodyKind, caption: str) -> str:
         """Return what a caption names: the thing, or the place that its class is in; the text where that is unclear."""
         thing = self._bare(self._taken_out(caption))
         return (self._after_class(thing) or thing) if kind == "contextual" else thing

@@ -26,6 +26,7 @@ LEAST_OUTLIERS = 5
 _NO_DIRECTION = 1e-9
 MATURED_ID = "+matured"
 """What the id of a matured antibody ends with; before it stands its parent's id."""
+_NOTE = " (matured)"
 
 
 def mature(bank: Bank, outliers: Iterable[FloatArray], *, g: float = DEFAULT_PULL, least: int = LEAST_OUTLIERS) -> Bank:
@@ -52,9 +53,14 @@ def mature(bank: Bank, outliers: Iterable[FloatArray], *, g: float = DEFAULT_PUL
     return Bank(tuple(_matured(bank.antibodies[j]) for j in parents), moved.astype(np.float32))
 
 
+def unmatured_text(text: str) -> str:
+    """Return the text of the antibody that one of this text is, or was matured from."""
+    return text.removesuffix(_NOTE)
+
+
 def _matured(parent: Antibody) -> Antibody:
     return Antibody(
-        f"{parent.text} (matured)",
+        f"{parent.text}{_NOTE}",
         parent.kind,
         parent.guards,
         "moved toward the outliers nearest to its parent",

@@ -44,6 +44,7 @@ WHERE = _listed(_LISTS["where"])
 """Words that begin a phrase of place or state."""
 BREAKS = _listed(_LISTS["breaks"])
 PLACEHOLDERS = _listed(_LISTS["placeholders"])
+ADVICE = _listed(_LISTS["advice"])
 SPEAKING = _listed(_LISTS["speaking"])
 _NAMED_KINDS = _listed(_LISTS["named_kinds"])
 _IRREGULAR: dict[str, str] = _LISTS["irregular"]

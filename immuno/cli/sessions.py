@@ -145,16 +145,19 @@ def prompts(session: str, database: str | None, as_json: bool) -> None:
     `change` is that of the mean FPR95 on the half of the feedback that confirms, over the generations that tried the
     version: below 0 is better.
     """
-    from agents import prompt_tree
+    from agents import prompt_tree, reflection_pays
     from immuno.terminal.sessions import print_prompts, prompt_rows
 
     with open_database(database) as store:
         found = store.session(session)
-        tree = prompt_tree(store.generations(found.id), store.prompts(found.id))
+        generations = store.generations(found.id)
+        tree = prompt_tree(generations, store.prompts(found.id))
     if as_json:
         print_json(prompt_rows(tree))
     else:
         print_prompts(tree)
+        if not reflection_pays(generations):
+            click.echo("no better guideline is asked for any more: those that were tried brought nothing that was kept")
 
 
 @click.command()

@@ -52,6 +52,9 @@ class RefineConfig(_Section):
     """Half of them those that accept most outliers, half those that have waited longest."""
     proposals_per_class: Annotated[int, whole(1, 50)] = 12
     """Few at a time: what the next ones should be is measured in between (benchmarks/loop.py)."""
+    prompt_tokens: Annotated[int, whole(500)] = 3000
+    """Of a prompt, at most, pictures aside: what does not fit is left out, the oldest first. As the provider counts
+    them, where it does; else estimated."""
     pictures_per_class: Annotated[int, whole(0, 6)] = 0
     """Thumbnails of mis-accepted images that go with a request; for chat models that take images."""
     parents: Literal["pareto", "best"] = "best"

@@ -68,7 +68,8 @@ class TestRejections:
         assert memory.turned_down("car") == (("shark", "r"), ("in a garage", "r"))
         assert memory.turned_down("tree") == (("shark", "r"),)
 
-    def test_the_oldest_are_dropped_first(self) -> None:
+    def test_the_oldest_are_dropped_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("agents.memory._REJECTED_KEPT", 100)
         tried = [antibody(f"{i}", rejected="r") for i in range(103)]
         shown = remembered([generation(0), generation(1)], tried).turned_down("fish")
         assert [text for text, _ in shown] == [f"{i}" for i in range(3, 103)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agents.policies import new_generator, stop_reason, worst_first
+from agents.policies import RequestKind, new_generator, share_requests, stop_reason, worst_first
 from immuno_core.config.refine import RefineConfig
 from immuno_core.config.run import read_config
 
@@ -121,3 +121,29 @@ def test_the_presets_of_imagenet_give_every_class_its_turn(preset: Path) -> None
         last |= dict.fromkeys(chosen, number)
     assert len(last) == 1000
     assert config.generations * config.classes_per_generation <= 2000
+
+
+class TestSharingOfRequests:
+    def test_a_small_budget_is_for_classes(self) -> None:
+        assert share_requests(15, {}, generation=1) == {"class": 15, "group": 0, "far": 0}
+
+    def test_what_was_not_measured_gets_a_sixteenth(self) -> None:
+        assert share_requests(16, {}, generation=1) == {"class": 14, "group": 1, "far": 1}
+        assert share_requests(100, {"class": 0.1}, generation=1) == {"class": 88, "group": 6, "far": 6}
+
+    def test_then_by_worth_within_bounds(self) -> None:
+        worth: dict[RequestKind, float] = {"class": 0.06, "group": 0.02, "far": 0.02}
+        assert share_requests(100, worth, generation=1) == {"class": 60, "group": 20, "far": 20}
+        assert share_requests(100, {"class": 0.01, "group": 0.1, "far": 0.1}, generation=1)["class"] == 50
+
+    def test_what_brings_little_is_asked_in_every_third_generation(self) -> None:
+        worth: dict[RequestKind, float] = {"class": 0.1, "group": 0.0, "far": 0.05}
+        shares = [share_requests(16, worth, generation=number)["group"] for number in range(1, 7)]
+        assert shares == [0, 0, 1, 0, 0, 1]
+
+    def test_all_requests_are_given_out(self) -> None:
+        for budget in range(1, 60):
+            for generation in (1, 3):
+                shares = share_requests(budget, {"class": 0.1, "group": 0.01, "far": 0.3}, generation=generation)
+                assert sum(shares.values()) == budget
+                assert shares["class"] >= budget / 2

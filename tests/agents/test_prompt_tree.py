@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agents.guidelines import continue_prompt, prompt_tree
+from agents.guidelines import continue_prompt, guideline_flaw, prompt_tree, reflection_pays
 from db.records import PromptRecord
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -96,3 +96,29 @@ def test_a_version_that_only_failed_is_not_kept() -> None:
 def test_other_steps_of_the_prompt_are_no_versions_of_the_guideline() -> None:
     other = PromptRecord("id", "one", 0, "propose", "Write {wanted}.", None, "", NOW)
     assert [one.guideline for one in prompt_tree([BASELINE], [other, ROOT])] == ["Begin."]
+
+
+@pytest.mark.parametrize(
+    ("said", "flaw"),
+    [
+        ("Write more contexts and fewer things that merely share a colour.", ""),
+        ("Prefer places near water. Avoid toys, which were turned down.", ""),
+        ("Пишите больше мест у воды.", ""),
+        ("meta.translate(json.stringify(", "it has 4 words, fewer than 8"),
+        ("Write more.", "it has 2 words, fewer than 8"),
+        ("", "it has 0 words, fewer than 8"),
+        ("thing place thing place thing place string string object", "it only repeats placeholders"),
+        ("string " * 20, "it only repeats placeholders"),
+        ("red blue green yellow purple orange black white brown", "it has no verb of advice"),
+    ],
+)
+def test_what_is_no_advice_is_no_guideline(said: str, flaw: str) -> None:
+    assert guideline_flaw(said) == flaw
+
+
+def test_a_session_whose_guidelines_never_helped_stops_asking_for_better_ones() -> None:
+    tried = [generation(0, None, 0, True, "a")] + [generation(n, 0, n, False, "b") for n in range(1, 5)]
+    assert reflection_pays(tried[:4])
+    assert not reflection_pays(tried)
+    assert reflection_pays([*tried[:3], generation(3, 0, 3, True, "b"), tried[4]])
+    assert reflection_pays([generation(n, 0, 0, False, "b") for n in range(9)])

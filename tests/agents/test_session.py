@@ -159,7 +159,8 @@ def test_the_model_is_shown_no_matured_texts_and_only_the_first_half(finished: F
     shown = [c.request_text for c in store.llm_calls(session.record.id) if c.step == "propose"]
     briefings = [read_briefing(text) for text in shown]
     assert any(one.samples for one in briefings)
-    assert not [text for one in briefings for text in one.bank if "(matured)" in text]
+    assert any(one.own_tried and one.shared.tried for one in briefings)
+    assert not [text for text in shown if "(matured)" in text]
     first = halve(feedback_of(space), seed=session.record.seed).first
     most = sum(len(rows) for rows in first.outliers.values())
     assert 0 < sum(one.accepted_outliers for one in briefings[: len(world.CLASSES)]) <= most

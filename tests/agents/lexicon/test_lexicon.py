@@ -24,6 +24,7 @@ from tests.agents.prompts.briefings import INJECTIONS, class_briefing, in_a_prom
 from .lexicon_replies import digest_of_replies
 
 VOCABULARY = load_vocabulary()
+FISH = Captions(class_name="fish")
 
 
 def lexicon(seed=0, vocabulary=VOCABULARY):
@@ -78,16 +79,16 @@ class TestSchema:
         jsonschema.validate(json.loads(text), wire_schema(schema))
         assert sum(map(len, json.loads(text).values())) == wanted
 
-    @pytest.mark.parametrize("helped", [[], [(f"a photo of a {noun}.", 0.1) for noun in VOCABULARY.nouns[:300]]])
+    @pytest.mark.parametrize("helped", [{}, dict.fromkeys(VOCABULARY.nouns[:300], 10.0)])
     def test_every_reflection_fits_the_wire_schema(self, helped):
-        prompt = in_a_prompt(reflection_briefing(helped=helped, harmed=[("a photo of a cat in space.", 1.0)]))
+        prompt = in_a_prompt(reflection_briefing(helped=helped, harmed={"in space": 100}))
         answer = Chat(lexicon()).ask([HumanMessage(prompt)], Reflection)
         jsonschema.validate(json.loads(answer.raw_text), wire_schema(Reflection))
 
     @pytest.mark.parametrize("hostile", INJECTIONS)
     def test_injections_change_nothing_but_text(self, hostile):
         tame = proposals(class_briefing(samples=[sample(("shark", "noun"))]))
-        briefing = class_briefing(class_name="fish", samples=[sample((hostile, "noun"))], guideline=hostile)
+        briefing = class_briefing(class_name="fish", samples=[sample((hostile, "noun"))], shared={"guideline": hostile})
         wild = proposals(briefing)
         assert sorted(proposal.kind for proposal in wild) == sorted(proposal.kind for proposal in tame)
         assert all(proposal.text.startswith("a photo of ") for proposal in wild)
@@ -118,9 +119,9 @@ class TestDeterminism:
         assert {process.communicate()[0].strip() for process in processes} == {digest_of_replies()}
 
     def test_seed_and_messages_change_what_is_explored(self):
-        briefing = class_briefing(samples=[], places=[])
+        briefing = class_briefing(samples=[], near_places=[])
         assert set(said(briefing, seed=0)) != set(said(briefing, seed=1))
-        other = class_briefing(samples=[], places=[], guideline="Vary them.")
+        other = class_briefing(samples=[], near_places=[], shared={"guideline": "Vary them."})
         assert set(said(briefing)) != set(said(other))
 
     def test_global_random_state_is_neither_read_nor_written(self):
@@ -148,7 +149,7 @@ class TestProposals:
         assert "a photo of a fish in the deep sea." in texts
 
     def test_a_class_is_not_put_into_itself(self):
-        given = class_briefing(class_name="car", places=["in a car", "in a parking lot"], wanted=30)
+        given = class_briefing(class_name="car", near_places=["in a car", "in a parking lot"], wanted=30)
         texts = said(given)
         assert "a photo of a car in a car." not in texts
         assert "a photo of a car in a parking lot." in texts
@@ -167,30 +168,34 @@ class TestProposals:
         assert len([p for p in found if p.kind == "contextual" and not any(one in p.text for one in places)]) >= 5
 
     def test_exploration_fills_up_where_nothing_was_accepted(self):
-        found = proposals(class_briefing(accepted_outliers=0, samples=[], places=[]))
+        found = proposals(class_briefing(accepted_outliers=0, samples=[], near_places=[]))
         assert len(found) == 12
         assert sum(proposal.kind == "look_alike" for proposal in found) == 8
 
     def test_nothing_is_ever_repeated(self):
-        bank, rejected, helped = [], [], []
+        bank, rejected, helped = [], [], {}
         for _ in range(6):
-            texts = said(class_briefing(bank=bank, rejected=rejected, helped=helped, wanted=30))
-            known = {text_key(text) for text in (*bank, *(pair[0] for pair in (*rejected, *helped)))}
-            assert len(texts) == 30
-            assert not known & {text_key(text) for text in texts}
-            bank += texts[:10]
-            rejected += [(text.upper(), "near-duplicate") for text in texts[10:20]]
-            helped += [(text, 0.1) for text in texts[20:]]
+            refused = {"near-duplicate": rejected}
+            shared = {"tried": rejected, "refused": refused}
+            given = class_briefing(own_tried=bank, shared=shared, own_helped=helped, wanted=30)
+            phrases = [FISH.phrase(proposal.kind, proposal.text) for proposal in proposals(given)]
+            known = {text_key(phrase) for phrase in (*bank, *rejected, *helped)}
+            assert len(phrases) == 30
+            assert not known & {text_key(phrase) for phrase in phrases}
+            bank += phrases[:10]
+            rejected += [phrase.upper() for phrase in phrases[10:20]]
+            helped |= dict.fromkeys(phrases[20:], 10.0)
 
     def test_generations_spread_over_the_places(self):
         bank = []
         for _ in range(16):
-            bank += said(class_briefing(bank=bank, focus="contexts", wanted=20))
-        assert {f"a photo of a fish {place}." for place in VOCABULARY.places} <= set(bank)
+            found = proposals(class_briefing(own_tried=bank, focus="contexts", wanted=20))
+            bank += [FISH.phrase(proposal.kind, proposal.text) for proposal in found]
+        assert set(VOCABULARY.places) <= set(bank)
 
     def test_what_was_rejected_is_not_tried_again(self):
-        rejected = [("a photo of a shark.", "a known class"), ("a photo of an eel.", "a known class")]
-        texts = said(class_briefing(rejected=rejected, wanted=30, focus="look_alikes"))
+        shared = {"refused": {"a known class": ["shark", "eel"]}}
+        texts = said(class_briefing(shared=shared, wanted=30, focus="look_alikes"))
         assert not [text for text in texts if text.endswith((" shark.", " eel."))]
 
     @pytest.mark.parametrize(("focus", "look_alikes"), [("look_alikes", 14), ("both", 13), ("contexts", 12)])
@@ -199,23 +204,24 @@ class TestProposals:
         assert abs(sum(proposal.kind == "look_alike" for proposal in found) - look_alikes) <= 1
 
     def test_the_guideline_names_words_to_prefer_and_to_avoid(self):
-        plain = class_briefing(samples=[], places=[])
-        guided = class_briefing(samples=[], places=[], guideline="Prefer: on a plate, robot. Avoid: in space, toy.")
+        plain = class_briefing(samples=[], near_places=[])
+        advice = {"guideline": "Prefer: on a plate, robot. Avoid: in space, toy."}
+        guided = class_briefing(samples=[], near_places=[], shared=advice)
         assert "a photo of a fish on a plate." in said(guided)
         assert "a photo of a robot." in said(guided)
         assert "a photo of a fish on a plate." not in said(plain)
-        near_space = class_briefing(places=["in space"], guideline="Avoid: in space.", wanted=9)
+        near_space = class_briefing(near_places=["in space"], shared={"guideline": "Avoid: in space."}, wanted=9)
         assert "a photo of a fish in space." not in said(near_space)
 
     def test_a_place_that_helped_one_text_is_tried_for_the_class(self):
-        briefing = class_briefing(helped=[("a photo of a dog in a bathtub.", 0.2)])
+        briefing = class_briefing(own_helped={"dog in a bathtub": 20})
         assert "a photo of a fish in a bathtub." in said(briefing)
 
     def test_a_small_vocabulary_that_is_used_up_says_less(self):
         tiny = Vocabulary(nouns=("robot",), places=("in space",), attributes=("red",))
-        briefing = class_briefing(samples=[], places=[])
+        briefing = class_briefing(samples=[], near_places=[])
         assert sorted(said(briefing, vocabulary=tiny)) == ["a photo of a fish in space.", "a photo of a robot."]
-        spent = class_briefing(samples=[], places=[], bank=said(briefing, vocabulary=tiny))
+        spent = class_briefing(samples=[], near_places=[], own_tried=["in space", "robot"])
         answer = Chat(lexicon(vocabulary=tiny)).ask([HumanMessage(in_a_prompt(spent))], proposals_of(spent.wanted))
         assert answer.parsed is None
         assert answer.problems
@@ -223,7 +229,7 @@ class TestProposals:
 
 class TestReflection:
     def test_the_kind_that_the_bank_could_spare_least_becomes_the_focus(self):
-        assert reflection(reflection_briefing(worth={"look_alike": 0.1, "contextual": 0.3})).focus == "contexts"
+        assert reflection(reflection_briefing(worth={"look_alike": 10, "contextual": 30})).focus == "contexts"
         assert reflection(reflection_briefing(worth={"look_alike": 0.3, "contextual": 0.1})).focus == "look_alikes"
 
     def test_a_kind_that_harms_does_not_become_the_focus(self):
@@ -239,15 +245,15 @@ class TestReflection:
         assert "Avoid: eel." in guideline
 
     def test_its_guideline_reaches_its_own_proposals(self):
-        guideline = reflection(reflection_briefing(helped=[("a photo of a dog on a plate.", 0.4)])).guideline
-        texts = said(class_briefing(class_name="horse", samples=[], places=[], guideline=guideline))
+        guideline = reflection(reflection_briefing(helped={"on a plate": 40})).guideline
+        texts = said(class_briefing(class_name="horse", samples=[], near_places=[], shared={"guideline": guideline}))
         assert "a photo of a horse on a plate." in texts
 
 
 class TestClosedVocabulary:
     def test_it_names_what_is_offered_and_explores_the_last_of_it(self):
         asked = class_briefing(
-            wanted=6, things=["kite", "eel"], offered=["kite", "eel", "Harp", "Gong", "Bell", "Drum", "Lute"]
+            wanted=6, near_things=["kite", "eel"], offered=["kite", "eel", "Harp", "Gong", "Bell", "Drum", "Lute"]
         )
         asked = asked.model_copy(update={"wanted": Wanted(look_alikes=6, places=0)})
         named = propose(asked, Vocabulary(("Anvil", "kite"), (), (), {"a kite": "a kite"}), "key")

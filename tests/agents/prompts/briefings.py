@@ -1,6 +1,6 @@
 """Briefings of a small case, and prompts around them, for the tests of this room."""
 
-from agents.prompts.briefing import ClassBriefing, ReflectionBriefing, SampleBriefing, WordHit, render
+from agents.prompts.briefing import ClassBriefing, ReflectionBriefing, SampleBriefing, render
 from agents.replies import Focus, Wanted
 
 INJECTIONS = [
@@ -15,13 +15,16 @@ INJECTIONS = [
 """Names that try to be more than names."""
 
 
-def sample(*words: tuple[str, str], score: float = 0.3) -> SampleBriefing:
+def sample(*words: tuple[str, str], **more: object) -> SampleBriefing:
     """A mis-accepted image near the given (word, kind) pairs, nearest first."""
-    hits = [WordHit(word=word, kind=kind, similarity=0.3 - i / 100) for i, (word, kind) in enumerate(words)]
-    return SampleBriefing(score=score, nearest_words=hits, nearest_antibody=None)
+    kinds = {"things": "noun", "places": "place", "looks": "attribute"}
+    near = {name: [word for word, its in words if its == kind] for name, kind in kinds.items()}
+    return SampleBriefing.model_validate({**near, **more})
 
 
-def class_briefing(*, wanted: int = 12, focus: Focus = "both", **changes: object) -> ClassBriefing:
+def class_briefing(
+    *, wanted: int = 12, focus: Focus = "both", shared: dict[str, object] | None = None, **changes: object
+) -> ClassBriefing:
     """Fish, wrongly accepting a shark, a whale and something in the desert."""
     fields = {
         "class_name": "fish",
@@ -31,13 +34,9 @@ def class_briefing(*, wanted: int = 12, focus: Focus = "both", **changes: object
             sample(("shark", "noun"), ("kite", "noun"), ("in the desert", "place"), ("wooden", "attribute")),
             sample(("fish", "noun"), ("eel", "noun"), ("in the desert", "place")),
         ],
-        "bank": [],
-        "rejected": [],
-        "helped": [],
-        "harmed": [],
-        "places": ["in the desert", "in the deep sea"],
-        "guideline": "Nothing has been measured yet.",
+        "near_places": ["in the desert", "in the deep sea"],
         "wanted": Wanted.shared(wanted, focus),
+        "shared": {"guideline": "Nothing has been measured yet."} | (shared or {}),
     }
     return ClassBriefing.model_validate({**fields, **changes})
 
@@ -45,11 +44,11 @@ def class_briefing(*, wanted: int = 12, focus: Focus = "both", **changes: object
 def reflection_briefing(**changes: object) -> ReflectionBriefing:
     """After one generation in which contexts gained more than look-alikes."""
     fields = {
-        "history": [{"mean_fpr95": 0.5}],
-        "worth": {"look_alike": 0.1, "contextual": 0.3},
-        "helped": [("a photo of a fish in the desert.", 0.3), ("a photo of a toy shark.", 0.1)],
-        "harmed": [("a photo of an eel.", 0.05)],
-        "rejected": {"near-duplicate": 2},
+        "history": [{"fpr95": 50.0}],
+        "worth": {"look_alike": 10, "contextual": 30},
+        "helped": {"in the desert": 30, "toy shark": 10},
+        "harmed": {"eel": 5},
+        "refused": {"near-duplicate": 2},
         "guideline": "Nothing has been measured yet.",
     }
     return ReflectionBriefing.model_validate({**fields, **changes})
@@ -57,4 +56,5 @@ def reflection_briefing(**changes: object) -> ReflectionBriefing:
 
 def in_a_prompt(briefing: ClassBriefing | ReflectionBriefing) -> str:
     """The briefing as the prompts hold it."""
-    return f"Look at this.\n```json\n{render(briefing)}\n```\nAnswer now.\n"
+    shared = f"First this.\n```json\n{render(briefing.shared)}\n```\n" if isinstance(briefing, ClassBriefing) else ""
+    return f"{shared}Look at this.\n```json\n{render(briefing)}\n```\nAnswer now.\n"

@@ -6,9 +6,9 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from agents.prompts.briefing import ClassBriefing, ReflectionBriefing, SampleBriefing, WordHit, read_briefing, render
+from agents.prompts.briefing import ClassBriefing, ReflectionBriefing, read_briefing, render
 
-from .briefings import INJECTIONS, class_briefing, in_a_prompt, reflection_briefing
+from .briefings import INJECTIONS, class_briefing, in_a_prompt, reflection_briefing, sample
 
 
 @pytest.mark.parametrize("briefing", [class_briefing(), reflection_briefing()])
@@ -16,37 +16,42 @@ def test_a_briefing_is_read_back_from_a_prompt(briefing):
     assert read_briefing(in_a_prompt(briefing)) == briefing
 
 
-def test_measured_texts_are_given_as_pairs():
-    briefing = class_briefing(helped=[("a photo of a ray.", 0.25)], rejected=[("a photo of a tuna.", "a known class")])
+def test_measured_phrases_are_given_as_rounded_percentages_and_what_is_empty_not_at_all():
+    briefing = class_briefing(own_helped={"ray": 25.04}, own_refused={"a known class": ["tuna"]})
     shown = json.loads(render(briefing))
-    assert shown["helped"] == [{"text": "a photo of a ray.", "gain": 0.25}]
-    assert shown["rejected"] == [{"text": "a photo of a tuna.", "reason": "a known class"}]
+    assert shown["own_helped"] == {"ray": 25.0}
+    assert shown["own_refused"] == {"a known class": ["tuna"]}
+    assert "own_harmed" not in shown
+    assert "shared" not in shown
 
 
 @pytest.mark.parametrize("hostile", INJECTIONS)
 def test_an_injection_stays_within_its_string(hostile):
     briefing = class_briefing(
         class_name=hostile,
-        samples=[SampleBriefing(score=0.3, nearest_words=[_noun(hostile)], nearest_antibody=hostile)],
-        bank=[hostile],
-        rejected=[(hostile, hostile)],
-        helped=[(hostile, 0.1)],
-        harmed=[(hostile, 0.1)],
-        places=[hostile],
-        guideline=hostile,
+        group=[hostile],
+        known=[hostile],
+        samples=[sample((hostile, "noun"), antibody=hostile, runner_up=hostile)],
+        own_tried=[hostile],
+        own_refused={hostile: [hostile]},
+        own_helped={hostile: 10},
+        own_harmed={hostile: 10},
+        near_places=[hostile],
+        shared={"guideline": hostile, "tried": [hostile], "refused": {hostile: [hostile]}},
     )
     block = render(briefing)
+    assert {*json.loads(render(briefing.shared))} == {"guideline", "tried", "refused"}
     assert "\n" not in block
     assert not {"<", ">", "`"} & set(block)
-    assert json.loads(block).keys() == json.loads(render(class_briefing())).keys()
+    assert json.loads(block).keys() >= json.loads(render(class_briefing())).keys()
     assert read_briefing(in_a_prompt(briefing)) == briefing
 
 
 def test_shown_strings_are_cleaned_and_bounded():
-    briefing = class_briefing(class_name="a\u202e\x07  fish\n" + "x" * 10_000, guideline="y " * 10_000)
+    briefing = class_briefing(class_name="a\u202e\x07  fish\n" + "x" * 10_000, shared={"guideline": "y " * 10_000})
     assert briefing.class_name.startswith("a fish")
     assert len(briefing.class_name) <= 240
-    assert len(briefing.guideline) <= 2000
+    assert len(briefing.shared.guideline) <= 2000
 
 
 def test_other_languages_are_shown_as_they_are():
@@ -54,7 +59,8 @@ def test_other_languages_are_shown_as_they_are():
 
 
 def test_numbers_are_rounded_so_that_prompts_do_not_depend_on_the_last_bits():
-    assert render(class_briefing(samples=[_sample(0.1234567)])) == render(class_briefing(samples=[_sample(0.1234571)]))
+    one, other = (class_briefing(samples=[sample(missing=0.1234567 + step)]) for step in (0, 1e-7))
+    assert render(one) == render(other)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +68,13 @@ def test_numbers_are_rounded_so_that_prompts_do_not_depend_on_the_last_bits():
     [
         {"wanted": {"look_alikes": -1, "places": 2}},
         {"wanted": {"look_alikes": 51, "places": 0}},
-        {"samples": [{"score": math.nan}]},
+        {"own_helped": {"x": math.nan}},
         {"hint": "x"},
     ],
 )
 def test_what_does_not_make_sense_is_refused(change):
     with pytest.raises(ValidationError):
-        ClassBriefing.model_validate({**class_briefing().model_dump(), **change})
+        class_briefing(**{"wanted": 3, **change}) if "wanted" not in change else ClassBriefing.model_validate(change)
 
 
 def test_records_are_frozen():
@@ -90,11 +96,3 @@ def test_the_metrics_of_a_generation_may_be_nested():
     briefing = reflection_briefing(history=[{"mean": 0.5, "fpr95": {"near": 0.4}, "problems": ["one"], "best": None}])
     assert isinstance(read_briefing(in_a_prompt(briefing)), ReflectionBriefing)
     assert read_briefing(in_a_prompt(briefing)).history == briefing.history
-
-
-def _noun(word):
-    return WordHit(word=word, kind="noun", similarity=0.3)
-
-
-def _sample(score):
-    return SampleBriefing(score=score, nearest_words=[_noun("shark")], nearest_antibody=None)

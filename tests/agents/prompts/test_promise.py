@@ -95,6 +95,7 @@ def memory(**changes: object) -> Memory:
         last_worked_on={},
         best_mean_auroc=0.5,
         history=[],
+        reflects=True,
         random_state={},
     )
     return replace(empty, **changes)  # type: ignore[arg-type]
@@ -106,7 +107,9 @@ def briefed(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, **changes: 
     boundary = measure(space, Bank.empty(world.DIM), SCORE, 0.95)
     inspector = Inspector(space, world.WordEmbedder(), vocabulary, "a photo of a {}.", SCORE)
     wanted = dict.fromkeys(world.CLASSES, Wanted(look_alikes=1, places=0))
-    found = inspector.brief_all(wanted, mistakes_of(space, boundary), boundary, memory(**changes), pictures=0)
+    found = inspector.brief_all(
+        wanted, mistakes_of(space, boundary), boundary, memory(**changes), others={}, pictures=0
+    )
     return {name: shown.briefing for name, shown in found.items()}
 
 
@@ -117,11 +120,11 @@ def test_of_a_closed_vocabulary_each_class_is_offered_things_of_its_own_and_some
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = briefed(CLOSED, monkeypatch)
-    assert {name: one.things[0] for name, one in found.items()} == world.LOOK_ALIKES
-    far = [word for one in found.values() for word in one.offered[len(one.things) :]]
+    assert {name: one.near_things[0] for name, one in found.items()} == world.LOOK_ALIKES
+    far = [word for one in found.values() for word in one.offered[len(one.near_things) :]]
     assert len(far) == len(set(far)) == 4  # look-alikes act on all classes: one of them asks for it
     for one in found.values():
-        assert one.offered[: len(one.things)] == one.things
+        assert one.offered[: len(one.near_things)] == one.near_things
         assert set(one.offered) <= set(WORDS)
         assert len(one.offered) == len(set(one.offered))
 
@@ -137,5 +140,5 @@ def test_what_was_tried_is_not_offered_again(monkeypatch: pytest.MonkeyPatch) ->
 def test_where_any_text_can_be_embedded_nothing_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     found = briefed(Vocabulary(WORDS, ("in the desert",), ("red",)), monkeypatch)
     assert all(one.offered == () for one in found.values())
-    assert {name: one.things[0] for name, one in found.items()} == world.LOOK_ALIKES
+    assert {name: one.near_things[0] for name, one in found.items()} == world.LOOK_ALIKES
     assert np.array_equal([one.accepted_outliers > 0 for one in found.values()], [True] * 4)
