@@ -41,7 +41,7 @@ def late_session(classes: int = 1000, tried: int = 40_000) -> tuple[SharedBriefi
             known=names[:30],
             samples=[sample(*words, antibody="wax apple", missing=0.03, runner_up=names[0])] * 6,
             near_things=NOUNS[:16],
-            own_tried=NOUNS[: draw.randrange(240)],
+            own_tried=NOUNS[: draw.randrange(400)],
             own_refused={"pruned": NOUNS[:6]},
             own_helped=dict.fromkeys(NOUNS[:6], 5.0),
         )
