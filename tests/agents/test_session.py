@@ -181,7 +181,7 @@ def test_visual_antibodies_are_stored_and_measured_and_never_shown_to_the_model(
     asked = [call.request_text for call in store.llm_calls(session.record.id)]
     assert not [request for request in asked if "visual" in request]
     briefings = [read_briefing(c.request_text) for c in store.llm_calls(session.record.id) if c.step == "propose"]
-    assert not [one for one in briefings if "" in one.bank]
+    assert not [one for one in briefings if "" in (*one.own_tried, *one.shared.tried)]
 
 
 def test_each_generation_stores_the_random_state_it_left(finished: Finished) -> None:
