@@ -62,7 +62,7 @@ def vector(*numbers: float) -> str:
         ("UPDATE effects SET d_auroc = 2.0", "'d_auroc' is not a change"),
         ("UPDATE effects SET fired_id = -1", "'fired_id' is not a number from 0 on"),
         ("UPDATE antibodies SET cosine = 12.0", "'cosine' is not a cosine"),
-        ("UPDATE antibodies SET text = 'another'", "'digest' is not that of its text and class"),
+        ("UPDATE antibodies SET text = 'another'", "'digest' is not that of its text, class and samples"),
         ("UPDATE antibodies SET text = printf('%.*c', 50000000, 'a')", "'text' is longer than 16,000,000"),
         ("UPDATE antibodies SET rationale = printf('%.*c', 50000000, 'a')", "'rationale' is longer than 16,000,000"),
         ("UPDATE encoders SET dim = 0", "'dim' is not a number of dimensions"),
