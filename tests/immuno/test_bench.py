@@ -38,7 +38,7 @@ DATA: dict[str, Any] = {
 }
 WHOLE = OWN | {
     "classes": {"names": "classes.txt", "synonyms": "synonyms.txt"},
-    "antibodies": BANK | {"words": "words"},
+    "antibodies": BANK | {"words": "words", "drop_known": False},
     "data": DATA,
     "methods": ["mcm", {"name": "own:Own"}],
 }
@@ -185,7 +185,7 @@ def test_what_computes_the_figures_counts(
 
 def test_kinds_guards_order_and_vectors_of_the_bank_and_the_verdict_count(folder: Path) -> None:
     (folder / "bank.txt").write_text("a photo of a fox.\na photo of a cat.\n")
-    configured(antibodies=BANK | {"template": "{}"}, methods=["mcm"])(folder)
+    configured(antibodies=BANK | {"template": "{}", "drop_known": False}, methods=["mcm"])(folder)
     with Workplace.open(read_config(folder / "own.toml"), database=str(folder / "x.db"), ray_address=None) as place:
         sets, used, planned = place.sets(), bank_in_use(place), expand(place.config.methods)
         bank = used.bank
@@ -223,11 +223,12 @@ def light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
 
 
 def test_a_class_more_is_measured_and_a_copy_elsewhere_is_not(light: Callable[..., Any], tmp_path: Path) -> None:
-    first = light()
+    kept = BANK | {"drop_known": False}
+    first = light(antibodies=kept)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    assert light(tmp_path / "b") == first
+    assert light(tmp_path / "b", antibodies=kept) == first
     appended("classes.txt", "\nfox")(tmp_path / "a")
-    assert light()[1] == first[1] + 1
+    assert light(antibodies=kept)[1] == first[1] + 1
 
 
 def test_what_is_there_is_measured_anew_where_that_is_asked(light: Callable[..., Any]) -> None:
