@@ -24,7 +24,7 @@ Worse = Callable[[str, dict[str, Any]], Response | None]
 def config(server: ChatServer, **changes: Any) -> RefineConfig:
     """One generation of the word world with the model behind the server."""
     own = {"llm": "openai:tiny", "base_url": server.address, "generations": 1, "timeout": 30.0, "retries": 1}
-    own |= {"maturation": False, "pruning": False}  # what is stored is then what was proposed
+    own |= {"maturation": False, "visual": False, "pruning": False}  # what is stored is then what was proposed
     return CONFIG.model_copy(update=own | changes)
 
 
