@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,7 +27,8 @@ from immuno import refine, workplace
 from immuno.cli import approve, main
 from immuno.refine import read_guideline
 from immuno_core.errors import SetupError
-from tests.agents.word_place import word_embedder, write_word_world
+from immuno_core.records import EncoderInfo
+from tests.agents.word_place import WordPlaceEmbedder, word_embedder, write_word_world
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -538,3 +540,51 @@ def test_a_guideline_is_as_long_as_it_may_be_and_never_empty(tmp_path: Path) -> 
         file.write_text(content)
         with pytest.raises(SetupError, match=said):
             read_guideline(file)
+
+
+class OtherWords(WordPlaceEmbedder):
+    """The same embeddings by other weights."""
+
+    @property
+    def encoder(self) -> EncoderInfo:
+        return replace(super().encoder, weights_digest="another")
+
+
+@contextlib.contextmanager
+def other_words(*_: Any, **__: Any) -> Iterator[OtherWords]:
+    yield OtherWords()
+
+
+def test_a_session_goes_on_with_what_it_was_started_with(
+    cli: Cli, config: Path, one: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = config.read_text()
+    assert cli("resume", "one", "--data", str(config))[0] == 0
+    changes = {
+        "template of the classes": text.replace("[classes]", '[classes]\ntemplate = "the {}"'),
+        "acceptance": text.replace("[refine]", "[refine]\nacceptance = 0.9"),
+    }
+    for what, changed in changes.items():
+        assert changed != text
+        other = tmp_path / "other.toml"
+        other.write_text(changed)
+        status, _, said = cli("resume", "one", "--data", str(other))
+        assert (status, f"was started with another {what}" in said) == (2, True)
+    monkeypatch.setattr(workplace, "make_embedder", other_words)
+    status, _, said = cli("resume", "one", "--data", str(config))
+    assert (status, "was started with another encoder" in said) == (2, True)
+    status, _, said = cli("branch", "one", "--session", "two")
+    assert (status, "was measured with another encoder (words)" in said) == (2, True)
+
+
+def test_a_session_without_its_images_on_record_goes_on_with_its_data(
+    cli: Cli, config: Path, one: dict[str, Any], store: AntibodyStore, tmp_path: Path
+) -> None:
+    """One of an earlier version: what its data are called is all there is to compare."""
+    with writing(store.engine) as db:
+        db.execute(text("UPDATE sessions SET grounds = '{}'"))
+    other = tmp_path / "other.toml"
+    shutil.copyfile(tmp_path / "near.npz", tmp_path / "closer.npz")
+    other.write_text(config.read_text().replace('"near.npz"', '"closer.npz"'))
+    status, _, said = cli("resume", "one", "--data", str(other))
+    assert (status, "was started with another data" in said) == (2, True)
