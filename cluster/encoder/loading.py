@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -224,9 +225,19 @@ def _explain(spec: EncoderSpec, folder: Path | None, error: Exception) -> str:
     return f"could not load the encoder '{spec.label}': {type(error).__name__}: {first}; are its files whole?"
 
 
+_one_at_a_time = threading.Lock()
+"""What `_quiet` changes is the process's: of two loads at once the second would restore what the first has set."""
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep open_clip's log lines and warnings to itself, and keep it from configuring the root logger."""
+    with _one_at_a_time, _silenced():
+        yield
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
     root, level = logging.getLogger(), logging.root.manager.disable
     # With no handler there, the first `logging.info` would install one that prints everybody's warnings.
     handler = logging.NullHandler()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -369,4 +371,20 @@ def test_loading_says_nothing_and_leaves_logging_alone(
     before = (list(logging.getLogger().handlers), logging.root.manager.disable)
     load_encoder(spec_of(tiny_encoder_dir))
     assert (list(logging.getLogger().handlers), logging.root.manager.disable) == before
+
+
+def test_models_loaded_at_once_leave_logging_alone_too(tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, inside, most = open_clip.create_model, [0], [0]
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.1)
+        inside[0] -= 1
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(open_clip, "create_model", slowly)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: load_encoder(spec_of(tiny_encoder_dir)), range(2)))
+    assert (logging.root.manager.disable, most[0]) == (logging.NOTSET, 1)
     assert capfd.readouterr() == ("", "")
