@@ -371,6 +371,7 @@ def test_loading_says_nothing_and_leaves_logging_alone(
     before = (list(logging.getLogger().handlers), logging.root.manager.disable)
     load_encoder(spec_of(tiny_encoder_dir))
     assert (list(logging.getLogger().handlers), logging.root.manager.disable) == before
+    assert capfd.readouterr() == ("", "")
 
 
 def test_models_loaded_at_once_leave_logging_alone_too(tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,4 +388,3 @@ def test_models_loaded_at_once_leave_logging_alone_too(tiny_encoder_dir: Path, m
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda _: load_encoder(spec_of(tiny_encoder_dir)), range(2)))
     assert (logging.root.manager.disable, most[0]) == (logging.NOTSET, 1)
-    assert capfd.readouterr() == ("", "")
