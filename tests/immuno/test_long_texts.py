@@ -58,6 +58,7 @@ def test_texts_of_the_api(tmp_path: Path, store: AntibodyStore, tiny_encoder_dir
         lab.embed(["a cat", LONG])
 
 
+@pytest.mark.long  # a cluster of its own
 def test_stored_texts_that_are_too_long_are_left_without_an_embedding_and_told(
     tmp_path: Path,
     store: AntibodyStore,

@@ -63,6 +63,7 @@ def test_an_imported_bank_is_found_once_it_is_embedded(database: str, bank: Path
     assert all(check.ok for check in check_database(database, Path("x")))
 
 
+@pytest.mark.long  # a cluster of its own
 def test_an_import_can_embed_at_once_and_says_so(path: Path, bank: Path, config: Path) -> None:
     (found,) = run("import-bank", bank, "--config", config, "--session", "mine", database=str(path))
     assert (found["antibodies"], found["embedded"], found["new"]) == (3, 3, True)
