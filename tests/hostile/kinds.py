@@ -119,8 +119,18 @@ def _poured(*headers: str, status: str = "200 OK", piece: bytes = b" " * 65536, 
     return send
 
 
+_BOMBS: list[tuple[str, ...]] = []
+
+
+def pack_bombs() -> None:
+    """Pack what takes seconds, once: whoever asks for a bomb has not so long."""
+    for packings in _BOMBS:
+        _packed(*packings)
+
+
 def _bomb(*packings: str) -> Send:
-    """0.5 GiB of blanks, packed by each when it is asked for: that takes seconds."""
+    """0.5 GiB of blanks, packed by each; `pack_bombs` comes before it is sent."""
+    _BOMBS.append(packings)
     return lambda talk: talk.send(http(_packed(*packings), "200 OK", f"content-encoding: {', '.join(packings)}"))
 
 

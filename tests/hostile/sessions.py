@@ -22,7 +22,7 @@ from tests.agents import word_world as world
 from tests.agents.chat.stand_in import lexicon_says, subject_of
 from tests.agents.test_session import CONFIG, new_session
 
-from .kinds import ELSEWHERE, TAKEN, Kind, completion, http
+from .kinds import ELSEWHERE, TAKEN, Kind, completion, http, pack_bombs
 from .server import HostileServer, Talk, hostile_server
 
 VICTIM = "fish"
@@ -57,6 +57,7 @@ class Outcome(NamedTuple):
 
 def run_all(kinds: Iterable[Kind], template: Path, folder: Path) -> Iterator[Outcome]:
     """Run each kind for one class, and those without an answer for all classes too; `template` is a new database."""
+    pack_bombs()
     with in_a_hurry(), hostile_server() as elsewhere:
         ELSEWHERE[:] = [elsewhere.address]
         for kind in kinds:
