@@ -22,7 +22,7 @@ _PLAIN = ("duplicate", "repeated", "surplus", "its generation was not accepted")
 def shared_briefing(memory: Memory, template: str) -> SharedBriefing:
     """Return what all requests of a generation are told. Look-alikes act on every class, so all of them know of all."""
     captions = Captions(template)
-    bank = memory.bank.worded.unmatured
+    bank = memory.bank.unmatured
     things = [text for text, kind in zip(bank.texts, bank.kinds, strict=True) if kind == "look_alike"]
     rejected = memory.rejected.get("", ())
     return SharedBriefing(
@@ -37,7 +37,7 @@ def shared_briefing(memory: Memory, template: str) -> SharedBriefing:
 def own_briefing(memory: Memory, class_name: str, template: str) -> dict[str, Any]:
     """Return what the request for a class is told besides: fields of ClassBriefing."""
     captions = Captions(template, class_name)
-    bank = memory.bank.worded.unmatured
+    bank = memory.bank.unmatured
     own = [text for text, guards in zip(bank.texts, bank.guards, strict=True) if guards == class_name]
     rejected = memory.rejected.get(class_name, ())
     return {

@@ -93,7 +93,7 @@ class ImmunoVlm(Score):
     def fit(self, space: Space) -> FittedScore:
         """Choose on the feedback, and fit the calibrated score with what was chosen.
 
-        Where there are outliers to mature by, antibodies that a session matured are left out: by outliers of the same
+        Where there are outliers to learn from, antibodies that a session made of outliers are left out: of the same
         sets, which would judge them here.
         """
         if _has_outliers(space):
