@@ -163,7 +163,10 @@ def _do_and_leave(work: Callable[..., None], *arguments: Any) -> NoReturn:
 
 
 def soak(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
-    """Kill so often, and end a session of each kind; return the counts, and how many generations each kill found."""
+    """Kill so often, until a stop and a merge were met, too, and end a session of each kind.
+
+    Return the counts, and how many generations each kill found.
+    """
     sessions.load_vocabulary = lambda: WORDS  # type: ignore[assignment]
     sessions.make_chat_model = lambda *_, seed, vocabulary, **__: SlowLexicon(seed=seed, vocabulary=vocabulary)  # type: ignore[assignment]
     database = folder / "immuno.db"
@@ -175,14 +178,18 @@ def soak(folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
             raise AssertionError(f"the session that nothing interrupts failed: {name}")
         took[kind] = time.monotonic() - began
     done, stopped, number, found_at, merged, broken = 0, 0, 0, Counter[int](), 0, 0
-    while done < kills or number < len(KINDS) or _status(database, _name(number)) is not None:
+    while (
+        not (met := done >= kills and stopped > 0 and merged > 0)
+        or number < len(KINDS)
+        or _status(database, _name(number)) is not None
+    ):
         name, kind = _name(number), KINDS[number % len(KINDS)]
         copy = folder / f"copy {merged}.db" if moments.random() < MERGED else None
         if copy is not None and ended(started(copy_and_run, database, copy, _merged(merged))) != 0:
             raise AssertionError(f"the session to merge failed: {_merged(merged)}")
         child = started(run, database, name, kind)
         merging = None if copy is None else started(merge_from, copy, database)
-        life = None if done == kills else time.monotonic() + moments.uniform(0, LONGEST_LIFE * took[kind])
+        life = None if met else time.monotonic() + moments.uniform(0, LONGEST_LIFE * took[kind])
         status = ended(child, life)
         if status is None and moments.random() < STOPPED:
             if ended(started(ask, database, name)) != 0:

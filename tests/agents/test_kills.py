@@ -18,8 +18,10 @@ def test_a_session_killed_twenty_times_ends_as_if_it_had_not_been(tmp_path: Path
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout)
-    assert found["kills"] == 20
+    assert found["kills"] >= 20
     assert found["sessions"] >= 4  # one of each kind
-    assert found["stops"]
+    assert found[
+        "stops"
+    ]  # it goes on until it met both: how many sessions a request reaches in time hangs on the machine
     assert found["merges"]
     assert len(found["generations_at_kill"]) > 2  # the kills fell on different generations
