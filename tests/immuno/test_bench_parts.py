@@ -23,11 +23,12 @@ from immuno.bench import BankInUse, bank_in_use, listed_antibodies, session_hist
 from immuno.workplace import Workplace, stored_config
 from immuno_core.config.run import config_as_dict
 from immuno_core.errors import SetupError
+from immuno_core.features import FeatureSet
 from immuno_core.records import Antibody
 from tests.agents.word_place import WordPlaceEmbedder, word_embedder
 from tests.configs import make_config
 from tests.db.build import DIM, ENCODER, antibody, draft, effect, make_session, vector
-from tests.evaluation.synthetic import fit_calibrated, held_out, make_space, outliers
+from tests.evaluation.synthetic import feature_set, fit_calibrated, held_out, make_space, outliers, unit
 from tests.rows import result_row
 
 pytestmark = pytest.mark.usefixtures("unpainted")
@@ -253,3 +254,23 @@ def test_an_imported_bank_is_compared_on_the_data_of_another_session(store: Anti
     assert stored_config("alpha", "beta", database=store.url) == stored_config("beta", database=store.url)
     with pytest.raises(SetupError, match="session 'alpha' is an imported bank, which has no configuration"):
         stored_config("alpha", database=store.url)
+
+
+@pytest.mark.parametrize(
+    ("shown", "tested", "unseen"),
+    [
+        ({"near": "3"}, {"near": "3", "far": "3"}, ("far",)),  # the names of sets tell; one number is two things
+        ({"near": "3"}, {"wild": "4"}, ()),  # neither does
+        ({"near": "wolf"}, {"wild": "fox"}, ("wild",)),
+        ({"near": "wolf"}, {"wild": "wolf"}, ()),
+    ],
+)
+def test_a_number_as_a_label_is_no_class_that_two_sets_have_in_common(
+    shown: dict[str, str], tested: dict[str, str], unseen: tuple[str, ...]
+) -> None:
+    def some(sets: dict[str, str]) -> dict[str, FeatureSet]:
+        return {name: feature_set(unit(np.ones((2, 8))), name=name, label=label) for name, label in sets.items()}
+
+    space = make_space(0, fit=9)
+    space = replace(space, feedback=Feedback(*held_out(space, 0, 9), some(shown)))
+    assert bench._unseen(space, tuple(some(tested).values()), None) == unseen

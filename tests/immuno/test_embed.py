@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import cluster.encoder.encoder
@@ -14,10 +15,10 @@ import cluster.ray_embedder
 from cluster.store.store import EmbeddingStore
 from db.store import open_store
 from immuno.cli import main
-from immuno.embed import prunable
+from immuno.embed import FilledSet, _cut_sets, prunable
 from immuno_core.errors import SetupError
 from tests.configs import make_config, write_config
-from tests.db.build import ENCODER
+from tests.db.build import DIM, ENCODER
 
 
 class Place:
@@ -169,7 +170,7 @@ def test_a_mistake_is_one_line_and_status_2(place: Place, arguments: tuple[str, 
     assert len(err.splitlines()) == 1
 
 
-def test_there_must_be_something_to_embed(place: Place) -> None:
+def test_there_must_be_something_to_embed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     text = Path(place.config).read_text()
     for section in ('[data.fit]\npath = "fit"\n', '[[data.feedback]]\nname = "near"\npath = "near"\n'):
         assert section in text
@@ -178,6 +179,20 @@ def test_there_must_be_something_to_embed(place: Place) -> None:
     status, _, err = place.run(place.config)
     assert status == 2
     assert "no [data.fit] with images; the sealed test sets are embedded with --test" in err
+    monkeypatch.setattr("immuno.embed._filled", lambda _, images: FilledSet(images.name, images.split, 1, 1, (), 1))
+    assert [(one["name"], one["split"]) for one in place.json(place.config, "--test")["sets"]] == [
+        ("id", "test"),
+        ("far", "test"),
+    ]
+
+
+def test_sets_that_come_as_embeddings_have_no_shards(tmp_path: Path, tiny_images: Callable[..., Path]) -> None:
+    for name in ("fit", "test"):
+        tiny_images(tmp_path / name, {"cat": 2})
+    np.savez(tmp_path / "far.npz", features=np.eye(2, DIM), labels=np.array(["", ""]), ids=np.array(["a", "b"]))
+    data = {"fit": "fit", "feedback": {"near": "far.npz"}, "id": "test", "ood": {"far": "far.npz"}}
+    cut = _cut_sets(make_config(tmp_path, data=data), ENCODER)
+    assert [(name, split) for name, split, _ in cut] == [("id", "fit"), ("id", "test")]
 
 
 def test_an_empty_store_is_whole_and_has_nothing_to_delete(place: Place) -> None:

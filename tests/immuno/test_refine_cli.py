@@ -26,6 +26,8 @@ from db.store import AntibodyStore, open_store
 from immuno import refine, workplace
 from immuno.cli import approve, main
 from immuno.refine import read_guideline
+from immuno.workplace import Workplace
+from immuno_core.config.run import parse_config
 from immuno_core.errors import SetupError
 from immuno_core.records import EncoderInfo
 from tests.agents.word_place import WordPlaceEmbedder, word_embedder, write_word_world
@@ -564,6 +566,29 @@ def test_a_session_goes_on_and_is_branched_with_the_encoder_that_it_was_started_
     assert (status, "was started with another encoder" in said) == (2, True)
     status, _, said = cli("branch", "one", "--session", "two")
     assert (status, "was measured with another encoder (words)" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("what", "sections"),
+    [
+        ("seed", {"seed": 1}),
+        ("template of the classes", {"classes": {"template": "a drawing of a {}."}}),
+        ("template of the antibodies", {"antibodies": {"template": "a drawing of a {}."}}),
+        ("score", {"refine": {"score": {"name": "calibrated", "base": "max_cosine", "eps": 0.03}}}),
+        ("acceptance", {"refine": {"acceptance": 0.9}}),
+    ],
+)
+def test_a_session_goes_on_with_what_its_figures_hang_on(
+    one: dict[str, Any], store: AntibodyStore, what: str, sections: dict[str, Any]
+) -> None:
+    begun = store.session("one").config
+    data = {key: begun[key] | value if isinstance(value, dict) else value for key, value in sections.items()}
+    other = parse_config(begun | data, origin="one", folder=Path())
+    with (
+        Workplace.open(other, database=store.url, ray_address=None) as place,
+        pytest.raises(SetupError, match=f"'one' was started with another {what}; take another session name"),
+    ):
+        refine.refine(place, session="one", resume=None)
 
 
 def test_a_session_without_its_images_on_record_goes_on_with_its_data(

@@ -14,7 +14,7 @@ from db.calls import record_calls
 from db.questions.diff import MetricChange, diff
 from db.questions.judging import judgements
 from db.questions.lineage import _family, lineage
-from db.questions.nearest import Among, nearest, nearest_to_vector
+from db.questions.nearest import Among, _candidates, _nearly_best, nearest, nearest_to_vector
 from db.questions.ranking import top
 from db.questions.stats import stats
 from db.records import EffectDraft, SessionRecord
@@ -224,6 +224,12 @@ def test_thousands_of_equal_embeddings_are_ranked_by_age(
     own = tuple(antibody(f"{i:03}", seed=5) for i in range(100))
     store.save_generation(draft(session.id, antibodies=own, effects=(), verdicts=(), bank=()))
     assert [one.text for one in nearest(store, own[0].id, limit=5)] == ["001", "002", "003", "004", "005"]
+    monkeypatch.setattr("db.questions.nearest._candidates", lambda *given, **most: _candidates(*given, **most)[::-1])
+    assert [one.text for one in nearest(store, own[0].id, limit=5)] == ["001", "002", "003", "004", "005"]
+
+
+def test_what_float32_may_have_put_behind_is_measured_too() -> None:
+    assert _nearly_best(np.array([0.5, 0.9, 0.9 - 1e-5, 0.8], np.float32), 1).tolist() == [1, 2]
 
 
 # lineage
