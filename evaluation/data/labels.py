@@ -66,9 +66,10 @@ def resolve_labels(
     """Return the samples with labels that are class names where the source wrote something else.
 
     Of outliers only "-1" (OpenOOD's "of no class") becomes "", the label of an image that has none. Labels of known
-    images that are all class names stay. If all are integers, they are places in `classes`, counted from 0. If all are
-    WordNet ids of ImageNet-1K and `classes` has 1,000 names, these are taken to be in ImageNet's order. Anything else
-    stays as it is. With no `classes`, nothing is resolved.
+    images that are all class names stay; those that are with blanks in place of underscores become them. If all are
+    integers, they are places in `classes`, counted from 0. If all are WordNet ids of ImageNet-1K and `classes` has
+    1,000 names, these are taken to be in ImageNet's order. Anything else stays as it is. With no `classes`, nothing is
+    resolved.
     Raises SetupError for an index that is out of range, -1 included.
     """
     written = {sample.label for sample in samples}
@@ -80,6 +81,9 @@ def resolve_labels(
     names = set(classes)
     if not classes or written <= names or "" in written:
         return samples
+    said = {label: label if label in names else label.replace("_", " ").strip() for label in written}
+    if names.issuperset(said.values()):
+        return tuple(replace(sample, label=said[sample.label]) for sample in samples)
     indices = {label: index for label in written if (index := _index(label)) is not None}
     if len(indices) == len(written):
         wrong = [sample for sample in samples if not 0 <= indices[sample.label] < len(classes)]

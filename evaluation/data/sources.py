@@ -31,6 +31,9 @@ backslash is a backslash. A path may stand in the list once.
 follows the name is passed over). A name is that of the file, with as much of the path before it as tells it from
 others; every name must be that of one image. What is left out so is counted with the rest.
 
+`part = [0.0, 0.4]` takes those images whose content's hash, as a number from 0 to 1, falls between the two: sets of one
+folder that stay what they are when images are added to it, with exact copies of an image in one and the same.
+
 `read_images` gives the splits fit and feedback; the sealed test is not to be had here (evaluation.data.sealed opens
 it). The agents' room may not import this module.
 """
@@ -45,6 +48,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, get_args
 
+from evaluation.data.contents import places, samples_digest
 from evaluation.data.feature_files import SUFFIXES as FEATURE_SUFFIXES
 from evaluation.data.feature_files import list_feature_file
 from evaluation.data.image_names import (
@@ -63,8 +67,8 @@ from evaluation.data.tars import expand, is_pattern, read_tars
 from evaluation.miniworld.world import MiniWorld, build, default_root
 from immuno_core.config.run import SourceConfig
 from immuno_core.errors import ImmunoError, SetupError
+from immuno_core.features import Floats
 from immuno_core.files import read_text
-from immuno_core.images import containing_file
 from immuno_core.paths import plain_path
 from immuno_core.records import FailedImage, ImageSet, Sample, Split, set_title, text_digest, told
 from immuno_core.text import composed
@@ -81,6 +85,7 @@ class Listing:
 
     def __init__(self) -> None:
         self._listed: dict[SourceConfig, Listed] = {}
+        self._places: dict[SourceConfig, Floats] = {}
         self._sets: dict[tuple[object, ...], ImageSet] = {}
         self._worlds: dict[int, MiniWorld] = {}
 
@@ -88,8 +93,13 @@ class Listing:
         """Return what a source that is not built in holds, with labels as they are written."""
         key = _anonymous(source)
         if key not in self._listed:
-            listed = list_source(source, name=name)
-            self._listed[key] = _subset(listed._replace(samples=_with_text(listed.samples, name)), source, name=name)
+            whole = key.model_copy(update={"part": None})
+            if whole not in self._listed:
+                listed = list_source(source, name=name)
+                listed = listed._replace(samples=_with_text(listed.samples, name))
+                self._listed[whole] = _subset(listed, source, name=name)
+            if source.part is not None:
+                self._listed[key] = self._part(whole, source.part, name=name)
         return self._listed[key]
 
     def images(
@@ -118,12 +128,26 @@ class Listing:
                     f"(first: '{unlabelled[0].id}'); put known images in one folder per class, or give an image list, "
                     "tars or a feature file with labels"
                 )
-            self._sets[key] = ImageSet(name, split, role, samples, _digest(samples), listed.left_out)
+            self._sets[key] = ImageSet(name, split, role, samples, samples_digest(samples), listed.left_out)
         found = self._sets[key]
         title = set_title(name, split)
         return replace(
             found, name=name, split=split, left_out=tuple(replace(one, set_name=title) for one in found.left_out)
         )
+
+    def _part(self, whole: SourceConfig, part: tuple[float, float], *, name: str) -> Listed:
+        """What is left of a source by its `part`. The others are no loss, and not counted."""
+        listed = self._listed[whole]
+        if whole not in self._places:
+            self._places[whole] = places(listed.samples)
+        wanted = (part[0] <= self._places[whole]) & (self._places[whole] < part[1])
+        kept = tuple(sample for sample, is_in in zip(listed.samples, wanted, strict=True) if is_in)
+        if not kept:
+            raise SetupError(
+                f"set '{name}': none of the {len(listed.samples)} images in {whole.path} falls into the part "
+                f"{list(part)}; widen it, or add images"
+            )
+        return listed._replace(samples=kept)
 
     def miniworld(self, seed: int) -> MiniWorld:
         """Return the mini-world of a seed, drawn into the cache where it is missing."""
@@ -459,23 +483,3 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise SetupError(f"cannot list the folder {folder}: {error.strerror}") from None
-
-
-def _digest(samples: Sequence[Sample]) -> str:
-    """Over ids, labels, and sizes and modification times of the files that hold them."""
-    parts: list[str] = []
-    file, state = "", ("", "")
-    for sample in samples:
-        holder = containing_file(sample.path)
-        if holder != file:  # the samples of one tar follow one another
-            file, state = holder, _state(holder)
-        parts += (sample.id, sample.label, *state)
-    return text_digest(*parts)
-
-
-def _state(path: str) -> tuple[str, str]:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - a Path per image doubles the time for a million of them
-    except OSError as error:
-        raise SetupError(f"cannot read the image {path}: {error.strerror}") from None
-    return str(status.st_size), str(status.st_mtime_ns)

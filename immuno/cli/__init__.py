@@ -25,6 +25,7 @@ _ELSEWHERE = {"demo": ("bench", "demo"), "report": ("bench", "report")}
 """Module and attribute of commands that have no module of their own."""
 _COMMANDS = {
     "demo": "The whole system on the embedded mini-world, in minutes.",
+    "init": "Write a configuration for your own images, and check it.",
     "bench": "Measure methods on sealed test sets, as a configuration says.",
     "embed": "Fill the embedding store for a configuration; check and prune it.",
     "refine": "Run or resume a session of the refinement loop.",

@@ -143,6 +143,9 @@ class ClassesConfig(_Section):
     names of the data set: no image at all)."""
 
 
+Share = Annotated[float, real(ge=0, most=1)]
+
+
 class SourceConfig(_Section):
     """Where one image set comes from; see evaluation.data.sources."""
 
@@ -162,6 +165,10 @@ class SourceConfig(_Section):
     For clean subsets, such as NINCO's lists of images that hold no known object."""
     drop: Path | None = None
     """The same with the names of those that are left out."""
+    part: tuple[Share, Share] | None = None
+    """[FROM, TO], shares from 0 to 1: of the images only those whose content's hash falls between. So sets of one
+    folder are apart, exact copies of an image are in one of them, and images that are added change none that are there.
+    """
     distance: Literal["near", "far"] | None = None
     """Of outliers: how near to the known classes they are. Means over near and over far sets are shown apart."""
 
@@ -175,6 +182,8 @@ class SourceConfig(_Section):
             raise ValueError("give keep or drop, not both")
         if self.builtin is not None and (self.keep is not None or self.drop is not None):
             raise ValueError("keep and drop go with path or features; the built-in world is clean")
+        if self.part is not None and (self.path is None or self.part[0] >= self.part[1]):
+            raise ValueError("part goes with path, and is [FROM, TO] with FROM less than TO, as in [0.0, 0.4]")
         return self
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.data import sources
+from evaluation.data import contents, sources
 from evaluation.data import sources as data
 from evaluation.data.classes import read_classes
 from evaluation.data.feature_files import read_feature_set
@@ -410,3 +412,35 @@ def test_a_template_takes_every_name_as_it_is() -> None:
     assert fill_template("{}", []) == []
     with pytest.raises(SetupError, match=r"'a photo of a \{name\}' has no \{\}"):
         fill_template("a photo of a {name}", ["cat"])
+
+
+def test_parts_of_a_folder_are_apart_by_what_the_images_hold(touch: Touch, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = touch(*(f"{i}.png" for i in range(40)))
+    (root / "a copy.png").write_bytes((root / "7.png").read_bytes())
+
+    def part(start: float, end: float) -> list[str]:
+        source = SourceConfig(path=root, part=(start, end))
+        return ids(read_images(source, name="near", role="outlier", split="feedback", seed=0))
+
+    ends = (0.0, 0.3, 0.5, 1.0)
+    parts = [part(*pair) for pair in itertools.pairwise(ends)]
+    assert sorted(itertools.chain(*parts)) == sorted(path.name for path in root.iterdir())
+    assert sum("7.png" in one and "a copy.png" in one for one in parts) == 1
+    assert all(len(one) > 3 for one in parts)
+    # The first hexadecimal digit of a hash is the sixteenth of the way that it lies at.
+    digits = {name: int(hashlib.sha256((root / name).read_bytes()).hexdigest()[0], 16) for name in part(0.0, 0.5)}
+    assert max(digits.values()) < 8
+    monkeypatch.setattr(contents, "open_image", None)  # what was read is known
+    assert [part(*pair) for pair in itertools.pairwise(ends)] == parts
+    monkeypatch.undo()
+    with pytest.raises(SetupError, match=r"none of the 41 images in .* falls into the part \[0\.5, 0\.5000001\]"):
+        part(0.5, 0.5000001)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [{"path": "x", "part": (0.5, 0.5)}, {"features": "x.npz", "part": (0.0, 0.5)}, {"path": "x", "part": (0, 2)}],
+)
+def test_a_part_that_is_none_is_refused(source: dict[str, Any]) -> None:
+    with pytest.raises(SetupError, match="part"):
+        make_config(data={"id": source, "ood": {"near": "miniworld"}})

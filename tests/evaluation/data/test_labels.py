@@ -24,6 +24,12 @@ def test_names_stay_and_so_does_what_is_neither_name_nor_index() -> None:
     assert resolve(["1", "0"], ()) == ["1", "0"]
 
 
+def test_underscores_are_blanks_where_the_class_list_has_those() -> None:
+    assert resolve(["fire_truck", "dog"], ("dog", "fire truck")) == ["fire truck", "dog"]
+    assert resolve(["fire_truck", "dog"], ("dog", "fire_truck")) == ["fire_truck", "dog"]
+    assert resolve(["fire_truck", "cat"], ("dog", "fire truck")) == ["fire_truck", "cat"]
+
+
 def test_integers_are_places_unless_the_classes_are_called_so() -> None:
     assert resolve(["1", "0", "1"], ("a", "b")) == ["b", "a", "b"]
     assert resolve(["1", "0"], ("1", "0")) == ["1", "0"]
