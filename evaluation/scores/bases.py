@@ -20,18 +20,20 @@ standardise on. Where p has no spread (a single fit image) `fused` is `prototype
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from evaluation.scores.base import top_probability
-from evaluation.scores.features.distances import ClassSpread
+from evaluation.scores.base import FitImages, fit_images, top_probability
+from evaluation.scores.features.distances import ClassSpread, SpreadLeftOut
 from evaluation.scores.prototypes import leave_one_out
 from evaluation.scores.s_dis import prototype_vectors
 from evaluation.space import Space
 from immuno_core.arrays import in_blocks
-from immuno_core.features import Floats
+from immuno_core.features import Floats, IntArray
 
 BaseName = Literal["max_cosine", "prototype", "fused"]
 _NO_SPREAD = 1e-9
@@ -67,38 +69,101 @@ class Base:
 
     def values(self, x: Floats, text_cosines: Floats) -> Floats:
         """Return b (b,) of a block of images (b, d) with their cosines to the class texts (b, K)."""
-        cosines = text_cosines if self.prototypes is None else x @ self.prototypes.T
-        base: Floats = cosines.max(axis=1)
-        if self.closeness != 1:
-            base = self.closeness * base
-        if self.mcm != _NOTHING:
-            base = base + self.mcm.scale * top_probability(text_cosines, 1.0) + self.mcm.shift
-        if self.spread is not None:
-            base = base - self.typicality.scale * np.sqrt(self.spread.squared(x)) + self.typicality.shift
-        return base
+        return values_of([self], x, text_cosines)[0]
 
 
-def fit_base(
-    space: Space, name: BaseName, *, alpha: float, xi: float, w: float, v: float, shrinkage: float | None = None
-) -> Base:
-    """Fit a base; see the module for the three of them. `shrinkage` is that of D's covariance; None: by its rule."""
-    if name == "max_cosine" or space.fit is None or space.fit_labels is None:
-        return Base(prototypes=None)
-    mu, features, labels = prototype_vectors(space, alpha=alpha, xi=xi), space.fit.features, space.fit_labels
-    if name == "prototype" or (w == 1 and v == 0):
-        return Base(prototypes=mu)
-    p = leave_one_out(space.texts, features, labels, alpha=alpha, xi=xi).cosine
-    if p.std() < _NO_SPREAD:
-        return Base(prototypes=mu)
-    mcm, typicality, spread = _NOTHING, _NOTHING, None
-    if distinctness := (1 - v) * (1 - w):
-        texts = space.texts.astype(np.float64)
-        width = 2 * len(texts) + space.dim
-        mcm = _mapped(in_blocks(features, width, lambda x: top_probability(x @ texts.T, 1.0)), p, distinctness)
-    if v:
-        spread = ClassSpread.of(features, labels, shrinkage=shrinkage)
-        typicality = _mapped(-np.sqrt(spread.left_out(features, labels).squared), p, v)
-    return Base(prototypes=mu, closeness=(1 - v) * w, mcm=mcm, typicality=typicality, spread=spread)
+def values_of(bases: Sequence[Base], x: Floats, text_cosines: Floats) -> list[Floats]:
+    """Return what `Base.values` does of each of the bases, which were made of one `Bases`: with other weights only."""
+    mu, spread = bases[0].prototypes, next((one.spread for one in bases if one.spread is not None), None)
+    closeness: Floats = (text_cosines if mu is None else x @ mu.T).max(axis=1)
+    none = np.empty(0)
+    distinctness = top_probability(text_cosines, 1.0) if any(one.mcm != _NOTHING for one in bases) else none
+    distance = none if spread is None else np.sqrt(spread.squared(x))
+    found = []
+    for one in bases:
+        base = closeness if one.closeness == 1 else one.closeness * closeness
+        if one.mcm != _NOTHING:
+            base = base + one.mcm.scale * distinctness + one.mcm.shift
+        if one.spread is not None:
+            base = base - one.typicality.scale * distance + one.typicality.shift
+        found.append(base)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Bases:
+    """What the bases of a space are made of, whatever their weights: computed when it is first needed, and once.
+
+    See the module for the parameters; `shrinkage` is that of D's covariance, None: by its rule.
+    """
+
+    space: Space
+    name: BaseName
+    alpha: float
+    xi: float
+    shrinkage: float | None = None
+    of_whole: tuple[Bases, IntArray] | None = None
+    """Those of all fit images, and which of these here are the fit images."""
+
+    def without(self, part: int) -> Bases:
+        """Return those without a part of the fit images (evaluation.space.Space.without)."""
+        parts = self.space.feedback.parts if self.space.feedback is not None else None
+        return replace(self, space=self.space.without(part), of_whole=(self, np.flatnonzero(parts != part)))
+
+    def base(self, w: float, v: float) -> Base:
+        """Return the base of these weights."""
+        if self.name == "max_cosine" or self.space.fit is None:
+            return Base(prototypes=None)
+        p = self.closeness
+        if self.name == "prototype" or (w == 1 and v == 0) or p.std() < _NO_SPREAD:
+            return Base(prototypes=self.prototypes)
+        mcm, typicality, spread = _NOTHING, _NOTHING, None
+        if share := (1 - v) * (1 - w):
+            mcm = _mapped(self.distinctness, p, share)
+        if v:
+            spread, typicality = self.spread, _mapped(-np.sqrt(self.left_out.squared), p, v)
+        return Base(prototypes=self.prototypes, closeness=(1 - v) * w, mcm=mcm, typicality=typicality, spread=spread)
+
+    @cached_property
+    def texts(self) -> Floats:
+        """t (K, d)."""
+        return self.space.texts.astype(np.float64)
+
+    @cached_property
+    def prototypes(self) -> Floats:
+        """mu (K, d)."""
+        return prototype_vectors(self.space, alpha=self.alpha, xi=self.xi)
+
+    @cached_property
+    def closeness(self) -> Floats:
+        """p (n,) of the fit images, each left out of its prototype."""
+        images, labels = self._fit
+        return leave_one_out(self.space.texts, images.features, labels, alpha=self.alpha, xi=self.xi).cosine
+
+    @cached_property
+    def distinctness(self) -> Floats:
+        """MCM (n,) of the fit images."""
+        if self.of_whole is not None:
+            whole, rows = self.of_whole
+            return whole.distinctness[rows]
+        width = 2 * len(self.texts) + self.space.dim
+        return in_blocks(self._fit.images.features, width, lambda x: top_probability(x @ self.texts.T, 1.0))
+
+    @cached_property
+    def spread(self) -> ClassSpread:
+        """How the fit images lie about the means of their classes."""
+        images, labels = self._fit
+        return ClassSpread.of(images.features, labels, shrinkage=self.shrinkage)
+
+    @cached_property
+    def left_out(self) -> SpreadLeftOut:
+        """D^2 of the fit images, each left out."""
+        images, labels = self._fit
+        return self.spread.left_out(images.features, labels)
+
+    @property
+    def _fit(self) -> FitImages:
+        return fit_images(self.space, "fused")
 
 
 def _mapped(values: Floats, onto: Floats, share: float) -> Linear:

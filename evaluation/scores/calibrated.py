@@ -31,23 +31,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import replace
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
-from evaluation.scores.base import EVERY_CLASS, PARAMETERS, Combine, FittedScore, RepelledImages, RepulsionForm, Score
-from evaluation.scores.bases import Base, BaseName, fit_base
+from evaluation.scores.base import (
+    EVERY_CLASS,
+    PARAMETERS,
+    Combine,
+    FittedScore,
+    RepelledImages,
+    RepulsionForm,
+    Score,
+    fit_images,
+)
+from evaluation.scores.bases import Base, BaseName, Bases
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI
-from evaluation.scores.radii import ROUNDING, Margin, class_radii, near_classes, self_radii
+from evaluation.scores.radii import ROUNDING, Calibration, Calibrator, Margin, near_classes
 from evaluation.scores.sight import DEFAULT_VISUAL_EPS, DEFAULT_VISUAL_WEIGHT, Sight, Whitened
 from evaluation.space import Bank, Space
 from immuno_core.arrays import blocks, check_unit_rows
 from immuno_core.config.numbers import real
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.features import FloatArray, Floats, IntArray
+from immuno_core.records import VISUAL
 
 
 class Exceedance(NamedTuple):
@@ -69,7 +79,8 @@ class Closest(NamedTuple):
 @dataclass(frozen=True, config=PARAMETERS)
 class Calibrated(Score):
     """Self-calibrated antibodies. `eps`, `class_eps` in (0, 1); `beta` >= 0; `alpha`, `w`, `v` in [0, 1]; `xi` in [0,
-    pi], radians; `shrinkage` in [0, 1], of the covariance in the base, None for the rule of Ledoit & Wolf."""
+    pi], radians; `shrinkage` in [0, 1], of the covariance in the base, None for the rule of Ledoit & Wolf; `radii`
+    False takes 0 for each radius."""
 
     name: ClassVar[str] = "calibrated"
     uses_bank: ClassVar[bool] = True
@@ -86,52 +97,92 @@ class Calibrated(Score):
     guarded: bool = False
     class_radii: bool = True
     class_eps: Annotated[float, real(gt=0, lt=1)] = 0.02
+    radii: bool = True
     visual_eps: Annotated[float, real(gt=0, lt=1)] = DEFAULT_VISUAL_EPS
     visual_weight: Annotated[float, real(ge=0)] = DEFAULT_VISUAL_WEIGHT
 
     def fit(self, space: Space) -> FittedCalibrated:
         """Fit the base, and each antibody's radius. Raises SetupError where `guarded` meets an unknown class."""
-        seen = space.bank.visual
-        sight = None
-        if len(seen) and space.fit is not None:
-            known = Whitened.of(space, alpha=self.alpha, xi=self.xi)
-            sight = known.sight(seen.vectors, eps=self.visual_eps, weight=self.visual_weight)
-        space = replace(space, bank=space.bank.worded)
-        texts, vectors = space.texts.astype(np.float64), space.bank.vectors.astype(np.float64)
-        base = fit_base(space, self.base, alpha=self.alpha, xi=self.xi, w=self.w, v=self.v, shrinkage=self.shrinkage)
-        fit = space.fit.features if space.fit is not None else np.zeros((0, space.dim), np.float32)
-        radii = self_radii(fit, texts, vectors, eps=self.eps, margin=self.margin)
-        everyone = np.full(len(space.bank), EVERY_CLASS)
-        guards = _guards(space, every_known=self.guarded)
-        contextual = np.array([kind == "contextual" for kind in space.bank.kinds], dtype=bool)
-        own = np.where(contextual, guards, EVERY_CLASS) if self.class_radii else everyone
-        radii, share = class_radii(fit, texts, vectors, own, radii, eps=self.class_eps, margin=self.margin)
-        return FittedCalibrated(
-            name=self.name,
-            class_vectors=texts if base.prototypes is None else base.prototypes,
-            texts=texts,
-            base=base,
-            bank=space.bank.concat(seen),
-            sight=sight,
-            antibodies=vectors,
-            radii=radii,
-            guards=guards if self.guarded else np.where(share > 0, guards, EVERY_CLASS),
-            drawn=int(np.count_nonzero((own != EVERY_CLASS) & (share < 1))),
-            beta=self.beta,
-            margin=self.margin,
-            combine=self.combine,
+        parts = Makings(self, space)
+        return parts.fitted(self, space.bank.worded, parts.calibrate(space.bank.worded), space.bank.visual)
+
+
+@plain_dataclass(frozen=True, eq=False)
+class Makings:
+    """What calibrated scores on one space are made of, computed when first needed, and once.
+
+    They may differ from `score` in weights (w, v, beta, those of visual antibodies) and banks: `fitted`. With `crossed`
+    the radii are found without each part of the fit images too (evaluation.space.Feedback.parts). The space's own bank
+    plays no part.
+    """
+
+    score: Calibrated
+    space: Space
+    crossed: bool = False
+
+    def calibrate(self, bank: Bank) -> Calibration:
+        """Return the radii of antibodies with texts. Raises SetupError where `guarded` meets an unknown class."""
+        score, everyone = self.score, np.full(len(bank), EVERY_CLASS)
+        guards = _guards(bank, self.space.classes, every_known=score.guarded)
+        contextual = np.array([kind == "contextual" for kind in bank.kinds], dtype=bool)
+        return self._calibrator.calibrate(
+            bank.vectors.astype(np.float64),
+            np.where(contextual, guards, EVERY_CLASS) if score.class_radii else everyone,
+            guards if score.guarded else everyone,
+            eps=score.eps,
+            class_eps=score.class_eps,
+            zero=not score.radii,
         )
 
+    def fitted(self, score: Calibrated, bank: Bank, calibration: Calibration, visual: Bank) -> FittedCalibrated:
+        """Return a score with a bank of texts, its `calibration`, and with visual antibodies."""
+        base, sight = self.bases.base(score.w, score.v), None
+        if len(visual) and self.space.fit is not None:
+            sight = self.whitened.sight(visual.vectors, eps=score.visual_eps, weight=score.visual_weight)
+        return FittedCalibrated(
+            name=score.name,
+            class_vectors=self.bases.texts if base.prototypes is None else base.prototypes,
+            texts=self.bases.texts,
+            base=base,
+            bank=bank.concat(visual),
+            sight=sight,
+            antibodies=bank.vectors.astype(np.float64),
+            radii=calibration.radii[0],
+            guards=calibration.reach[0],
+            drawn=calibration.drawn,
+            beta=score.beta,
+            margin=score.margin,
+            combine=score.combine,
+        )
 
-def _guards(space: Space, *, every_known: bool) -> IntArray:
+    @cached_property
+    def bases(self) -> Bases:
+        """Of these the scores' bases are made."""
+        score = self.score
+        return Bases(self.space, score.base, score.alpha, score.xi, score.shrinkage)
+
+    @cached_property
+    def whitened(self) -> Whitened:
+        """In this space visual antibodies are. Raises SetupError for a space without fit images."""
+        return Whitened.of(fit_images(self.space, VISUAL).images.features, float(self.bases.closeness.std()))
+
+    @cached_property
+    def _calibrator(self) -> Calibrator:
+        fit, feedback = self.space.fit, self.space.feedback
+        features = fit.features if fit is not None else np.zeros((0, self.space.dim), np.float32)
+        parts = feedback.parts if self.crossed and feedback is not None else None
+        return Calibrator.of(features, self.bases.texts, margin=self.score.margin, parts=parts)
+
+
+def _guards(bank: Bank, classes: tuple[str, ...], *, every_known: bool) -> IntArray:
     """(A,) the class each antibody guards, EVERY_CLASS for none in particular; an unknown one is refused or is none."""
-    index = {"": EVERY_CLASS} | {name: k for k, name in enumerate(space.classes)}
-    for text, guards in zip(space.bank.texts, space.bank.guards, strict=True):
+    index = {"": EVERY_CLASS} | {name: k for k, name in enumerate(classes)}
+    for text, guards in zip(bank.texts, bank.guards, strict=True):
         if every_known and guards not in index:
             raise SetupError(
-                f"the antibody '{text}' guards '{guards}', which is no known class{did_you_mean(guards, space.classes)}"
+                f"the antibody '{text}' guards '{guards}', which is no known class{did_you_mean(guards, classes)}"
             )
-    return np.array([index.get(name, EVERY_CLASS) for name in space.bank.guards], dtype=np.int64)
+    return np.array([index.get(name, EVERY_CLASS) for name in bank.guards], dtype=np.int64)
 
 
 @plain_dataclass(frozen=True, eq=False, kw_only=True)

@@ -21,9 +21,11 @@ from evaluation.antibodies.visual import clusters
 from evaluation.bootstrap import thresholds_anew
 from evaluation.metrics import fpr95_id
 from evaluation.scores.base import Score, held_out
-from evaluation.scores.calibrated import FittedCalibrated
-from evaluation.scores.sight import Whitened
+from evaluation.scores.bases import Bases, values_of
+from evaluation.scores.calibrated import Makings
+from evaluation.scores.radii import Calibration
 from evaluation.space import Bank, Feedback, Space
+from immuno_core.arrays import in_blocks
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, Floats
 
@@ -189,11 +191,10 @@ def choose_settings(
 
 
 class Fusion(NamedTuple):
-    """The weights of a fused base (evaluation.scores.bases), and the shrinkage of its covariance."""
+    """The weights of a fused base (evaluation.scores.bases)."""
 
     w: float
     v: float
-    shrinkage: float | None = None
 
 
 class Seen(NamedTuple):
@@ -251,39 +252,48 @@ class Trial:
     bases: Mapping[Fusion, tuple[Floats, Mapping[str, Floats]]]
     judges: Mapping[bool, Judges]
     seen: Mapping[tuple[int, float], Judges]
+    calibration: Calibration
+    """Of the bank as it is."""
 
     @classmethod
     def of(
         cls,
-        space: Space,
+        makings: Makings,
         feedback: Feedback,
-        fit: Callable[[Space, Fusion, float], FittedCalibrated],
         *,
         fusions: Sequence[Fusion],
         g: float,
         seen: Collection[Seen | None],
-        known: Whitened | None,
     ) -> Trial:
-        """Measure what is needed, once. `fit(space, fusion, beta)` gives the calibrated score."""
+        """Measure what is needed, once, of the space's bank of texts. `makings` are crossed."""
+        space, parts, known = makings.space, feedback.parts, feedback.known.features
         sets = {name: _in_turn(images.features) for name, images in feedback.outliers.items()}
-        bare = replace(space, bank=Bank.empty(space.dim))
-        bases = {}
-        for fusion in fusions:
-            base = fit(bare, fusion, 0.0)
-            of_known = _held_out(bare, base, fit, fusion, lambda fitted, images: fitted.score(images.features))
-            bases[fusion] = (of_known, {name: base.score(x) for name, x in sets.items()})
+        if parts is None:
+            of_known = _base_values(makings.bases, fusions, known)
+        else:
+            of_known = np.empty((len(fusions), len(known)))
+            for part in np.unique(parts):
+                rows = np.flatnonzero(parts == part)
+                of_known[:, rows] = _base_values(makings.bases.without(int(part)), fusions, known[rows])
+        of_sets = {name: _base_values(makings.bases, fusions, x) for name, x in sets.items()}
+        bases = {
+            fusion: (of_known[i], {name: values[i] for name, values in of_sets.items()})
+            for i, fusion in enumerate(fusions)
+        }
 
-        def firing(bank: Bank, judged: Mapping[str, FloatArray]) -> Firing:
-            grown, alone = replace(space, bank=bank), Fusion(1.0, 0.0)
-            fitted = fit(grown, alone, 1.0)
-            of_known = _held_out(grown, fitted, fit, alone, lambda some, x: some.exceedance(x.features).largest)
-            return Firing(of_known, {name: fitted.exceedance(x).largest for name, x in judged.items()})
+        def firing(bank: Bank, calibration: Calibration, judged: Mapping[str, FloatArray]) -> Firing:
+            alone = replace(makings.score, w=1.0, v=0.0, beta=1.0)
+            fitted = makings.fitted(alone, bank, calibration, Bank.empty(space.dim))
+            on_known = fitted.exceedance(known).largest if parts is None else calibration.fired
+            return Firing(on_known, {name: fitted.exceedance(x).largest for name, x in judged.items()})
 
-        plain = firing(space.bank, sets)
+        calibration = makings.calibrate(space.bank)
+        plain = firing(space.bank, calibration, sets)
 
         def matured(by: Iterable[FloatArray], on: Firing) -> Firing:
             """With antibodies matured by some outliers, where the bank alone is `on`."""
-            own = firing(mature(space.bank, by, g=g), {name: sets[name][on.rows] for name in on.outliers})
+            bank = mature(space.bank, by, g=g)
+            own = firing(bank, makings.calibrate(bank), {name: sets[name][on.rows] for name in on.outliers})
             both = {name: np.maximum(e, on.outliers[name]) for name, e in own.outliers.items()}
             return Firing(np.maximum(own.known, on.known), both, on.rows)
 
@@ -295,13 +305,11 @@ class Trial:
 
         def sight(by: Sequence[FloatArray], on: Firing, number: int, eps: float) -> Firing:
             """With visual antibodies made of some outliers."""
-            if known is None or feedback is None:
-                raise SetupError("visual antibodies need fit images")
             if not sum(map(len, by)):
                 return Firing(np.zeros_like(on.known), {n: np.zeros_like(e) for n, e in on.outliers.items()}, on.rows)
-            found = known.sight(clusters(by, number).centres, eps=eps, weight=1.0)
-            of_known = found.taken(feedback.known.features) if feedback.parts is None else found.taken_where(found.own)
-            return Firing(of_known, {name: found.taken(sets[name][on.rows]) for name in on.outliers}, on.rows)
+            found = makings.whitened.sight(clusters(by, number).centres, eps=eps, weight=1.0)
+            taken = found.taken(known) if parts is None else found.taken_where(found.own)
+            return Firing(taken, {name: found.taken(sets[name][on.rows]) for name in on.outliers}, on.rows)
 
         return cls(
             bases,
@@ -315,6 +323,7 @@ class Trial:
                 )
                 for number, eps in sorted({(one.number, one.eps) for one in seen if one})
             },
+            calibration,
         )
 
     def ranked(self, candidate: Candidate) -> Rankings:
@@ -354,12 +363,8 @@ def _in_turn(features: FloatArray) -> FloatArray:
     return in_turn
 
 
-def _held_out(
-    space: Space,
-    fitted: FittedCalibrated,
-    fit: Callable[[Space, Fusion, float], FittedCalibrated],
-    fusion: Fusion,
-    measure: Callable[[FittedCalibrated, FeatureSet], Floats],
-) -> Floats:
-    """A measure of the known feedback images (n,), where `fitted` is the score on the whole space."""
-    return held_out(space, lambda some: fitted if some is space else fit(some, fusion, fitted.beta), measure)
+def _base_values(bases: Bases, fusions: Sequence[Fusion], features: FloatArray) -> Floats:
+    """b (F, n) of images (n, d) by each fusion."""
+    made = [bases.base(one.w, one.v) for one in fusions]
+    width = 3 * len(bases.texts) + bases.space.dim + max(one.width for one in made)
+    return in_blocks(features, width, lambda x: np.stack(values_of(made, x, x @ bases.texts.T), axis=1)).T

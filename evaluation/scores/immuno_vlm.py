@@ -39,18 +39,16 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic.dataclasses import dataclass
 
 from evaluation.antibodies.maturation import DEFAULT_PULL, mature
 from evaluation.antibodies.visual import visual_antibodies
 from evaluation.scores.base import PARAMETERS, FittedScore, Score
 from evaluation.scores.bases import BaseName
-from evaluation.scores.calibrated import Calibrated, FittedCalibrated
+from evaluation.scores.calibrated import Calibrated, FittedCalibrated, Makings
 from evaluation.scores.choice import AUTO, CAUTION, Candidate, Fusion, Seen, Trial, choose
-from evaluation.scores.features.distances import ClassSpread
-from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI
-from evaluation.scores.sight import DEFAULT_VISUAL_EPS, DEFAULT_VISUAL_WEIGHT, Whitened
+from evaluation.scores.prototypes import DEFAULT_ALPHA
+from evaluation.scores.sight import DEFAULT_VISUAL_EPS, DEFAULT_VISUAL_WEIGHT
 from evaluation.space import Bank, Space
 from immuno_core.config.numbers import real, whole
 
@@ -98,19 +96,19 @@ class ImmunoVlm(Score):
         """
         if _has_outliers(space):
             space = replace(space, bank=space.bank.unmatured)
-        candidates = self._candidates(space)
+        makings = Makings(self._calibrated(Fusion(1.0, 0.0), 0.0), space, crossed=True)
+        candidates = self._candidates(makings)
         chosen: dict[str, Any] = {}
-        best = candidates[0]
+        best, calibration = candidates[0], None
         if space.feedback is not None and len(candidates) > 1:
             trial = Trial.of(
-                space,
+                makings,
                 space.feedback,
-                self._calibrated,
                 fusions=sorted({one.fusion for one in candidates}),
                 g=self.g,
                 seen={one.seen for one in candidates},
-                known=Whitened.of(space, alpha=self.alpha, xi=DEFAULT_XI) if space.fit is not None else None,
             )
+            calibration = trial.calibration
             ranked = [trial.ranked(one) for one in candidates]
             # Texts have to earn their keep: nothing is used that is worse than the same, or than what would be chosen,
             # with silent texts.
@@ -121,13 +119,16 @@ class ImmunoVlm(Score):
             found, chosen = choose(ranked, caution=CAUTION, never_worse_than=bounds)
             best = candidates[found]
         outliers = space.feedback.outliers if space.feedback is not None else {}
+        bank, visual = space.bank.worded, space.bank.visual
+        calibration = makings.calibrate(bank) if calibration is None else calibration
         matured = Bank.empty(space.dim)
         if best.matured:
-            matured = mature(space.bank, [images.features for images in outliers.values()], g=self.g)
-        bank = space.bank.concat(matured)
+            matured = mature(bank, [images.features for images in outliers.values()], g=self.g)
+            calibration = calibration.concat(makings.calibrate(matured))
         if best.seen is not None:
-            bank = bank.concat(visual_antibodies(outliers, best.seen.number))
-        fitted = self._calibrated(replace(space, bank=bank), best.fusion, best.beta, best.seen)
+            visual = visual.concat(visual_antibodies(outliers, best.seen.number))
+        score = self._calibrated(best.fusion, best.beta, best.seen)
+        fitted = makings.fitted(score, bank.concat(matured), calibration, visual)
         settings: dict[str, Any] = {
             "w": best.fusion.w,
             "v": best.fusion.v,
@@ -141,9 +142,9 @@ class ImmunoVlm(Score):
             lacks=_lacking(space) if AUTO in (self.w, self.v, self.beta, self.maturation, self.visual) else (),
         )
 
-    def _candidates(self, space: Space) -> list[Candidate]:
+    def _candidates(self, makings: Makings) -> list[Candidate]:
         """What may be chosen, the default first, and those whose texts are silent last."""
-        fusions = self._fusions(space)
+        fusions, space = self._fusions(makings), makings.space
         betas = _BETAS if self.beta == "auto" else (self.beta,)
         grown = (True, False) if self.maturation == "auto" else (self.maturation,)
         sights: tuple[Seen | None, ...] = (None,)
@@ -159,34 +160,32 @@ class ImmunoVlm(Score):
         free = len(space.bank) > 0 and self.beta == AUTO
         return with_texts + ([Candidate(f, 0.0, False, seen) for f in fusions for seen in sights] if free else [])
 
-    def _fusions(self, space: Space) -> list[Fusion]:
+    def _fusions(self, makings: Makings) -> list[Fusion]:
         """Which bases may be chosen, the default first."""
-        if self.base != "fused" or space.fit is None or space.fit_labels is None:
-            return [Fusion(1.0, 0.0, self.shrinkage)]
+        if self.base != "fused" or makings.space.fit is None:
+            return [Fusion(1.0, 0.0)]
         ws = _WS if self.w == "auto" else (self.w,)
         vs: tuple[float, ...] = (self.v,) if self.v != "auto" else ()
         if self.v == "auto":
-            spread = ClassSpread.of(space.fit.features, space.fit_labels, shrinkage=self.shrinkage)
-            trusted = spread.left_out(space.fit.features, space.fit_labels).own_is_nearest.mean()
-            vs = (TRUST * float(trusted), 0.0)
-        return [Fusion(w, v, self.shrinkage) for v in vs for w in ws]
+            vs = (TRUST * float(makings.bases.left_out.own_is_nearest.mean()), 0.0)
+        return [Fusion(w, v) for v in vs for w in ws]
 
-    def _calibrated(self, space: Space, fusion: Fusion, beta: float, seen: Seen | None = None) -> FittedCalibrated:
-        fitted = Calibrated(
+    def _calibrated(self, fusion: Fusion, beta: float, seen: Seen | None = None) -> Calibrated:
+        return Calibrated(
             eps=self.eps,
             alpha=self.alpha,
             w=fusion.w,
             v=fusion.v,
-            shrinkage=fusion.shrinkage,
+            shrinkage=self.shrinkage,
             beta=beta,
             base=self.base,
             guarded=self.guarded,
             class_radii=self.class_radii,
             class_eps=self.class_eps,
+            radii=self.radii,
             visual_eps=seen.eps if seen else DEFAULT_VISUAL_EPS,
             visual_weight=seen.weight if seen else 0.0,
-        ).fit(space)
-        return fitted if self.radii else replace(fitted, radii=np.zeros_like(fitted.radii))
+        )
 
 
 def _lacking(space: Space) -> tuple[str, ...]:

@@ -21,13 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.scores.base import EVERY_CLASS, RepelledImages, RepulsionForm, fit_images
-from evaluation.scores.prototypes import leave_one_out
+from evaluation.scores.base import EVERY_CLASS, RepelledImages, RepulsionForm
 from evaluation.scores.radii import ROUNDING, quantiles_of
-from evaluation.space import Space
 from immuno_core.arrays import blocks
 from immuno_core.features import FloatArray, Floats
-from immuno_core.records import VISUAL
 
 DEFAULT_VISUAL_EPS, DEFAULT_VISUAL_WEIGHT = 0.01, 1.0
 _SHRINKAGE = 0.2
@@ -54,13 +51,8 @@ class Whitened:
     deviation: float
 
     @classmethod
-    def of(cls, space: Space, *, alpha: float, xi: float) -> Whitened:
-        """Take them of the fit images; `alpha` and `xi` are those of the prototypes. Without spread, C is the identity.
-
-        Raises SetupError for a space without fit images.
-        """
-        images, labels = fit_images(space, VISUAL)
-        known = images.features
+    def of(cls, known: FloatArray, deviation: float) -> Whitened:
+        """Take mean and covariance of the fit images (n, d), n >= 1. Without spread, C is the identity."""
         (n, dim), mean = known.shape, known.mean(axis=0, dtype=np.float64)
         scatter = np.zeros((dim, dim))
         for rows in blocks(n, 2 * dim):
@@ -68,8 +60,7 @@ class Whitened:
             scatter += apart.T @ apart
         size = float(np.trace(scatter)) / n / dim
         shrunk = (1 - _SHRINKAGE) / n * scatter + _SHRINKAGE * size * np.eye(dim)
-        closeness = leave_one_out(space.texts, known, labels, alpha=alpha, xi=xi).cosine
-        return cls(known, mean, np.eye(dim) if size < _NO_SPREAD else np.linalg.inv(shrunk), float(closeness.std()))
+        return cls(known, mean, np.eye(dim) if size < _NO_SPREAD else np.linalg.inv(shrunk), deviation)
 
     def sight(self, centres: FloatArray, *, eps: float, weight: float) -> Sight:
         """Return the term of visual antibodies (k, d), k >= 1, `eps` in (0, 1)."""

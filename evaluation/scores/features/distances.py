@@ -235,18 +235,26 @@ class ClassSpread:
         # With n images of the class, x - (mean without x) = more (x - mean), and x adds more (x - mean)(x - mean)' / N
         # to C_fit.
         more = np.divide(n, n - 1, out=np.zeros(len(n)), where=n > 1)
-        lengths = np.einsum("ij,ij->i", self.means, self.means)
+        between = self.means @ self.means.T
+        lengths = np.diag(between)
         least, own_is_least = np.empty(len(features)), np.empty(len(features), dtype=np.bool_)
-        for rows in blocks(len(features), self.width + len(self.means)):
+        for rows in blocks(len(features), self.width + 2 * len(self.means)):
             white, mine = (features[rows].astype(np.float64) - self.centre) @ self.whitening, own[rows]
             each, up = np.arange(len(mine)), more[rows]
             apart = white - self.means[mine]
-            along = np.einsum("ij,ij->i", apart, white)[:, None] - apart @ self.means.T
+            onto = white @ self.means.T
+            along = between[mine]
+            along -= onto
+            along += np.einsum("ij,ij->i", apart, white)[:, None]
             q = along[each, mine]
-            squared = lengths + np.einsum("ij,ij->i", white, white)[:, None] - 2 * (white @ self.means.T)
+            squared = np.multiply(onto, -2, out=onto)
+            squared += lengths
+            squared += np.einsum("ij,ij->i", white, white)[:, None]
             added = (1 - self.shrinkage) * up / len(features)
             left = np.maximum(1 - added * q, _NOTHING_LEFT)
-            squared += (added / left)[:, None] * along**2
+            along *= along
+            along *= (added / left)[:, None]
+            squared += along
             squared[each, mine] = np.where(up > 0, up**2 * q / left, np.inf)
             least[rows] = np.maximum(squared, 0).min(axis=1)
             own_is_least[rows] = squared[each, mine] <= squared.min(axis=1)

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evaluation.scores.calibrated import Calibrated
-from evaluation.scores.radii import class_radii, self_radii
+from evaluation.scores.calibrated import Calibrated, Makings
+from evaluation.scores.radii import Calibration, Calibrator
 from evaluation.scores.registry import make_score
-from evaluation.space import Space
+from evaluation.space import Feedback, Space
 from immuno_core.errors import SetupError
+from immuno_core.features import FloatArray
 from tests.evaluation import reference
 from tests.evaluation.synthetic import (
     bank_of,
@@ -315,7 +316,11 @@ def test_the_share_above_a_radius_is_the_one_that_is_meant() -> None:
     """0.29 * 100 is 28.999999999999996: 29 of 100 images may lie above."""
     rng = np.random.default_rng(0)
     images, texts, vectors = unit_rows(rng, 100, 8), unit_rows(rng, 3, 8).astype(np.float64), unit_rows(rng, 4, 8)
-    radii = self_radii(images, texts, vectors.astype(np.float64), eps=0.29)
+    everyone = np.full(4, -1)
+    found = Calibrator.of(images, texts).calibrate(
+        vectors.astype(np.float64), everyone, everyone, eps=0.29, class_eps=0.5
+    )
+    radii = found.radii[0]
     margins = vectors.astype(np.float64) @ images.T.astype(np.float64) - (images.astype(np.float64) @ texts.T).max(
         axis=1
     )
@@ -327,8 +332,47 @@ def test_from_one_over_eps_images_on_a_class_sets_its_radius_alone(count: int, s
     rng = np.random.default_rng(0)
     texts, vectors = np.eye(2, 8), unit_rows(rng, 1, 8).astype(np.float64)
     images = unit(np.eye(2, 8)[[0] * count + [1] * 5] + 0.1 * rng.standard_normal((count + 5, 8)))
-    common = np.array([5.0])
-    found = class_radii(images, texts, vectors, np.array([0]), common, eps=0.05)
-    assert found.share.tolist() == [pytest.approx(share)]
-    own = self_radii(images[:count], texts, vectors, eps=0.05)
-    assert found.radii == pytest.approx(share * own + (1 - share) * common)
+    everyone = np.array([-1])
+
+    def radius(images: FloatArray, own: int) -> Calibration:
+        calibrator = Calibrator.of(images, texts)
+        return calibrator.calibrate(vectors, np.array([own]), everyone, eps=0.001, class_eps=0.05)
+
+    common, found = radius(images, -1).radii, radius(images, 0)
+    own = Calibrator.of(images[:count], texts).calibrate(vectors, everyone, everyone, eps=0.05, class_eps=0.5).radii
+    assert found.share.tolist() == [[pytest.approx(share)]]
+    assert found.radii == pytest.approx(own + (1 - share) * np.maximum(common - own, 0))
+    assert (found.reach.tolist(), found.drawn) == ([[0]], int(share < 1))
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(0, 10**6), st.integers(8, 90), st.sampled_from([{}, {"guarded": True}, {"eps": 0.1}, {"radii": False}])
+)
+def test_what_is_found_without_each_part_is_that_of_a_fit_without_it(
+    seed: int, count: int, params: dict[str, Any]
+) -> None:
+    bare = make_space(seed, classes=3, antibodies=8, fit=count, spread=0.5)
+    names = np.random.default_rng(seed).choice(["class 0", "class 1", "class 2", ""], len(bare.bank))
+    space = guarding(bare, *(str(name) for name in names), kind="contextual")
+    bank = space.bank.take(np.arange(6)).concat(bare.bank.take(np.array([6, 7])))
+    assert bare.fit is not None
+    assert bare.fit_labels is not None
+    shown = {"a": outliers(bare, seed, 9, name="a")}
+    feedback = Feedback.cross_fitted(bare.fit, bare.fit_labels, shown, seed=seed)
+    space = replace(space, bank=bank, feedback=feedback)
+    makings = Makings(Calibrated(v=0.5, **params), space, crossed=True)
+    halves = [makings.calibrate(bank.take(rows)) for rows in (np.arange(3), np.arange(3, 8))]
+    assert feedback.parts is not None
+    for found in (makings.calibrate(bank), halves[0].concat(halves[1])):
+        whole = fit(space, v=0.5, **params)
+        assert (found.radii[0], found.reach[0].tolist()) == (pytest.approx(whole.radii), whole.guards.tolist())
+        for part in np.unique(feedback.parts):
+            rows = np.flatnonzero(feedback.parts == part)
+            without = fit(space.without(int(part)), v=0.5, **params)
+            assert found.radii[1 + part] == pytest.approx(without.radii, abs=1e-12)
+            assert found.reach[1 + part].tolist() == without.guards.tolist()
+            assert found.fired[rows] == pytest.approx(without.exceedance(bare.fit.features[rows]).largest, abs=1e-12)
+            base = makings.bases.without(int(part)).base(0.35, 0.5)
+            x = bare.fit.features[rows].astype(np.float64)
+            assert base.values(x, x @ space.texts.T) == pytest.approx(replace(without, beta=0.0).score(x), abs=1e-12)

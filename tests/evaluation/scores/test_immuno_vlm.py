@@ -12,11 +12,10 @@ import pytest
 from evaluation.antibodies.maturation import mature
 from evaluation.antibodies.visual import visual_antibodies
 from evaluation.metrics import fpr95_id, threshold_at
-from evaluation.scores.calibrated import FittedCalibrated
+from evaluation.scores.calibrated import Calibrated, FittedCalibrated, Makings
 from evaluation.scores.choice import Candidate, Fusion, Rankings, Seen, Trial, choose
 from evaluation.scores.features.distances import ClassSpread
 from evaluation.scores.registry import make_score
-from evaluation.scores.sight import Whitened
 from evaluation.space import Bank, Feedback, Space
 from immuno_core.features import FloatArray
 from tests.evaluation.synthetic import around, bank_of, feature_set, held_out, make_space, outliers, unit, unit_rows
@@ -38,7 +37,7 @@ def with_feedback(**sets: FloatArray) -> Space:
 
 
 SPACE = with_feedback(near=outliers(BARE, 3, 90).features, far=toward(2, 60, pull=1.5, seed=0))
-FUSIONS = tuple(Fusion(w, v, 0.2) for v in (0.75, 0.0) for w in (0.35, 1.0))
+FUSIONS = tuple(Fusion(w, v) for v in (0.75, 0.0) for w in (0.35, 1.0))
 SEEN = Seen(10, 0.01, 1.0)
 TEST = np.concatenate([KNOWN.features, outliers(BARE, 9, 80).features])
 
@@ -85,7 +84,7 @@ def test_it_is_the_calibrated_score_on_the_bank_with_what_it_made() -> None:
     grown = SPACE.bank.concat(matured).concat(visual_antibodies(sets, 3))
     assert len(grown) == len(SPACE.bank) + len(matured) + 3 > len(SPACE.bank) + 3
     expected = make_score("calibrated", w=1.0, beta=5.0).fit(replace(SPACE, bank=grown)).score(TEST)
-    assert scores(SPACE, **given).tolist() == expected.tolist()
+    assert scores(SPACE, **given) == pytest.approx(expected, abs=1e-12)
     assert (chosen(SPACE, **given)["matured"], chosen(SPACE, **given)["visual"]) == (len(matured), 3)
 
 
@@ -123,7 +122,7 @@ def test_a_maturation_that_helps_is_used_and_one_that_does_not_is_not() -> None:
 
 def test_the_choice_comes_first_of_those_that_cannot_be_told_from_the_lowest_and_earn_their_texts() -> None:
     v = trusted(BARE)
-    fusions = [Fusion(w, v, 0.2) for w in (0.35, 1.0)] + [Fusion(w, 0.0, 0.2) for w in (0.35, 1.0)]
+    fusions = [Fusion(w, v) for w in (0.35, 1.0)] + [Fusion(w, 0.0) for w in (0.35, 1.0)]
     with_texts = [
         Candidate(fusion, beta, matured, seen)
         for fusion in fusions
@@ -184,14 +183,9 @@ def sets_of(space: Space) -> dict[str, FloatArray]:
 
 
 def trial_of(space: Space, fusions: Sequence[Fusion] = FUSIONS) -> Trial:
-    def fit(some: Space, fusion: Fusion, beta: float) -> FittedCalibrated:
-        fitted = make_score("calibrated", w=fusion.w, v=fusion.v, shrinkage=fusion.shrinkage, beta=beta).fit(some)
-        assert isinstance(fitted, FittedCalibrated)
-        return fitted
-
     assert space.feedback is not None
-    known = Whitened.of(space, alpha=0.9, xi=np.pi / 4)
-    return Trial.of(space, space.feedback, fit, fusions=fusions, g=0.3, seen={SEEN, None}, known=known)
+    makings = Makings(Calibrated(shrinkage=0.2), space, crossed=True)
+    return Trial.of(makings, space.feedback, fusions=fusions, g=0.3, seen={SEEN, None})
 
 
 def halves_of(x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -219,7 +213,7 @@ def test_outliers_never_judge_what_they_matured_or_showed(matured: bool, seen: S
     first, second = zip(*(halves_of(x) for x in sets.values()), strict=True)
     like = [fpr95(list(second), x) for x in first] + [fpr95(list(first), x) for x in second]
     unlike = [fpr95([x for other, x in sets.items() if other != name], sets[name]) for name in sets]
-    found = trial_of(SPACE).ranked(Candidate(Fusion(0.35, 0.0, 0.2), 5.0, matured, seen)).judgement
+    found = trial_of(SPACE).ranked(Candidate(Fusion(0.35, 0.0), 5.0, matured, seen)).judgement
     assert found.like == pytest.approx(np.mean(like))
     assert found.unlike == pytest.approx(np.mean(unlike))
     assert found.mean == pytest.approx((np.mean(like) + np.mean(unlike)) / 2)
@@ -256,7 +250,7 @@ def test_fit_images_that_are_feedback_too_are_judged_without_their_part() -> Non
     assert SPACE.feedback is not None
     both = Feedback.cross_fitted(BARE.fit, BARE.fit_labels, SPACE.feedback.outliers, seed=0)
     space = replace(BARE, feedback=both)
-    candidate = Candidate(Fusion(0.35, 0.75, 0.2), 5.0, False)
+    candidate = Candidate(Fusion(0.35, 0.75), 5.0, False)
     calibrated = make_score("calibrated", w=0.35, v=0.75, shrinkage=0.2, beta=5.0)
     known = np.array(
         [
@@ -271,7 +265,7 @@ def test_fit_images_that_are_feedback_too_are_judged_without_their_part() -> Non
 
 def test_with_one_set_there_is_no_view_of_unlike_outliers() -> None:
     one = with_feedback(only=toward(1, 40, pull=1.0, seed=3))
-    assert trial_of(one).ranked(Candidate(Fusion(1.0, 0.0, 0.2), 2.5, True)).judgement.unlike is None
+    assert trial_of(one).ranked(Candidate(Fusion(1.0, 0.0), 2.5, True)).judgement.unlike is None
     assert chosen(one)["feedback_fpr95_unlike"] is None
 
 

@@ -210,5 +210,5 @@ def test_a_whole_number_is_a_number_and_params_name_every_value_in_force() -> No
     assert make_score("max_logit").params == {}
     assert set(make_score("calibrated").params) == {
         *("eps", "beta", "base", "alpha", "xi", "w", "v", "shrinkage", "margin", "combine", "guarded"),
-        *("class_radii", "class_eps", "visual_eps", "visual_weight"),
+        *("class_radii", "class_eps", "radii", "visual_eps", "visual_weight"),
     }

@@ -11,6 +11,7 @@ import pytest
 from evaluation.antibodies.visual import MOST_SAMPLES, clusters, visual_antibodies
 from evaluation.metrics import fpr95_id, threshold_at
 from evaluation.scores.base import held_out
+from evaluation.scores.calibrated import Calibrated, Makings
 from evaluation.scores.immuno_vlm import FittedImmunoVlm, ImmunoVlm
 from evaluation.scores.sight import Whitened
 from evaluation.space import Bank, Feedback, Space
@@ -87,7 +88,7 @@ def test_a_known_image_is_measured_as_if_it_had_not_made_the_direction() -> None
     new = make_space(1, classes=3, dim=32, fit=4000)
     assert space.fit is not None
     assert new.fit is not None
-    known = Whitened.of(space, alpha=0.9, xi=np.pi / 4)
+    known = Whitened.of(space.fit.features, 1.0)
     centres = unit_rows(np.random.default_rng(0), 5, 32)
     found = known.directions(centres)
     of_new = new.fit.features[64:] @ found.rows.T - found.offsets
@@ -105,7 +106,7 @@ def test_without_fit_images_they_are_silent_and_with_one_they_are_finite() -> No
         if bare.fit is None:
             assert score.tolist() == fit_calibrated(bare).score(TEST).tolist()
     with pytest.raises(SetupError, match="fit images"):
-        Whitened.of(replace(SPACE, fit=None, fit_labels=None), alpha=0.9, xi=0.5)
+        _ = Makings(Calibrated(), replace(SPACE, fit=None, fit_labels=None)).whitened
 
 
 def test_clusters_are_the_same_in_any_order_and_name_their_images() -> None:
