@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evaluation.scores import Score as Score
     from evaluation.scores import make_score as make_score
     from evaluation.scores import register_score as register_score
+    from evaluation.shield.verdicts import ShieldVerdict as ShieldVerdict
     from evaluation.space import Bank as Bank
     from evaluation.space import Space as Space
     from immuno.api import Evaluation as Evaluation
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from immuno.api import make_space as make_space
     from immuno.api import open_store as open_store
     from immuno.api import read_results as read_results
+    from immuno.shield.shield import Shield as Shield
     from immuno_core import __version__ as __version__
     from immuno_core.config.run import RunConfig as RunConfig
     from immuno_core.config.run import read_config as read_config
@@ -33,6 +35,8 @@ _PLACES = {
     **dict.fromkeys(("FittedScore", "Score", "make_score", "register_score"), "evaluation.scores"),
     **dict.fromkeys(("Bank", "Space"), "evaluation.space"),
     **dict.fromkeys(("RunConfig", "read_config"), "immuno_core.config.run"),
+    "Shield": "immuno.shield.shield",
+    "ShieldVerdict": "evaluation.shield.verdicts",
     "SetupError": "immuno_core.errors",
     "__version__": "immuno_core",
 }

@@ -42,7 +42,7 @@ from cluster.encoder.loading import (
 )
 from cluster.encoder.patches import best_match, patch_tower
 from cluster.encoder.pixels import Preprocessing
-from cluster.encoder.reading import DecodedBatch, Decoder
+from cluster.encoder.reading import DecodedBatch, Decoder, Source, place_of
 from cluster.encoder.spec import FAST_DECODE_VERSION, EncoderSpec
 from cluster.records import EmbeddedImages, ShardStats, total
 from immuno_core.errors import SetupError
@@ -102,8 +102,8 @@ class Encoder:
         """The most images the model is given at once; lower than at first once memory has run out."""
         return self._runner.batch_size
 
-    def embed_image_files(self, paths: Sequence[str]) -> EmbeddedImages:
-        """Read, preprocess and embed image files.
+    def embed_image_files(self, paths: Sequence[Source]) -> EmbeddedImages:
+        """Read, preprocess and embed image files, be they named, in memory, or opened by Pillow.
 
         A file that is empty, truncated, not an image or too large to decode safely becomes a failure with its reason,
         and so does an image over which the model raises; the others of its batch are embedded.
@@ -111,7 +111,7 @@ class Encoder:
         """
         return self.measure_image_files(paths).embedded
 
-    def measure_image_files(self, paths: Sequence[str]) -> MeasuredImages:
+    def measure_image_files(self, paths: Sequence[Source]) -> MeasuredImages:
         """Do what `embed_image_files` does, and say what it took."""
         started = time.perf_counter()
         parts: list[FloatArray] = [self._none()]
@@ -129,7 +129,10 @@ class Encoder:
                     continue
                 finite = np.isfinite(answer.rows).all(axis=1)
                 overflow = f"its embedding is not finite at precision {self.info.precision}"
-                failures |= {rows[i]: FailedImage("", paths[rows[i]], overflow) for i in np.flatnonzero(~finite)}
+                failures |= {
+                    rows[i]: FailedImage("", place_of(paths[rows[i]], rows[i]), overflow)
+                    for i in np.flatnonzero(~finite)
+                }
                 parts.append(answer.rows[finite])
         embedded = EmbeddedImages(np.concatenate(parts), dict(sorted(failures.items())), frozenset(transient))
         seconds = time.perf_counter() - started
@@ -209,7 +212,7 @@ class Encoder:
         )
 
     def _through_model(
-        self, paths: Sequence[str], step: Step, *, padded: bool = False
+        self, paths: Sequence[Source], step: Step, *, padded: bool = False
     ) -> Generator[tuple[DecodedBatch, BatchResult], None, None]:
         """Decode files and give them to the model, batch by batch; yields in the order of the list.
 
@@ -287,10 +290,12 @@ def _unit_rows(raw: torch.Tensor) -> torch.Tensor:
     return torch.where(lengths.isfinite(), rows / lengths, torch.nan)
 
 
-def _refused(batch: DecodedBatch, answer: BatchResult, paths: Sequence[str]) -> dict[int, FailedImage]:
+def _refused(batch: DecodedBatch, answer: BatchResult, paths: Sequence[Source]) -> dict[int, FailedImage]:
     """The images of a batch over which the model raised, by their places in the list."""
     return {
-        batch.rows[i]: FailedImage("", paths[batch.rows[i]], f"the model fails on it: {reason}")
+        batch.rows[i]: FailedImage(
+            "", place_of(paths[batch.rows[i]], batch.rows[i]), f"the model fails on it: {reason}"
+        )
         for i, reason in answer.refused.items()
     }
 

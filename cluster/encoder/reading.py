@@ -7,6 +7,7 @@ only, so memory does not grow with the list.
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 import warnings
@@ -26,15 +27,30 @@ from immuno_core.records import FailedImage
 from immuno_core.retries import reading_again
 
 T = TypeVar("T")
+Source = str | bytes | Image.Image
+"""An image: its path, what an image file holds, or a picture that is open already."""
 
 
-def read_image(path: str, preprocess: Callable[[Image.Image], T]) -> T:
-    """Open an image file or a tar's member and return what `preprocess` makes of it. Any thread may call it.
+def read_image(source: Source, preprocess: Callable[[Image.Image], T]) -> T:
+    """Open an image and return what `preprocess` makes of it. Any thread may call it.
 
     Where the file system refuses the file in passing, it is tried again (`immuno_core.retries`). Raises whatever the
     system or a decoder raises: `reason_of` puts that into words.
     """
-    return reading_again(lambda: _read(path, preprocess))
+    if isinstance(source, str):
+        return reading_again(lambda: _read(source, preprocess))
+    if isinstance(source, Image.Image):
+        with _silence:
+            return preprocess(source)
+    if not source:
+        raise ValueError("the file is empty")
+    with _silence, Image.open(io.BytesIO(source), formats=readable_formats()) as image:
+        return preprocess(image)
+
+
+def place_of(source: Source, row: int) -> str:
+    """Return what an image is called: its path, or its place in the list."""
+    return source if isinstance(source, str) else f"image {row + 1}"
 
 
 def _read(path: str, preprocess: Callable[[Image.Image], T]) -> T:
@@ -130,7 +146,7 @@ class Decoder:
         self._pinned = pinned
         self._workers = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
-    def batches(self, paths: Sequence[str], batch_size: int) -> Generator[DecodedBatch, None, None]:
+    def batches(self, paths: Sequence[Source], batch_size: int) -> Generator[DecodedBatch, None, None]:
         """Read every file, and yield batches of `batch_size` consecutive ones in order; the last may be smaller.
 
         Nothing that a file contains is raised: whatever its decoder says becomes a FailedImage. A generator that is
@@ -148,7 +164,7 @@ class Decoder:
             for batch in begun:
                 batch.drop()
 
-    def _begin(self, paths: Sequence[str], start: int) -> _Batch:
+    def _begin(self, paths: Sequence[Source], start: int) -> _Batch:
         pixels = torch.empty((len(paths), *self._size, 3), dtype=torch.uint8, pin_memory=self._pinned)
         chunks = [
             self._workers.submit(self._decode, paths[i : i + _IMAGES_AT_ONCE], start + i, pixels[i:])
@@ -156,15 +172,15 @@ class Decoder:
         ]
         return _Batch(start, pixels, chunks)
 
-    def _decode(self, paths: Sequence[str], first: int, into: torch.Tensor) -> _Chunk:
+    def _decode(self, paths: Sequence[Source], first: int, into: torch.Tensor) -> _Chunk:
         """Write the images of `paths` into the rows of `into`; `first` is the place in the list of the first."""
         started = time.perf_counter()
         target, chunk = into.numpy(), _Chunk({}, [], 0.0)
-        for i, path in enumerate(paths):
+        for i, source in enumerate(paths):
             try:
-                target[i] = read_image(path, self._preprocessing.pixels)
+                target[i] = read_image(source, self._preprocessing.pixels)
             except Exception as error:  # noqa: BLE001 - decoders of broken files raise anything at all
-                chunk.failures[first + i] = FailedImage("", path, reason_of(error))
+                chunk.failures[first + i] = FailedImage("", place_of(source, first + i), reason_of(error))
                 if is_transient(error):
                     chunk.transient.append(first + i)
         return chunk._replace(seconds=time.perf_counter() - started)

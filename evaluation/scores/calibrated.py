@@ -153,6 +153,7 @@ class Makings:
             beta=score.beta,
             margin=score.margin,
             combine=score.combine,
+            parameters=score,
         )
 
     @cached_property
@@ -203,6 +204,8 @@ class FittedCalibrated(FittedScore):
     combine: Combine
     drawn: int
     """Antibodies for one class, with a radius that is drawn toward the one over all images."""
+    parameters: Calibrated
+    """What it was fitted with, the choices of who fitted it included."""
 
     @property
     def chosen(self) -> dict[str, Any]:

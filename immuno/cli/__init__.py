@@ -29,6 +29,7 @@ _COMMANDS = {
     "bench": "Measure methods on sealed test sets, as a configuration says.",
     "embed": "Fill the embedding store for a configuration; check and prune it.",
     "refine": "Run or resume a session of the refinement loop.",
+    "guard": "Deploy what a session found: a shield that judges new images.",
     "db": "Query the antibody database.",
     "submit": "Run a command as a job of a Ray cluster.",
     "report": "Draw report.html again from a results folder.",
