@@ -78,7 +78,7 @@ def export(
     if chosen.arm == "none":
         space = replace(space, bank=Bank.empty(space.dim))
     fitted = score.fit(space)
-    if not isinstance(fitted, FittedCalibrated) or not getattr(score, "radii", True):
+    if not isinstance(fitted, FittedCalibrated):
         raise SetupError(
             f"the method '{method}' cannot be a shield: it is not made of self-calibrated antibodies; use {OURS} or "
             "calibrated"
