@@ -51,7 +51,7 @@ def _sources(value: Any) -> Any:
         text = str(value)
         key = "builtin" if text == "miniworld" else "features" if text.endswith((".npz", ".safetensors")) else "path"
         return {key: text} if text not in ("error", "drop") else text
-    if isinstance(value, Mapping) and not value.keys() & {"path", "features", "builtin"}:
+    if isinstance(value, Mapping) and not value.keys() & {"path", "features", "builtin", "shield_log"}:
         return [{"name": name} | _sources(source) for name, source in value.items()]
     return value
 

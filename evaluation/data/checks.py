@@ -107,8 +107,8 @@ def _check(
     if source.expected is not None and count != source.expected:
         others = f"; left out: {', '.join(told(images.left_out))}" if images.left_out else ""
         yield (
-            f"set '{named.name}': {count} images in {source.path or source.features}, expected {source.expected}; "
-            f"complete it, or correct `expected`{others}"
+            f"set '{named.name}': {count} images in {source.path or source.features or source.shield_log}, "
+            f"expected {source.expected}; complete it, or correct `expected`{others}"
         )
     if named.role == "id" and classes:
         labels = {sample.label for sample in images.samples}

@@ -4,6 +4,7 @@
 - A flat folder, `root/**/image.png`: for outliers only; an image directly in the root has the label "".
 - An image list, see below; WebDataset tars, see evaluation.data.tars.
 - `features = "x.npz"`: embeddings instead of images, see evaluation.data.feature_files.
+- `shield_log = "log"`: what a deployed shield rejected (immuno.shield.log), for feedback.
 - `builtin = "miniworld"`: the generated world of this seed, drawn into the cache where it is missing.
 
 Labels that are class indices or WordNet ids become class names, see evaluation.data.labels.
@@ -65,7 +66,7 @@ from evaluation.data.image_names import (
 from evaluation.data.labels import is_number, resolve_labels
 from evaluation.data.tars import expand, is_pattern, read_tars
 from evaluation.miniworld.world import MiniWorld, build, default_root
-from immuno_core.config.run import SourceConfig
+from immuno_core.config.run import LOGGED, SourceConfig
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import Floats
 from immuno_core.files import read_text
@@ -290,6 +291,9 @@ def list_source(source: SourceConfig, *, name: str) -> Listed:
     if source.features is not None:
         _check_exists(source.features, name, "no feature file")
         return Listed(list_feature_file(source.features))
+    if source.shield_log is not None:
+        _check_exists(source.shield_log / LOGGED, name, "no log of a shield")
+        return Listed(read_image_list(source.shield_log / LOGGED))
     path = source.path
     if path is None:
         raise SetupError(f"set '{name}' has neither path nor features; give one of them")

@@ -27,7 +27,9 @@ from immuno_core.errors import SetupError
 from immuno_core.text import count, printable, safe_cell
 
 if TYPE_CHECKING:
+    from evaluation.shield.head import JudgedArrays
     from evaluation.shield.verdicts import ShieldVerdict
+    from immuno.shield.log import RejectedLog
     from immuno.shield.shield import Shield
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -166,6 +168,7 @@ def _told(manifest: Any) -> Iterator[str]:
 @click.option("--review", type=real(0, 0.5), help="Share of known images that a person decides on. Default: its own.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table for a spreadsheet.")
 @click.option("--batch", type=whole(1, 4096), default=64, show_default=True, help="Images at a time.")
+@click.option("--log", type=OUTPUT_FOLDER, help="Keep rejected images there, as feedback for the next session.")
 @_shield_options
 @json_option
 @progress_option
@@ -175,6 +178,7 @@ def judge(
     review: float | None,
     as_csv: bool,
     batch: int,
+    log: Path | None,
     model: str | None,
     pretrained: str | None,
     device: str,
@@ -184,8 +188,9 @@ def judge(
     """Judge images with the shield in DIR. PATHS are files, folders with images, or - for a list on standard input.
 
     With --json one JSON object a line, as soon as there is one. What cannot be read is said so, and the rest is judged;
-    the exit status is 1 then.
+    the exit status is 1 then. With --log, [[data.feedback]] shield_log = "DIR" shows a session what was rejected.
     """
+    from immuno.shield.log import RejectedLog
     from immuno.shield.paths import image_paths
     from immuno.shield.shield import Shield
 
@@ -195,22 +200,44 @@ def judge(
     files = image_paths(paths, sys.stdin)
     write = _writer("json" if as_json else "csv" if as_csv else None)
     outcomes: Counter[str] = Counter()
-    for verdict in _judged(shield, files, batch, progress):
-        outcomes[verdict.outcome] += 1
-        write(verdict)
+    watch, rejected = shield.watch(), None if log is None else RejectedLog(log)
+    for some, said, judged in _judged(shield, files, batch, progress):
+        watch.add(judged)
+        if rejected is not None:
+            rejected.add(some, said)
+        for verdict in said:
+            outcomes[verdict.outcome] += 1
+            write(verdict)
     click.echo(_summary(outcomes, len(files)), err=True)
+    if watch.state.drifted:
+        click.echo(watch.state.told(), err=True)
+    if rejected is not None:
+        click.echo(printable(f"log: {count(len(rejected), 'rejected image')} in {log}{_lost(rejected)}"), err=True)
     return 1 if outcomes["failed"] else 0
 
 
-def _judged(shield: Shield, files: list[str], batch: int, progress: str | None) -> Iterator[ShieldVerdict]:
+def _lost(log: RejectedLog) -> str:
+    full = f"; it is full (at most {log.most:,}), and keeps no more" if log.is_full else ""
+    return full + (f"; some could not be kept ({log.lost})" if log.lost else "")
+
+
+def _judged(
+    shield: Shield, files: list[str], batch: int, progress: str | None
+) -> Iterator[tuple[list[str], list[ShieldVerdict], JudgedArrays]]:
+    """Files, the verdicts on them and the numbers behind those, a batch at a time."""
     from immuno.terminal.progress import bar
     from immuno_core.progress import make_progress, progress_mode
 
     with bar(make_progress(progress_mode(progress)), len(files), "judging images") as shown:
         for start in range(0, len(files), batch):
-            said = shield.judge(files[start : start + batch])
+            some = files[start : start + batch]
+            said, judged = shield.judged(some)
             shown.advance(len(said))
-            yield from said
+            yield some, said, judged
+
+
+def _verdicts(shield: Shield, files: list[str], progress: str | None) -> list[ShieldVerdict]:
+    return [one for _, said, _ in _judged(shield, files, 64, progress) for one in said]
 
 
 _COLUMNS = ("image", "outcome", "label", "score", "threshold", "typicality", "reason", "antibody")
@@ -272,9 +299,8 @@ def compare(
 
     first, second = (Shield.load(one, model=model, pretrained=pretrained, device=device) for one in (before, after))
     files = image_paths(paths, sys.stdin)
-    of_first = list(_judged(first, files, 64, progress))
-    of_second = list(_judged(second.with_encoder_of(first), files, 64, progress))
-    found = compare(of_first, of_second)
+    of_first = _verdicts(first, files, progress)
+    found = compare(of_first, _verdicts(second.with_encoder_of(first), files, progress))
     if as_json:
         moves = [{"before": a, "after": b, "images": number} for (a, b), number in found.moves.items()]
         changes = [

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from evaluation.shield.artefact import Artefact, Manifest
+from evaluation.shield.drift import WINDOW, Watch
 from evaluation.shield.head import JudgedArrays
 from evaluation.shield.verdicts import ShieldVerdict
 from immuno_core.errors import SetupError
@@ -146,6 +147,16 @@ class Shield:
             onnx = head_as_onnx(self.artefact.head)
         self.artefact.save(place, onnx=onnx)
 
+    def watch(self, window: int = WINDOW) -> Watch:
+        """Return what counts judged images (JudgedArrays) in a window, and tells drift from the known ones."""
+        return Watch(
+            self.manifest.thresholds,
+            self.artefact.calibration,
+            classes=self.classes,
+            antibodies=tuple(one.id for one in self.manifest.antibodies),
+            window=window,
+        )
+
     def with_encoder_of(self, other: Shield) -> Shield:
         """Return this shield with the encoder that another has loaded, where it is the same one."""
         if other._encoder is not None and other._encoder.info.digest == self.manifest.encoder.info.digest:
@@ -158,13 +169,15 @@ class Shield:
         `names` are what verdicts call the images; default: their paths, or their places. Raises SetupError as
         `encoder`.
         """
-        given = list(images)
-        named = list(names) if names is not None else [_name(image, row) for row, image in enumerate(given)]
-        embedded = self.embed(given)
-        return self.said_of(embedded, named)[0]
+        return self.judged(images, names)[0]
 
-    def said_of(self, embedded: Embedded, names: Sequence[str]) -> tuple[list[ShieldVerdict], JudgedArrays]:
-        """Return the verdicts on images (n,) of these names, and the numbers behind those that could be read."""
+    def judged(
+        self, images: Iterable[ImageLike], names: Sequence[str] | None = None
+    ) -> tuple[list[ShieldVerdict], JudgedArrays]:
+        """Return what `judge` does, and the numbers behind the verdicts on images that could be read."""
+        given = list(images)
+        names = list(names) if names is not None else [_name(image, row) for row, image in enumerate(given)]
+        embedded = self.embed(given)
         said, judged = self.artefact.verdicts(embedded.features, [names[row] for row in embedded.rows])
         by_row = dict(zip(embedded.rows, said, strict=True))
         failed = {row: ShieldVerdict(names[row], "failed", reason=why) for row, why in embedded.failures.items()}
@@ -182,17 +195,6 @@ class Shield:
             unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
         named = list(names) if names is not None else [_place(row) for row in range(len(rows))]
         return self.artefact.verdicts(unit, named)[0]
-
-    def judge_files(self, paths: Iterable[str], batch: int = 64) -> Iterator[ShieldVerdict]:
-        """Yield what is said of image files, a batch at a time."""
-        waiting: list[str] = []
-        for path in paths:
-            waiting.append(path)
-            if len(waiting) == batch:
-                yield from self.judge(waiting)
-                waiting = []
-        if waiting:
-            yield from self.judge(waiting)
 
     def embed(self, images: Sequence[ImageLike]) -> Embedded:
         """Return the embeddings of images, and why some have none."""

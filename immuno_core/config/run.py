@@ -158,6 +158,8 @@ class SourceConfig(_Section):
     features: Path | None = None
     """A file of embeddings instead of images, .npz or .safetensors; see evaluation.data.feature_files."""
     builtin: Literal["miniworld"] | None = None
+    shield_log: Path | None = None
+    """For feedback: the folder in which a shield logged what it rejected (immuno guard judge --log, serve --log)."""
     expected: Annotated[int, whole(1)] | None = None
     """How many images the set should have: another number is an error before anything is computed."""
     keep: Path | None = None
@@ -174,8 +176,8 @@ class SourceConfig(_Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> SourceConfig:
-        if sum(one is not None for one in (self.path, self.features, self.builtin)) != 1:
-            raise ValueError("give exactly one of: path, features, builtin")
+        if sum(one is not None for one in (self.path, self.features, self.builtin, self.shield_log)) != 1:
+            raise ValueError("give exactly one of: path, features, builtin (or shield_log, for feedback)")
         if self.root is not None and self.path is None:
             raise ValueError("root goes with path, an image list")
         if self.keep is not None and self.drop is not None:
@@ -185,6 +187,10 @@ class SourceConfig(_Section):
         if self.part is not None and (self.path is None or self.part[0] >= self.part[1]):
             raise ValueError("part goes with path, and is [FROM, TO] with FROM less than TO, as in [0.0, 0.4]")
         return self
+
+
+LOGGED: Final = "rejected.txt"
+"""The list of images in the folder of a `shield_log`."""
 
 
 class DataConfig(_Section):
@@ -210,6 +216,9 @@ class DataConfig(_Section):
         known = {"fit": self.fit, "id": self.id, "feedback_id": self.feedback_id}
         if wrong := [key for key, source in known.items() if source is not None and source.distance is not None]:
             raise ValueError(f"distance goes with outlier sets; leave it out of [data.{wrong[0]}]")
+        for key, one in (*known.items(), *(("ood", one) for one in self.ood)):
+            if one is not None and one.shield_log is not None:
+                raise ValueError(f"shield_log goes with [[data.feedback]]; leave it out of [data.{key}]")
         for key, sources in (("ood", self.ood), ("feedback", self.feedback)):
             names = [source.name for source in sources]
             if None in names:

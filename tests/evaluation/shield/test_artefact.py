@@ -12,13 +12,14 @@ import pytest
 
 from evaluation.metrics import threshold_at
 from evaluation.scores.base import held_out
-from evaluation.shield.artefact import SHIELD_FILE, Artefact, read_manifest
+from evaluation.shield.artefact import SCHEMA_VERSION, SHIELD_FILE, Artefact, read_manifest
 from evaluation.shield.thresholds import TABLES
 from immuno_core.errors import SetupError
 from tests.evaluation.shield.shields import APART, CALIBRATED, make_shield
 from tests.evaluation.shield.test_head import BARE, KNOWN, SPACE, TEST
 
 SHIELD = make_shield(per_class=True)
+FROZEN = Path(__file__).parent / "frozen"
 
 
 @pytest.fixture
@@ -139,3 +140,14 @@ def test_numbers_that_are_none_never_reach_the_head(folder: Path) -> None:
     shield.save(folder)
     with pytest.raises(SetupError, match="'radii' holds numbers that are not finite"):
         Artefact.load(folder)
+
+
+def test_a_shield_of_every_released_schema_is_read() -> None:
+    """Written by the version that each folder is named after; they are never written again."""
+    for folder in sorted(FROZEN.iterdir()):
+        loaded = Artefact.load(folder)
+        assert folder.name == f"v{loaded.manifest.schema_version}"
+        assert loaded.head.judge(TEST).score == pytest.approx(SHIELD.head.judge(TEST).score, abs=1e-5)
+        assert loaded.manifest.thresholds.overall.value == pytest.approx(SHIELD.manifest.thresholds.overall.value)
+        assert loaded.fit(loaded.space()).score(TEST) == pytest.approx(CALIBRATED.fit(SPACE).score(TEST), abs=1e-5)
+    assert (FROZEN / f"v{SCHEMA_VERSION}").is_dir()

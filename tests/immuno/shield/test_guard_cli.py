@@ -11,8 +11,14 @@ from typing import Any
 
 import pytest
 
+from evaluation.data.sources import read_images
+from evaluation.shield.verdicts import ShieldVerdict
 from immuno.cli import main
+from immuno.shield.log import RejectedLog
 from immuno.shield.shield import Shield
+from immuno_core.config.run import SourceConfig
+from immuno_core.errors import SetupError
+from tests.configs import make_config
 from tests.immuno.shield.conftest import Made
 
 Run = Callable[..., tuple[int, str, str]]
@@ -152,3 +158,39 @@ def test_add_class_makes_a_shield_with_a_class_more(guard: Run, made: Made, shie
     assert Shield.load(shield_dir).classes == ("cat", "dog", "owl")
     assert "left out, they name it" in guard("add-class", shield_dir, "fox", "-q")[1]
     assert "class 'fox' added with no image" in guard("show", shield_dir)[1]
+
+
+def test_rejected_images_are_the_feedback_of_the_next_session(
+    guard: Run, made: Made, shield_dir: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    guard("calibrate", shield_dir, made.images / "test", "--accept", "0.2", "-q")
+    out = guard("judge", shield_dir, made.images / "sealed", "--json", "-q", "--log", log)[1]
+    rejected = [one["image"] for one in map(json.loads, out.splitlines()) if one["outcome"] == "rejected"]
+    assert len(rejected) > 3
+    err = guard("judge", shield_dir, made.images / "sealed", "-q", "--log", log)[2]
+    assert f"{len(rejected)} rejected images in" in err  # each once
+    source = SourceConfig(name="seen", shield_log=log)
+    images = read_images(source, name="seen", role="outlier", split="feedback", seed=0)
+    assert sorted(Path(one.path).read_bytes() for one in images.samples) == sorted(
+        Path(path).read_bytes() for path in rejected
+    )
+    said = [json.loads(line) for line in (log / "verdicts.jsonl").read_text().splitlines()]
+    assert [one["image"] for one in said] == rejected
+    assert all(one["reason"] for one in said)
+
+
+def test_a_log_is_for_feedback_and_ends_where_it_is_told_to(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"shield_log goes with \[\[data.feedback\]\]"):
+        make_config(tmp_path, data={"id": "id", "fit": {"shield_log": "log"}, "ood": {"far": "x"}})
+    with pytest.raises(SetupError, match="no log of a shield"):
+        read_images(SourceConfig(name="x", shield_log=tmp_path), name="x", role="outlier", split="feedback", seed=0)
+    files = images(made, "sealed")
+    verdicts = [ShieldVerdict(path, "rejected") for path in files]
+    log = RejectedLog(tmp_path / "log", most=2)
+    assert log.add([Path(files[0]).read_bytes(), "gone.png", *files[1:]], [*verdicts[:1], *verdicts]) == 2
+    assert log.is_full
+    assert "gone.png" in log.lost
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match="cannot log rejected images"):
+        RejectedLog(tmp_path / "file")
