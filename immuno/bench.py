@@ -62,7 +62,15 @@ from evaluation.space import Bank, Feedback, Space
 from immuno.keeping import keep, kept, room_in, told_where
 from immuno.results import Results
 from immuno.terminal.progress import bar
-from immuno.workplace import Sets, Workplace, recorded_run, small_sets, warnings_of, with_overrides
+from immuno.workplace import (
+    Sets,
+    Workplace,
+    kindred_sets,
+    recorded_run,
+    small_sets,
+    warnings_of,
+    with_overrides,
+)
 from immuno_core.config.run import RunConfig
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, Floats, embed_whole
@@ -529,7 +537,12 @@ class _Bench:
             before=before,
             after=after,
             embedding=Embedding(**place.journal.summary().as_dict()),
-            warnings=(*warnings_of(space, test.known), *small_sets(sets), *filter(None, [self.used.left_out])),
+            warnings=(
+                *warnings_of(space, test.known),
+                *small_sets(sets),
+                *kindred_sets(test.outliers, space),
+                *filter(None, [self.used.left_out]),
+            ),
             distances={one.name: one.distance for one in place.config.data.ood if one.name and one.distance},
             outlier_classes=outlier_classes(test.outliers, scores, dict.fromkeys((before, after))),
             skipped=skipped,

@@ -117,6 +117,8 @@ def refine(
     with chat_server(place) as settings:
         space = place.space(sets=sets)
         check_space(space)
+        if len(feedback_of(space).outliers) == 1:
+            click.echo(f"warning: {_ONE_SET}", err=True)
         if known is not None and (changes := changes_in_use(_grounds(place, known, sets, space), space)):
             raise _changed(known, changes)
         record = known or _new_session(place, session, seed=place.config.seed, grounds=grounds_of(sets, space))
@@ -135,6 +137,12 @@ def refine(
     if outcome.session.status == "paused":
         click.echo(f"stopped as asked; go on with: immuno refine resume {session}", err=True)
     return outcome
+
+
+_ONE_SET = (
+    "there is one [[data.feedback]] set: no outliers unlike it judge what is learned from it, which may serve for no "
+    "others; add sets of other kinds"
+)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from evaluation.antibodies.vocabulary import Vocabulary, closed_vocabulary
 from evaluation.data.checks import check_sources
 from evaluation.data.classes import MEND_EMPTY, read_classes, read_synonyms, without_images
 from evaluation.data.contents import state_of
+from evaluation.data.likeness import kin, like_known
 from evaluation.data.overlap import Dropped, feedback_without_overlap
 from evaluation.data.precomputed import PrecomputedEmbedder
 from evaluation.data.sealed import SealedTest
@@ -177,7 +178,8 @@ class Workplace:
             bank=Bank.empty(encoder.dim) if bank is None else bank,
             feedback=feedback,
         )
-        for warning in warnings_of(space):
+        of_sets = small_sets(feedback.outliers.values()) if feedback is not None else ()
+        for warning in (*warnings_of(space), *of_sets):
             click.echo(f"warning: {printable(warning)}", err=True)
         return Spaced(space, dropped)
 
@@ -240,6 +242,12 @@ def warnings_of(space: Space, known: FeatureSet | None = None) -> tuple[str, ...
             )
     if space.fit is not None and (empty := without_images(space.classes, space.fit.label_names, what=FIT_IMAGE)):
         found.append(f"{empty}, and count all the same")
+    found += [
+        f"the feedback set '{name}' looks like known images: {100 * share:.0f} % of it lie at least as near to the "
+        "known classes as the median fit image does, left out (of known images 50 %, of outliers far fewer); what is "
+        "learned from it rejects known images: look at its images, or take it out of the configuration"
+        for name, share in like_known(space).items()
+    ]
     strays = [one for one in space.bank.antibodies if one.guards and composed(one.guards) not in space.classes]
     if strays:
         first = strays[0]
@@ -259,6 +267,20 @@ def small_sets(sets: Iterable[FeatureSet]) -> tuple[str, ...]:
         for one in sets
         if one.split != "fit" and len(one) < FEWEST_IN_A_SET
     )
+
+
+def kindred_sets(outliers: Sequence[FeatureSet], space: Space) -> tuple[str, ...]:
+    """Return a warning for each set of the opened test that seems to be of one source with a set of the feedback."""
+    shown = tuple(space.feedback.outliers.values()) if space.feedback is not None else ()
+    said = []
+    for images, other, found in kin(outliers, shown):
+        there = f"of {count(found.compared, 'image')} compared {found.there:,} have their nearest there"
+        said.append(
+            f"the set '{images.name}' seems to be of one source with the feedback set '{other.name}': {there} "
+            f"({found.by_chance:,.0f} would by chance), {found.duplicates:,} a near-duplicate; its figures say how "
+            "outliers like the feedback fare, not others"
+        )
+    return tuple(said)
 
 
 class Sets:

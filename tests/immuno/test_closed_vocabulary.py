@@ -110,3 +110,20 @@ def test_a_table_without_the_template_is_told_before_a_session_takes_its_name(
     assert f"its texts look like 'a {{}}' ({len(NOUNS) + 4} texts)" in err
     assert "set antibodies.template" in err
     assert not database.exists()
+
+
+def test_one_feedback_set_of_three_images_runs_and_is_told_for_what_it_is(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(config.parent / "near.npz") as near:
+        few = {name: near[name][:3] for name in near.files}
+    np.savez(config.parent / "near.npz", **few)
+    text = config.read_text()
+    first = text.index('[[data.feedback]]\nname = "contextual"')
+    config.write_text(text[:first] + text[text.index("[", first + 2) :])
+    database = str(config.parent / "x.db")
+    status, _, err = refine(capsys, "start", str(config), "--session", "one", "--db", database)
+    assert status == 0, err
+    assert "warning: the set 'feedback near' has 3 images: each of them moves its figures by 33.3 points\n" in err
+    assert err.count("warning: there is one [[data.feedback]] set: no outliers unlike it judge") == 1
+    assert "looks like known images" not in err
