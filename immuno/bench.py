@@ -46,7 +46,7 @@ from evaluation.benchmark.pixels import Costs, costs
 from evaluation.benchmark.presets import Planned, expand, main_by_arm
 from evaluation.benchmark.published import published
 from evaluation.benchmark.results import Embedding, Generation, ListedAntibody, OutlierClass, SealedRead, Session
-from evaluation.benchmark.seeds import Summary, summarise
+from evaluation.benchmark.seeds import Distance, Summary, summarise
 from evaluation.benchmark.settle import Verdict, settle
 from evaluation.benchmark.streams import ORDERS, Streamed, asks_for_streams, measure_streams
 from evaluation.data.labels import is_number
@@ -543,7 +543,7 @@ class _Bench:
                 *kindred_sets(test.outliers, space),
                 *filter(None, [self.used.left_out]),
             ),
-            distances={one.name: one.distance for one in place.config.data.ood if one.name and one.distance},
+            distances=_distances(place.config),
             outlier_classes=outlier_classes(test.outliers, scores, dict.fromkeys((before, after))),
             skipped=skipped,
             skipped_by_reason=by_reason(skipped),
@@ -559,6 +559,11 @@ class _Bench:
             antibodies=listed_antibodies(place, self.used, measured.fitted[after], space.feedback),
             gallery=gallery(test.outliers, space.classes, scores[before], scores[after], measured.fitted[after]),
         )
+
+
+def _distances(config: RunConfig) -> dict[str, Distance]:
+    """The outlier sets that are said to be near to the known classes, or far."""
+    return {one.name: one.distance for one in config.data.ood if one.name and one.distance}
 
 
 def outlier_classes(
@@ -622,7 +627,10 @@ def bench_seeds(
             runs[seed] = bench(place, out=out / f"seed-{seed}", to_settle=to_settle, fresh=fresh, tell=tell)
     # What could not be measured with one of the seeds has no mean over them; each seed's results say why.
     left_out = {label for run in runs.values() for label in run.left_out}
-    summary = summarise([[row for row in run.rows if row.method not in left_out] for run in runs.values()])
+    summary = summarise(
+        [[row for row in run.rows if row.method not in left_out] for run in runs.values()],
+        _distances(config),
+    )
     with told_where(out):
         summary.save(out / SUMMARY_FILE)
         for seed, run in runs.items():

@@ -5,11 +5,13 @@ got no finite number), and its sd is null for a single seed:
 
     {"seeds": [0, 1, 2],
      "rows":  [{"method": "mcm", "arm": "", "ood": "near", "auroc": {"mean": 0.9, "sd": 0.01}, ...}, ...],
-     "means": [{"method": "mcm", "arm": "", "auroc": {...}, ...}, ...]}
+     "means": [{"method": "mcm", "arm": "", "auroc": {...}, ...}, ...],
+     "distances": {"near": [{"method": "mcm", ...}, ...], "far": [...]}}
 
-`means` are over the outlier sets, each with the same weight: first over sets, then over seeds. The deviation is that of
-a sample (n - 1) and says how much a figure changes with the seed; not how much with the test images, which is what
-the intervals of evaluation.bootstrap say.
+`means` are over the outlier sets, each with the same weight: first over sets, then over seeds; `distances` the same
+over those that are said to be near to the known classes and over those said to be far, where any are. The deviation is
+that of a sample (n - 1) and says how much a figure changes with the seed; not how much with the test images, which is
+what the intervals of evaluation.bootstrap say.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
-from pydantic import model_serializer, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from evaluation.benchmark.fields import Part, Text
 from evaluation.benchmark.order import MethodGroup, group_of, grouped, headline_sets
@@ -29,6 +32,9 @@ from evaluation.metrics import METRICS
 from immuno_core.errors import SetupError
 from immuno_core.files import write_atomically
 from immuno_core.records import ResultRow
+
+Distance = Literal["near", "far"]
+"""Of outlier sets from the known classes, as the configuration says."""
 
 
 class Spread(NamedTuple):
@@ -73,6 +79,7 @@ class Summary(Part):
     seeds: tuple[int, ...]
     rows: tuple[SeedRow, ...] = ()
     means: tuple[SeedRow, ...] = ()
+    distances: dict[Distance, tuple[SeedRow, ...]] = Field(default_factory=dict)
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -89,9 +96,9 @@ class Summary(Part):
         """The methods in whose settings or antibodies outliers of the feedback had a say."""
         return frozenset(row.method for row in self.means if row.uses_feedback)
 
-    def spread(self, method: str, metric: str, ood: str = "") -> Spread | None:
-        """A metric of a method on a set, or over all of them; None where it was not measured."""
-        rows = self.rows if ood else self.means
+    def spread(self, method: str, metric: str, ood: str = "", distance: Distance | None = None) -> Spread | None:
+        """A metric of a method on a set, over all of them, or over those at a distance; None where not measured."""
+        rows = self.distances[distance] if distance else self.rows if ood else self.means
         return next((row.spreads.get(metric) for row in rows if (row.method, row.ood) == (method, ood)), None)
 
     def headline(self, method: str) -> float | None:
@@ -113,8 +120,8 @@ class Summary(Part):
         write_atomically(path, content + "\n")
 
 
-def summarise(runs: Sequence[Sequence[ResultRow]]) -> Summary:
-    """Summarise the rows of runs that differ in nothing but the seed.
+def summarise(runs: Sequence[Sequence[ResultRow]], distances: Mapping[str, Distance] = MappingProxyType({})) -> Summary:
+    """Summarise the rows of runs that differ in nothing but the seed; `distances` says which sets are near or far.
 
     Raises SetupError for no run, a run without rows or of several seeds, two runs of one seed, and runs whose methods,
     sets or parameters (but for one called seed) differ.
@@ -144,10 +151,17 @@ def summarise(runs: Sequence[Sequence[ResultRow]]) -> Summary:
     methods = dict.fromkeys(row.method for row in runs[0])
     sets = {method: [row.ood for row in runs[0] if row.method == method] for method in methods}
     one_of = {row.method: row for row in runs[0]}
+
+    def means(distance: Distance | None = None) -> tuple[SeedRow, ...]:
+        over = {method: [n for n in sets[method] if distance in (None, distances.get(n))] for method in methods}
+        return tuple(_over_seeds(one_of[method], "", cells, over[method]) for method in methods if over[method])
+
+    kinds: tuple[Distance, ...] = ("near", "far")
     return Summary(
         seeds=seeds,
         rows=tuple(_over_seeds(row, row.ood, cells, [row.ood]) for row in runs[0]),
-        means=tuple(_over_seeds(one_of[method], "", cells, sets[method]) for method in methods),
+        means=means(),
+        distances={distance: found for distance in kinds if (found := means(distance))},
     )
 
 

@@ -154,13 +154,17 @@ def seeds_table(summary: Summary) -> Group:
     headline = ", ".join(wanted) if len(wanted) <= 3 else every
     cells = {}
     for method in (method for group in groups for method in group.methods):
+        means = {every: partial(summary.spread, method)}
+        means |= {f"all {one}": partial(summary.spread, method, distance=one) for one in summary.distances}
+        of_sets = {name: partial(summary.spread, method, ood=name) for name in summary.sets}
         spreads = {
-            title: "/".join(_spread(summary.spread(method, metric, name)) for metric in ("fpr95_id", "auroc"))
-            for title, name in ((every, ""), *((name, name) for name in summary.sets))
+            title: "/".join(_spread(spread(metric)) for metric in ("fpr95_id", "auroc"))
+            for title, spread in (means | of_sets).items()
         }
         cells[method] = {headline: percentage(summary.headline(method)), **spreads}
     title = f"FPR95 / AUROC, per cent: mean ± standard deviation over the seeds {', '.join(map(str, summary.seeds))}"
-    columns, marked = list(dict.fromkeys((headline, every, *summary.sets))), summary.using_feedback
+    averages = (headline, every, *(f"all {one}" for one in summary.distances))
+    columns, marked = list(dict.fromkeys((*averages, *summary.sets))), summary.using_feedback
     return Group(
         *_columns(title, groups, columns, cells, (), marked),
         *([Text(f"{FEEDBACK_MARK} {ABOUT_FEEDBACK}", "dim")] if marked else []),

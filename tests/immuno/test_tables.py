@@ -225,6 +225,15 @@ def test_seeds_are_shown_as_mean_and_deviation_best_headline_mean_first() -> Non
     assert max(len(line) for line in lines) <= 100
 
 
+def test_several_seeds_show_the_means_of_near_and_far_sets_beside_the_mean() -> None:
+    runs = [[row("m", name, share, seed=k) for name, share in (("a", 0.1 + k / 10), ("b", 0.5))] for k in (0, 1)]
+    lines = shown(seeds_table(summarise(runs, {"a": "near", "b": "far"})))
+    titles = [title.strip() for line in lines if line.startswith("method") for title in line[30:].split("   ") if title]
+    cells = [cell for line in lines if line.startswith("m ") for cell in line.split()[1:]]
+    found = dict(zip([title for title in titles if title], cells, strict=True))
+    assert (found["all near"], found["all far"]) == ("15.0±7.1/90.0±0.0", "50.0±0.0/90.0±0.0")
+
+
 def test_a_single_seed_and_what_was_not_measured_have_no_deviation() -> None:
     one = {"method": "m", "arm": "", "fpr95_id": spread(0.25, None), "auroc": None}
     lines = shown(seeds_table(Summary.model_validate({"seeds": [4], "rows": [{**one, "ood": "sun"}], "means": [one]})))

@@ -57,6 +57,20 @@ def test_over_sets_the_mean_comes_before_the_deviation() -> None:
         assert found[1].spreads[name] == pytest.approx((values.mean(), values.std(ddof=1)), abs=1e-12)
 
 
+def test_near_sets_and_far_ones_have_means_of_their_own() -> None:
+    runs = [tuple(replace(row, ood=f"{row.ood}{i}") for i in (1, 2) for row in make_run(seed + i)) for seed in (3, 9)]
+    runs = [tuple(replace(row, seed=seed) for row in run) for seed, run in enumerate(runs)]
+    summary = summarise(runs, {"near1": "near", "near2": "near", "far1": "far"})
+    assert list(summary.distances) == ["near", "far"]
+    for method in ("mcm", "ours"):
+        of_method = [[row for row in run if row.method == method] for run in runs]
+        for distance, sets in (("near", {"near1", "near2"}), ("far", {"far1"})):
+            values = [np.mean([r.metrics["auroc"] for r in run if r.ood in sets]) for run in of_method]
+            expected = (np.mean(values), np.std(values, ddof=1))
+            assert summary.spread(method, "auroc", distance=distance) == pytest.approx(expected, abs=1e-12)
+    assert not summarise(runs).distances
+
+
 def test_the_order_of_rows_within_a_run_does_not_matter() -> None:
     first, second = make_run(0), make_run(1)
     assert summarise([first, second[::-1]]) == summarise([first, second])
@@ -86,7 +100,7 @@ def test_the_file_is_strict_json_of_the_documented_shape(tmp_path: Path) -> None
     summary.save(tmp_path / "summary.json")
     read = json.loads((tmp_path / "summary.json").read_text())
     assert Summary.model_validate(read) == summary
-    assert list(read) == ["seeds", "rows", "means"]
+    assert list(read) == ["seeds", "rows", "means", "distances"]
     assert list(read["rows"][0]) == ["method", "arm", "ood", *METRICS]
     assert list(read["means"][0]) == ["method", "arm", *METRICS]
     assert set(read["rows"][0]["auroc"]) == {"mean", "sd"}
