@@ -29,7 +29,6 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor
 
-from evaluation.scores.base import fit_images
 from evaluation.scores.calibrated import Calibrated, FittedCalibrated
 from evaluation.shield.calibration import judge_known, with_known
 from evaluation.shield.head import Head, HeadSettings, JudgedArrays, check_head
@@ -318,8 +317,6 @@ class Artefact:
 
     def fit(self, space: Space) -> FittedCalibrated:
         """Return the score fitted anew on a space, with the settings of this shield."""
-        if space.feedback is None and space.fit is not None:
-            fit_images(space, self.manifest.method)
         return Calibrated(**self.manifest.parameters).fit(space)
 
     def save(self, folder: Path, *, onnx: bytes | None = None) -> Manifest:
@@ -364,16 +361,16 @@ class Artefact:
         """
         manifest = read_manifest(folder)
         head_tensors = _tensors(folder, manifest, "head")
-        worded = sum(one.kind != "visual" for one in manifest.antibodies)
         try:
             check_head(head_tensors, manifest.head, classes=len(manifest.classes), antibodies=len(manifest.antibodies))
-            if len(head_tensors["antibodies"]) not in (worded, len(manifest.antibodies)):
-                raise SetupError(f"{worded} antibodies have a text, and there are {len(head_tensors['antibodies'])}")
         except SetupError as error:
             raise SetupError(f"{folder / manifest.files['head'].name} is no head of this shield: {error}") from None
         tables = _tensors(folder, manifest, "calibration")
-        if missing := [name for name in (*TABLES, "fired") if name not in tables or not len(manifest.classes)]:
-            raise SetupError(f"{folder / manifest.files['calibration'].name} lacks '{missing[0]}'; export it again")
+        shapes = {name: len(table) for name, table in tables.items() if table.ndim == 1}
+        if not all(shapes.get(name) for name in TABLES) or shapes.get("fired") != len(manifest.antibodies):
+            raise SetupError(
+                f"{folder / manifest.files['calibration'].name} is no calibration of this shield; export it again"
+            )
         calibration = KnownScores(
             {name: tables[name].numpy() for name in TABLES}, tables["fired"].numpy(), manifest.calibrated_on
         )
