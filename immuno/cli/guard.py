@@ -27,6 +27,7 @@ from immuno_core.errors import SetupError
 from immuno_core.text import count, printable, safe_cell
 
 if TYPE_CHECKING:
+    from evaluation.shield.artefact import Manifest
     from evaluation.shield.head import JudgedArrays
     from evaluation.shield.verdicts import ShieldVerdict
     from immuno.shield.log import RejectedLog
@@ -115,9 +116,9 @@ def export(
             keep_known=not no_known,
             licence=licence,
         )
-        artefact.save(out, onnx=head_as_onnx(artefact.head) if onnx else None)
+        manifest = artefact.save(out, onnx=head_as_onnx(artefact.head) if onnx else None)
     click.echo(f"shield: {out}", err=True)
-    for line in _told(artefact.manifest):
+    for line in _told(manifest):
         click.echo(printable(line))
 
 
@@ -136,7 +137,7 @@ def show(folder: Path, as_json: bool) -> None:
         click.echo(printable(line))
 
 
-def _told(manifest: Any) -> Iterator[str]:
+def _told(manifest: Manifest) -> Iterator[str]:
     provenance, thresholds = manifest.provenance, manifest.thresholds
     kinds = Counter(one.kind for one in manifest.antibodies)
     told = ", ".join(f"{number:,} {kind.replace('_', '-')}" for kind, number in kinds.most_common())
@@ -159,7 +160,7 @@ def _told(manifest: Any) -> Iterator[str]:
         yield f"licence     {provenance.licence}"
     for change in provenance.changes:
         yield f"changed     {change}"
-    yield f"files       {', '.join(file.name for file in manifest.files.values()) or 'none yet'}"
+    yield f"files       {', '.join(file.name for file in manifest.files.values())}"
 
 
 @command.command()
