@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +38,20 @@ def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the built-in mini-world be small."""
     monkeypatch.setitem(drawn.build.__kwdefaults__, "sizes", SMALL)
     monkeypatch.setattr(drawn.default_root, "__defaults__", (0, SMALL))
+
+
+def draw_photos(folder: Path) -> Path:
+    """Draw `known` and `others`, as somebody's own images, from the mini-world's pictures."""
+    images = drawn.build(folder.with_name("drawn"), seed=0, sizes=SMALL)
+    for split in ("fit", "feedback", "test"):
+        for path in images.folder(split, "id").glob("*/*.png"):
+            _copy(path, folder / "known" / path.parent.name / f"{split}-{path.name}")
+    for split in ("feedback", "test"):
+        for path in images.folder(split, "near").rglob("*.png"):
+            _copy(path, folder / "others" / f"{split}-{path.name}")
+    return folder
+
+
+def _copy(path: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, to)

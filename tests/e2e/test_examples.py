@@ -1,4 +1,4 @@
-"""The examples of docs/api.md and README run as they stand, in order, in a folder where nothing is."""
+"""The pages that a newcomer follows run as they stand, from top to bottom, in a folder where nothing is."""
 
 from __future__ import annotations
 
@@ -7,30 +7,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from evaluation.scores import registry
-from tests.e2e.small_world import make_small
+from tests.e2e.small_world import draw_photos, make_small
+from tests.pages import ROOT, run
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
-
-ROOT = Path(__file__).resolve().parents[2]
-_FENCED = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def run_examples(page: str, folder: Path) -> list[Path]:
-    """Run the blocks of Python in one namespace; one that begins with "# NAME.py" is a file, and returned."""
-    names: dict[str, Any] = {"__name__": "example"}
-    files = []
-    for number, block in enumerate(_FENCED.findall((ROOT / page).read_text(encoding="utf-8"))):
-        if (named := re.match(r"# (\w+\.py)\n", block)) is not None:
-            files.append(folder / named[1])
-            files[-1].write_text(block)
-        else:
-            exec(compile(block, f"{page}, block {number}", "exec"), names)  # noqa: S102 - these are our own pages
-    return files
 
 
 @pytest.fixture
@@ -40,13 +24,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: str) ->
     monkeypatch.setattr(registry, "_REGISTERED", {})
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    draw_photos(tmp_path / "photos")
     return tmp_path
 
 
-def test_the_examples_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_examples("README.md", folder)
-    assert "AUROC" in capsys.readouterr().out
-    module, contract = run_examples("docs/api.md", folder)
+def small(words: list[str]) -> list[str]:
+    """What a newcomer types, with the model that is shipped, and nothing that needs a cluster."""
+    if words[0] == "submit":
+        return []
+    return [*words, "--model", "miniworld"] if words[0] == "init" and "--model" not in words else words
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/own-data.md"])
+def test_a_newcomers_page_runs(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(page, folder, small)
+    assert "FPR95" in capsys.readouterr().out
+
+
+def test_the_examples_of_the_python_guide_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module, contract = run("docs/api.md", folder)
     out = capsys.readouterr().out
     assert out.count("AUROC") == 3
     assert "finished" in out

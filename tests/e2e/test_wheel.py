@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
 import subprocess
 import sys
 import zipfile
@@ -14,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.small_world import SMALLER
+from tests.e2e.small_world import SMALLER, draw_photos
+from tests.pages import commands
 
 pytestmark = [pytest.mark.ray, pytest.mark.wheel]
 
@@ -31,9 +30,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def run(wheel: Path, elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Runs Python in a folder where nothing is, with the installed wheel before the checkout on its path."""
-    home, elsewhere = tmp_path_factory.mktemp("installed"), tmp_path_factory.mktemp("elsewhere")
+    home = tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(home)]
     subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(home), "IMMUNO_CACHE": str(elsewhere / "cache")}
@@ -75,15 +79,15 @@ with connect("local"):
 """Commands in turn: what each would import and start costs more than it does itself."""
 
 
-def test_the_demo_and_the_commands_of_the_readme_run_from_another_folder(run: Run) -> None:
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^\.venv/bin/python -m immuno (.+)$", page, re.MULTILINE)
-    # Two seeds show what three do, and no cluster is there to submit to.
-    commands = [shlex.split(line.replace("--seeds 0,1,2", "--seeds 0,1"), comments=True) for line in lines]
-    commands = [command for command in commands if command[0] != "submit"]
-    assert {command[0] for command in commands} == {"bench", "refine", "db"}
+def test_the_demo_and_the_commands_of_the_readme_run_from_another_folder(run: Run, elsewhere: Path) -> None:
+    draw_photos(elsewhere / "photos")
+    typed = [words[1:] for words in commands("README.md") if words[0] == "immuno" and words[1] != "submit"]
+    # Two seeds show what three do, no cluster is there to submit to, and no network to load weights from.
+    said = [[word.replace("0,1,2", "0,1") for word in words] for words in typed]
+    said = [[*words, "--model", "miniworld"] if words[0] == "init" else words for words in said]
+    assert {words[0] for words in said} == {"init", "refine", "bench", "db"}
     demo = run("-c", f"{SMALLER}from immuno.__main__ import run\nrun()", "demo", "--json")
     assert {row["ood"] for row in json.loads(demo.stdout)["rows"]} >= {"near", "contextual", "far"}
-    done = run("-c", SMALLER + ALL_IN_ONE, json.dumps(commands))
-    assert done.stderr.count("no configs/miniworld.toml here: taking") == 3
+    done = run("-c", SMALLER + ALL_IN_ONE, json.dumps(said))
+    assert done.stderr.count("no configs/miniworld.toml here: taking") == 1
     assert "FPR95" in done.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 import immuno
-from immuno.cli import cli
-from immuno.cli.submit import command as submit
 from immuno.cli.submit import prepare
-from tests.configs import make_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -158,29 +154,3 @@ def test_images_and_versions_are_those_of_the_lock() -> None:
         text = path.read_text()
         assert not re.search(r"https?://(?!localhost)", text), path
         assert not re.search(r"--(extra-)?index-url|--find-links", text), path
-
-
-DOC = ROOT / "docs" / "cluster.md"
-
-
-def test_every_piece_of_configuration_in_the_documentation_is_valid() -> None:
-    pieces = re.findall(r"```toml\n(.*?)```", DOC.read_text(), re.DOTALL)
-    assert len(pieces) == 4
-    for piece in pieces:
-        text = piece if piece.startswith("[") else f"[llm_server]\n{piece}"
-        make_config(**{"refine": {"llm": "openai:x"} if "llm_server" in text else {}} | tomllib.loads(text))
-
-
-def test_every_command_in_the_documentation_is_one() -> None:
-    lines = re.findall(r"^\$ (?:immuno submit|ray job submit) .*$", DOC.read_text(), re.MULTILINE)
-    assert len(lines) == 2
-    for line in lines:
-        before, _, after = line.partition(" -- ")
-        arguments = shlex.split(after.removeprefix("python -m immuno "))
-        with cli.make_context("immuno", arguments) as context:
-            assert context.args or context._protected_args
-        assert arguments[0] in ("bench", "refine")
-        known = {name for option in submit.params for name in option.opts} | {"--working-dir"}
-        assert {part for part in before.split() if part.startswith("--")} <= known
-    for link in re.findall(r"\]\(([^)#]+)\)", DOC.read_text()):
-        assert (DOC.parent / link).exists(), link

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import tomllib
 from pathlib import Path
@@ -19,12 +18,13 @@ from immuno_core.errors import SetupError
 from tests.agents import word_world as world
 from tests.agents.test_session import new_session
 from tests.configs import make_config
+from tests.pages import ROOT, blocks
 
 from .chat_server import Response, chat_server
 from .stand_in import answers, config
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "llm.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+PAGE = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8")
+BLOCKS = [block.text for block in blocks("docs/llm.md", "toml")]
 
 
 def parsed(block: str) -> RunConfig:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import runpy
-import shlex
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,13 @@ from db.store import AntibodyStore
 from immuno.cli.db import group
 from immuno_core.records import Verdict
 from tests.db.build import antibody, call, draft, effect, make_session, result
+from tests.pages import blocks, commands
 
 DOCS = Path(__file__).parents[3] / "docs"
-COOKBOOK = (DOCS / "queries.md").read_text(encoding="utf-8")
 SCHEMA = runpy.run_path(str(DOCS / "schema.py"))
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", COOKBOOK, re.DOTALL)
-COMMANDS = [line.removeprefix("$ ") for kind, block in BLOCKS if kind == "console" for line in block.splitlines()]
-PROGRAMS = [block for kind, block in BLOCKS if kind == "python"]
+COOKBOOK = "docs/queries.md"
+COMMANDS = commands(COOKBOOK)
+PROGRAMS = [block.text for block in blocks(COOKBOOK, "python")]
 
 
 @pytest.fixture
@@ -48,10 +47,10 @@ def filled(path: Path, store: AntibodyStore, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("IMMUNO_DB", str(path))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.usefixtures("filled")
-def test_a_command_of_the_cookbook_finds_something(command: str) -> None:
-    immuno, db, *arguments = shlex.split(command)
+def test_a_command_of_the_cookbook_finds_something(command: list[str]) -> None:
+    immuno, db, *arguments = command
     assert (immuno, db) == ("immuno", "db")
     result = CliRunner().invoke(group, arguments)
     assert result.exception is None
@@ -71,7 +70,7 @@ def test_a_program_of_the_cookbook_runs(program: str, tmp_path: Path, capsys: py
 def test_the_cookbook_shows_every_query() -> None:
     queries = {"sessions", "generations", "antibodies", "effects", "prompts"}
     queries |= {"top", "nearest", "lineage", "diff", "verdicts", "stats", "sql", "calls", "runs", "running"}
-    assert {shlex.split(command)[2] for command in COMMANDS} == queries
+    assert {command[2] for command in COMMANDS} == queries
 
 
 def test_the_schema_page_is_up_to_date() -> None:
