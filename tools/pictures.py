@@ -29,7 +29,7 @@ def main(report: Path, chromium: str, height: int) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for scheme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": _WIDTH, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+            page = browser.new_page(viewport={"width": _WIDTH, "height": height}, color_scheme=scheme)
             page.goto(report.resolve().as_uri())
             taken = Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(_COLOURS)
             path = FOLDER / f"report-{scheme}.png"
