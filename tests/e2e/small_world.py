@@ -55,3 +55,11 @@ def draw_photos(folder: Path) -> Path:
 def _copy(path: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, to)
+
+
+def shortened(words: list[str]) -> list[str]:
+    """What a newcomer types, with the model that is shipped and one generation; nothing where it needs a cluster."""
+    if words[0] == "submit":
+        return []
+    shorter = {"refine": ["--generations", "1"], "init": ["--model", "miniworld"]} if words[1] != "show" else {}
+    return [*words, *shorter.get(words[0], [])]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.scores import registry
-from tests.e2e.small_world import draw_photos, make_small
+from tests.e2e.small_world import draw_photos, make_small, shortened
 from tests.pages import ROOT, run
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
@@ -28,16 +28,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: str) ->
     return tmp_path
 
 
-def small(words: list[str]) -> list[str]:
-    """What a newcomer types, with the model that is shipped, and nothing that needs a cluster."""
-    if words[0] == "submit":
-        return []
-    return [*words, "--model", "miniworld"] if words[0] == "init" and "--model" not in words else words
-
-
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/own-data.md"])
 def test_a_newcomers_page_runs(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(page, folder, small)
+    run(page, folder, shortened)
     assert "FPR95" in capsys.readouterr().out
 
 

@@ -13,6 +13,7 @@ from immuno.cli import cli
 from tests.configs import make_config
 from tests.pages import PAGES, ROOT, blocks, commands
 
+LEAST = {"id": "miniworld", "fit": "miniworld", "ood": {"near": "miniworld"}}
 _SHELL = {".", "cd", "export", "ls", "git", "pip", "kubectl", "ray", "pytest", "open"}
 _TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -53,7 +54,7 @@ def test_a_page_holds_valid_configurations_and_python(page: str) -> None:
     for _, piece, _ in blocks(page, "toml"):
         sections = tomllib.loads(piece if "[" in piece.split("#")[0].split("=")[0] else f"[llm_server]\n{piece}")
         if "project" not in sections:  # a package's
-            sections["data"] = {"id": "miniworld", "ood": {"near": "miniworld"}} | sections.get("data", {})
+            sections["data"] = LEAST | sections.get("data", {})
             make_config(**({"refine": {"llm": "openai:x"}} if "llm_server" in sections else {}) | sections)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.small_world import SMALLER, draw_photos
+from tests.e2e.small_world import SMALLER, draw_photos, shortened
 from tests.pages import commands
 
 pytestmark = [pytest.mark.ray, pytest.mark.wheel]
@@ -82,10 +82,9 @@ with connect("local"):
 def test_the_demo_and_the_commands_of_the_readme_run_from_another_folder(run: Run, elsewhere: Path) -> None:
     draw_photos(elsewhere / "photos")
     typed = [words[1:] for words in commands("README.md") if words[0] == "immuno" and words[1] != "submit"]
-    # Two seeds show what three do, no cluster is there to submit to, and no network to load weights from.
-    said = [[word.replace("0,1,2", "0,1") for word in words] for words in typed]
-    said = [[*words, "--model", "miniworld"] if words[0] == "init" else words for words in said]
-    assert {words[0] for words in said} == {"init", "refine", "bench", "db"}
+    # Two seeds show what three do.
+    said = [[word.replace("0,1,2", "0,1") for word in shortened(words)] for words in typed]
+    assert {words[0] for words in said} == {"init", "refine", "bench", "guard", "db"}
     demo = run("-c", f"{SMALLER}from immuno.__main__ import run\nrun()", "demo", "--json")
     assert {row["ood"] for row in json.loads(demo.stdout)["rows"]} >= {"near", "contextual", "far"}
     done = run("-c", SMALLER + ALL_IN_ONE, json.dumps(said))
