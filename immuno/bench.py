@@ -53,6 +53,7 @@ from evaluation.data.labels import is_number
 from evaluation.data.overlap import Disjoint, without_overlap
 from evaluation.data.sealed import SealedTest
 from evaluation.effects.antibody_effects import antibody_effects
+from evaluation.effects.plane import plane
 from evaluation.metrics import fpr95_by_class
 from evaluation.scores import score_class
 from evaluation.scores.base import FittedScore
@@ -520,6 +521,8 @@ class _Bench:
         skipped = tuple(image for images in sets for image in images.skipped)
         encoder = place.embedder.encoder
         history = session_history(place, self.used)
+        fitted = measured.fitted[after]
+        bank = fitted.bank if isinstance(fitted, FittedCalibrated) else self.used.bank
         return Results(
             run_id=run.id,
             title=self.used.session.name if self.used.session else "benchmark",
@@ -556,8 +559,9 @@ class _Bench:
                 for read in place.store.test_reads()
             ),
             session=history,
-            antibodies=listed_antibodies(place, self.used, measured.fitted[after], space.feedback),
-            gallery=gallery(test.outliers, space.classes, scores[before], scores[after], measured.fitted[after]),
+            antibodies=listed_antibodies(place, self.used, fitted, space.feedback),
+            gallery=gallery(test.outliers, space.classes, scores[before], scores[after], fitted),
+            plane=plane(space.texts, bank, test.known, test.outliers),
         )
 
 

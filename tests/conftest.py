@@ -146,5 +146,5 @@ def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from evaluation.report import figures
 
-    for panel in ("roc_panel", "histogram_panel", "generation_panel"):
+    for panel in ("roc_panel", "histogram_panel", "generation_panel", "effects_panel", "plane_panel"):
         monkeypatch.setattr(figures, panel, lambda *_: Markup("<svg></svg>"))

@@ -113,6 +113,19 @@ class Contrast:
         return self.best / self.after if self.best is not None and self.after else None
 
 
+class SetChange(NamedTuple):
+    """The FPR95 of one outlier set (shares) under the two methods of the headline."""
+
+    set: str
+    before: float
+    after: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether more is accepted, as it prints."""
+        return round(100 * self.after, 1) > round(100 * self.before, 1)
+
+
 class Headline(NamedTuple):
     """The methods that a run comes down to, None where not measured, on the headline sets and on the unseen ones."""
 
@@ -172,6 +185,16 @@ class Measured:
     def arm(self, method: str) -> str:
         """Which antibodies a method was given; "" where that is not recorded or it uses none."""
         return self._last[method].arm
+
+    def title(self, method: str) -> str:
+        """A method's label for people: one in another arm says it in words."""
+        arm = self.arm(method) if method in self._last else ""
+        base = method.removesuffix(f" / {arm}")
+        if not arm or base == method:
+            return method
+        if arm == "none":
+            return f"{base} without {'texts' if self.antibodies(method) else 'antibodies'}"
+        return f"{base} with {arm.replace('_', ' ')}"
 
     def remarks(self) -> dict[str, list[str]]:
         """What has to be known of how methods were fitted, each remark with the methods that it is about."""
@@ -247,10 +270,26 @@ class Measured:
 
         return Contrast(tuple(sets), mean(before), mean(after), mean(best), best)
 
+    def changes(self, sets: Iterable[str], before: str | None, after: str | None) -> tuple[SetChange, ...]:
+        """What becomes of each set on which both methods were measured, the worst change first."""
+        found = []
+        for name in sets if before and after else ():
+            old, new = (self.over(method, "fpr95_id", (name,)) for method in (before or "", after or ""))
+            if old is not None and new is not None:
+                found.append(SetChange(name, old, new))
+        return tuple(sorted(found, key=lambda one: one.before - one.after))
+
+    def short_list(self, before: str | None, after: str | None) -> tuple[str, ...]:
+        """The methods of a short table: ours, the best without antibodies, then the best of each other group."""
+        groups = {group.name: group.methods for group in self.groups()}
+        listed = [*([after] if after else []), *([before] if before else []), *groups.get("none", ())[:3]]
+        listed += [groups[name][0] for name in ("bank", "mined", "controls") if name in groups]
+        return tuple(dict.fromkeys(listed))
+
     def headline(self, before: str, after: str) -> Headline:
-        """Two methods, such as `compared` gives; there is no second where the same one without antibodies is both."""
+        """Two methods, such as `compared` gives; there is no second where it has no antibodies."""
         old, new = (method if method in self.methods else None for method in (before, after))
-        if new is not None and new == old and not self.antibodies(new):
+        if new is not None and not self.antibodies(new):
             new = None
         unseen = self.unseen_sets if self.unseen_sets != self.headline_sets else ()
         return Headline(

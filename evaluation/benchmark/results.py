@@ -45,6 +45,7 @@ from evaluation.benchmark.seeds import Summary
 from evaluation.benchmark.settle import Verdict
 from evaluation.benchmark.streams import Streamed
 from evaluation.data.overlap import Dropped
+from evaluation.effects.plane import Plane
 from evaluation.metrics import METRICS
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import Floats
@@ -277,6 +278,8 @@ class Results(Part):
     session: Session | None = None
     antibodies: tuple[ListedAntibody, ...] = ()
     gallery: tuple[GalleryItem, ...] = ()
+    plane: Annotated[Plane, known_to(Plane)] | None = None
+    """The map of classes, antibodies and images; None in files of versions that drew none."""
     seeds_summary: Summary | None = None
     costs: Costs | None = None
     """None where the arm `pixels` was not measured."""

@@ -11,6 +11,9 @@ from evaluation.benchmark.published import Published, by_source
 from evaluation.metrics import METRICS, Metric
 from immuno_core.records import ResultRow
 
+_MOST_COLUMNS = 10
+"""As many as stand side by side on a desk's screen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -76,12 +79,23 @@ class ResultTable:
     """Every method on every set."""
 
     @property
-    def spans(self) -> tuple[tuple[str, int], ...]:
-        """The header's groups: (`main`, `unseen` or `over all`, how many columns), without the empty ones."""
-        worst = sum(column.kind == "worst" for column in self.columns)
-        unseen = sum(column.unseen for column in self.columns)
-        counts = (("main", len(self.columns) - unseen - worst), ("unseen", unseen), ("all", worst))
-        return tuple((name, count) for name, count in counts if count)
+    def short_columns(self) -> tuple[int, ...]:
+        """The columns of the short table: all of them, or where these are many the summaries alone."""
+        summaries = tuple(k for k, column in enumerate(self.columns) if column.kind != "set")
+        return summaries if len(self.columns) > _MOST_COLUMNS and summaries else tuple(range(len(self.columns)))
+
+    @property
+    def short(self) -> tuple[Column, ...]:
+        """Those columns."""
+        return tuple(self.columns[k] for k in self.short_columns)
+
+
+def spans(columns: Sequence[Column]) -> tuple[tuple[str, int], ...]:
+    """The header's groups: (`main`, `unseen` or `all`, how many columns), without the empty ones."""
+    worst = sum(column.kind == "worst" for column in columns)
+    unseen = sum(column.unseen for column in columns)
+    counts = (("main", len(columns) - unseen - worst), ("unseen", unseen), ("all", worst))
+    return tuple((name, count) for name, count in counts if count)
 
 
 def build_table(measured: Measured, published: Sequence[Published] = ()) -> ResultTable:

@@ -39,7 +39,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 // Tables with groups of methods: a group folds, and the filter above the results leaves the methods whose name contains
 // what was typed.
 const filter = document.querySelector(".filter");
-for (const table of filter ? document.querySelectorAll("table.results") : []) {
+for (const table of filter ? document.querySelectorAll("table.grouped") : []) {
   const lines = [...table.querySelectorAll("tbody tr:not(.group)")];
   const folded = new Set();
   const show = () => {

@@ -16,7 +16,7 @@ from evaluation.benchmark.gallery import GalleryItem
 from evaluation.benchmark.order import Measured
 from evaluation.benchmark.results import Results
 from evaluation.report import render_report
-from evaluation.report.figures import histogram, roc_curve
+from evaluation.report.curves import histogram, roc_curve
 from evaluation.report.gallery import MOST_PER_GROUP, build_gallery
 from evaluation.report.tables import build_table
 
@@ -53,7 +53,7 @@ def test_header_numbers_are_those_of_the_rows(full: Page, rows: list[dict[str, A
     for number in (mean(BEFORE), mean(AFTER), mean(best)):
         assert f"{100 * number:.1f} %" in summary
     assert "near and contextual" in summary
-    assert "(−0.1 points)" in summary
+    assert "−0.1 points" in summary
 
 
 def test_the_bank_is_held_against_random_words(full: Page) -> None:
@@ -75,7 +75,7 @@ def test_without_a_bank_the_page_compares_nothing_with_itself(tmp_path: Path, me
     Results.model_validate({"rows": rows, "before": before, "after": after}).save(tmp_path)
     page = read(render_report(tmp_path))
     assert page.words("summary").startswith(
-        "No method with antibodies is compared here. The best of those without, mcm,"
+        "No bank was given. The best of the methods without antibodies, mcm, accepts 50.0 %"
     )
     assert numbers.headline(before, after).after is None
 
@@ -102,10 +102,10 @@ def test_headline_is_over_near_and_contextual_else_over_all_sets() -> None:
 @pytest.mark.parametrize(
     ("after", "words"),
     [
-        (0.1, "5.0 times fewer than with the best method that uses none"),
-        (0.5, "about as many as with the best method that uses none"),
-        (0.8, "more than with the best method that uses none"),
-        (0.0, "against 50.0 % with the best method that uses none"),
+        (0.1, "5.0 times fewer than the 50.0 % of the best method that uses none"),
+        (0.5, "about as many as the 50.0 % of the best method that uses none"),
+        (0.8, "more than the 50.0 % of the best method that uses none"),
+        (0.0, "against the 50.0 % of the best method that uses none"),
     ],
 )
 def test_summary_says_so_where_the_bank_does_not_help(render: Callable[..., Page], after: float, words: str) -> None:
@@ -122,7 +122,7 @@ def test_openings_of_the_sealed_test_are_counted(render: Callable[..., Page]) ->
     page = render(test_reads=[{"when": "2026-01-02T03:04:05", "run_id": str(n), "sets": ["a"]} for n in range(3)])
     assert page.words("test-reads") == "3×"
     assert "opened 3 times" in page.text
-    assert page.text.count("2 January 2026, 03:04") == 3
+    assert page.words("seal").count("2 January 2026, 03:04") == 1 + 3  # the last one is said before the list
 
 
 def test_what_was_left_out_of_the_test_is_on_the_page(full: Page, render: Callable[..., Page]) -> None:
@@ -229,8 +229,8 @@ def test_every_set_has_its_curves_and_histograms(full: Page) -> None:
     for name in SETS:
         assert name in full.words("roc")
         assert name in full.words("scores")
-    # One ROC panel and one pair of histograms per set; by generation: the mean and two feedback sets.
-    assert len(list(full.all("svg"))) == 2 * len(SETS) + 3
+    # One ROC panel and one pair of histograms per set; by generation: the mean and two feedback sets; the effects.
+    assert len(list(full.all("svg"))) == 2 * len(SETS) + 3 + 1
 
 
 def test_scores_that_disagree_with_the_table_are_pointed_out(rows: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -247,11 +247,22 @@ def item(name: str, *, before: bool, after: bool, set_name: str = "near") -> Gal
     return GalleryItem(set=set_name, image=name, accepted_before=before, accepted_after=after)
 
 
-def test_gallery_shows_caught_first_then_still_accepted(full: Page) -> None:
-    words = full.words("gallery")
-    assert words.index("Caught by the bank 12") < words.index("Still accepted 6")
-    assert "accepted as cat fox · near caught by “a fox”" in words
-    assert "before 0.0641 ≥ 0.0632 accepted after 0.1911 < 0.2377 rejected" in words
+def test_what_was_caught_stands_before_everything_else_and_what_is_still_accepted_after(full: Page) -> None:
+    assert full.html.index('id="caught"') < full.html.index('id="results"') < full.html.index('id="gallery"')
+    words = full.words("caught")
+    assert words.startswith("Caught by the antibodies 6 of 12 that were looked at")
+    assert "fox taken for cat caught by “a fox”" in words
+    assert words.count("caught by") == 12
+    assert "Accepted before and after 6" in full.words("gallery")
+
+
+def test_a_score_stands_as_the_share_of_known_images_that_score_lower(tmp_path: Path) -> None:
+    found = GalleryItem(image="a", accepted_before=True, score_before=0.35, score_after=-5.0)
+    known = np.array([0.4, 0.1, 0.2, 0.3]), np.array([-5.0, -6.0, 7.0, 8.0])
+    (card,) = build_gallery([found], tmp_path, known).groups["caught"].cards
+    assert (card.before, card.after) == (0.75, 0.25)
+    (card,) = build_gallery([found], tmp_path, (known[0], None)).groups["caught"].cards
+    assert (card.before, card.after) == (0.75, None)
 
 
 def test_gallery_groups_by_fate_and_leaves_out_what_was_never_accepted(tmp_path: Path) -> None:
@@ -261,7 +272,7 @@ def test_gallery_groups_by_fate_and_leaves_out_what_was_never_accepted(tmp_path:
         item("never.png", before=False, after=False),
         item("caught.png", before=True, after=False),
     ]
-    groups = build_gallery(items, tmp_path).groups
+    groups = build_gallery(items, tmp_path).groups.values()
     assert [(g.fate, [c.name for c in g.cards]) for g in groups] == [
         ("caught", ["caught.png"]),
         ("still", ["still.png"]),
@@ -272,7 +283,7 @@ def test_gallery_groups_by_fate_and_leaves_out_what_was_never_accepted(tmp_path:
 def test_gallery_is_bounded_and_takes_from_every_set(tmp_path: Path) -> None:
     items = [item(f"{n}", before=True, after=False) for n in range(90)]
     items.append(item("last", before=True, after=False, set_name="far"))
-    (group,) = build_gallery(items, tmp_path).groups
+    (group,) = build_gallery(items, tmp_path).groups.values()
     assert (len(group.cards), group.total) == (MOST_PER_GROUP, 91)
     assert [card.name for card in group.cards[:3]] == ["0", "last", "1"]
 
@@ -283,7 +294,7 @@ def test_tiny_pictures_keep_their_pixels_and_large_ones_are_made_small(tmp_path:
     (group,) = build_gallery(
         [item("tiny.png", before=True, after=True), item(str(tmp_path / "large.png"), before=True, after=True)],
         tmp_path,
-    ).groups
+    ).groups.values()
     tiny, large = (card.picture for card in group.cards)
     assert tiny is not None
     assert tiny.tiny
@@ -298,7 +309,7 @@ def test_tiny_pictures_keep_their_pixels_and_large_ones_are_made_small(tmp_path:
 
 def test_generations_say_what_was_rejected_and_show_each_guideline_once(full: Page) -> None:
     words = full.words("generations")
-    assert "Generation 3 rejected FPR95 40.0 %" in words
+    assert "3 rejected 192 41 109 40.0 – 95.7" in words
     assert "texts about materials fire on known classes" in words
     assert "Guideline as in generation 2." in words
     assert words.count("name at least four contexts") == 1
@@ -308,7 +319,8 @@ def test_bank_is_ordered_by_gain_and_bounded(render: Callable[..., Page]) -> Non
     antibodies: list[dict[str, Any]] = [{"text": f"thing {n}", "gain": n / 1000} for n in range(500)]
     page = render(antibodies=[{"text": "unmeasured"}, *antibodies])
     words = page.words("bank")
-    assert "501 antibodies; the 400 with the largest gain are shown." in words
+    assert "The bank has 501 antibodies." in words
+    assert "The 400 with the largest gain, to sort" in words
     assert words.index("thing 499") < words.index("thing 498") < words.index("thing 100")
     assert "thing 99 " not in words
     assert "unmeasured" not in words
@@ -322,7 +334,7 @@ def test_visual_antibodies_show_the_images_that_they_came_from_or_their_names(
     seen = {"id": "v1", "text": "", "kind": "visual", "samples": ["near/cat.png", "near/owl.png"], "gain": 0.9}
     shown = seen | {"images": [str(cat), str(tmp_path / "gone.png")]}
     page = render(antibodies=[shown, seen | {"id": "v2"}])
-    assert page.words("bank").count("visual: like near/cat.png, near/owl.png") == 2
+    assert page.words("whole-bank").count("visual: like near/cat.png, near/owl.png") == 2
     assert len([image for image in page.all("img") if image.get("class") == "seen"]) == 1
 
 

@@ -227,11 +227,10 @@ def test_outlier_classes_are_a_strip_of_dots_and_the_worst_by_name(
     ]
     assert [one.name for one in strips[1].worst] == ["car", HOSTILE, "crab"]
     assert re.findall(r'cx="([\d.]+)%', strips[1].strip) == ["98.00", "40.40", "21.20"]
-    words = render(outlier_classes=[*classes, lone]).words("results")
-    assert "Class by class" in words
-    assert "car 100.0" in words.replace("\u00a0", " ")
+    words = render(outlier_classes=[*classes, lone]).words("outlier-classes")
+    assert "car 100" in words.replace("\u00a0", " ")
     assert "alone" not in words
-    assert "Class by class" not in render().words("results")
+    assert "outlier-classes" not in render().by_id
 
 
 def test_counts_are_shown_as_such(results: dict[str, Any], render: Callable[..., Page]) -> None:
@@ -260,7 +259,7 @@ def test_methods_that_used_labelled_outliers_are_marked_and_remarks_stand_above(
     assert "knn †" in words
     assert "mahalanobis †" not in words
     assert "† : outliers of the feedback" in words.replace("†:", "† :")
-    assert "knn and csp: three words" in words
+    assert "knn and csp: three words" in found.words("remarks")
 
 
 # Published figures
@@ -401,7 +400,10 @@ def test_texts_and_pixels_stand_side_by_side(render: Callable[..., Page], result
     drawn = [{**one, "method": f"{CLAIMANT} / pixels", "fpr95_id": 0.5} for one in drawn]
     page = render(rows=[*results["rows"], *drawn], costs=make_costs())
     told = 100 * measured(results).over(CLAIMANT, "fpr95_id")  # type: ignore[operator]
-    for said in (f"333 texts {CLAIMANT} {told:.1f} 0.44 1 text 26 1,234", f"{CLAIMANT} / pixels 50.0 3.33 1 image – –"):
+    for said in (
+        f"333 texts {CLAIMANT} {told:.1f} 0.44 1 text 26 1,234",
+        f"{CLAIMANT} with pixels 50.0 3.33 1 image – –",
+    ):
         assert said in page.words("costs")
 
 
@@ -418,6 +420,7 @@ def test_nothing_of_the_results_is_lost_on_the_way_to_the_page(tmp_path: Path, r
         "outlier_classes": [{"set": "near", "name": name, "images": 10, "fpr95": both} for name in ("crab", "car")],
         "test_time": [{"method": "s", "ood": "near", "orders": 2, "fpr95_id": {"mean": 0.1}, "auroc": {"mean": 0.9}}],
     }
+    whole["plane"] = {"classes": [[0.0, 0.1]], "antibodies": [[0.2, 0.0]], "kinds": ["look_alike"]}
     del whole["a_key_of_a_later_version"]
     assert set(whole) == set(Results.model_fields)
     page = render_report(write_folder(tmp_path / "whole", whole, None)).read_text()

@@ -45,13 +45,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def opened(browser: Browser, report: Path) -> Iterator[Opened]:
     found = open_page(browser, report, viewport={"width": 1280, "height": 900})
+    found.page.evaluate("document.querySelectorAll('#results details').forEach(each => { each.open = true })")
     yield found
     found.page.context.close()
 
 
 def shown(opened: Opened) -> list[str]:
     """The names in the results table that can be seen (the first line of each)."""
-    rows = opened.page.locator("#results .results tbody tr:not(.group):visible > th")
+    rows = opened.page.locator("#all-methods .results tbody tr:not(.group):visible > th")
     return [text.split("\n")[0] for text in rows.all_inner_texts()]
 
 
@@ -82,7 +83,7 @@ def test_no_width_overflows(opened: Opened, width: int) -> None:
 
 def test_a_group_folds_and_unfolds(opened: Opened) -> None:
     assert len(shown(opened)) == 43  # 40 methods and three published lines
-    button = opened.page.locator("#results").get_by_role("button", name="With the bank")
+    button = opened.page.locator("#all-methods").get_by_role("button", name="With the bank")
     assert button.get_attribute("aria-expanded") == "true"
     button.click()
     assert button.get_attribute("aria-expanded") == "false"
@@ -93,7 +94,7 @@ def test_a_group_folds_and_unfolds(opened: Opened) -> None:
 
 
 def test_the_filter_finds_methods_in_folded_groups_too(opened: Opened) -> None:
-    opened.page.locator("#results").get_by_role("button", name="With the bank").click()
+    opened.page.locator("#all-methods").get_by_role("button", name="With the bank").click()
     box = opened.page.get_by_role("searchbox")
     box.fill("ABLATION")
     assert shown(opened) == [name for name in shown(opened) if name.startswith("ablation")]
@@ -106,6 +107,7 @@ def test_the_filter_finds_methods_in_folded_groups_too(opened: Opened) -> None:
 
 def test_the_table_is_whole_and_without_a_filter_where_there_are_no_scripts(browser: Browser, report: Path) -> None:
     opened = open_page(browser, report, java_script_enabled=False)
+    opened.page.locator("#all-methods > summary").click()
     assert len(shown(opened)) == 43
     assert not opened.page.locator(".filter").is_visible()
     opened.page.context.close()
@@ -113,7 +115,7 @@ def test_the_table_is_whole_and_without_a_filter_where_there_are_no_scripts(brow
 
 def test_the_heading_and_the_method_stay_in_sight_while_the_table_scrolls(opened: Opened) -> None:
     opened.page.set_viewport_size({"width": 700, "height": 900})
-    box = opened.page.locator("#results .scroll.high")
+    box = opened.page.locator("#all-methods .scroll.high")
     box.evaluate("each => each.scrollTo(200, 900)")
     edges = box.evaluate("each => [each.getBoundingClientRect().top, each.getBoundingClientRect().left]")
     head = box.locator("thead").bounding_box()
@@ -154,7 +156,7 @@ def test_the_forest_plot_follows_dark_mode(opened: Opened) -> None:
 
 
 def test_print_shows_folded_groups_and_fits_the_paper(opened: Opened) -> None:
-    opened.page.locator("#results").get_by_role("button", name="Controls").click()
+    opened.page.locator("#all-methods").get_by_role("button", name="Controls").click()
     opened.page.set_viewport_size({"width": 680, "height": 960})
     opened.page.emulate_media(media="print")
     assert "immuno_vlm, shuffled" in shown(opened)
