@@ -269,5 +269,5 @@ def test_the_gallery_shows_a_picture_that_lies_in_a_tar(tmp_path: Path) -> None:
     images = read(write_tar(tmp_path / "x.tar", [("a/1.png", png.getvalue()), ("a/2.png", b"no image")]))
     items = [GalleryItem(set="near", image=one.path, accepted_before=True) for one in images.samples]
     gallery = build_gallery(items, tmp_path)
-    assert [card.picture is not None for card in gallery.groups[0].cards] == [True, False]
+    assert [card.picture is not None for card in gallery.groups["caught"].cards] == [True, False]
     assert gallery.unreadable == 1
