@@ -6,6 +6,7 @@ Imports the OpenAI client, which takes a while: agents.chat.models imports this 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ MOST_BYTES: Final = 8 * 2**20
 """Of a reply, unpacked: a million tokens."""
 _MOST_OF_AN_ERROR: Final = 64 * 1024
 _MOST_MOVES: Final = 3
+_ABOUT_US: Final = re.compile("x-stainless-(?!raw-response)")
+"""What the OpenAI client tells a server of this machine and of itself, in half of a request's head; the one header that
+it reads itself stays."""
 
 
 class BoundedClient(DefaultAsyncHttpxClient):
@@ -36,6 +40,8 @@ class BoundedClient(DefaultAsyncHttpxClient):
 
     async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:  # noqa: ARG002 - always whole
         """Return the whole response. Raises ModelUnavailable where it is too long, leads elsewhere or is no reply."""
+        for name in [name for name in request.headers if _ABOUT_US.match(name)]:
+            del request.headers[name]
         for _ in range(_MOST_MOVES):
             request.headers["accept-encoding"] = "identity"
             response = await super().send(request, stream=True, **options | {"follow_redirects": False})

@@ -115,6 +115,8 @@ class TestWhatIsSent:
     def test_without_a_key_a_server_of_ones_own_gets_a_placeholder(self, server):
         ask_server(server, completion(GOOD))
         assert server.headers[0]["authorization"] == "Bearer none-needed"
+        told = {name for name in server.headers[0] if name.startswith("x-stainless-")}
+        assert told == {"x-stainless-raw-response"}  # of this machine a server learns nothing
 
     def test_a_key_of_the_environment_is_used(self, server, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
