@@ -201,7 +201,7 @@ CALLED = (
 )
 """Ways to say it in tool calls."""
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-_TIMED_OUT = "timed out"
+TIMED_OUT = "timed out"
 _LIST = "the JSON in the reply is not what was asked for"
 
 SAID = (
@@ -338,15 +338,15 @@ BROKEN = (
     _broken("a chunk of 2^63", _HEAD + b"transfer-encoding: chunked\r\n\r\n8000000000000000\r\n{}"),
     _broken("a chunk of no size", _HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\n{}"),
     _broken("half a chunk", _chunked(_GOOD_BODY, last=b"fff\r\n{")),
-    _broken("a header a byte a time", _dripped(b"", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200), _TIMED_OUT, quick=True),
-    _broken("a body a byte a time", _dripped(_HEAD + b"content-length: 9999\r\n\r\n", b"{"), _TIMED_OUT, quick=True),
+    _broken("a header a byte a time", _dripped(b"", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200), TIMED_OUT, quick=True),
+    _broken("a body a byte a time", _dripped(_HEAD + b"content-length: 9999\r\n\r\n", b"{"), TIMED_OUT, quick=True),
     _broken(
-        "chunks a byte a time", _dripped(_HEAD + b"transfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 999), _TIMED_OUT
+        "chunks a byte a time", _dripped(_HEAD + b"transfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 999), TIMED_OUT
     ),
-    _broken("an error a byte a time", _dripped(http(b"", "500 Oops", length=9999), b"{"), _TIMED_OUT),
-    _broken("a redirect a byte a time", _dripped(b"HTTP/1.1 307 Moved\r\nlocation: /", b"v" * 300), _TIMED_OUT),
-    _broken("silence", _silent, _TIMED_OUT),
-    _broken("half a header, then silence", lambda talk: (talk.send(_HEAD), _silent(talk))[0], _TIMED_OUT),
+    _broken("an error a byte a time", _dripped(http(b"", "500 Oops", length=9999), b"{"), TIMED_OUT),
+    _broken("a redirect a byte a time", _dripped(b"HTTP/1.1 307 Moved\r\nlocation: /", b"v" * 300), TIMED_OUT),
+    _broken("silence", _silent, TIMED_OUT),
+    _broken("half a header, then silence", lambda talk: (talk.send(_HEAD), _silent(talk))[0], TIMED_OUT),
     _broken("100 Continue for ever", _endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 99), "no usable reply|timed out"),
     _broken("headers without end", _endless(_HEAD, b"x-a: b\r\n" * 999)),
     _broken("a header of a megabyte", _HEAD + b"x-a: " + b"b" * 2**20 + b"\r\n\r\n"),

@@ -23,14 +23,16 @@ from tests.agents import word_world as world
 from tests.agents.chat.stand_in import lexicon_says, subject_of
 from tests.agents.test_session import CONFIG, new_session
 
-from .kinds import ELSEWHERE, TAKEN, Kind, completion, http, pack_bombs
+from .kinds import ELSEWHERE, TAKEN, TIMED_OUT, Kind, completion, http, pack_bombs
 from .server import HostileServer, Talk, hostile_server
 
 VICTIM = "fish"
-TIMEOUT = 0.6
-"""Seconds for a try; there are two."""
+TIMEOUT = 1.0
+"""Seconds for a try, of which there are two, against a server that never ends its reply."""
 _PATIENT = 60.0
+"""The same against others: how fast this machine is decides nothing."""
 _MOST_SECONDS = 8.0
+"""Of this process's own, whatever else runs on the machine."""
 _MOST_MEMORY = 200 * 2**20
 _MOST_SENT = 24 * 2**20
 """Bytes that a server gets rid of by one reply: what is read, and what the sockets hold."""
@@ -72,7 +74,8 @@ def run_all(kinds: Iterable[Kind], template: Path, folder: Path) -> Iterator[Out
 
 
 def _run(kind: Kind, database: Path, elsewhere: HostileServer, *, everyone: bool) -> Outcome:
-    began, memory, wrong, paused, problems = time.monotonic(), _peak(), [], "", list[str]()
+    began, busy, memory = time.monotonic(), time.process_time(), _peak()
+    wrong, paused, problems = list[str](), "", list[str]()
     asked_badly = 0
 
     def good(talk: Talk) -> None:
@@ -89,7 +92,8 @@ def _run(kind: Kind, database: Path, elsewhere: HostileServer, *, everyone: bool
     with hostile_server() as server, open_store(str(database)) as store:
         server.say = bad
         config = CONFIG.model_copy(
-            update={"llm": "openai:tiny", "base_url": server.address, "generations": 1, "timeout": TIMEOUT}
+            update={"llm": "openai:tiny", "base_url": server.address, "generations": 1}
+            | {"timeout": TIMEOUT if TIMED_OUT in kind.problem else _PATIENT}
             | {"retries": 1, "maturation": False, "pruning": False, "concurrency": 4}
         )
         session = new_session(store, world.space(), config=config)
@@ -99,12 +103,11 @@ def _run(kind: Kind, database: Path, elsewhere: HostileServer, *, everyone: bool
             paused = str(error)
         except BaseException:  # noqa: BLE001 - whatever else it is, is the fault that is looked for
             return Outcome(kind.name, "failed", "", time.monotonic() - began, (traceback.format_exc(limit=-4),))
-        seconds = time.monotonic() - began
+        seconds, busy = time.monotonic() - began, time.process_time() - busy
         recorded = {call.subject: call for call in store.llm_calls(session.record.id)}
         if paused:
             wrong += ["it is not paused"] * (store.session("one").status != "paused")
             server.say = good
-            # Nothing hangs now: how fast this machine is decides nothing.
             replace(session, config=config.model_copy(update={"timeout": _PATIENT})).run()
         if store.session("one").status != "finished":
             wrong.append("it did not finish")
@@ -130,7 +133,7 @@ def _run(kind: Kind, database: Path, elsewhere: HostileServer, *, everyone: bool
         wrong.append(f"asked {asked_badly} times, not {kind.tries}")
     wrong += ["another server was asked"] * elsewhere.requests
     elsewhere.requests = 0
-    wrong += [f"{seconds:.1f} s"] * (seconds > _MOST_SECONDS)
+    wrong += [f"{busy:.1f} s of computing"] * (busy > _MOST_SECONDS)
     wrong += [f"{server.most_sent / 2**20:.0f} MiB were read"] * (server.most_sent > _MOST_SENT)
     wrong += [f"{(_peak() - memory) / 2**20:.0f} MiB of memory"] * (_peak() - memory > _MOST_MEMORY)
     name = f"{kind.name} (to all)" if everyone else kind.name
