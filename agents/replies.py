@@ -34,6 +34,7 @@ from pydantic import (
 
 from agents.answers import items_from, json_values, readings, without_thoughts
 from evaluation.antibodies.captions import Captions
+from evaluation.antibodies.wording import BREAKS
 from immuno_core.records import LONGEST_ANTIBODY, Antibody, TextKind
 from immuno_core.text import MARKUP, clean_text, text_key, without_markup
 
@@ -57,7 +58,7 @@ def _wire_string(most: int) -> WithJsonSchema:
 
 def _as_antibody_text(value: str) -> str:
     """Clean a text that will be embedded. It is refused rather than cut: half a description says something else."""
-    text = clean_text(value[: 8 * LONGEST_ANTIBODY])
+    text = _unnumbered(clean_text(value[: 8 * LONGEST_ANTIBODY]))
     if len(text) > LONGEST_ANTIBODY:
         raise ValueError(f"longer than {LONGEST_ANTIBODY} characters")
     if any(char in MARKUP for char in text):
@@ -359,7 +360,7 @@ def _proposals(items: list[_Item], most: int, captions: Captions) -> Reply[Propo
             refused.append(antibody)
 
     if all(isinstance(item.raw, str) for item in items):
-        items = [item if item.kind else _Item(item.raw, captions.kind(item.raw)) for item in items]
+        items = [item if item.kind else _Item(item.raw, captions.kind(_unnumbered(item.raw))) for item in items]
     for number, item in enumerate(items[:_MOST_ITEMS], start=1):
         try:
             read = Proposal.model_validate(item.raw if item.kind is None else _captioned(item, captions))
@@ -387,11 +388,22 @@ def _said(raw: Any) -> Any:
 
 def _captioned(item: _Item, captions: Captions) -> dict[str, Any]:
     """An item of a list as a proposal: its caption and the kind of its list."""
-    said = _said(item.raw)
-    if isinstance(said, str) and item.kind is not None:
-        said = captions.caption(item.kind, clean_text(said[: 8 * LONGEST_ANTIBODY]))
+    said, kind = _said(item.raw), item.kind
+    if isinstance(said, str) and kind is not None:
+        phrase = _unnumbered(clean_text(said[: 8 * LONGEST_ANTIBODY]))
+        if captions.class_name and phrase.split(" ", 1)[0].casefold() in BREAKS:
+            kind = "contextual"  # weak models put places among the things
+        said = captions.caption(kind, phrase)
     why = item.raw.get("rationale", item.raw.get("why")) if isinstance(item.raw, dict) else ""
-    return {"text": said, "kind": item.kind, "rationale": why}
+    return {"text": said, "kind": kind, "rationale": why}
+
+
+_NUMBER = re.compile(r"^(?:\(?\d{1,2}[.):]|[-*•–])\s+")
+
+
+def _unnumbered(phrase: str) -> str:
+    """A phrase without the number or the dash of a list in front of it."""
+    return _NUMBER.sub("", phrase)
 
 
 _KIND: TypeAdapter[TextKind] = TypeAdapter(Annotated[TextKind, _respelt("look_alike", "contextual")])

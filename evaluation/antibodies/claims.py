@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from evaluation.antibodies.wording import BREAKS, NEUTRAL, PLACEHOLDERS, SPEAKING, WHERE, ClassNames, words
+from evaluation.antibodies.wording import BREAKS, NEUTRAL, PLACEHOLDERS, SPEAKING, WHERE, ClassNames, is_thing, words
 from immuno_core.records import Antibody
 
 _LABEL = re.compile(
@@ -87,6 +87,8 @@ class Claims:
 
     def _unplaced(self, antibody: Antibody, text: Sequence[str]) -> str:
         if antibody.kind == "look_alike":
+            if text and NEUTRAL.issuperset(text) and not is_thing(text[-1]):
+                return f"no thing: '{' '.join(text)}' only says how one looks"
             return f"no thing: it begins with '{text[0]}'" if text and text[0] in BREAKS else ""
         if self._puts(text, antibody.guards) or any(not word.isascii() for word in text):
             return ""

@@ -15,7 +15,7 @@ reason counts:
 4. prose, placeholders, an example that the model was shown; a contextual antibody that does not put its class anywhere,
    a look-alike that names no thing (evaluation.antibodies.claims);
 5. for look-alikes: a sub-category, which ends with the name of a known class as its head noun ("race car");
-6. a proper noun;
+6. a proper noun; one that stands alone where the other things named for its class are written in small letters;
 7. the words, or nearly the embedding, of an antibody of the bank or of an earlier proposal that passed so far. Only of
    one that acts on the same images: look-alikes act on all, a contextual antibody for the class that it guards (see
    evaluation.scores.calibrated), so "a car in a playground" repeats no "toy car", however near the two embeddings are.
@@ -100,7 +100,11 @@ def screen(
     proposals = [claims.as_claimed(proposal) for proposal in proposals]
     guarded = guarded_classes([proposal.guards for proposal in proposals], classes)
     cosines = _cosines(vectors, mu, guarded)
-    reasons = [_invalid(proposal, guards, claims, cut) for proposal, guards in zip(proposals, guarded, strict=True)]
+    small = {one.guards for one in proposals if one.kind == "look_alike" and one.text.islower()}
+    reasons = [
+        _invalid(proposal, guards, claims, cut, capitals=proposal.guards not in small)
+        for proposal, guards in zip(proposals, guarded, strict=True)
+    ]
     _mark_same_words(proposals, reasons, bank)
     _mark_same_embedding(proposals, vectors, reasons, bank, rules.near_duplicate)
     _mark_outside_band(proposals, cosines, guarded, reasons, rules)
@@ -146,7 +150,7 @@ def _cosines(vectors: FloatArray, mu: NDArray[np.floating], guarded: IntArray) -
     return cosines
 
 
-def _invalid(proposal: Antibody, guarded: int, claims: Claims, cut: Collection[str]) -> str:
+def _invalid(proposal: Antibody, guarded: int, claims: Claims, cut: Collection[str], *, capitals: bool) -> str:
     """The first of the reasons 1 to 6, or ""."""
     text, names = proposal.text, claims.names
     text_words = words(text)
@@ -166,7 +170,7 @@ def _invalid(proposal: Antibody, guarded: int, claims: Claims, cut: Collection[s
         return flaw
     if proposal.kind == "look_alike" and (known := names.kind_of(text_words)) is not None:
         return f"sub-category: a kind of '{known}'"
-    if (noun := proper_noun(text, names)) is not None:
+    if (noun := proper_noun(text, names, capitals=capitals)) is not None:
         return f"proper noun: '{noun}'"
     return ""
 

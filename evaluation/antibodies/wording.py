@@ -142,15 +142,25 @@ def _common() -> frozenset[str]:
     return NEUTRAL.union(PRIVATIVE, WHERE, BREAKS, PLACEHOLDERS, _NAMED_KINDS, said)
 
 
-def proper_noun(text: str, names: ClassNames) -> str | None:
+def is_thing(word: str) -> bool:
+    """Return whether a word is one of the things that come with immuno: "orange" is one, "green" is none."""
+    return word in _things()
+
+
+@cache
+def _things() -> frozenset[str]:
+    return frozenset(load_vocabulary().nouns)
+
+
+def proper_noun(text: str, names: ClassNames, *, capitals: bool = True) -> str | None:
     """Return the first proper noun of a text, else None.
 
     It takes for one any word but the first of a sentence that begins with a capital and goes on in small letters,
-    unless it is all that the text names ("a photo of a Pangolin."), stands in the name of a known class ("German
-    shepherd"), is a common word, or one of those in the names of common things ("Ferris wheel"). So "an Eiffel tower"
-    has one, "Eiffel tower", "an X-ray" and "a TV" have none.
+    unless it stands in the name of a known class ("German shepherd"), is a common word, or one of those in the names of
+    common things ("Ferris wheel"). So "an Eiffel tower" has one, "Eiffel tower", "an X-ray" and "a TV" have none. All
+    that a text names ("a photo of a Pangolin.") is none either where the writer gives everything capitals.
     """
-    if len(words(text)) == 1:
+    if capitals and len(words(text)) == 1:
         return None
     previous = "."
     for word in text.split():

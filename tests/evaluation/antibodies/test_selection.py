@@ -153,6 +153,25 @@ def test_a_capitalised_word_after_the_first_is_taken_for_a_proper_noun(text: str
     assert reason(text) == f"proper noun: '{noun}'"
 
 
+@pytest.mark.parametrize(
+    ("texts", "refused"),
+    [
+        (["a photo of a Titanic.", "a photo of a ferry."], ["a photo of a Titanic."]),
+        (["a photo of a Titanic.", "a photo of a Pangolin."], []),  # who writes all in capitals tells nothing by them
+        (["a photo of a Windmill.", "a photo of a Seal.", "a photo of a ferry."], []),
+        (["a photo of a Titanic."], []),
+        (["Pangolin", "ferry"], []),
+    ],
+)
+def test_a_proper_noun_that_stands_alone_is_told_by_how_the_others_are_written(
+    texts: list[str], refused: list[str]
+) -> None:
+    found = run([proposed(text, guards="car") for text in texts])
+    assert [one.text for one in found if one.reason.startswith("proper noun: ")] == refused
+    others = run([proposed("a photo of a ferry.", guards="fish"), proposed("a photo of a Titanic.", guards="car")])
+    assert all(one.accepted for one in others)  # another class, another reply
+
+
 @pytest.mark.parametrize("text", ["Whale", "a German sausage dog", "a TV", "A whale. Very large", "NEON SIGN"])
 def test_sentence_case_acronyms_and_the_words_of_class_names_are_no_proper_nouns(text: str) -> None:
     assert reason(text) == ""
