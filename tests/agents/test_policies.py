@@ -115,12 +115,16 @@ def test_two_seeds_draw_differently_and_one_the_same() -> None:
 def test_the_presets_of_imagenet_give_every_class_its_turn(preset: Path) -> None:
     config, classes = read_config(preset).refine, [str(k) for k in range(1000)]
     worst = {name: 1000 - int(name) for name in classes}  # always the same: the rest has to come by waiting
-    last: dict[str, int] = {}
-    for number in range(1, config.generations + 1):
-        chosen = worst_first(config.classes_per_generation, worst, last, classes, generation=number)
-        last |= dict.fromkeys(chosen, number)
-    assert len(last) == 1000
-    assert config.generations * config.classes_per_generation <= 2000
+    others: dict[RequestKind, float] = {"class": 0.01, "group": 1.0, "far": 1.0}  # they take all that they can
+    for worth in ({}, others):
+        last: dict[str, int] = {}
+        for number in range(1, config.generations + 1):
+            budget = share_requests(config.classes_per_generation, worth, generation=number)["class"]
+            last |= dict.fromkeys(worst_first(budget, worst, last, classes, generation=number), number)
+        assert len(last) == 1000
+    requests = config.generations * config.classes_per_generation
+    dollars = requests * (3000 * 0.15 + 700 * 0.60) / 1e6
+    assert all(one in preset.read_text() for one in (f"{requests:,}", f"{dollars:.2f} dollars"))  # the budget it states
 
 
 class TestSharingOfRequests:
