@@ -16,8 +16,8 @@ with a commit that survives a power cut. Prints, for each concurrency,
 
 Before that a session of --generations runs on the word world of the tests (four classes), against the same server
 answering as the lexicon does. Printed are its calls, their tokens in and out (four characters each), and the bytes that
-the server got, heads and repetitions too, over those that are needed: the JSON of each request that was recorded (model,
-parameters, schema, and the prompt once), without blanks. Exit status 1 where that is more than 1.1.
+the server got, heads and repetitions too, over those that are needed: the JSON of each request that was recorded
+(model, parameters, schema, and the prompt once), without blanks. Exit status 1 where that is more than 1.1.
 """
 
 from __future__ import annotations
@@ -245,9 +245,9 @@ def _tell(session: dict[str, Any], found: list[dict[str, Any]], options: argpars
     calls, tokens_in, tokens_out = (session[name] for name in ("calls", "tokens_in", "tokens_out"))
     first, *_, last = session["tokens_in_of_a_proposal"].values()
     print(
-        f"a session of {options.generations} generations: {calls} calls; tokens in {tokens_in} ({tokens_in / calls:.0f} a "
-        f"call), out {tokens_out} ({tokens_out / calls:.0f} a call); a proposal's in the last generation "
-        f"{last / first:.2f} x the first's; {session['bytes_sent']} bytes sent, "
+        f"a session of {options.generations} generations: {calls} calls; tokens in {tokens_in} "
+        f"({tokens_in / calls:.0f} a call), out {tokens_out} ({tokens_out / calls:.0f} a call); "
+        f"a proposal's in the last generation {last / first:.2f} x the first's; {session['bytes_sent']} bytes sent, "
         f"{session['sent_over_needed']:.3f} x those needed"
     )
     if not found:
