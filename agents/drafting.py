@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from agents.feedback import Boundary, Scores, feedback_of, measure
+from agents.feedback import Boundary, Gauge, Scores, feedback_of
 from agents.graph import GenerationState, generation_metrics
 from agents.maturing import Matured
 from agents.memory import Memory
 from agents.prompts.templates import prompt_template
 from db import AntibodyRecord, AntibodyStore, EffectDraft, GenerationDraft, GenerationRecord, new_id
 from evaluation.antibodies.selection import guarded_classes
-from evaluation.effects.antibody_effects import antibody_effects, bank_effects
+from evaluation.effects.antibody_effects import bank_effects
+from evaluation.effects.exposed import Judged
 from evaluation.space import Bank, Space
 from immuno_core.config.refine import RefineConfig
 from immuno_core.features import FeatureSet, FloatArray
@@ -101,11 +102,7 @@ def draft_generation(
             *(
                 EffectDraft(effect=effect)
                 for effect in bank_effects(
-                    before=state["before"].fitted,
-                    after=state["final"].fitted,
-                    known=feedback.known,
-                    known_labels=feedback.labels,
-                    outliers=feedback.outliers,
+                    before=state["before"].judged, after=state["final"].judged, known_labels=feedback.labels
                 )
             ),
         ),
@@ -161,23 +158,20 @@ def _matured(space: Space, state: GenerationState, mu: Scores) -> Iterator[Antib
 
 def _verdicts(space: Space, boundary: Boundary) -> tuple[Verdict, ...]:
     known, outliers = feedback_of(space).known, feedback_of(space).outliers
-    scored = ((known, boundary.known_scores), *((s, boundary.outlier_scores[n]) for n, s in outliers.items()))
-    return tuple(
-        verdict for images, scores in scored for verdict in _verdicts_of(images, scores, space.classes, boundary)
-    )
+    judged = ((known, boundary.judged.known), *((s, boundary.judged.outliers[n]) for n, s in outliers.items()))
+    return tuple(verdict for images, one in judged for verdict in _verdicts_of(images, one, space.classes, boundary))
 
 
-def _verdicts_of(images: FeatureSet, scores: Scores, names: tuple[str, ...], boundary: Boundary) -> list[Verdict]:
-    classes = boundary.fitted.predict(images.features)
-    nearest, ids = boundary.fitted.exceedance(images.features).antibody, boundary.fitted.bank.ids
+def _verdicts_of(images: FeatureSet, judged: Judged, names: tuple[str, ...], boundary: Boundary) -> list[Verdict]:
+    ids = boundary.fitted.bank.ids
     return [
         Verdict(
             set_name=images.name,
             sample_id=images.ids[i],
-            score=float(scores[i]),
-            accepted=bool(scores[i] >= boundary.threshold),
-            nearest_class=names[classes[i]],
-            nearest_antibody=ids[nearest[i]] if nearest[i] >= 0 else None,
+            score=float(judged.scores[i]),
+            accepted=bool(judged.scores[i] >= boundary.threshold),
+            nearest_class=names[judged.nearest[i]],
+            nearest_antibody=ids[judged.antibody[i]] if judged.antibody[i] >= 0 else None,
         )
         for i in range(len(images))
     ]
@@ -237,10 +231,9 @@ def measured_anew(draft: GenerationDraft, space: Space, config: RefineConfig) ->
     """Return the first generation of a branch as its bank measures on `space`, which is not what its source had."""
     in_bank = {antibody.id: antibody for antibody in draft.antibodies}
     bank = Bank(tuple(in_bank[key] for key in draft.bank), _rows(draft, space.dim))
-    boundary, feedback = measure(space, bank, config.score, config.acceptance), feedback_of(space)
-    effects = antibody_effects(
-        boundary.fitted, feedback.known, feedback.labels, feedback.outliers, acceptance=config.acceptance
-    )
+    gauge = Gauge(space, config.score, config.acceptance)
+    boundary = gauge.measure(bank)
+    effects = gauge.effects(boundary.fitted)
     git_sha, versions = made_with()
     return replace(
         draft,

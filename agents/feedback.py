@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation import metrics
 from evaluation.bootstrap import MethodScores
+from evaluation.effects.antibody_effects import AntibodyEffect, JudgedSets, antibody_effects, exposed_effects
+from evaluation.effects.exposed import Exposed
 from evaluation.scores import configured_score
 from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.space import Bank, Feedback, Space
@@ -90,12 +92,21 @@ class Boundary:
 
     fitted: FittedCalibrated
     threshold: float
-    known_scores: Scores
+    judged: JudgedSets
     right: NDArray[np.bool_]
     """Whether a known image is given its own class."""
-    outlier_scores: Mapping[str, Scores]
     fpr95: Mapping[str, float]
     auroc: Mapping[str, float]
+
+    @property
+    def known_scores(self) -> Scores:
+        """Of the known images."""
+        return self.judged.known.scores
+
+    @property
+    def outlier_scores(self) -> Mapping[str, Scores]:
+        """By set."""
+        return {name: judged.scores for name, judged in self.judged.outliers.items()}
 
     @property
     def mean_fpr95(self) -> float:
@@ -143,20 +154,79 @@ class Boundary:
         return accepted[np.argsort(-scores[accepted], kind="stable")]
 
 
+class Gauge:
+    """Measures banks on one space: a score is fitted on the fit split alone, and measured on the feedback split.
+
+    Of the calibrated score, what no bank changes is computed once, and each antibody meets each image once.
+    """
+
+    def __init__(self, space: Space, score: MethodConfig, acceptance: float) -> None:
+        self._space, self._feedback = space, feedback_of(space)
+        self._score, self._acceptance = score, acceptance
+        self._exposed: _Exposures | None = None
+
+    def measure(self, bank: Bank) -> Boundary:
+        """Return the boundary that a bank gives. Raises SetupError for a score without radii."""
+        feedback = self._feedback
+        fitted = configured_score(self._score).fit(replace(self._space, bank=bank, feedback=None))
+        if not isinstance(fitted, FittedCalibrated):
+            raise SetupError(
+                f"refine.score is '{self._score.name}'; the loop needs a score with radii: use 'calibrated'"
+            )
+        exposed = self._exposures(fitted)
+        judged = (
+            JudgedSets.by(fitted, feedback.known, feedback.outliers)
+            if exposed is None
+            else JudgedSets(
+                exposed.known.under(fitted), {name: one.under(fitted) for name, one in exposed.outliers.items()}
+            )
+        )
+        known, outliers = judged.known.scores, {name: one.scores for name, one in judged.outliers.items()}
+        return Boundary(
+            fitted=fitted,
+            threshold=metrics.threshold_at(known, self._acceptance),
+            judged=judged,
+            right=judged.known.nearest == feedback.labels,
+            fpr95={name: metrics.fpr95_id(known, scores) for name, scores in outliers.items()},
+            auroc={name: metrics.auroc(known, scores) for name, scores in outliers.items()},
+        )
+
+    def effects(self, fitted: FittedCalibrated, half: Half | None = None) -> tuple[AntibodyEffect, ...]:
+        """Return what each antibody of a boundary's score does to the feedback images, or to those of a half."""
+        feedback, acceptance, exposed = self._feedback, self._acceptance, self._exposures(fitted)
+        labels = feedback.labels if half is None else feedback.labels[half.known]
+        if exposed is not None:
+            some = exposed if half is None else exposed.take(half)
+            return exposed_effects(fitted, some.known, labels, some.outliers, acceptance=acceptance)
+        known, outliers = feedback.known, feedback.outliers
+        if half is not None:
+            known = known.take(half.known)
+            outliers = {name: images.take(half.outliers[name]) for name, images in outliers.items()}
+        return antibody_effects(fitted, known, labels, outliers, acceptance=acceptance)
+
+    def _exposures(self, fitted: FittedCalibrated) -> _Exposures | None:
+        """The feedback images; None for a score of which more than radii may depend on the bank."""
+        if type(fitted) is not FittedCalibrated or fitted.combine != "max":
+            return None
+        if self._exposed is None:
+            known, outliers = self._feedback.known, self._feedback.outliers
+            self._exposed = _Exposures(
+                Exposed(known.features, fitted),
+                {name: Exposed(images.features, fitted) for name, images in outliers.items()},
+            )
+        return self._exposed
+
+
+class _Exposures(NamedTuple):
+    known: Exposed
+    outliers: Mapping[str, Exposed]
+
+    def take(self, half: Half) -> _Exposures:
+        return _Exposures(
+            self.known.take(half.known), {name: one.take(half.outliers[name]) for name, one in self.outliers.items()}
+        )
+
+
 def measure(space: Space, bank: Bank, score: MethodConfig, acceptance: float) -> Boundary:
-    """Fit the score with this bank on the fit split alone, and measure it on the feedback split."""
-    feedback = feedback_of(space)
-    fitted = configured_score(score).fit(replace(space, bank=bank, feedback=None))
-    if not isinstance(fitted, FittedCalibrated):
-        raise SetupError(f"refine.score is '{score.name}'; the loop needs a score with radii: use 'calibrated'")
-    known = fitted.score(feedback.known.features)
-    outliers = {name: fitted.score(images.features) for name, images in feedback.outliers.items()}
-    return Boundary(
-        fitted=fitted,
-        threshold=metrics.threshold_at(known, acceptance),
-        known_scores=known,
-        right=fitted.predict(feedback.known.features) == feedback.labels,
-        outlier_scores=outliers,
-        fpr95={name: metrics.fpr95_id(known, scores) for name, scores in outliers.items()},
-        auroc={name: metrics.auroc(known, scores) for name, scores in outliers.items()},
-    )
+    """Return the boundary that one bank gives (Gauge)."""
+    return Gauge(space, score, acceptance).measure(bank)

@@ -19,7 +19,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from agents.acceptance import Acceptance, Decision, decide_pruning, suspects
 from agents.chat.calls import Caller, Request
-from agents.feedback import Boundary, Halves, Scores, feedback_of, measure
+from agents.feedback import Boundary, Gauge, Halves, Scores, feedback_of
 from agents.guidelines import guideline_flaw
 from agents.maturing import Maturation, Matured
 from agents.memory import Memory
@@ -36,7 +36,7 @@ from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.maturation import unmatured_text
 from evaluation.antibodies.selection import SelectionRules, screen
 from evaluation.antibodies.vocabulary import Vocabulary
-from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
+from evaluation.effects.antibody_effects import AntibodyEffect
 from evaluation.space import Bank, Space
 from immuno_core.config.refine import RefineConfig
 from immuno_core.features import FloatArray, TextEmbedder
@@ -103,6 +103,7 @@ class Loop:
     vocabulary: Vocabulary
     examples: tuple[Example, ...]
     halves: Halves
+    gauge: Gauge
     embedder: TextEmbedder
     inspector: Inspector
     caller: Caller
@@ -123,7 +124,7 @@ class Loop:
     def inspect(self, state: GenerationState) -> GenerationState:
         """Find the mistakes of the bank that is continued from, and tell those of the classes whose turn it is."""
         memory = state["memory"]
-        before = self._measure(memory.bank)
+        before = self.gauge.measure(memory.bank)
         mistakes = mis_accepted_by_class(self.space, before, self.halves.first)
         shares = share_requests(self.config.classes_per_generation, memory.worth, generation=memory.number)
         chosen = worst_first(
@@ -247,7 +248,7 @@ class Loop:
         kept = [i for i, antibody in enumerate(state["screened"]) if antibody.accepted]
         newcomers = Bank(tuple(state["screened"][i] for i in kept), state["vectors"][kept])
         candidate = state["memory"].bank.concat(newcomers)
-        return {"candidate": candidate, "after": self._measure(candidate)}
+        return {"candidate": candidate, "after": self.gauge.measure(candidate)}
 
     def decide(self, state: GenerationState) -> GenerationState:
         """Keep the bank; or, if that is turned down, the bank without the new antibodies that harm; or neither."""
@@ -264,7 +265,7 @@ class Loop:
         if not 0 < len(harmful) < len(new):
             return {**whole, "decision": decision}
         bank = state["candidate"].without(harmful)
-        after = self._measure(bank)
+        after = self.gauge.measure(bank)
         of_part = rule.decide(state["before"], after, best=best)
         if not of_part.accepted:
             return {**whole, "decision": decision}
@@ -283,7 +284,7 @@ class Loop:
         move toward the outliers nearest to them, and visual ones are what outliers look like."""
         found: dict[str, Matured | None] = {}
         bank, boundary = state["taken"], state["taken_after"]
-        attempt = Maturation(feedback_of(self.space).outliers, self.halves, self._measure, self.seed)
+        attempt = Maturation(feedback_of(self.space).outliers, self.halves, self.gauge.measure, self.seed)
         ways = {"matured": (self.config.maturation, attempt.mature), "seen": (self.config.visual, attempt.see)}
         for name, (wanted, way) in ways.items():
             found[name] = tried = way(bank, boundary) if wanted and state["decision"].accepted else None
@@ -293,15 +294,7 @@ class Loop:
 
     def weigh(self, state: GenerationState) -> GenerationState:
         """Measure what each antibody does."""
-        feedback = feedback_of(self.space)
-        effects = antibody_effects(
-            state["weighed"].fitted,
-            feedback.known,
-            feedback.labels,
-            feedback.outliers,
-            acceptance=self.config.acceptance,
-        )
-        return {"effects": tuple(effects)}
+        return {"effects": self.gauge.effects(state["weighed"].fitted)}
 
     def prune(self, state: GenerationState) -> GenerationState:
         """Take out of a bank that is kept what harms it, where that is shown to help."""
@@ -315,7 +308,7 @@ class Loop:
         if not harmful:
             return unchanged
         bank = state["grown"].without(harmful)
-        final = self._measure(bank)
+        final = self.gauge.measure(bank)
         decision = decide_pruning(self.halves, state["weighed"], final, len(harmful), seed=self.seed)
         if not decision.accepted:
             return {**unchanged, "pruning": decision}
@@ -344,21 +337,9 @@ class Loop:
     def harmful(self, boundary: Boundary) -> tuple[str, ...]:
         """Return the ids of the antibodies that seem to harm, by the first half of the feedback; no visual ones, which
         are made of its outliers."""
-        half, feedback = self.halves.first, feedback_of(self.space)
-        found = suspects(
-            antibody_effects(
-                boundary.fitted,
-                feedback.known.take(half.known),
-                feedback.labels[half.known],
-                {name: images.take(half.outliers[name]) for name, images in feedback.outliers.items()},
-                acceptance=self.config.acceptance,
-            )
-        )
+        found = suspects(self.gauge.effects(boundary.fitted, self.halves.first))
         visual = frozenset(boundary.fitted.bank.visual.ids)
         return tuple(key for key in found if key not in visual)
-
-    def _measure(self, bank: Bank) -> Boundary:
-        return measure(self.space, bank, self.config.score, self.config.acceptance)
 
     def _reflection_briefing(self, state: GenerationState, guideline: str) -> ReflectionBriefing:
         memory, bank = state["memory"], state["grown"].worded
@@ -384,7 +365,7 @@ class Loop:
         """By how much the mean FPR95 would rise without the antibodies of a kind."""
         others = [i for i, other in enumerate(state["grown"].kinds) if other != kind]
         without = state["grown"].take(np.array(others, dtype=np.int64))
-        return self._measure(without).mean_fpr95 - state["weighed"].mean_fpr95
+        return self.gauge.measure(without).mean_fpr95 - state["weighed"].mean_fpr95
 
 
 _TOLD = {"fpr95": "mean_fpr95", "worst_fpr95": "worst_fpr95", "id_accuracy": "id_accuracy"}

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from agents.acceptance import Z_95, Change, change_on
-from agents.feedback import measure
 from agents.graph import Loop
 from evaluation.antibodies.captions import Captions
 from evaluation.antibodies.selection import SelectionRules, screen
@@ -35,8 +34,7 @@ def against_random_words(loop: Loop, bank: Bank) -> dict[str, Any] | None:
     drawn = _random_bank(loop, texts)
     if not len(texts) or not len(drawn):
         return None
-    settings = loop.config
-    random, own = (measure(loop.space, one, settings.score, settings.acceptance) for one in (drawn, texts))
+    random, own = (loop.gauge.measure(one) for one in (drawn, texts))
     change = change_on(loop.halves.second, random, own, seed=loop.seed)
     return {"said": _said(change, len(texts), len(drawn)), "words": len(drawn), **asdict(change)}
 

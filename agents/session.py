@@ -15,7 +15,7 @@ from agents.chat.failures import ModelUnavailable
 from agents.chat.models import Chat, make_chat_model
 from agents.chat.review import Review, ReviewedCaller
 from agents.drafting import Began, draft_first_generation, draft_generation
-from agents.feedback import check_space, feedback_of, fit_of, halve, measure
+from agents.feedback import Gauge, check_space, feedback_of, fit_of, halve, measure
 from agents.graph import GenerationState, Loop
 from agents.memory import Memory, choose_origin, recall
 from agents.policies import given_up, handled_by, new_generator, state_of, stop_reason
@@ -146,6 +146,7 @@ class RefinementSession:
             vocabulary=vocabulary,
             examples=examples(self.space.classes, self.synonyms),
             halves=halve(feedback_of(self.space), seed=self.record.seed),
+            gauge=Gauge(self.space, self.config.score, self.config.acceptance),
             embedder=self.embedder,
             inspector=Inspector(self.space, self.embedder, vocabulary, self.template, self.config.score),
             caller=ReviewedCaller(caller, self.review, self.store, self.record),

@@ -66,10 +66,10 @@ _OF_A_SAMPLE = (("noun", 4), ("place", 2), ("attribute", 1))
 def mis_accepted_by_class(space: Space, boundary: Boundary, half: Half) -> dict[str, tuple[Sample, ...]]:
     """Return the mis-accepted outliers of a half by the class that accepts them, each class's highest score first."""
     grouped: dict[str, list[tuple[float, str, int]]] = {name: [] for name in space.classes}
-    for set_name, images in feedback_of(space).outliers.items():
+    for set_name in feedback_of(space).outliers:
         rows = boundary.mis_accepted(set_name, half)
         if len(rows):
-            predicted = boundary.fitted.predict(images.features[rows])
+            predicted = boundary.judged.outliers[set_name].nearest[rows]
             for row, k in zip(rows, predicted, strict=True):
                 grouped[space.classes[k]].append((boundary.outlier_scores[set_name][row], set_name, int(row)))
     ranked = {name: sorted(scored, key=lambda sample: (-sample[0], *sample[1:])) for name, scored in grouped.items()}

@@ -24,13 +24,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.effects.exposed import Exposed, Judged
 from evaluation.effects.shifts import Boundary, Shift
-from evaluation.effects.states import State, Term, state_of
+from evaluation.effects.states import State, Term, state_of, state_where
 from evaluation.metrics import ACCEPTANCE, auroc, fpr95_id, threshold_at
 from evaluation.scores.base import FittedScore, Form, HasForm
 from evaluation.scores.calibrated import FittedCalibrated
@@ -75,35 +76,63 @@ def antibody_effects(
     if not isinstance(fitted, HasForm):
         raise SetupError(f"the score '{fitted.name}' gives an antibody no effect of its own; use 'calibrated'")
     every = (None if visual_only else fitted.form, fitted.visual_form)
-    forms = [form for form in every if form is not None]
     right = _rightly_classified(fitted, known, known_labels)
     for name, images in outliers.items():
         check_unit_rows(images.features, what=f"set '{name}'", dim=fitted.dim)
+    sets = (known, *outliers.values())
     with ThreadPoolExecutor(_processors()) as pool:
         return tuple(
             effect
-            for form in forms
-            for effect in _effects_of(form, fitted.width, right, known, outliers, pool, acceptance)
+            for form in every
+            if form is not None
+            for effect in _effects_of(
+                form,
+                list(pool.map(lambda images, form=form: state_of(form, images, fitted.width), sets)),
+                right,
+                tuple(outliers),
+                pool,
+                acceptance,
+            )
+        )
+
+
+def exposed_effects(
+    fitted: FittedCalibrated,
+    known: Exposed,
+    known_labels: IntArray,
+    outliers: Mapping[str, Exposed],
+    *,
+    acceptance: float = ACCEPTANCE,
+) -> tuple[AntibodyEffect, ...]:
+    """Return what `antibody_effects` does, of images that were exposed to other banks of the score before."""
+    right = _right(known.nearest, known_labels, "known images", len(fitted.class_vectors))
+    sets, visual = (known, *outliers.values()), fitted.visual_form
+    states = [(fitted.form, [state_where(fitted.form, *images.with_texts(fitted)) for images in sets])]
+    if visual is not None:
+        states.append((visual, [state_where(visual, *images.visual(fitted, visual)) for images in sets]))
+    with ThreadPoolExecutor(_processors()) as pool:
+        return tuple(
+            effect
+            for form, of_sets in states
+            for effect in _effects_of(form, of_sets, right, tuple(outliers), pool, acceptance)
         )
 
 
 def _effects_of(
     form: Form,
-    width: int,
+    states: Sequence[State],
     right: NDArray[np.bool_],
-    known: FeatureSet,
-    outliers: Mapping[str, FeatureSet],
+    names: Sequence[str],
     pool: ThreadPoolExecutor,
     acceptance: float,
 ) -> Iterator[AntibodyEffect]:
-    states = list(pool.map(lambda images: state_of(form, images, width), (known, *outliers.values())))
     if not form.ids:
         return
     meeting = _Meeting(states, len(form.ids), pool)
     solo = _solo(meeting, right, acceptance)
     left_out = _leave_one_out(meeting, right, acceptance)
     for j, antibody_id in enumerate(form.ids):
-        for i, name in enumerate(outliers):
+        for i, name in enumerate(names):
             fired = {"fired_id": int(states[0].fired[j]), "fired_outliers": int(states[1 + i].fired[j])}
             yield AntibodyEffect(antibody_id, Effect(scope="solo", outlier_set=name, **solo[j][i]._asdict(), **fired))
             yield AntibodyEffect(
@@ -111,30 +140,45 @@ def _effects_of(
             )
 
 
+class JudgedSets(NamedTuple):
+    """What a fitted score says of known images, and of outlier sets."""
+
+    known: Judged
+    outliers: Mapping[str, Judged]
+
+    @classmethod
+    def by(cls, fitted: FittedScore, known: FeatureSet, outliers: Mapping[str, FeatureSet]) -> Self:
+        """Ask a score; one that knows no firing has none fire."""
+        return cls(_judged(fitted, known), {name: _judged(fitted, images) for name, images in outliers.items()})
+
+
+def _judged(fitted: FittedScore, images: FeatureSet) -> Judged:
+    x, antibody = images.features, np.full(len(images), -1)
+    if isinstance(fitted, FittedCalibrated):
+        antibody = fitted.exceedance(x).antibody
+    return Judged(fitted.score(x), fitted.predict(x), antibody)
+
+
 def bank_effects(
-    *,
-    before: FittedScore,
-    after: FittedScore,
-    known: FeatureSet,
-    known_labels: IntArray,
-    outliers: Mapping[str, FeatureSet],
-    acceptance: float = ACCEPTANCE,
+    *, before: JudgedSets, after: JudgedSets, known_labels: IntArray, acceptance: float = ACCEPTANCE
 ) -> tuple[Effect, ...]:
     """Return the effect of going from one fitted score to another (usually: to one with a larger bank) per outlier set.
 
     Gain and harm hold the threshold of `before` fixed, so both scores must be in the same unit: the same score, with
-    the same base. Fired are the images on which any antibody of `after` fires, 0 where the score knows no firing.
+    the same base. Fired are the images on which any antibody of `after` fires.
     Raises SetupError for an empty set and labels that do not fit.
     """
-    old_known, new_known = before.score(known.features), after.score(known.features)
+    old_known, new_known = before.known.scores, after.known.scores
     threshold = threshold_at(old_known, acceptance)
     lost = (old_known >= threshold) & (new_known < threshold)
-    old_right = (old_known >= threshold) & _rightly_classified(before, known, known_labels)
-    new_right = (new_known >= threshold) & _rightly_classified(after, known, known_labels)
-    fired_id = _firing(after, known)
+    classes = 1 + int(known_labels.max(initial=0))
+    old_right, new_right = (
+        (judged.known.scores >= threshold) & _right(judged.known.nearest, known_labels, "known images", classes)
+        for judged in (before, after)
+    )
     effects = []
-    for name, images in outliers.items():
-        old, new = before.score(images.features), after.score(images.features)
+    for name, judged in after.outliers.items():
+        old, new = before.outliers[name].scores, judged.scores
         gained = (old >= threshold) & (new < threshold)
         effects.append(
             Effect(
@@ -145,8 +189,8 @@ def bank_effects(
                 d_fpr95=fpr95_id(new_known, new, acceptance) - fpr95_id(old_known, old, acceptance),
                 d_auroc=auroc(new_known, new) - auroc(old_known, old),
                 d_id_accuracy=float(np.mean(new_right)) - float(np.mean(old_right)),
-                fired_id=fired_id,
-                fired_outliers=_firing(after, images),
+                fired_id=after.known.fired,
+                fired_outliers=judged.fired,
             )
         )
     return tuple(effects)
@@ -194,13 +238,10 @@ class _Meeting:
 
     def _terms(self, block: slice) -> list[_Terms]:
         """By antibody and image set."""
-        cosines = [state.cosines(block) for state in self.states]
+        of_states = [state.terms(block) for state in self.states]
 
         def of_part(part: range) -> list[_Terms]:
-            return [
-                [state.term(j, of_set[j - block.start]) for state, of_set in zip(self.states, cosines, strict=True)]
-                for j in part
-            ]
+            return [[term(j) for term in of_states] for j in part]
 
         return [terms for part in self._pool.map(of_part, _parts(block.start, block.stop)) for terms in part]
 
@@ -253,13 +294,13 @@ def _processors() -> int:
 
 
 def _rightly_classified(fitted: FittedScore, known: FeatureSet, labels: IntArray) -> NDArray[np.bool_]:
-    check_labels(labels, what=f"set '{known.name}'", samples=len(known), classes=len(fitted.class_vectors))
-    right: NDArray[np.bool_] = fitted.predict(known.features) == labels
+    return _right(fitted.predict(known.features), labels, f"set '{known.name}'", len(fitted.class_vectors))
+
+
+def _right(nearest: IntArray, labels: IntArray, what: str, classes: int) -> NDArray[np.bool_]:
+    check_labels(labels, what=what, samples=len(nearest), classes=classes)
+    right: NDArray[np.bool_] = nearest == labels
     return right
-
-
-def _firing(fitted: FittedScore, images: FeatureSet) -> int:
-    return int(np.count_nonzero(fitted.fires(images.features))) if isinstance(fitted, FittedCalibrated) else 0
 
 
 def _share(flags: NDArray[np.bool_], of: int) -> float:

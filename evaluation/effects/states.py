@@ -1,6 +1,6 @@
 """One image set under a bank of antibodies: the scores with each antibody alone, and with each left out.
 
-A state meets every antibody once (`term`, `alone`, `absorb`) and then knows the score under the whole bank and what is
+A state meets every antibody once (`terms`, `alone`, `absorb`) and then knows the score under the whole bank and what is
 left when one is taken out (`left_out`). What it keeps per image does not grow with the number of antibodies:
 
 - max-type: the two largest terms and whose the largest is. Without it the second takes its place.
@@ -16,14 +16,16 @@ there is one, may count as equal.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from evaluation.effects.exposed import Firing, Gathered, firing
 from evaluation.effects.ranking import ALL, NO_CHANGE, Change, RankedScores, Rows
-from evaluation.scores.base import EVERY_CLASS, Form, RepelledImages, RepulsionForm, SoftmaxForm, SoftmaxImages
+from evaluation.scores.base import Form, RepelledImages, RepulsionForm, SoftmaxForm, SoftmaxImages
 from evaluation.scores.radii import ROUNDING
-from immuno_core.arrays import blocks
+from immuno_core.arrays import blocks, product
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, Floats, IntArray
 
@@ -41,7 +43,7 @@ class Term(NamedTuple):
 
 
 class State(ABC):
-    """n images under a bank. Antibodies are named by their row j in it; `cosines` (n,) may be overwritten."""
+    """n images under a bank. Antibodies are named by their row j in it."""
 
     bare: RankedScores
     """Without any antibody."""
@@ -50,24 +52,18 @@ class State(ABC):
     fired: IntArray
     """(A,) on how many images each fires; after `finish`. See evaluation.effects.antibody_effects."""
 
-    def __init__(self, points: Floats, antibodies: Floats) -> None:
-        self._points, self._antibodies = points, antibodies
-
+    @abstractmethod
     def __len__(self) -> int:
-        return len(self._points)
+        """Images."""
 
-    def cosines(self, rows: slice) -> Floats:
-        """Return (a, n) the cosines of a slice of the antibodies with all images."""
-        return self._antibodies[rows] @ self._points.T
+    @abstractmethod
+    def terms(self, rows: slice) -> Callable[[int], Term]:
+        """Return what gives, once, the term of each of a slice of the antibodies."""
 
     @property
     @abstractmethod
     def meets_twice(self) -> bool:
         """Whether `left_out` needs the term again."""
-
-    @abstractmethod
-    def term(self, j: int, cosines: Floats) -> Term:
-        """Return what antibody j adds."""
 
     @abstractmethod
     def alone(self, term: Term) -> Change:
@@ -93,18 +89,31 @@ def state_of(form: Form, images: FeatureSet, width: int) -> State:
     """
     if not len(images):
         raise SetupError(f"set '{images.name}' has no images to measure effects on")
-    if isinstance(form, RepulsionForm):
-        return _RepulsionState(form, images.features, width)
-    return _SoftmaxState(form, images.features, width)
+    if not isinstance(form, RepulsionForm):
+        return _SoftmaxState(form, images.features, width)
+    parts: list[RepelledImages] = []
+    gathered = Gathered()
+    for rows in blocks(len(images), width):
+        part = form.images(images.features[rows].astype(np.float64))
+        if form.silent:
+            gathered.add(rows.start, firing(form, part))
+            part = part._replace(points=part.points[:0])
+        parts.append(part)
+    whole = RepelledImages(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return _RepulsionState(form, whole, list(gathered.all()))
+
+
+def state_where(form: RepulsionForm, images: RepelledImages, fires: Sequence[Firing]) -> State:
+    """Return the state of images, whose points are not needed, under silent antibodies, given where each fires."""
+    return _RepulsionState(form, images, fires)
 
 
 class _RepulsionState(State):
-    """Under a RepulsionForm."""
+    """Under a RepulsionForm; where that is silent, `fires` says on which images each antibody does, and of the points
+    nothing is needed."""
 
-    def __init__(self, form: RepulsionForm, features: FloatArray, width: int) -> None:
-        parts = [form.images(features[rows].astype(np.float64)) for rows in blocks(len(features), width)]
-        self._images = RepelledImages(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-        super().__init__(self._images.points, form.antibodies)
+    def __init__(self, form: RepulsionForm, images: RepelledImages, fires: Sequence[Firing]) -> None:
+        self._images, self._fires = images, fires
         self._form = form
         self.bare = RankedScores(_rounded(self._images.base))
         self._near = _rounded(self._images.near)
@@ -117,22 +126,33 @@ class _RepulsionState(State):
         self._second, self._others = self._top.copy(), np.zeros(count)
         self.fired = np.zeros(len(form.antibodies), dtype=np.int64)
 
+    def __len__(self) -> int:
+        return len(self._base)
+
+    def terms(self, rows: slice) -> Callable[[int], Term]:
+        form, near = self._form, self._near
+        if form.silent:
+
+            def where_it_fires(j: int) -> Term:
+                images, cosines = self._fires[j]
+                beyond = _rounded(cosines.copy()) - near[images] - form.radii[j]
+                fires = beyond > ROUNDING
+                return Term(images[fires], beyond[fires])
+
+            return where_it_fires
+        cosines = product(form.antibodies[rows], self._images.points)
+
+        def everywhere(j: int) -> Term:
+            beyond = _rounded(cosines[j - rows.start])
+            beyond -= near
+            beyond -= form.radii[j]
+            return Term(ALL, beyond)
+
+        return everywhere
+
     @property
     def meets_twice(self) -> bool:
         return self._form.combine == "sum"
-
-    def term(self, j: int, cosines: Floats) -> Term:
-        form, guard = self._form, self._form.guards[j]
-        beyond = _rounded(cosines)
-        beyond -= self._near
-        beyond -= form.radii[j]
-        if not form.silent:
-            return Term(ALL, beyond)
-        fires = beyond > ROUNDING
-        if guard != EVERY_CLASS:
-            fires &= self._images.nearest == guard
-        rows = np.flatnonzero(fires)
-        return Term(rows, beyond[rows])
 
     def alone(self, term: Term) -> Change:
         return Change(term.rows, self._base[term.rows] - self._form.weight * term.values)
@@ -186,8 +206,7 @@ class _SoftmaxState(State):
     def __init__(self, form: SoftmaxForm, features: FloatArray, width: int) -> None:
         parts = [form.images(features[rows].astype(np.float64)) for rows in blocks(len(features), width)]
         images = SoftmaxImages(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-        super().__init__(images.points, form.antibodies)
-        self._form = form
+        self._points, self._form = images.points, form
         # Rounded in units of cosine, as the terms are: where a class is an antibody, too, the two stay equal.
         self._peak, self._known = (
             _rounded(logs * form.temperature) / form.temperature for logs in (images.peak, images.known)
@@ -200,10 +219,18 @@ class _SoftmaxState(State):
         # Of each group: the largest logarithm, the second, and the sum of all but the largest, relative to the second.
         self._top, self._second, self._others = np.full(shape, _NOTHING), np.full(shape, _NOTHING), np.zeros(shape)
 
-    def term(self, j: int, cosines: Floats) -> Term:  # noqa: ARG002 - all terms are alike
-        logs = _rounded(cosines)
-        logs /= self._form.temperature
-        return Term(ALL, logs)
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def terms(self, rows: slice) -> Callable[[int], Term]:
+        cosines = product(self._form.antibodies[rows], self._points)
+
+        def term(j: int) -> Term:
+            logs = _rounded(cosines[j - rows.start])
+            logs /= self._form.temperature
+            return Term(ALL, logs)
+
+        return term
 
     def alone(self, term: Term) -> Change:
         beyond = term.values - self._known

@@ -38,7 +38,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from evaluation.space import Space
-from immuno_core.arrays import blocks, check_unit_rows, in_blocks
+from immuno_core.arrays import blocks, check_unit_rows, in_blocks, product
 from immuno_core.config.methods import Arm
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, Floats, IntArray, LocalRequest, TextEmbedder
@@ -59,6 +59,10 @@ class RepelledImages(NamedTuple):
     near: Floats
     nearest: IntArray
     rest: Floats
+
+    def take(self, rows: slice | IntArray, points: Floats) -> RepelledImages:
+        """Return some of the images, with these points."""
+        return RepelledImages(points, self.base[rows], self.near[rows], self.nearest[rows], self.rest[rows])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -189,7 +193,7 @@ class FittedScore(ABC):
 
     def _predict_block(self, x: Floats) -> IntArray:
         """Nearest classes (b,) of a block of images (b, d)."""
-        nearest: IntArray = (x @ self.class_vectors.T).argmax(axis=1)
+        nearest: IntArray = product(x, self.class_vectors).argmax(axis=1)
         return nearest
 
     @abstractmethod

@@ -32,7 +32,7 @@ from evaluation.scores.features.distances import ClassSpread, SpreadLeftOut
 from evaluation.scores.prototypes import leave_one_out
 from evaluation.scores.s_dis import prototype_vectors
 from evaluation.space import Space
-from immuno_core.arrays import in_blocks
+from immuno_core.arrays import in_blocks, product
 from immuno_core.features import Floats, IntArray
 
 BaseName = Literal["max_cosine", "prototype", "fused"]
@@ -75,7 +75,7 @@ class Base:
 def values_of(bases: Sequence[Base], x: Floats, text_cosines: Floats) -> list[Floats]:
     """Return what `Base.values` does of each of the bases, which were made of one `Bases`: with other weights only."""
     mu, spread = bases[0].prototypes, next((one.spread for one in bases if one.spread is not None), None)
-    closeness: Floats = (text_cosines if mu is None else x @ mu.T).max(axis=1)
+    closeness: Floats = (text_cosines if mu is None else product(x, mu)).max(axis=1)
     none = np.empty(0)
     distinctness = top_probability(text_cosines, 1.0) if any(one.mcm != _NOTHING for one in bases) else none
     distance = none if spread is None else np.sqrt(spread.squared(x))
@@ -147,7 +147,7 @@ class Bases:
             whole, rows = self.of_whole
             return whole.distinctness[rows]
         width = 2 * len(self.texts) + self.space.dim
-        return in_blocks(self._fit.images.features, width, lambda x: top_probability(x @ self.texts.T, 1.0))
+        return in_blocks(self._fit.images.features, width, lambda x: top_probability(product(x, self.texts), 1.0))
 
     @cached_property
     def spread(self) -> ClassSpread:

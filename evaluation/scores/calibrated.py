@@ -53,7 +53,7 @@ from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI
 from evaluation.scores.radii import ROUNDING, Calibration, Calibrator, Margin, near_classes
 from evaluation.scores.sight import DEFAULT_VISUAL_EPS, DEFAULT_VISUAL_WEIGHT, Sight, Whitened
 from evaluation.space import Bank, Space
-from immuno_core.arrays import blocks, check_unit_rows
+from immuno_core.arrays import blocks, check_unit_rows, product
 from immuno_core.config.numbers import real
 from immuno_core.errors import SetupError, did_you_mean
 from immuno_core.features import FloatArray, Floats, IntArray
@@ -273,14 +273,14 @@ class FittedCalibrated(FittedScore):
         return self.sight.form(self.bank.visual.ids, images)
 
     def _repelled(self, x: Floats) -> RepelledImages:
-        text_cosines = x @ self.texts.T
+        text_cosines = product(x, self.texts)
         near = near_classes(text_cosines, self.margin)
         rest = np.zeros(len(x)) if self.sight is None else self.sight.taken(x)
         return RepelledImages(x, self.base.values(x, text_cosines), near, text_cosines.argmax(axis=1), rest)
 
     def _beyond(self, images: RepelledImages) -> Floats:
         """c(x, a_j) - r_j (b, A), -inf where j may not fire; exceeds `near` where j fires."""
-        beyond = images.points @ self.antibodies.T
+        beyond = product(images.points, self.antibodies)
         beyond -= self.radii
         if (self.guards != EVERY_CLASS).any():
             elsewhere = (self.guards != EVERY_CLASS) & (self.guards != images.nearest[:, None])

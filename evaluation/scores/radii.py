@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from evaluation.scores.base import EVERY_CLASS
-from immuno_core.arrays import blocks
+from immuno_core.arrays import blocks, product
 from immuno_core.features import FloatArray, Floats, IntArray
 
 Margin = Literal["top1", "top5"]
@@ -156,7 +156,7 @@ def _near_and_nearest(fit: FloatArray, texts: Floats, margin: Margin) -> tuple[F
     """(n,) the cosine to the nearest classes as `margin` says, and which class is the nearest."""
     near, nearest = np.empty(len(fit)), np.empty(len(fit), dtype=np.int64)
     for rows in blocks(len(fit), len(texts) + fit.shape[1]):
-        cosines = fit[rows].astype(np.float64) @ texts.T
+        cosines = product(fit[rows].astype(np.float64), texts)
         near[rows], nearest[rows] = near_classes(cosines, margin), cosines.argmax(axis=1)
     return near, nearest
 
@@ -206,6 +206,6 @@ def _margins_to(features: FloatArray, near: Floats, vectors: Floats) -> Floats:
     """d_j(x) as (A, n), a row per antibody (A, d), given images (n, d) and the cosine to their classes (n,)."""
     margins = np.empty((len(vectors), len(features)))
     for rows in blocks(len(features), features.shape[1]):
-        margins[:, rows] = vectors @ features[rows].astype(np.float64).T
+        margins[:, rows] = product(vectors, features[rows].astype(np.float64))
     margins -= near
     return margins

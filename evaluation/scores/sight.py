@@ -23,7 +23,7 @@ import numpy as np
 
 from evaluation.scores.base import EVERY_CLASS, RepelledImages, RepulsionForm
 from evaluation.scores.radii import ROUNDING, quantiles_of
-from immuno_core.arrays import blocks
+from immuno_core.arrays import blocks, product
 from immuno_core.features import FloatArray, Floats
 
 DEFAULT_VISUAL_EPS, DEFAULT_VISUAL_WEIGHT = 0.01, 1.0
@@ -112,7 +112,7 @@ class Sight:
 
     def beyond(self, x: FloatArray | Floats) -> Floats:
         """Return by how much images (b, d) exceed each radius, (b, k); below 0 by what they lack."""
-        beyond: Floats = x.astype(np.float64) @ self.rows.T
+        beyond: Floats = product(x.astype(np.float64), self.rows)
         beyond -= self.radii
         return beyond
 

@@ -11,9 +11,16 @@ import pytest
 from agents.acceptance import Acceptance, Change, change, change_on, decide_pruning
 from agents.feedback import Boundary, Half, Halves
 from evaluation.bootstrap import MethodScores
+from evaluation.effects.antibody_effects import JudgedSets
+from evaluation.effects.exposed import Judged
 from evaluation.metrics import auroc, fpr95_id, threshold_at
 
 KNOWN, OUTLIERS = 200, 120
+
+
+def judged(scores: np.ndarray) -> Judged:
+    nothing = np.zeros(len(scores), np.int64)
+    return Judged(scores, nothing, nothing - 1)
 
 
 def boundary(scores: np.ndarray, outliers: np.ndarray, right: np.ndarray | None = None) -> Boundary:
@@ -21,9 +28,8 @@ def boundary(scores: np.ndarray, outliers: np.ndarray, right: np.ndarray | None 
     return Boundary(
         fitted=None,  # type: ignore[arg-type]
         threshold=threshold_at(scores),
-        known_scores=scores,
+        judged=JudgedSets(judged(scores), {"near": judged(outliers)}),
         right=np.ones(len(scores), bool) if right is None else right,
-        outlier_scores={"near": outliers},
         fpr95={"near": fpr95_id(scores, outliers)},
         auroc={"near": auroc(scores, outliers)},
     )

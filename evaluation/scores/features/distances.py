@@ -28,7 +28,7 @@ from pydantic.dataclasses import dataclass
 
 from evaluation.scores.base import PARAMETERS, Choices, FittedScore, Score, fit_images
 from evaluation.space import Space
-from immuno_core.arrays import blocks
+from immuno_core.arrays import blocks, product
 from immuno_core.config.numbers import real, whole
 from immuno_core.features import FloatArray, Floats, IntArray
 
@@ -262,8 +262,8 @@ class ClassSpread:
 
     def _to_each(self, x: Floats) -> Floats:
         """Squared distances (b, classes with fit images) of a block of images (b, d)."""
-        white = (x - self.centre) @ self.whitening
-        squared = -2 * (white @ self.means.T)
+        white = product(x - self.centre, self.whitening.T)
+        squared = -2 * product(white, self.means)
         squared += np.einsum("ij,ij->i", self.means, self.means)
         squared += np.einsum("ij,ij->i", white, white)[:, None]
         return np.maximum(squared, 0, out=squared)
