@@ -18,7 +18,7 @@ from evaluation.bootstrap import MethodScores
 from evaluation.effects.antibody_effects import AntibodyEffect, JudgedSets, antibody_effects, exposed_effects
 from evaluation.effects.exposed import Exposed
 from evaluation.scores import configured_score
-from evaluation.scores.calibrated import FittedCalibrated
+from evaluation.scores.calibrated import Calibrated, FittedCalibrated, Makings
 from evaluation.space import Bank, Feedback, Space
 from immuno_core.config.methods import MethodConfig
 from immuno_core.errors import SetupError
@@ -161,14 +161,20 @@ class Gauge:
     """
 
     def __init__(self, space: Space, score: MethodConfig, acceptance: float) -> None:
-        self._space, self._feedback = space, feedback_of(space)
+        self._space, self._feedback = replace(space, feedback=None), feedback_of(space)
         self._score, self._acceptance = score, acceptance
+        score_made = configured_score(score)
+        self._fit = _Fit(score_made, self._space) if type(score_made) is Calibrated else None
         self._exposed: _Exposures | None = None
 
     def measure(self, bank: Bank) -> Boundary:
         """Return the boundary that a bank gives. Raises SetupError for a score without radii."""
         feedback = self._feedback
-        fitted = configured_score(self._score).fit(replace(self._space, bank=bank, feedback=None))
+        fitted = (
+            configured_score(self._score).fit(replace(self._space, bank=bank))
+            if self._fit is None
+            else self._fit.with_bank(bank)
+        )
         if not isinstance(fitted, FittedCalibrated):
             raise SetupError(
                 f"refine.score is '{self._score.name}'; the loop needs a score with radii: use 'calibrated'"
@@ -215,6 +221,27 @@ class Gauge:
                 {name: Exposed(images.features, fitted) for name, images in outliers.items()},
             )
         return self._exposed
+
+
+class _Fit:
+    """A calibrated score fitted to known images, to which banks that differ are added."""
+
+    def __init__(self, score: Calibrated, space: Space) -> None:
+        self._score, self._makings = score, Makings(score, space)
+        self._calibration = self._makings.calibrate(Bank.empty(space.dim))
+        self._columns: dict[tuple[bytes, str, str], int] = {}
+
+    def with_bank(self, bank: Bank) -> FittedCalibrated:
+        """Return the score with a bank; antibodies that were in none before are calibrated."""
+        texts = bank.worded
+        keys = list(zip((one.tobytes() for one in texts.vectors), texts.guards, texts.kinds, strict=True))
+        new = {key: row for row, key in enumerate(keys) if key not in self._columns}
+        if new:
+            found = self._makings.calibrate(texts.take(np.array(list(new.values()), dtype=np.int64)))
+            self._columns |= {key: len(self._columns) + i for i, key in enumerate(new)}
+            self._calibration = self._calibration.concat(found)
+        columns = np.array([self._columns[key] for key in keys], dtype=np.int64)
+        return self._makings.fitted(self._score, texts, self._calibration.take(columns), bank.visual)
 
 
 class _Exposures(NamedTuple):

@@ -12,15 +12,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.feedback import Boundary, feedback_of
 from evaluation.antibodies.mining import mine
 from evaluation.scores import configured_score
 from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.space import Bank, Space
-from immuno_core.arrays import blocks
+from immuno_core.arrays import blocks, product
 from immuno_core.config.methods import MethodConfig
-from immuno_core.features import FloatArray, Floats, IntArray
+from immuno_core.features import FloatArray, IntArray
 from immuno_core.records import Antibody
 
 Sample = tuple[str, int]
@@ -48,7 +49,12 @@ class Promise:
         First come those that reject more of its own mistakes than of another's, then those that reject none of any of
         these classes', then what is better for another of them; among equal ones, those that reject most of all.
         """
-        gains = {name: self._gains(boundary, samples).round(_DECIMALS) for name, samples in mistakes.items()}
+        every_mistake = [one for samples in mistakes.values() for one in samples]
+        rejected, start, gains = self._rejected(boundary, every_mistake), 0, {}
+        for name, samples in mistakes.items():
+            weight = np.array([1 / len(self._outliers[of]) for of, _ in samples])
+            gains[name] = (weight @ rejected[start : start + len(samples)]).round(_DECIMALS)
+            start += len(samples)
         every = np.sum(list(gains.values()), axis=0).round(_DECIMALS)
         most = np.max([gains[name] for name in classes], axis=0)
         found = {}
@@ -58,18 +64,16 @@ class Promise:
             found[name] = order[every[order] > 0]
         return found
 
-    def _gains(self, boundary: Boundary, samples: Sequence[Sample]) -> Floats:
-        """(W,) the share of outliers that each word would reject, summed over the sets."""
-        form, gains = self._form, np.zeros(len(self.far))
+    def _rejected(self, boundary: Boundary, samples: Sequence[Sample]) -> NDArray[np.bool_]:
+        """(s, W) which outliers each word would reject."""
+        form, rejected = self._form, np.zeros((len(samples), len(self.far)), dtype=np.bool_)
         if form is None or not samples:
-            return gains
+            return rejected
         features = np.stack([self._outliers[name].features[row] for name, row in samples])
         spare = np.array([boundary.outlier_scores[name][row] for name, row in samples]) - boundary.threshold
-        weight = np.array([1 / len(self._outliers[name]) for name, _ in samples])
         now = boundary.fitted.exceedance(features).largest if form.combine == "max" else np.zeros(len(samples))
-        for rows in blocks(len(samples), 2 * len(gains)):
+        for rows in blocks(len(samples), 2 * len(self.far)):
             images = form.images(features[rows].astype(np.float64))
-            beyond = images.points @ form.antibodies.T - images.near[:, None] - form.radii
-            rejected = form.weight * np.maximum(0, beyond - now[rows, None]) > spare[rows, None]
-            gains += weight[rows] @ rejected
-        return gains
+            beyond = product(images.points, form.antibodies) - images.near[:, None] - form.radii
+            rejected[rows] = form.weight * np.maximum(0, beyond - now[rows, None]) > spare[rows, None]
+        return rejected

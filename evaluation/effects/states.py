@@ -115,10 +115,10 @@ class _RepulsionState(State):
     def __init__(self, form: RepulsionForm, images: RepelledImages, fires: Sequence[Firing]) -> None:
         self._images, self._fires = images, fires
         self._form = form
-        self.bare = RankedScores(_rounded(self._images.base))
-        self._near = _rounded(self._images.near)
+        self.bare = RankedScores(_rounded(images.base.copy()))
+        self._near = _rounded(images.near.copy())
         # An antibody alone is alone; left out it leaves those of another form as well.
-        self._base, self._left = self.bare.scores, self.bare.scores - _rounded(self._images.rest)
+        self._base, self._left = self.bare.scores, self.bare.scores - _rounded(images.rest.copy())
         count = len(self._base)
         self._lead = np.full(count, -1, dtype=np.int64)
         # A silent antibody's term is 0; elsewhere the first term takes the place of nothing at all.

@@ -72,6 +72,16 @@ class Calibration(NamedTuple):
         """How many radii of one class are drawn toward the one over all fit images."""
         return int(np.count_nonzero((self.own != EVERY_CLASS) & (self.share[0] < 1)))
 
+    def take(self, antibodies: IntArray) -> Calibration:
+        """Return that of some of the antibodies; P = 0, since `fired` is of all."""
+        return Calibration(
+            self.radii[:, antibodies],
+            self.share[:, antibodies],
+            self.own[antibodies],
+            self.acting[antibodies],
+            self.fired,
+        )
+
     def concat(self, other: Calibration) -> Calibration:
         """Return that of the antibodies of both, in this order, on the same fit images."""
         return Calibration(

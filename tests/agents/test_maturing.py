@@ -13,7 +13,7 @@ from agents import maturing
 from agents.acceptance import decide_pruning, suspects
 from agents.feedback import Boundary, Halves, feedback_of, halve, measure
 from agents.maturing import Maturation
-from evaluation.effects.antibody_effects import AntibodyEffect, antibody_effects
+from evaluation.effects.antibody_effects import AntibodyEffect, JudgedSets, antibody_effects
 from evaluation.space import Bank, Space
 from immuno_core.config.methods import MethodConfig
 from immuno_core.records import Antibody, Effect
@@ -172,9 +172,8 @@ def test_what_harms_is_pruned_only_where_the_second_half_says_so(space: Space, h
     fitted = measured(space)(bank_of("a photo of a fish in the grass.", "a photo of a shark."))
     harmful = replace(fitted.fitted, radii=np.array([-0.5, fitted.fitted.radii[1]]))
     feedback = feedback_of(space)
-    known = harmful.score(feedback.known.features)
-    outliers = {name: harmful.score(images.features) for name, images in feedback.outliers.items()}
-    before = replace(fitted, fitted=harmful, known_scores=known, outlier_scores=outliers)
+    judged = JudgedSets.by(harmful, feedback.known, feedback.outliers)
+    before = replace(fitted, fitted=harmful, judged=judged)
     effects = antibody_effects(harmful, feedback.known, feedback.labels, feedback.outliers)
     assert suspects(effects) == ("id0",)
     after = measured(space)(bank_of("a photo of a shark."))

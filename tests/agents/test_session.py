@@ -17,14 +17,14 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 from sqlalchemy import text
 
-from agents import Proposal, Ruling, graph
+from agents import Proposal, Ruling
 from agents import session as sessions
 from agents.acceptance import Acceptance, Decision
 from agents.chat.calls import Request
 from agents.chat.failures import ModelUnavailable
 from agents.chat.review import ReviewedCaller
 from agents.drafting import Began, draft_branch
-from agents.feedback import Boundary, feedback_of, halve
+from agents.feedback import Boundary, Gauge, feedback_of, halve
 from agents.graph import STEPS
 from agents.guidelines import prompt_tree
 from agents.policies import new_generator, state_of
@@ -546,7 +546,7 @@ def test_the_first_half_is_shown_and_suspected_and_the_second_only_confirms(
     _, session, _ = finished
     loop, memory = session.loop(), session.recall(finished.generations[:1])
     feedback, halves = feedback_of(session.space), loop.halves
-    boundary = loop._measure(memory.bank)
+    boundary = loop.gauge.measure(memory.bank)
     shown: dict[str, set[int]] = {name: set() for name in feedback.outliers}
 
     def brief_all(_: Any, wanted: Any, mistakes: Any, *__: Any, **___: Any) -> dict[str, ShownMistakes]:
@@ -559,11 +559,6 @@ def test_the_first_half_is_shown_and_suspected_and_the_second_only_confirms(
     assert shown == {name: set(boundary.mis_accepted(name, halves.first)) for name in feedback.outliers}
     assert any(boundary.mis_accepted(name, halves.second).size for name in feedback.outliers)
     measured: list[Any] = []
-    monkeypatch.setattr(graph, "antibody_effects", lambda *given, **_: measured.append(given) or ())
+    monkeypatch.setattr(Gauge, "effects", lambda *given: measured.append(given) or ())
     assert loop.harmful(boundary) == ()
-    ((_, known, labels, outliers),) = measured
-    half = halves.first
-    assert known.ids == tuple(feedback.known.ids[i] for i in half.known)
-    assert list(labels) == list(feedback.labels[half.known])
-    for name, images in feedback.outliers.items():
-        assert outliers[name].ids == tuple(images.ids[i] for i in half.outliers[name])
+    assert measured == [(loop.gauge, boundary.fitted, halves.first)]

@@ -60,7 +60,8 @@ def test_what_a_word_would_reject_is_what_it_does_reject_once_it_is_there(space:
     mistakes = mistakes_of(space, before)
     promise = Promise(space, WORDS, vectors(WORDS), SCORE)
     for samples in mistakes.values():
-        gains = promise._gains(before, samples)
+        weight = [1 / len(feedback_of(space).outliers[name]) for name, _ in samples]
+        gains = weight @ promise._rejected(before, samples)
         for word, gain in zip(WORDS, gains, strict=True):
             after = measure(space, Bank.of([Antibody(word)], vectors([word])), SCORE, 0.95)
             lost = [

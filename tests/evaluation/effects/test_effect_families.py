@@ -188,11 +188,12 @@ def test_neither_the_parts_nor_what_is_kept_change_anything(monkeypatch: pytest.
 def states_after(fitted: FittedScore, images: FeatureSet) -> Any:
     assert isinstance(fitted, HasForm)
     state = state_of(fitted.form, images, fitted.width)
-    cosines = state.cosines(slice(0, len(fitted.form.ids)))
-    for j, row in enumerate(cosines.copy()):
-        state.absorb(j, state.term(j, row))
+    everyone = slice(0, len(fitted.form.ids))
+    term = state.terms(everyone)
+    for j in range(everyone.stop):
+        state.absorb(j, term(j))
     state.finish()
-    return state, cosines
+    return state, state.terms(everyone), state.terms(everyone)
 
 
 @pytest.mark.parametrize("method", EVERYONE)
@@ -204,7 +205,7 @@ def test_the_scores_alone_and_left_out_are_those_of_smaller_banks(
     space = make_space(seed, classes=4, antibodies=antibodies, fit=30, spread=0.5)
     space = replace(space, bank=make_bank(space, kinds))
     images, params = outliers(space, seed, 25), METHODS[method]
-    state, cosines = states_after(make_score(**params).fit(space), images)
+    state, term, again = states_after(make_score(**params).fit(space), images)
 
     def rescored(rows: list[int]) -> Any:
         return make_score(**params).fit(with_rows(space, rows)).score(images.features)
@@ -217,9 +218,9 @@ def test_the_scores_alone_and_left_out_are_those_of_smaller_banks(
     np.testing.assert_allclose(state.bare.scores, rescored([]), atol=1e-9)
     np.testing.assert_allclose(state.full.scores, rescored(list(range(antibodies))), atol=1e-9)
     for j in range(antibodies):
-        alone = after(state.alone(state.term(j, cosines[j].copy())), state.bare.scores)
+        alone = after(state.alone(term(j)), state.bare.scores)
         np.testing.assert_allclose(alone, rescored([j]), atol=1e-9)
-        change = state.left_out(j, state.term(j, cosines[j].copy()) if state.meets_twice else None)
+        change = state.left_out(j, again(j) if state.meets_twice else None)
         rest = rescored([i for i in range(antibodies) if i != j])
         np.testing.assert_allclose(after(change, state.full.scores), rest, atol=1e-9)
 
@@ -237,7 +238,7 @@ def test_leaving_one_out_of_its_group_keeps_the_other_groups(
     space = make_space(seed, antibodies=antibodies)
     images = outliers(space, seed, 20)
     fitted: Any = make_score("neglabel", tau=tau, groups=groups).fit(space)
-    state, cosines = states_after(fitted, images)
+    state, _, again = states_after(fitted, images)
 
     def naive(x: Any, left_out: int) -> float:
         known = [c / tau for c in reference.cosines(x, space.texts)]
@@ -252,7 +253,7 @@ def test_leaving_one_out_of_its_group_keeps_the_other_groups(
     for j in range(-1, antibodies):
         scores = state.full.scores.copy()
         if j >= 0:
-            change = state.left_out(j, state.term(j, cosines[j].copy()))
+            change = state.left_out(j, again(j))
             scores[change.rows] = change.scores
         np.testing.assert_allclose(scores, [naive(x, j) for x in images.features], rtol=1e-9, atol=1e-12)
 
@@ -263,9 +264,9 @@ def test_taking_out_the_antibody_that_makes_up_the_whole_sum_loses_no_digits(tem
     space = make_space(3, antibodies=6)
     images = feature_set(space.bank.vectors.copy())
     params = {"name": "eoe", "temperature": temperature, "beta": 0.5}
-    state, cosines = states_after(make_score(**params).fit(space), images)
+    state, _, again = states_after(make_score(**params).fit(space), images)
     for j in range(6):
-        change = state.left_out(j, state.term(j, cosines[j].copy()))
+        change = state.left_out(j, again(j))
         rest = make_score(**params).fit(with_rows(space, [i for i in range(6) if i != j])).score(images.features)
         np.testing.assert_allclose(change.scores, rest, rtol=1e-9)
 

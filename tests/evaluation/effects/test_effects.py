@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.antibodies.visual import visual_antibodies
-from evaluation.effects.antibody_effects import antibody_effects, bank_effects
+from evaluation.effects.antibody_effects import JudgedSets, antibody_effects, bank_effects
 from evaluation.effects.ranking import Change, ChangedScores, RankedPair, RankedScores, twice_won
 from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.scores.registry import make_score
@@ -137,7 +137,12 @@ def test_bank_effects_agree_with_brute_force(seed: int, n: int, m: int, share: f
     params = {"eps": 0.2, "beta": 1.5}
     before, after = (make_score("calibrated", **params).fit(one) for one in (few, many))
     assert isinstance(after, FittedCalibrated)
-    found = bank_effects(before=before, after=after, known=known, known_labels=labels, outliers=sets, acceptance=share)
+    found = bank_effects(
+        before=JudgedSets.by(before, known, sets),
+        after=JudgedSets.by(after, known, sets),
+        known_labels=labels,
+        acceptance=share,
+    )
     assert [(effect.scope, effect.outlier_set) for effect in found] == [("bank", "one"), ("bank", "two")]
     for effect in found:
         images = sets[effect.outlier_set]
@@ -154,7 +159,8 @@ def test_a_bank_without_antibodies_has_no_effects_and_a_bank_against_itself_chan
     sets = {"o": outliers(space, 0, 20)}
     assert antibody_effects(make_score("calibrated").fit(with_rows(space, [])), known, labels, sets) == ()
     fitted = make_score("calibrated").fit(space)
-    (same,) = bank_effects(before=fitted, after=fitted, known=known, known_labels=labels, outliers=sets)
+    judged = JudgedSets.by(fitted, known, sets)
+    (same,) = bank_effects(before=judged, after=judged, known_labels=labels)
     assert (same.gain, same.harm, same.d_fpr95, same.d_auroc, same.d_id_accuracy) == (0, 0, 0, 0, 0)
 
 
