@@ -25,7 +25,7 @@ from evaluation.scores.bases import Bases, values_of
 from evaluation.scores.calibrated import Makings
 from evaluation.scores.radii import Calibration
 from evaluation.space import Bank, Feedback, Space
-from immuno_core.arrays import in_blocks
+from immuno_core.arrays import in_blocks, product
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, Floats
 
@@ -367,4 +367,4 @@ def _base_values(bases: Bases, fusions: Sequence[Fusion], features: FloatArray) 
     """b (F, n) of images (n, d) by each fusion."""
     made = [bases.base(one.w, one.v) for one in fusions]
     width = 3 * len(bases.texts) + bases.space.dim + max(one.width for one in made)
-    return in_blocks(features, width, lambda x: np.stack(values_of(made, x, x @ bases.texts.T), axis=1)).T
+    return in_blocks(features, width, lambda x: np.stack(values_of(made, x, product(x, bases.texts)), axis=1)).T

@@ -17,6 +17,7 @@ from evaluation.antibodies.mining import CSP_TEMPLATES, NEGLABEL_TEMPLATE
 from evaluation.scores.base import PARAMETERS, Choices, FittedScore, Score, SoftmaxForm, SoftmaxImages, log_sum_exp
 from evaluation.scores.s_dis import FittedDifference
 from evaluation.space import Bank, Space
+from immuno_core.arrays import product
 from immuno_core.config.methods import Arm
 from immuno_core.config.numbers import real, whole
 from immuno_core.features import Floats, IntArray
@@ -104,12 +105,12 @@ class FittedSoftmax(FittedScore):
         )
 
     def _softmax_images(self, x: Floats) -> SoftmaxImages:
-        known = x @ self.class_vectors.T / self.temperature
+        known = product(x, self.class_vectors) / self.temperature
         return SoftmaxImages(x, known.max(axis=1), log_sum_exp(known))
 
     def _score_block(self, x: Floats) -> Floats:
-        known = x @ self.class_vectors.T / self.temperature
-        negative = x @ self.antibodies.T / self.temperature
+        known = product(x, self.class_vectors) / self.temperature
+        negative = product(x, self.antibodies) / self.temperature
         top = np.maximum(known.max(axis=1), negative.max(axis=1, initial=-np.inf))[:, None]
         known, negative = np.exp(known - top), np.exp(negative - top)
         total = known.sum(axis=1) + negative.sum(axis=1)
@@ -240,12 +241,12 @@ class FittedGroups(FittedScore):
 
     def _known(self, x: Floats) -> Floats:
         """L (b,) of images (b, d)."""
-        return log_sum_exp(x @ self.class_vectors.T / self.tau)
+        return log_sum_exp(product(x, self.class_vectors) / self.tau)
 
     def _score_block(self, x: Floats) -> Floats:
         if not self.groups:
             return np.ones(len(x))
-        negative = np.append(x @ self.antibodies.T / self.tau, np.full((len(x), 1), -np.inf), axis=1)
+        negative = np.append(product(x, self.antibodies) / self.tau, np.full((len(x), 1), -np.inf), axis=1)
         return self._of_logs(self._known(x)[:, None], log_sum_exp(negative[:, self._members]))
 
     @abstractmethod

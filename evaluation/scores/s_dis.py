@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 from evaluation.scores.base import EVERY_CLASS, PARAMETERS, Choices, FittedScore, RepelledImages, RepulsionForm, Score
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, prototypes
 from evaluation.space import Bank, Space
+from immuno_core.arrays import product
 from immuno_core.config.numbers import real
 from immuno_core.features import Floats
 
@@ -88,13 +89,13 @@ class FittedDifference(FittedScore):
         )
 
     def _repelled(self, x: Floats) -> RepelledImages:
-        cosines = x @ self.class_vectors.T
+        cosines = product(x, self.class_vectors)
         nothing = np.zeros(len(x))
         return RepelledImages(x, cosines.max(axis=1), nothing, cosines.argmax(axis=1), nothing)
 
     def _score_block(self, x: Floats) -> Floats:
-        known: Floats = (x @ self.class_vectors.T).max(axis=1)
+        known: Floats = (product(x, self.class_vectors)).max(axis=1)
         if not len(self.antibodies):
             return known
-        nearest: Floats = (x @ self.antibodies.T).max(axis=1)
+        nearest: Floats = (product(x, self.antibodies)).max(axis=1)
         return known - self.weight * nearest

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from evaluation.scores.base import PARAMETERS, Choices, FittedFunction, FittedScore, Score, log_sum_exp, top_probability
 from evaluation.space import Space
+from immuno_core.arrays import product
 from immuno_core.config.numbers import real, whole
 from immuno_core.errors import SetupError
 from immuno_core.features import FeatureSet, FloatArray, Floats, LocalRequest
@@ -20,7 +21,7 @@ from immuno_core.features import FeatureSet, FloatArray, Floats, LocalRequest
 def _on_texts(score: Score, space: Space, of_cosines: Callable[[Floats], Floats]) -> FittedScore:
     """The score that is a function of an image's cosines (b, K) to the class texts."""
     texts = space.texts.astype(np.float64)
-    return score.fitted(space, lambda x: of_cosines(x @ texts.T))
+    return score.fitted(space, lambda x: of_cosines(product(x, texts)))
 
 
 @dataclass(frozen=True, config=PARAMETERS)

@@ -94,7 +94,7 @@ class _FittedKnn(FittedScore):
         nearest = np.empty((len(x), 0))
         for rows in blocks(len(self.fit), 1, most=FIT_ROWS):
             fit = self.fit[rows].astype(np.float64)
-            squared = -2 * (x @ fit.T)
+            squared = -2 * product(x, fit)
             squared += np.einsum("ij,ij->i", fit, fit)
             nearest = np.concatenate([nearest, squared], axis=1)
             if nearest.shape[1] > self.k:

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from evaluation.scores.base import PARAMETERS, Choices, FittedScore, Score, fit_images, log_sum_exp
 from evaluation.scores.features.distances import FIT_ROWS
 from evaluation.space import Space
-from immuno_core.arrays import blocks, in_blocks
+from immuno_core.arrays import blocks, in_blocks, product
 from immuno_core.config.numbers import whole
 from immuno_core.errors import SetupError
 from immuno_core.features import FloatArray, Floats
@@ -41,7 +41,7 @@ class NnGuide(Score):
         """Take the fit images with their energies. Raises SetupError where there are none."""
         images = fit_images(space, self.name).images.features
         texts = space.logit_scale * space.texts.astype(np.float64)
-        energies = in_blocks(images, 2 * len(texts) + space.dim, lambda x: log_sum_exp(x @ texts.T))
+        energies = in_blocks(images, 2 * len(texts) + space.dim, lambda x: log_sum_exp(product(x, texts)))
         return _FittedNnGuide(
             name=self.name,
             class_vectors=space.texts.astype(np.float64),
@@ -68,9 +68,11 @@ class _FittedNnGuide(FittedScore):
     def _score_block(self, x: Floats) -> Floats:
         nearest = np.empty((len(x), 0))
         for rows in blocks(len(self.fit), 1, most=FIT_ROWS):
-            nearest = np.concatenate([nearest, x @ self.fit[rows].astype(np.float64).T * self.energies[rows]], axis=1)
+            nearest = np.concatenate(
+                [nearest, product(x, self.fit[rows].astype(np.float64)) * self.energies[rows]], axis=1
+            )
             nearest = np.partition(nearest, max(nearest.shape[1] - self.k, 0), axis=1)[:, -self.k :]
-        guided: Floats = log_sum_exp(self.scale * (x @ self.class_vectors.T)) * nearest.mean(axis=1)
+        guided: Floats = log_sum_exp(self.scale * (product(x, self.class_vectors))) * nearest.mean(axis=1)
         return guided
 
 
@@ -97,7 +99,7 @@ class Fdbd(Score):
         apart = np.sqrt(np.maximum(squares[:, None] + squares - 2 * texts @ texts.T, 0))
 
         def score(x: Floats) -> Floats:
-            cosines = x @ texts.T
+            cosines = product(x, texts)
             nearest = cosines.argmax(axis=1)
             above, between = cosines.max(axis=1)[:, None] - cosines, apart[nearest]
             ways = np.divide(above, between, out=np.zeros_like(above), where=between > _NO_DISTANCE)

@@ -43,7 +43,7 @@ from evaluation.scores.paper.vaccination import Adapter, AdapterSettings, Vaccin
 from evaluation.scores.prototypes import DEFAULT_ALPHA, DEFAULT_XI, leave_one_out
 from evaluation.scores.s_dis import FittedDifference, prototype_vectors
 from evaluation.space import Bank, Space
-from immuno_core.arrays import in_blocks
+from immuno_core.arrays import in_blocks, product
 from immuno_core.config.numbers import MOST_SEED, real, whole
 from immuno_core.features import FloatArray, Floats, IntArray
 
@@ -197,5 +197,5 @@ class FittedPaper(FittedDifference):
         seen = self._repelled(x)
         if not len(self.antibodies):
             return seen.base
-        nearest: Floats = (seen.points @ self.antibodies.T).max(axis=1)
+        nearest: Floats = (product(seen.points, self.antibodies)).max(axis=1)
         return seen.base - self.weight * nearest

@@ -15,7 +15,7 @@ from evaluation.scores.base import PARAMETERS, FittedScore, Score, log_sum_exp
 from evaluation.scores.choice import AUTO, Ranking, Rankings, choose
 from evaluation.scores.negative_labels import Templates
 from evaluation.space import Bank, Feedback, Space
-from immuno_core.arrays import blocks
+from immuno_core.arrays import blocks, product
 from immuno_core.config.methods import Arm
 from immuno_core.config.numbers import real, whole
 from immuno_core.features import FeatureSet, FloatArray, Floats, IntArray
@@ -170,8 +170,8 @@ class _FittedTanl(FittedScore):
     def _score_block(self, x: Floats) -> Floats:
         if not len(self.antibodies):
             return np.ones(len(x))
-        known = log_sum_exp(x @ self.class_vectors.T / self.tau)[:, None]
-        negative = x @ self.antibodies.T / self.tau
+        known = log_sum_exp(product(x, self.class_vectors) / self.tau)[:, None]
+        negative = product(x, self.antibodies) / self.tau
         top = np.maximum(known, negative.max(axis=1, keepdims=True))
         mass = np.exp(known - top)
         share: Floats = (mass / (mass + np.exp(negative - top).cumsum(axis=1))).mean(axis=1)
