@@ -59,7 +59,8 @@ def command(
     configuration, bank, data and code, is shown again without opening it.
     """
     from immuno.bench import SUMMARY_FILE, bench, bench_seeds
-    from immuno.terminal.results import print_bench, print_table, seeds_table
+    from immuno.terminal.output import print_table
+    from immuno.terminal.results import print_bench, seeds_table
     from immuno.workplace import Workplace, with_overrides
     from immuno_core.config.run import read_config
 
@@ -130,8 +131,8 @@ def demo(seed: int, out: Path, ray_address: str | None, progress: str | None, as
     """
     from immuno.bench import bench
     from immuno.refine import refine
-    from immuno.terminal.results import print_bench, print_table
-    from immuno.terminal.sessions import generations_table
+    from immuno.terminal.generations import print_generations
+    from immuno.terminal.results import print_bench
     from immuno.workplace import Workplace, with_overrides
     from immuno_core.config.run import read_config
     from immuno_core.paths import shipped_configs
@@ -142,7 +143,7 @@ def demo(seed: int, out: Path, ray_address: str | None, progress: str | None, as
     with Workplace.open(config, database=database, ray_address=ray_address, progress=progress) as place:
         refined = refine(place, session=session, resume=None)
         if not as_json:
-            print_table(generations_table(refined.generations))
+            print_generations(refined.generations)
         results = bench(place, out=out, tell=_tell)
     if as_json:
         print_json(results.model_dump())

@@ -118,6 +118,9 @@ def json_option(command: Command) -> Command:
     )
 
 
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show all that is recorded, sentences too.")
+
+
 def print_json(value: Any) -> None:
     """Print strict JSON on stdout, in ASCII: model texts may hold what a terminal would obey, or cannot show."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))

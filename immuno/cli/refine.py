@@ -65,8 +65,7 @@ class _Running:
 
     def show(self, config: RunConfig, run: Callable[[Workplace], RefineOutcome]) -> None:
         """Run a session where the options say, and print what came of it."""
-        from immuno.terminal.results import print_table
-        from immuno.terminal.sessions import generations_table
+        from immuno.terminal.generations import print_generations
         from immuno.workplace import Workplace
 
         with Workplace.open(
@@ -76,7 +75,7 @@ class _Running:
             if self.as_json:
                 print_json(outcome.as_dict())
             else:
-                print_table(generations_table(outcome.generations))
+                print_generations(outcome.generations)
 
 
 def _running(function: Callable[..., None]) -> Callable[..., None]:

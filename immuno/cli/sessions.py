@@ -9,10 +9,8 @@ import click
 from rich.console import Group
 from rich.text import Text
 
-from immuno.cli.options import database_option, json_option, open_database, print_json, ray_option
-from immuno.terminal.output import cell, percentage
-from immuno.terminal.results import print_table
-from immuno.terminal.sessions import session_table
+from immuno.cli.options import database_option, json_option, open_database, print_json, ray_option, verbose_option
+from immuno.terminal.output import cell, percentage, plain_table, print_table
 
 if TYPE_CHECKING:
     from immuno.compare import Comparison
@@ -21,14 +19,14 @@ if TYPE_CHECKING:
 def print_comparison(found: Comparison) -> None:
     """Print what `immuno refine compare` found: the banks, their spread, and the pairs."""
     measures = ("antibodies", "mean FPR95", "worst FPR95", "AUROC", "ID accuracy")
-    banks = session_table("Banks, on the same feedback images (per cent)", ("session", "model"), measures)
+    banks = plain_table("Banks, on the same feedback images (per cent)", ("session", "model"), measures)
     for one in found.banks:
         shares = (one.mean_fpr95, one.worst_fpr95, one.mean_auroc, one.id_accuracy)
         banks.add_row(cell(one.session), cell(one.llm or ""), str(one.antibodies), *map(percentage, shares))
     banks.add_section()
     banks.add_row("mean ± sd", "", "", *(_spread(one) for one in found.spread.values()))
     likenesses = ("texts", "embeddings", "nearest cosine", "outliers hit", "known hit")
-    pairs = session_table("How alike they are (per cent)", ("pair",), likenesses)
+    pairs = plain_table("How alike they are (per cent)", ("pair",), likenesses)
     for pair in found.pairs:
         alike = pair.alikeness
         overlaps = (alike.text, alike.embedding, alike.nearest, alike.firing_outliers, alike.firing_known)
@@ -58,10 +56,14 @@ def list_sessions(database: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("session")
+@verbose_option
 @database_option
 @json_option
-def show(session: str, database: str | None, as_json: bool) -> None:
-    """Show SESSION: its generations, what they cost, and what helped and harmed most."""
+def show(session: str, verbose: bool, database: str | None, as_json: bool) -> None:
+    """Show SESSION: its generations, what they cost, and what helped and harmed most.
+
+    One line a generation; with -v also each feedback set, the cost of each, and the decisions in full.
+    """
     from immuno.terminal.sessions import print_session, session_view
 
     with open_database(database) as store:
@@ -69,7 +71,7 @@ def show(session: str, database: str | None, as_json: bool) -> None:
     if as_json:
         print_json(view.as_dict())
     else:
-        print_session(view)
+        print_session(view, verbose=verbose)
 
 
 @click.command()
@@ -137,13 +139,14 @@ def record(session: str, file: Path, database: str | None, as_json: bool) -> Non
 
 @click.command()
 @click.argument("session")
+@verbose_option
 @database_option
 @json_option
-def prompts(session: str, database: str | None, as_json: bool) -> None:
-    """Show how the prompt of SESSION evolved: the family tree of its guideline, with what each version measured.
+def prompts(session: str, verbose: bool, database: str | None, as_json: bool) -> None:
+    """Show how the prompt of SESSION evolved: each version of its guideline, what it changed, and what it measured.
 
     `change` is that of the mean FPR95 on the half of the feedback that confirms, over the generations that tried the
-    version: below 0 is better.
+    version: below 0 is better. Lines that differ by numbers alone are left out; -v shows the whole of each change.
     """
     from agents import prompt_tree, reflection_pays
     from immuno.terminal.sessions import print_prompts, prompt_rows
@@ -155,7 +158,7 @@ def prompts(session: str, database: str | None, as_json: bool) -> None:
     if as_json:
         print_json(prompt_rows(tree))
     else:
-        print_prompts(tree)
+        print_prompts(tree, verbose=verbose)
         if not reflection_pays(generations):
             click.echo("no better guideline is asked for any more: those that were tried brought nothing that was kept")
 

@@ -1,4 +1,4 @@
-"""How `immuno db` prints its answers: tables for people, strict JSON, and CSV that a spreadsheet may open.
+"""How commands print: tables of one style that fit the terminal, strict JSON, and CSV that a spreadsheet may open.
 
 The texts come from language models and file names: in tables and CSV, whatever could steer a terminal is written out;
 JSON is ASCII, and loses nothing.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from operator import attrgetter
@@ -20,12 +22,90 @@ import click
 from immuno_core.text import printable, safe_cell
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
     from rich.text import Text
 
 Form = Literal["json", "csv"] | None
 """What a query prints: None is a table."""
-_WIDTH_OF_PIPES = 160
+WIDTH = 100
+"""Columns where there is no terminal, and COLUMNS does not say how many."""
+_WIDTH_OF_RECORDS = 160
+"""The same for lists of records, whose texts are long."""
 _NARROWEST_COLUMN = 9
+_LONG = 12
+"""Characters from which a column of words may fold."""
+GAP = 2
+"""Blanks between two columns."""
+
+
+def console(otherwise: int = WIDTH) -> Console:
+    """Return what prints on stdout, as wide as the terminal or as COLUMNS says, else `otherwise` columns."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal or os.environ.get("COLUMNS", "").isdigit() else Console(width=otherwise)
+
+
+def print_table(table: RenderableType) -> None:
+    """Print on stdout, as wide as the terminal."""
+    console().print(table)
+
+
+def plain_table(title: str | None = None, words: Sequence[str] = (), numbers: Sequence[str] = ()) -> Table:
+    """Return an empty table of the one style, with columns of words, which fold, and then of numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    # The divider between two columns is the second blank.
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, GAP - 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        title=Text(title, "italic") if title else None,
+        title_justify="left",
+    )
+    for name in words:
+        table.add_column(Text(name), overflow="fold")
+    for name in numbers:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    return table
+
+
+def fitting(titles: Sequence[str], widths: Sequence[int], room: int) -> list[Sequence[str]]:
+    """Split columns into as many tables as their widths need; at least one."""
+    parts: list[list[str]] = [[]]
+    left = room
+    for title, width in zip(titles, widths, strict=True):
+        if width > left and parts[-1]:
+            parts.append([])
+            left = room
+        parts[-1].append(title)
+        left -= width
+    return list(parts)
+
+
+def stacked(columns: Mapping[str, Sequence[str]], *, words: Collection[str] = (), room: int) -> list[Table]:
+    """Return tables, each at most `room` wide, of columns by heading; the first of them begins each table.
+
+    Columns without anything in them are left out; those in `words` are aligned left. Nothing is folded.
+    """
+    names = [name for name, cells in columns.items() if any(cells)]
+    widths = {
+        name: GAP + max(len(line) for text in (name, *columns[name]) for line in text.split("\n")) for name in names
+    }
+    key, others = names[0], names[1:]
+    tables = []
+    for part in fitting(others, [widths[name] for name in others], room + GAP - widths[key]):
+        table = plain_table()
+        for name in (key, *part):
+            table.add_column(cell(name, lines=True), justify="left" if name in words else "right", no_wrap=True)
+        for row in zip(*(columns[name] for name in (key, *part)), strict=True):
+            table.add_row(*map(cell, row))
+        tables.append(table)
+    return tables
 
 
 def show(
@@ -103,32 +183,49 @@ def print_rows(heads: Sequence[str], rows: Sequence[Sequence[Any]], what: str) -
 
 
 def _print_columns(title: str | None, columns: Mapping[str, Sequence[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH_OF_PIPES)
-    if console.width < _NARROWEST_COLUMN * len(columns):
-        click.echo(title or "")
+    out = console(_WIDTH_OF_RECORDS)
+    figures = {head for head, cells in columns.items() if all(map(_is_figure, cells))}
+    # The headings of figures stand on several lines: figures are narrow.
+    headings = {head: "\n".join(re.split(r" |(?<=_)", head)) if head in figures else head for head in columns}
+    widths = {head: max(map(len, [*headings[head].split("\n"), *cells])) for head, cells in columns.items()}
+    folded = {head for head in columns if head not in figures and widths[head] > _LONG}
+    if out.width >= sum(GAP + (_NARROWEST_COLUMN if head in folded else width) for head, width in widths.items()):
+        table = plain_table(title)
+        for head in columns:
+            table.add_column(Text(headings[head]), overflow="fold", justify="right" if head in figures else "left")
         for row in zip(*columns.values(), strict=True):
-            click.echo("\n" + "\n".join(f"{head}: {cell}" for head, cell in zip(columns, row, strict=True) if cell))
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=Text(title) if title else None, title_justify="left")
-    for head in columns:
-        table.add_column(Text(head), overflow="fold")
+            table.add_row(*map(Text, row))  # Text: what looks like rich's markup is shown, not obeyed
+        return out.print(table)
+    click.echo(title or "")
+    if not folded:
+        shown = {headings[head]: cells for head, cells in columns.items()}
+        words = [headings[head] for head in columns if head not in figures]
+        for table in stacked(shown, words=words, room=out.width):
+            out.print(table, "")
+        return None
     for row in zip(*columns.values(), strict=True):
-        table.add_row(*map(Text, row))  # Text: what looks like rich's markup is shown, not obeyed
-    console.print(table)
+        click.echo("\n" + "\n".join(f"{head}: {cell}" for head, cell in zip(columns, row, strict=True) if cell))
+    return None
 
 
-def cell(text: str) -> Text:
-    """Return a text from outside as rich is to show it: nothing in it is markup, or steers the terminal."""
+def _is_figure(text: str) -> bool:
+    """Whether a cell holds a number, a change with its error, or nothing."""
+    return not text or text.translate(_IN_FIGURES).isdigit()
+
+
+_IN_FIGURES = str.maketrans("", "", "+-.,:/ ±%$–")
+
+
+def cell(text: str, *, lines: bool = False) -> Text:
+    """Return a text from outside as rich is to show it: nothing in it is markup, or steers the terminal.
+
+    With `lines` it may have several.
+    """
     from rich.text import Text
 
-    return Text(printable(text))
+    return Text("\n".join(map(printable, text.split("\n"))) if lines else printable(text))
 
 
 def is_number(value: Any) -> bool:

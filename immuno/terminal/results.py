@@ -13,8 +13,7 @@ from textwrap import wrap
 from typing import Final
 
 import click
-from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +24,7 @@ from evaluation.benchmark.seeds import Spread, Summary
 from evaluation.benchmark.settle import Estimated, Verdict
 from evaluation.benchmark.streams import ABOUT, Streamed
 from evaluation.metrics import FEWEST_OF_A_CLASS, METRICS
-from immuno.terminal.output import cell, percentage
+from immuno.terminal.output import GAP, cell, console, fitting, percentage, plain_table, print_table
 from immuno_core.records import ResultRow, told
 from immuno_core.text import printable
 
@@ -51,23 +50,14 @@ def _ratio(contrast: Contrast) -> str:
     return f"ratio {contrast.after / contrast.best:.2f}" if contrast.best else "nothing was accepted before"
 
 
-WIDTH: Final = 100
 _LONGEST_LABEL: Final = 26
 _SHORTEST_LABEL: Final = 20
 """Longer labels are folded. The smaller limit holds where it lets more outlier sets stand side by side."""
 _LONGEST_WORD: Final = 14
 """Longer words in a heading are folded too."""
 _TITLE: Final = "italic"
-_GAP: Final = 2
-"""Blanks between two columns."""
 _NARROWEST: Final = 5
 """Characters of a share in per cent."""
-
-
-def print_table(table: RenderableType) -> None:
-    """Print on stdout, at the terminal's width (100 columns where there is no terminal)."""
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDTH)).print(table)
 
 
 def print_bench(results: Results) -> None:
@@ -78,7 +68,7 @@ def print_bench(results: Results) -> None:
     for line in (*verdict_lines(results.verdict), *_cost_lines(results.priced), *headline(results)):
         click.echo(printable(line))
     for remark in _remarks(results):
-        click.echo("\n".join(wrap(printable(remark), WIDTH, subsequent_indent="  ")))
+        click.echo("\n".join(wrap(printable(remark), console().width, subsequent_indent="  ")))
 
 
 def _remarks(results: Results) -> Iterator[str]:
@@ -196,13 +186,14 @@ def _overview(measured: Measured, groups: Sequence[MethodGroup]) -> list[Rendera
                     columns[distance] = partial(_overall, partial(measured.over, sets=sets), name)
     marked = measured.using_feedback
     widths = [
-        max(_NARROWEST, *map(len, [*title.split(), *map(shown, measured.methods)])) + _GAP
+        max(_NARROWEST, *map(len, [*title.split(), *map(shown, measured.methods)])) + GAP
         for title, shown in columns.items()
     ]
-    room = max(WIDTH - sum(widths), _SHORTEST_LABEL)
+    width = console().width
+    room = max(width - sum(widths), _SHORTEST_LABEL)
     label = min(max(map(len, _labels(groups, marked)), default=0), _LONGEST_LABEL, room)
     shown: list[RenderableType] = [Text(f"Sealed test, per cent: means over {over}", _TITLE)]
-    for part in _fitting(list(columns), widths, WIDTH - label):
+    for part in fitting(list(columns), widths, width - label):
         table = _table(label)
         for title in part:
             table.add_column(cell(title), justify="right")
@@ -233,19 +224,6 @@ def _overall(summary: Callable[[str, str], float | None], metric: str, method: s
     return f"{value:,.0f}" if METRICS[metric].unit == "count" and value is not None else percentage(value)
 
 
-def _fitting(titles: Sequence[str], widths: Sequence[int], room: int) -> list[Sequence[str]]:
-    """Split columns into as many tables as their widths need; at least one."""
-    parts: list[list[str]] = [[]]
-    left = room
-    for title, width in zip(titles, widths, strict=True):
-        if width > left and parts[-1]:
-            parts.append([])
-            left = room
-        parts[-1].append(title)
-        left -= width
-    return list(parts)
-
-
 def _columns(
     title: str,
     groups: Sequence[MethodGroup],
@@ -260,10 +238,11 @@ def _columns(
     every = [text for line in (*cells.values(), *(q.cells for q in quoted)) for text in line.values()]
     words = [word for name in columns for word in _heading(name).split()]
     width = max([*map(len, every), *(min(len(word), _LONGEST_WORD) for word in words)], default=1)
-    parts = _evenly(columns, (WIDTH - min(longest, _SHORTEST_LABEL)) // (width + _GAP))
+    whole = console().width
+    parts = _evenly(columns, (whole - min(longest, _SHORTEST_LABEL)) // (width + GAP))
     shown: list[RenderableType] = []
     for part in parts:
-        room = WIDTH - len(part) * (width + _GAP)
+        room = whole - len(part) * (width + GAP)
         label = min(longest, _LONGEST_LABEL, max(room, _SHORTEST_LABEL))
         shown += ["", Text(title, _TITLE), _part(groups, part, cells, quoted, marked, label, width)]
     if any(text.startswith(_OTHER_FPR95) for text in every):
@@ -364,8 +343,7 @@ def _evenly(names: Sequence[str], most: int) -> list[Sequence[str]]:
 
 
 def _table(label: int) -> Table:
-    # The divider between two columns is the second blank.
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+    table = plain_table()
     table.add_column("method", width=label, overflow="fold")
     return table
 
@@ -379,7 +357,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         return []
     lines = [f"verdict: {verdict.status.upper()}{f' ({verdict.method})' if verdict.method else ''}"]
     for reason in verdict.reasons:
-        lines += wrap(reason, WIDTH, initial_indent="  - ", subsequent_indent="    ")
+        lines += wrap(reason, console().width, initial_indent="  - ", subsequent_indent="    ")
     if verdict.bank_minus:
         own = f"; the bank: {_estimate(verdict.acceptance['bank'])}" if "bank" in verdict.acceptance else ""
         lines.append(f"  outliers accepted, per cent [95 % interval]{own}")
@@ -399,7 +377,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
                 f"{_estimate(accuracy.difference, signed=True)}, {finding}{margin}"
             )
     for arm, why in verdict.left_out.items():
-        lines += wrap(f"  left out: {arm.replace('_', ' ')} ({why})", WIDTH, subsequent_indent="    ")
+        lines += wrap(f"  left out: {arm.replace('_', ' ')} ({why})", console().width, subsequent_indent="    ")
     return lines
 
 

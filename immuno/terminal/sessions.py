@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
 
 from agents import PromptVersion
 from db import AntibodyStore, EffectRecord, GenerationRecord, SessionRecord
-from immuno.terminal.output import cell, percentage
-from immuno.terminal.results import print_table
+from immuno.terminal.generations import generation_tables, money, sparkline, time
+from immuno.terminal.output import cell, percentage, plain_table, print_table
 from immuno_core.text import printable
 
 
@@ -24,40 +24,68 @@ def prompt_rows(tree: Sequence[PromptVersion]) -> list[dict[str, Any]]:
     return [asdict(one) | {"kept": one.kept, "measured": one.measured} for one in tree]
 
 
-def print_prompts(tree: Sequence[PromptVersion]) -> None:
-    """Print the versions as a tree, each with its trials and with what it changed in its parent."""
+def print_prompts(tree: Sequence[PromptVersion], *, verbose: bool = False) -> None:
+    """Print the versions, each with its trials and with what it changed in its parent; `verbose`: as a whole diff."""
     if not tree:
         return print_table(Text("no prompt yet: the session has no generation"))
-    branches: dict[int, Tree] = {}
-    roots: list[Tree] = []
+    table = plain_table("Change: of the mean FPR95 on the half that confirms, in points; below 0 is better")
+    for name in ("version", "from", "tried in", "change"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("kept", "what changed"):
+        table.add_column(name, overflow="fold")
     for one in tree:
-        label = Text("\n").join(_label(one))
-        if one.parent is None:
-            branches[one.version] = Tree(label)
-            roots.append(branches[one.version])
+        # A model wrote these, or who made a file that was imported: Text shows what looks like markup.
+        said = (one.diff or one.guideline).splitlines() if verbose else _changed(one)
+        lines = [Text(printable(line), _SHADES.get(line[:1], "")) for line in said]
+        table.add_row(
+            str(one.version),
+            "" if one.parent is None else str(one.parent),
+            ", ".join(str(trial.generation) for trial in one.trials),
+            "" if one.measured is None else f"{100 * one.measured:+.1f}",
+            "" if not one.trials else "kept" if one.kept else "no",
+            Text("\n").join(lines),
+        )
+    return print_table(table)
+
+
+_SHADES = {"+": "green", "-": "red"}
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*")
+
+
+def _changed(one: PromptVersion) -> list[str]:
+    """What a version changed: items that came and went of lines that are lists, and lines that are new or gone.
+
+    Not what differs by numbers alone, which do in every generation, and not what stayed.
+    """
+    if one.parent is None:
+        return one.guideline.splitlines()
+    lines = {sign: [line[2:] for line in one.diff.splitlines() if line.startswith(f"{sign} ")] for sign in "-+"}
+    gone, new = ({_NUMBER.sub("#", line): line for line in lines[sign]} for sign in "-+")
+    old = {line.partition(": ")[0]: line for form, line in gone.items() if form not in new and ": " in line}
+    said = []
+    for form, line in new.items():
+        head = line.partition(": ")[0]
+        if form in gone:
+            continue
+        if ": " in line and head in old:
+            before, after = (_items(each) for each in (old.pop(head), line))
+            for sign, some, others in (("+", after, before), ("-", before, after)):
+                if items := [each for each in some if each not in others]:
+                    said.append(f"{sign} {head}: {', '.join(items)}")
         else:
-            branches[one.version] = branches[one.parent].add(label)
-    for root in roots:
-        print_table(root)
-    return None
+            said.append(f"+ {line}")
+    stayed = {line.partition(": ")[0] for line in new.values() if ": " in line}
+    said += [f"- {line}" for form, line in gone.items() if form not in new and line.partition(": ")[0] not in stayed]
+    return said or ["nothing but numbers"]
 
 
-def _label(one: PromptVersion) -> Iterator[Text]:
-    if not one.trials:
-        state, style = "not tried yet", "dim"
-    else:
-        tried = ", ".join(str(trial.generation) for trial in one.trials)
-        change = "" if one.measured is None else f", change {100 * one.measured:+.1f} points"
-        state, style = f"{'kept' if one.kept else 'not kept'}: generation {tried}{change}", "bold" if one.kept else ""
-    yield Text(f"version {one.version}: {state}", style)
-    if one.reason:
-        yield Text(printable(one.reason), "dim")
-    # A model wrote these, or who made a file that was imported: Text shows what looks like markup.
-    for line in (one.diff or one.guideline).splitlines():
-        yield Text(printable(line), "green" if line.startswith("+") else "red" if line.startswith("-") else "")
+def _items(line: str) -> list[str]:
+    return line.partition(": ")[2].rstrip(".").split(", ")
 
 
 _EFFECTS_SHOWN = 8
+_EFFECTS_BRIEF = 3
+"""Without -v."""
 _OF_A_GENERATION = (
     "number",
     "parent",
@@ -146,6 +174,8 @@ class SessionView:
 
     line: SessionLine
     generations: tuple[GenerationRecord, ...]
+    kinds: Mapping[str, int]
+    """Of the best bank, how many of each kind."""
     helped: tuple[EffectRecord, ...]
     harmed: tuple[EffectRecord, ...]
 
@@ -153,6 +183,7 @@ class SessionView:
         """Return what `--json` prints."""
         return {
             **self.line.as_dict(),
+            "bank_by_kind": dict(self.kinds),
             "by_generation": [
                 {
                     **{name: getattr(one, name) for name in _OF_A_GENERATION},
@@ -198,9 +229,15 @@ def session_view(store: AntibodyStore, session: SessionRecord) -> SessionView:
     return SessionView(
         line=_line(session, generations),
         generations=generations,
+        kinds=_kinds(store, session),
         helped=_most(effects, "gain"),
         harmed=_most(effects, "harm"),
     )
+
+
+def _kinds(store: AntibodyStore, session: SessionRecord) -> dict[str, int]:
+    best = store.best_generation(session.id)
+    return dict(Counter(store.bank(best.id).kinds)) if best is not None and best.bank else {}
 
 
 def _most(effects: Iterable[EffectRecord], what: str) -> tuple[EffectRecord, ...]:
@@ -225,18 +262,18 @@ def print_sessions(lines: Sequence[SessionLine]) -> None:
             "status": line.session.status,
             "model": line.session.llm or "",
             "from": line.session.parent or "",
-            "generations": str(line.session.generations),
+            "gen": str(line.session.generations),
             "AUROC, %": "→".join(map(percentage, line.mean_auroc)),
             "FPR95, %": "→".join(map(percentage, line.mean_fpr95)),
             "bank": str(line.bank),
             "calls": _count(line.spent.calls),
             "tokens": _count(line.spent.prompt_tokens + line.spent.completion_tokens),
-            "cost": _money(line.spent.cost_usd),
+            "cost": money(line.spent.cost_usd),
             "created": f"{line.session.created_at:%m-%d %H:%M}",
         }
         for line in lines
     ]
-    table = session_table(
+    table = plain_table(
         "Sessions; means over the feedback sets, at first → at best, which AUROC decides (so a bank that was not "
         "accepted may have had a lower FPR95); times are UTC"
     )
@@ -252,25 +289,33 @@ def print_sessions(lines: Sequence[SessionLine]) -> None:
     return print_table(table)
 
 
-def print_session(view: SessionView) -> None:
+def print_session(view: SessionView, *, verbose: bool = False) -> None:
     """Print a session: what it is, its generations, what they cost, what helped and harmed."""
-    record, spent = view.line.session, view.line.spent
-    about = [f"session {record.name}: {record.status}, seed {record.seed}, encoder {record.encoder.model}"]
-    about.append(f"chat model {record.llm or 'not recorded'}" + (f", from {record.parent}" if record.parent else ""))
+    record, spent, line = view.line.session, view.line.spent, view.line
+    about = [
+        f"session {record.name}: {record.status}, seed {record.seed}, encoder {record.encoder.model}, "
+        f"chat model {record.llm or 'not recorded'}" + (f", from {record.parent}" if record.parent else "")
+    ]
+    bars = sparkline([one.metrics.get("mean_fpr95") for one in view.generations])
+    if bars.strip():
+        fpr95, auroc = (" → ".join(map(percentage, both)) for both in (line.mean_fpr95, line.mean_auroc))
+        about.append(f"FPR95 {bars} {fpr95} %, AUROC {auroc} %")
+    if line.best is not None:
+        kinds = ", ".join(f"{count:,} {kind.replace('_', '-')}" for kind, count in view.kinds.items())
+        about.append(f"bank of generation {line.best.number}: {line.bank:,} antibodies{f': {kinds}' if kinds else ''}")
     tokens = f"{_count(spent.prompt_tokens)} tokens in, {_count(spent.completion_tokens)} out"
-    about.append(
-        f"{_count(spent.calls)} calls, {tokens}, {_money(spent.cost_usd) or 'no price given'}, {_time(spent.seconds)}"
-    )
+    price = money(spent.cost_usd) or "no price given"
+    about.append(f"cost: {_count(spent.calls)} calls, {tokens}, {price}, {time(spent.seconds)}")
     if (seen := _visual(view)) is not None:
         about.append(seen)
-    parts: list[Any] = [Text("\n".join(map(printable, about))), Text(""), generations_table(view.generations), Text("")]
-    parts.append(_costs(view.generations))
+    parts: list[Any] = [Text("\n".join(map(printable, about))), Text("")]
+    parts += generation_tables(view.generations, verbose=verbose)
     kept = [one for one in view.generations if one.accepted]
     if kept and (sense := kept[-1].metrics.get("sense")):
         parts += [Text(""), Text(printable(f"The bank of generation {kept[-1].number}: {sense['said']}"))]
     for title, effects, what in (("helped most", view.helped, "gain"), ("harmed most", view.harmed, "harm")):
         if effects:
-            parts += [Text(""), _effects(title, effects, what)]
+            parts += [Text(""), _effects(title, effects if verbose else effects[:_EFFECTS_BRIEF], what)]
     print_table(Group(*parts))
 
 
@@ -283,71 +328,13 @@ def _visual(view: SessionView) -> str | None:
     return None
 
 
-def generations_table(generations: Sequence[GenerationRecord]) -> Table:
-    """One line per generation: what it proposed and kept, FPR95 on each feedback set, and the AUROC that decides."""
-    sets = list(_by_set(generations[0])) if generations else []
-    table = Table(
-        title="Feedback split by generation, per cent: FPR95, and the mean AUROC, which decides", title_justify="left"
-    )
-    for column in ("generation", "proposed", "kept", "bank"):
-        table.add_column(column, justify="right")
-    for name in (*sets, "mean", "AUROC"):
-        table.add_column(cell(name), justify="right")
-    table.add_column("decision")
-    for generation in generations:
-        metrics = generation.metrics
-        table.add_row(
-            str(generation.number),
-            *(str(count) for count in (generation.proposed, generation.kept, generation.bank)),
-            *(percentage(_by_set(generation).get(name)) for name in sets),
-            percentage(metrics.get("mean_fpr95")),
-            percentage(generation.mean_auroc),
-            cell(generation.reason),
-        )
-    return table
-
-
-def _by_set(generation: GenerationRecord) -> Mapping[str, float]:
-    """FPR95 by feedback set; imported banks have none."""
-    found = generation.metrics.get("fpr95")
-    return found if isinstance(found, Mapping) else {}
-
-
-def _costs(generations: Sequence[GenerationRecord]) -> Table:
-    table = session_table("Cost", ("generation",), ("calls", "tokens in", "tokens out", "cost", "time"))
-    for one in generations:
-        spent = Spent.of([one])
-        counts = (spent.calls, spent.prompt_tokens, spent.completion_tokens)
-        table.add_row(str(one.number), *map(_count, counts), _money(spent.cost_usd), _time(spent.seconds))
-    return table
-
-
 def _effects(title: str, effects: Sequence[EffectRecord], what: str) -> Table:
-    table = session_table(title, ("antibody", "guards", "on"), (what,))
+    table = plain_table(title, ("antibody", "guards", "on"), (f"{what}, %",))
     for one in effects:
         cells = (one.antibody_text or "", one.guards or "", one.outlier_set)
-        table.add_row(*map(cell, cells), f"{100 * getattr(one, what):.1f} %")
-    return table
-
-
-def session_table(title: str, words: Sequence[str] = (), numbers: Sequence[str] = ()) -> Table:
-    """Return an empty table with columns of words, which fold, and then of numbers."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    for name in words:
-        table.add_column(name, overflow="fold")
-    for name in numbers:
-        table.add_column(name, justify="right")
+        table.add_row(*map(cell, cells), percentage(getattr(one, what)))
     return table
 
 
 def _count(number: int) -> str:
     return f"{number:,}"
-
-
-def _money(dollars: float) -> str:
-    return f"${dollars:,.4f}" if dollars else ""
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

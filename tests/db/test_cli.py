@@ -106,7 +106,7 @@ def test_sessions(filled: Path) -> None:
 
 def test_generations(filled: Path) -> None:
     printed = table("generations", "alpha", path=filled)
-    assert all(word in printed for word in ("session alpha", "mean_fpr95 0.5", "yes", "no"))
+    assert all(word in printed for word in ("session alpha", "FPR95", "50.0", "yes", "no"))
     assert "beta" not in printed
     assert [(row["session"], row["number"], row["accepted"]) for row in rows("generations", path=filled)] == [
         ("alpha", 0, True),
@@ -188,8 +188,8 @@ def test_what_could_steer_a_terminal_is_written_out(store: AntibodyStore, sessio
     )
     (row,) = rows("antibodies", path=path)
     assert (row["text"], row["guards"], row["reason"]) == (EVIL, EVIL, EVIL)
-    for name in ("antibodies", "prompts", "generations"):
-        printed = table(name, path=path)
+    for words in (("antibodies",), ("prompts",), ("generations", "-v")):
+        printed = table(*words, path=path)
         assert {unicodedata.category(c) for c in printed if c != "\n"}.isdisjoint({"Cc", "Cf", "Cs"})
         flat = "".join(printed.split())
         assert "[bold" in flat

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -517,7 +518,8 @@ class TestPrompts:
         assert all(version["diff"] for version in changed)
         status, out, _ = cli("prompts", "one")
         assert status == 0
-        assert all(f"version {version['version']}: " in out for version in tree)
+        assert all(re.search(rf"^ *{version['version']} ", out, re.M) for version in tree)
+        assert "nothing but numbers" not in cli("prompts", "one", "-v")[1]
 
 
 def test_no_antibody_may_be_a_synonym(cli: Cli, config: Path, tmp_path: Path, store: AntibodyStore) -> None:

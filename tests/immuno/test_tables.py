@@ -13,7 +13,8 @@ from evaluation.benchmark.published import Published
 from evaluation.benchmark.results import Results
 from evaluation.benchmark.seeds import Summary, summarise
 from evaluation.benchmark.settle import Verdict
-from immuno.terminal.results import headline, print_bench, print_table, results_table, seeds_table, verdict_lines
+from immuno.terminal.output import print_table
+from immuno.terminal.results import headline, print_bench, results_table, seeds_table, verdict_lines
 from immuno_core.records import ResultRow
 from tests.rows import changed, result_row
 

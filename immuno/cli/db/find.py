@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from immuno.cli.db.options import (
     session_argument,
     set_option,
     status_option,
+    verbose_option,
 )
 from immuno.cli.options import LONGEST_SECONDS, real
 from immuno.terminal.output import Form, decimals, print_records, print_rows, show
@@ -80,20 +82,35 @@ def nearest(store: AntibodyStore, form: Form, antibody: str, session: str | None
     show(form, "other antibodies with an embedding", Neighbour, found, columns)
 
 
-@query(click.argument("what", metavar="SESSION:N|ID|TEXT"))
-def lineage(store: AntibodyStore, form: Form, what: str) -> None:
+@query(click.argument("what", metavar="SESSION:N|ID|TEXT"), verbose_option)
+def lineage(store: AntibodyStore, form: Form, what: str, verbose: bool) -> None:
     """Show where something comes from, and what came of it.
 
     A generation (SESSION:N, SESSION for its best one, or its id), a prompt (its id) or an antibody (its id or its whole
-    text): its parents up to the root, at distances below 0, and its children, above 0.
+    text): its parents up to the root, at distances below 0, and its children, above 0. -v adds why a generation was
+    kept or not.
     """
     from db.questions.lineage import Relative, lineage
+    from immuno.terminal.generations import cells
 
     def distance(r: Relative) -> str:
         return f"{r.distance:+d}" if r.distance else "0"
 
-    columns = "distance, what, session, number, text, id"
-    show(form, "relatives", Relative, lineage(store, what), columns, distance=distance)
+    def text(r: Relative) -> str:
+        # Of a generation: what was decided, and by which prompt; the sentence that follows is its reason.
+        return r.text.partition(": ")[0] if r.what == "generation" and not verbose else r.text
+
+    found = lineage(store, what)
+    figures: dict[str, dict[str, str]] = {}
+    for name in dict.fromkeys(r.session for r in found if r.what == "generation"):
+        figures |= {one.id: cells(one) for one in store.generations(store.session(name).id)}
+
+    def figure(head: str) -> Callable[[Relative], str | None]:
+        return lambda r: figures.get(r.id, {}).get(head)
+
+    columns = "distance, what, session, number, text, FPR95, AUROC, id"
+    shown: dict[str, Callable[[Relative], str | None]] = {head: figure(head) for head in ("FPR95", "AUROC")}
+    show(form, "relatives", Relative, found, columns, distance=distance, text=text, **shown)
 
 
 @query(click.argument("before"), click.argument("after"))

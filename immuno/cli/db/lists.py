@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,9 @@ from immuno.cli.db.options import (
     session_argument,
     set_option,
     status_option,
+    verbose_option,
 )
-from immuno.terminal.output import Form, decimals, is_number, print_records, print_rows, show
+from immuno.terminal.output import Form, decimals, print_records, print_rows, show
 
 if TYPE_CHECKING:
     from db import AntibodyStore
@@ -31,23 +33,26 @@ def sessions(store: AntibodyStore, form: Form) -> None:
     show(form, "sessions", SessionRecord, store.sessions(), columns)
 
 
-@query(session_argument)
-def generations(store: AntibodyStore, form: Form, session: str | None) -> None:
+@query(session_argument, verbose_option)
+def generations(store: AntibodyStore, form: Form, session: str | None, verbose: bool) -> None:
     """List generations.
 
-    Those of SESSION, or of all sessions.
+    Those of SESSION, or of all sessions. FPR95 and AUROC in per cent; a change is on one half of the feedback, in
+    points with its standard error. -v adds why each was kept or not.
     """
     from db import GenerationRecord
+    from immuno.terminal.generations import metric_cells
 
-    columns = (
-        "session, generation: number, parent, prompt: prompt_version, proposed, kept, bank, accepted, metrics, reason"
-    )
-    told = {column.partition(":")[0] for column in columns.split(", ")}
+    found = store.generations(session)
+    figures = {one.id: metric_cells(one) for one in found}
+    heads = list(dict.fromkeys(head for one in figures.values() for head in one))
 
-    def metrics(g: GenerationRecord) -> str:
-        return ", ".join(f"{name} {x:.4g}" for name, x in g.metrics.items() if is_number(x) and name not in told)
+    def cell(head: str) -> Callable[[GenerationRecord], str | None]:
+        return lambda one: figures[one.id].get(head)
 
-    show(form, "generations", GenerationRecord, store.generations(session), columns, metrics=metrics)
+    columns = ["session, gen: number, parent, prompt: prompt_version, proposed, kept, bank, accepted", *heads]
+    cells = {head: cell(head) for head in heads}
+    show(form, "generations", GenerationRecord, found, ", ".join(columns + ["reason"] * verbose), **cells)
 
 
 @query(session_argument, generation_option, status_option, class_option, kind_option, limit_option)
@@ -141,8 +146,13 @@ def results(store: AntibodyStore, form: Form, run: str) -> None:
         return print_records(form, list(dict.fromkeys(key for line in lines for key in line)), lines)
     shown = {name: metric for name, metric in METRICS.items() if metric.in_terminal}
     heads = ("method", "arm", "seed", "set", *(metric.short or metric.title for metric in shown.values()), "antibodies")
+
+    def said(name: str, value: float | None) -> str:
+        return f"{value:,.0f}" if value is not None and METRICS[name].unit == "count" else decimals(value)
+
     cells = [
-        (r.method, r.arm, r.seed, r.ood, *(decimals(r.metrics.get(name)) for name in shown), r.antibodies) for r in rows
+        (r.method, r.arm, r.seed, r.ood, *(said(name, r.metrics.get(name)) for name in shown), r.antibodies)
+        for r in rows
     ]
     return print_rows(heads, cells, "lines of results")
 

@@ -61,6 +61,7 @@ def first_option(count: int) -> Option:
     )
 
 
+verbose_option = options.verbose_option
 limit_option = click.option("--limit", type=whole(1), metavar="N", help="The first N only. Default: all.")
 session_argument = click.argument("session", required=False)
 generation_option = click.option("--generation", type=whole(), metavar="N", help="Of this generation only.")
