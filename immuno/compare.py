@@ -77,7 +77,7 @@ def compare(place: Workplace, sessions: Sequence[SessionRecord]) -> Comparison:
             )
         generation = chosen_generation(place.store, record, None)
         bank = place.store.bank(generation.id)
-        if unknown := set(bank.guards) - set(space.classes):
+        if unknown := set(bank.guards) - {"", *space.classes}:
             raise SetupError(
                 f"session '{record.name}' has other classes than '{first.name}' (for one, '{min(unknown)}'); compare "
                 "sessions of one class list"
