@@ -60,3 +60,11 @@ def test_worth_and_token_counts_are_those_of_the_generations() -> None:
     found = replace(memory(), history=metrics)
     assert found.worth == {"class": 0.01, "far": 0.025}
     assert found.tokens_per_estimate == 1.2
+
+
+def test_of_each_reason_the_newest_are_told() -> None:
+    refused = [
+        antibody(f"itap of a thing {i}", rejected="sub-category: a kind of 'fish'", kind="look_alike") for i in range(9)
+    ]
+    told = shared_briefing(remembered([generation(0), generation(1)], refused), TEMPLATE)
+    assert told.refused == {"sub-category": tuple(f"thing {i}" for i in range(3, 9))}
