@@ -19,6 +19,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from db import LlmCallRecord
 from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.files import read_text, write_atomically
 from immuno_core.records import text_digest
@@ -42,6 +43,12 @@ class RecordedCall(BaseModel):
     reply: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+
+    @classmethod
+    def of(cls, call: LlmCallRecord) -> Self:
+        """Return a call that the database holds."""
+        named = {name: getattr(call, name) for name in cls.model_fields if hasattr(call, name)}
+        return cls(**named, request=call.request_text, reply=call.reply_text)
 
 
 class NotRecorded(ImmunoError):  # noqa: N818 - says what happened, as ModelUnavailable does
@@ -116,9 +123,16 @@ class ReplayChatModel(BaseChatModel):
         call = self.calls.get((messages[0].id or "", text_digest(asked)))
         if call is None:
             start = clean_text(asked, _LONGEST_NAME)
+            where, places = messages[0].id or "", {place for place, _ in self.calls}
+            why = (
+                "what it holds at that place answers another prompt: this version asks otherwise, or seed, settings "
+                "or data are others"
+                if where in places
+                else "the session differs from the one that was recorded (seed, settings or data)"
+            )
             raise NotRecorded(
-                f"the recording {self.origin} holds no reply to a request that begins '{start}...': the session "
-                "differs from the one that was recorded (seed, settings, data or prompts)"
+                f"the recording {self.origin} holds no reply to the request {where}, which begins '{start}...': {why}; "
+                "record a session again: immuno refine record SESSION FILE"
             )
         counts = (call.prompt_tokens, call.completion_tokens)
         usage = None

@@ -115,19 +115,7 @@ def record(session: str, file: Path, database: str | None, as_json: bool) -> Non
 
     with open_database(database) as store:
         calls = store.llm_calls(store.session(session).id)
-    recorded = [
-        RecordedCall(
-            step=one.step,
-            subject=one.subject,
-            generation=one.generation,
-            request=one.request_text,
-            reply=one.reply_text,
-            prompt_tokens=one.prompt_tokens,
-            completion_tokens=one.completion_tokens,
-        )
-        for one in calls
-        if one.reply_text is not None and one.step != REVIEW_STEP
-    ]
+    recorded = [RecordedCall.of(one) for one in calls if one.reply_text is not None and one.step != REVIEW_STEP]
     if not recorded:
         raise SetupError(f"session '{session}' has made no call yet")
     write_recording(file, recorded)

@@ -293,8 +293,16 @@ def test_a_recording_answers_by_generation_step_and_subject(store: AntibodyStore
     asked = [request("x"), request("y", "thing x")]
     assert texts(replaying.ask_all(3, asked)) == ["a photo of three.", "a photo of other."]
     assert texts(replaying.ask_all(4, [request("x")])) == ["a photo of four."]
-    for generation, other in ((5, request("x")), (4, request("y", "thing x")), (3, request("x", "another thing"))):
-        with pytest.raises(NotRecorded):
+    for generation, other, why in (
+        (5, request("x"), "5/propose/x, which begins 'thing x...': the session differs"),
+        (4, request("y", "thing x"), "4/propose/y, .*: the session differs"),
+        (
+            3,
+            request("x", "another thing"),
+            "3/propose/x, .*at that place answers another prompt.*record a session again",
+        ),
+    ):
+        with pytest.raises(NotRecorded, match=why):
             replaying.ask_all(generation, [other])
 
 
