@@ -93,7 +93,7 @@ def test_refine_then_bench(cli: Cli, config: Path, tmp_path: Path) -> None:
     }
     assert [read["sets"] for read in results["test_reads"]] == [["id", "near", "contextual"]]
     page = (folder / "report.html").read_text()
-    assert "max_logit" in page
+    assert "max_<wbr>logit" in page
     assert "data:image/" in page
 
     # The same again: shown from the folder, and the seal stays as it is.

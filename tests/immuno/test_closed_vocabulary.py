@@ -11,6 +11,7 @@ import pytest
 
 from agents.lexicon.model import LexiconChatModel
 from db.store import open_store
+from evaluation.antibodies.maturation import unmatured_text
 from immuno.cli import main
 from tests.agents import word_world as world
 from tests.agents.word_place import write_word_world
@@ -67,7 +68,9 @@ def test_a_session_proposes_what_the_table_holds_and_finds_the_look_alikes(
     with open_store(database) as store:
         session = store.session("one")
         proposed = [one for one in store.antibodies(session.id) if one.is_worded]
-        kept = {one.text for one in store.bank(store.generations(session.id)[-1].id).antibodies}
+        bank = store.bank(store.generations(session.id)[-1].id)
+    # One that matured may take the place of the text that it came from.
+    kept = {unmatured_text(one.text) for one in bank.antibodies}
     said = {one.text for one in proposed}
     assert said <= {f"a {noun}" for noun in NOUNS}
     assert {f"a {noun}" for noun in world.LOOK_ALIKES.values()} <= kept
