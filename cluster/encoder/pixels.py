@@ -46,6 +46,7 @@ class Preprocessing:
         if [type(step) for step in steps[-3:]] != [MaybeConvertMode, MaybeToTensor, Normalize]:
             raise SetupError(f"the preprocessing of the encoder '{label}' is not open_clip's: {transform}")
         self._exact = Compose(steps[:-2])
+        self._shortest = steps[0].size if isinstance(steps[0], Resize) and isinstance(steps[0].size, int) else None
         self._mean, self._std = (torch.tensor(values).view(3, 1, 1) for values in (steps[-1].mean, steps[-1].std))
         self._resize: Resize | None = None
         if fast:
@@ -58,8 +59,13 @@ class Preprocessing:
     def pixels(self, image: Image.Image) -> Pixels:
         """Resize, crop and convert an opened image; decodes it.
 
-        Raises whatever Pillow raises for a broken one, and ValueError for grey values of more than 8 bits.
+        Raises whatever Pillow raises for a broken one, and ValueError for grey values of more than 8 bits, and for
+        sides so unlike that resizing the shorter one would make an image too large.
         """
+        if self._shortest is not None and Image.MAX_IMAGE_PIXELS is not None:
+            short, long = sorted(image.size)
+            if self._shortest**2 * long > 2 * Image.MAX_IMAGE_PIXELS * short:  # of which Pillow opens none
+                raise ValueError(f"{image.width:,} x {image.height:,} pixels: too long for its width to be resized")
         if image.mode in _DEEP_GREY:
             raise ValueError(
                 f"its grey values have more than 8 bits (Pillow's mode {image.mode}), which open_clip's preprocessing "

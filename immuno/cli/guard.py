@@ -446,3 +446,80 @@ def add_class(
             f"{100 * grown.accepted_before:.1f} % were before"
         )
     click.echo(printable(grown.shield.manifest.thresholds.told()))
+
+
+@command.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens; elsewhere a token is needed.")
+@click.option("--port", type=whole(0, 65_535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--token-file", type=click.Path(path_type=Path), help="File of the token. Default: $IMMUNO_TOKEN.")
+@click.option("--review", type=real(0, 0.5), help="Share of known images that a person decides on. Default: its own.")
+@click.option("--batch", type=whole(1, 4096), default=32, show_default=True, help="Images that are judged at a time.")
+@click.option("--megabytes", type=whole(1, 4096), default=32, show_default=True, help="Most of a request.")
+@click.option("--megapixels", type=whole(1, 10_000), default=50, show_default=True, help="Most of an image.")
+@click.option("--images", type=whole(1, 4096), default=64, show_default=True, help="Most of a request.")
+@click.option(
+    "--seconds", type=real(0.1, 3600), default=30.0, show_default=True, help="For a request to come, to wait."
+)
+@click.option("--queue", type=whole(1), default=256, show_default=True, help="Most images that wait.")
+@_shield_options
+def serve(
+    folder: Path,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    review: float | None,
+    batch: int,
+    megabytes: int,
+    megapixels: int,
+    images: int,
+    seconds: float,
+    queue: int,
+    model: str | None,
+    pretrained: str | None,
+    device: str,
+) -> int:
+    """Serve the shield in DIR over HTTP: POST /judge takes images, / is a page for people, /docs says the rest.
+
+    SIGHUP, or POST /reload with the token, loads DIR anew and drops no request. SIGTERM and Ctrl-C answer what has
+    come, and end.
+    """
+    from immuno.shield.shield import Shield
+    from immuno_core.system.signals import stopped_status
+
+    try:
+        from immuno.shield.service import app, guarding, intake, server
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in (
+            "starlette",
+            "uvicorn",
+            "prometheus_client",
+            "python_multipart",
+        ):
+            raise
+        raise SetupError("serving needs packages that are not installed: pip install 'immuno-vlm[serve]'") from None
+
+    def say(line: str) -> None:
+        click.echo(printable(line), err=True)
+
+    def load() -> Shield:
+        return Shield.load(folder, model=model, pretrained=pretrained, device=device, review=review)
+
+    load()  # what is wrong with the folder is said before anything listens
+    token = server.read_token(token_file)
+    listening = server.listen(host, port, token=token)
+    service = app.Service(
+        load,
+        limits=intake.Limits(megabytes * 2**20, megapixels * 10**6, images, seconds, queue, batch),
+        token=token,
+        hosts={*guarding.LOOPBACK_NAMES, host.lower()},
+        say=say,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    say(f"serving {folder} on http://{shown}:{listening.getsockname()[1]}")
+    try:
+        server.serve(service, listening)
+    except KeyboardInterrupt:
+        say("stopped; what had come was answered")
+        return stopped_status()
+    return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,23 +99,40 @@ def test_a_name_that_would_steer_the_terminal_is_written_out(guard: Run, made: M
         (["add-class", "{shield}", " "], "the name of the new class is empty"),
         (["calibrate", "{shield}", "{images}", "--accept", "0"], "--accept"),
         (["calibrate", "{shield}", "{empty}"], "no image in"),
+        (["serve", "{empty}"], "no shield at"),
+        (["serve", "{shield}", "--host", "::"], "give --token-file or $IMMUNO_TOKEN"),
+        (["serve", "{shield}", "--host", "nowhere.invalid"], "cannot listen on nowhere.invalid port 8080"),
+        (["serve", "{shield}", "--token-file", "{blank}"], "holds no token"),
+        (["serve", "{shield}", "--token-file", "{gone}"], "no token at"),
+        (["serve", "{shield}", "--port", "{busy}"], "Address already in use"),
         (["export", "-o", "{empty}"], "give --session, or a configuration"),
         (["export", "--session", "x", "-o", "{images}", "--db", "{empty}/x.db"], "something else than a shield"),
         (["export", "--session", "x", "-o", "{empty}", "--db", "{empty}/x.db"], "no database"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(
-    guard: Run, made: Made, shield_dir: Path, tmp_path: Path, arguments: Sequence[str], said: str
+    guard: Run,
+    made: Made,
+    shield_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: Sequence[str],
+    said: str,
 ) -> None:
+    monkeypatch.delenv("IMMUNO_TOKEN", raising=False)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "blank").write_text(" \n")
     places = {
         "shield": shield_dir,
         "empty": tmp_path / "empty",
         "gone": tmp_path / "gone",
         "images": made.images / "sealed",
+        "blank": tmp_path / "blank",
     }
     before = {path.name: path.read_bytes() for path in shield_dir.iterdir()}
-    status, out, err = guard(*[argument.format(**places) for argument in arguments])
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        status, out, err = guard(*[argument.format(**places, busy=port) for argument in arguments])
     assert (status, out) == (2, "")
     assert said in err.splitlines()[-1]
     assert {path.name: path.read_bytes() for path in shield_dir.iterdir()} == before
