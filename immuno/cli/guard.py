@@ -461,6 +461,7 @@ def add_class(
 @click.option(
     "--seconds", type=real(0.1, 3600), default=30.0, show_default=True, help="For a request to come, to wait."
 )
+@click.option("--log", type=OUTPUT_FOLDER, help="Keep rejected images there, as feedback for the next session.")
 @click.option("--queue", type=whole(1), default=256, show_default=True, help="Most images that wait.")
 @_shield_options
 def serve(
@@ -474,6 +475,7 @@ def serve(
     megapixels: int,
     images: int,
     seconds: float,
+    log: Path | None,
     queue: int,
     model: str | None,
     pretrained: str | None,
@@ -484,6 +486,7 @@ def serve(
     SIGHUP, or POST /reload with the token, loads DIR anew and drops no request. SIGTERM and Ctrl-C answer what has
     come, and end.
     """
+    from immuno.shield.log import RejectedLog
     from immuno.shield.shield import Shield
     from immuno_core.system.signals import stopped_status
 
@@ -513,6 +516,7 @@ def serve(
         limits=intake.Limits(megabytes * 2**20, megapixels * 10**6, images, seconds, queue, batch),
         token=token,
         hosts={*guarding.LOOPBACK_NAMES, host.lower()},
+        log=None if log is None else RejectedLog(log),
         say=say,
     )
     shown = f"[{host}]" if ":" in host else host

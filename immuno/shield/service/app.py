@@ -26,8 +26,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Scope
 
-from evaluation.shield.head import JudgedArrays
+from evaluation.shield.drift import Watch
 from evaluation.shield.verdicts import ShieldVerdict
+from immuno.shield.log import RejectedLog
 from immuno.shield.service.gathering import FullError, Gatherer
 from immuno.shield.service.guarding import Guard, authorise
 from immuno.shield.service.intake import Limits, RefusedError, Sent, read_images
@@ -39,11 +40,10 @@ from immuno_core.errors import ImmunoError, SetupError, first_line
 _LOG: Final = logging.getLogger("immuno.shield")
 _PAGES: Final = Path(__file__).with_name("pages")
 _STATIC: Final = {"page.css": "text/css", "page.js": "text/javascript"}
-OnJudged = Callable[[Sequence[ShieldVerdict], JudgedArrays], None]
 
 
 class Service:
-    """A shield that judges for many who ask at once. Every batch passes `on_judged`, called in the judging thread."""
+    """A shield that judges for many who ask at once, and watches what it is asked."""
 
     def __init__(
         self,
@@ -52,16 +52,17 @@ class Service:
         limits: Limits | None = None,
         token: str = "",
         hosts: Collection[str] | None = None,
-        on_judged: OnJudged = lambda _verdicts, _judged: None,
+        log: RejectedLog | None = None,
         say: Callable[[str], None] = _LOG.info,
     ) -> None:
-        """`load` reads the shield, at the start and at each reload; `say` is told what a person should know.
+        """`load` reads the shield, at the start and at each reload; `log` keeps what is rejected; `say` tells a person.
 
         `hosts`: see Guard; a `token` takes the place of that check.
         """
         self.limits, self.token, self.hosts = limits or Limits(), token, None if token else hosts
-        self.on_judged, self._say, self._load = on_judged, say, load
-        self.shield: Shield | None = None
+        self._log, self._say, self._load = log, say, load
+        self._lost, self._drifted = "", False
+        self._judging: tuple[Shield, Watch] | None = None
         self.problem = "the encoder is being loaded"
         """Why nothing is judged; "" where it is."""
         self._held, self._swapping = 0, threading.Lock()
@@ -69,8 +70,16 @@ class Service:
             self._judge, most=self.limits.batch, room=self.limits.queue, done=lambda n, s: self.metrics.batch(n, s)
         )
         self.metrics = Metrics(
-            waiting=lambda: float(self._gatherer.waiting), ready=lambda: 0.0 if self.problem else 1.0
+            waiting=lambda: float(self._gatherer.waiting),
+            ready=lambda: 0.0 if self.problem else 1.0,
+            drift=lambda: self._judging[1].state if self._judging else None,
+            logged=None if log is None else lambda: float(len(log)),
         )
+
+    @property
+    def shield(self) -> Shield | None:
+        """What judges; None before it is loaded."""
+        return self._judging[0] if self._judging else None
 
     def start(self) -> None:
         """Load the shield and its encoder; from then on images are judged. Raises SetupError as Shield.load."""
@@ -102,7 +111,7 @@ class Service:
             if before is not None:
                 after.with_encoder_of(before)
             after.judge([Image.new("RGB", (64, 64))])  # loads the encoder, and warms it
-            self.shield, self.problem = after, ""
+            self._judging, self.problem = (after, after.watch()), ""
             self.metrics.judging(after.manifest)
             return after.manifest.digest
 
@@ -136,19 +145,24 @@ class Service:
         return digest, verdicts
 
     def _judge(self, images: Sequence[bytes], names: Sequence[str]) -> list[tuple[str, ShieldVerdict]]:
-        shield = self.shield
-        if shield is None:
+        if self._judging is None:
             raise SetupError(self.problem)
+        shield, watch = self._judging
         try:
-            verdicts, judged = shield.said_of(shield.embed(images), names)
+            said, judged = shield.judged(images, names)
         except Exception:
             _LOG.exception("a batch of %d images was not judged", len(images))
             raise
-        try:
-            self.on_judged(verdicts, judged)
-        except Exception:  # noqa: BLE001 - a full disk of a log, say, takes nobody's verdict
-            _LOG.exception("verdicts were given, and not counted")
-        return [(shield.manifest.digest, verdict) for verdict in verdicts]
+        drift = watch.add(judged)
+        if drift.drifted != self._drifted:
+            self._drifted = drift.drifted
+            self._say(drift.told())
+        if self._log is not None:
+            self._log.add(images, said)
+            if self._log.lost != self._lost:
+                self._lost = self._log.lost
+                self._say(f"a rejected image was not logged: {self._lost}")
+        return [(shield.manifest.digest, verdict) for verdict in said]
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[Callable[[int], None]]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 
-from immuno.shield.service.app import OnJudged, Service
+from immuno.shield.log import RejectedLog
+from immuno.shield.service.app import Service
 from immuno.shield.service.guarding import LOOPBACK_NAMES
 from immuno.shield.service.intake import Limits
 from immuno.shield.service.server import Server, listen
@@ -46,13 +47,11 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    load: Callable[[], Shield], limits: Limits | None = None, token: str = "", on_judged: OnJudged | None = None
+    load: Callable[[], Shield], limits: Limits | None = None, token: str = "", log: RejectedLog | None = None
 ) -> Iterator[Running]:
     """A service on a free port of loopback, stopped at the end."""
     said: list[str] = []
-    service = Service(load, limits=limits, token=token, hosts=LOOPBACK_NAMES, say=said.append)
-    if on_judged is not None:
-        service.on_judged = on_judged
+    service = Service(load, limits=limits, token=token, hosts=LOOPBACK_NAMES, log=log, say=said.append)
     listening = listen("127.0.0.1", 0, token=token)
     server = Server(service, listening)
     port = listening.getsockname()[1]

@@ -7,13 +7,14 @@ import base64
 import io
 import json
 import resource
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +25,11 @@ import jsonschema
 import pytest
 from PIL import Image
 
-from evaluation.shield.head import JudgedArrays
 from evaluation.shield.verdicts import ShieldVerdict
 from immuno.shield.calibrating import recalibrate
+from immuno.shield.log import RejectedLog
 from immuno.shield.service.app import Service
+from immuno.shield.service.gathering import Gatherer
 from immuno.shield.service.intake import Limits
 from immuno.shield.service.server import Server, listen
 from immuno.shield.shield import Shield
@@ -188,20 +190,14 @@ def test_what_is_no_http_is_refused(service: Running) -> None:
     assert service.alive()
 
 
-def test_the_numbers_are_those_of_what_was_done(made: Made) -> None:
-    counted: list[tuple[int, int]] = []
-
-    def count(verdicts: Any, judged: JudgedArrays) -> None:
-        counted.append((len(verdicts), len(judged.score)))
-        raise OSError("the disk is full")  # takes nobody's verdict
-
-    with running(lambda: Shield.load(made.shield), on_judged=count) as service:
+def test_the_numbers_are_those_of_what_was_done(made: Made, tmp_path: Path) -> None:
+    log = RejectedLog(tmp_path / "log")
+    with running(lambda: Shield.load(made.shield), log=log) as service:
         images = pictures(made.images / "sealed")
         found = said(service.judge(*images, b"x"))
         for outcome in ("accepted", "rejected", "review", "failed"):
             number = sum(one["outcome"] == outcome for one in found)
             assert service.number(f'immuno_images_total{{outcome="{outcome}"}}') == number
-        assert counted == [(17, 16)]
         assert service.number("immuno_batch_images_sum") == 17
         assert service.number("immuno_request_seconds_count") == 1
         assert service.number("immuno_queue_images") == 0
@@ -209,6 +205,24 @@ def test_the_numbers_are_those_of_what_was_done(made: Made) -> None:
         assert service.number('immuno_requests_total{path="/judge",status="200"}') == 1
         service.client.get("/a/b/c")
         assert service.number('immuno_requests_total{path="other",status="404"}') == 1
+        rejected = [image for image, one in zip(images, found, strict=False) if one["outcome"] == "rejected"]
+        assert service.number("immuno_logged_images") == len(rejected) > 0
+        assert {path.read_bytes() for path in (tmp_path / "log" / "images").iterdir()} == set(rejected)
+        assert service.number("immuno_window_images") == 16
+        assert service.number("immuno_drift") == 0
+        shutil.rmtree(tmp_path / "log")
+        (tmp_path / "log").touch()
+        judged = [service.judge(*rejected, altered(rejected[0], i)) for i in range(40)]
+        assert {one.status_code for one in judged} == {200}  # whatever becomes of the log
+        assert [line for line in service.said if "was not logged" in line]
+        assert service.number("immuno_drift") == 1
+        assert service.number("immuno_window_psi") > 0.25
+        assert [line for line in service.said if line.startswith("drift: of the last")]
+
+
+def altered(image: bytes, number: int) -> bytes:
+    """The same picture in another file."""
+    return image + bytes([number])
 
 
 def test_with_a_token_nobody_else_asks(made: Made, good: bytes) -> None:
@@ -271,10 +285,10 @@ class Slow:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.shield, name)
 
-    def embed(self, images: Any) -> Any:
+    def judged(self, images: Any, names: Any) -> Any:
         self.batches.append(len(images))
         assert self.let.acquire(timeout=60)
-        return self.shield.embed(images)
+        return self.shield.judged(images, names)
 
 
 def test_what_waits_is_gathered_and_what_is_too_much_is_told_so(made: Made, good: bytes) -> None:
@@ -293,29 +307,48 @@ def test_what_waits_is_gathered_and_what_is_too_much_is_told_so(made: Made, good
         assert slow.batches == [1, 3, 3]  # a request's images stay together, and 6 are more than 4
 
 
-def test_what_nobody_waits_for_is_not_judged(made: Made, good: bytes) -> None:
+def test_what_nobody_waits_for_is_not_judged() -> None:
+    let, batches = threading.Semaphore(0), list[Sequence[str]]()
+
+    def judge(_: Sequence[bytes], names: Sequence[str]) -> Sequence[str]:
+        batches.append(names)
+        assert let.acquire(timeout=60)
+        return names
+
+    async def ask() -> None:
+        gatherer = Gatherer(judge, most=1, room=10, done=lambda *_: None)
+        first, gone, last = (asyncio.create_task(gatherer.judged([b""], [name])) for name in "abc")
+        while not (batches and gatherer.waiting == 2):
+            await asyncio.sleep(0)
+        gone.cancel()
+        let.release(2)
+        assert [await first, await last] == [["a"], ["c"]]
+        gatherer.close()
+
+    asyncio.run(ask())
+    assert batches == [["a"], ["c"]]
+
+
+def test_who_waits_too_long_is_told_to_come_again(made: Made, good: bytes) -> None:
     slow = Slow(Shield.load(made.shield))
-    with running(lambda: slow, Limits(seconds=0.2)) as service, ThreadPoolExecutor(4) as pool:  # type: ignore[arg-type, return-value]
-        late = [pool.submit(service.judge, good, good) for _ in range(2)]
-        assert [one.result().status_code for one in late] == [503, 503]
-        assert "not judged within 0.2 s" in line(late[0].result())
+    with running(lambda: slow, Limits(seconds=1)) as service:  # type: ignore[arg-type, return-value]
+        late = service.judge(good)
+        assert (late.status_code, late.headers["retry-after"]) == (503, "1")
+        assert line(late) == "not judged within 1 s"
         slow.let.release(1000)
-        wait_for(lambda: service.judge(good).status_code == 200)
-        assert slow.batches[0] == 2
-        assert set(slow.batches[1:]) == {1}
 
 
 def test_a_batch_that_fails_is_told_and_the_next_is_judged(
     made: Made, good: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Failing(Slow):
-        def embed(self, images: Any) -> Any:
+        def judged(self, images: Any, names: Any) -> Any:
             self.batches.append(len(images))
             if len(self.batches) == 1:
                 raise ImmunoError("the model fails on every image")
             if len(self.batches) == 2:
                 raise ZeroDivisionError
-            return self.shield.embed(images)
+            return self.shield.judged(images, names)
 
     with running(lambda: Failing(Shield.load(made.shield))) as service:  # type: ignore[arg-type, return-value]
         for why in ("the model fails on every image", "the service failed over this request"):

@@ -30,8 +30,8 @@ class Hostile:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.shield, name)
 
-    def said_of(self, *given: Any) -> Any:
-        said, judged = self.shield.said_of(*given)
+    def judged(self, *given: Any) -> Any:
+        said, judged = self.shield.judged(*given)
         fired = FiredAntibody("1", HOSTILE, "look_alike", "", 0.5, 0.5, 0.1)
         changed: list[ShieldVerdict] = [
             one

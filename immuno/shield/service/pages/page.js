@@ -23,7 +23,11 @@ function show(file, verdict) {
   };
   if (verdict.outcome in WORDS) item.classList.add(verdict.outcome);
   const image = item.querySelector("img");
-  image.onload = image.onerror = () => URL.revokeObjectURL(image.src);
+  image.onload = () => URL.revokeObjectURL(image.src);
+  image.onerror = () => {
+    image.onload();
+    image.classList.add("broken");
+  };
   image.src = URL.createObjectURL(file);
   set("name", file.name);
   set("outcome", WORDS[verdict.outcome] ?? verdict.outcome);
