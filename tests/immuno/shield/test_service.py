@@ -321,6 +321,7 @@ def test_what_nobody_waits_for_is_not_judged() -> None:
         while not (batches and gatherer.waiting == 2):
             await asyncio.sleep(0)
         gone.cancel()
+        await asyncio.wait([gone])
         let.release(2)
         assert [await first, await last] == [["a"], ["c"]]
         gatherer.close()
