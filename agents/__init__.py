@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agents.drafting import draft_branch as draft_branch
     from agents.drafting import measured_anew as measured_anew
     from agents.feedback import check_space as check_space
+    from agents.feedback import crosses as crosses
     from agents.feedback import feedback_of as feedback_of
     from agents.feedback import measure as measure
     from agents.guidelines import PromptVersion as PromptVersion
@@ -35,7 +36,7 @@ __getattr__ = door(
         **dict.fromkeys(("RecordedCall", "write_recording"), "chat.recordings"),
         **dict.fromkeys(("PERSON", "REVIEW_STEP", "Review", "Ruling", "edited"), "chat.review"),
         **dict.fromkeys(("draft_branch", "measured_anew"), "drafting"),
-        **dict.fromkeys(("check_space", "feedback_of", "measure"), "feedback"),
+        **dict.fromkeys(("check_space", "crosses", "feedback_of", "measure"), "feedback"),
         **dict.fromkeys(("PromptVersion", "prompt_tree", "reflection_pays"), "guidelines"),
         "check_limits": "policies",
         **dict.fromkeys(("LONGEST_GUIDELINE", "Proposal"), "replies"),

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from evaluation import metrics
 from evaluation.bootstrap import MethodScores
 from evaluation.effects.antibody_effects import AntibodyEffect, JudgedSets, antibody_effects, exposed_effects
-from evaluation.effects.exposed import Exposed
+from evaluation.effects.exposed import Exposed, ExposedInTurn
 from evaluation.scores import configured_score
 from evaluation.scores.calibrated import Calibrated, FittedCalibrated, Makings
 from evaluation.space import Bank, Feedback, Space
 from immuno_core.config.methods import MethodConfig
-from immuno_core.errors import SetupError
+from immuno_core.errors import ImmunoError, SetupError
 from immuno_core.features import FeatureSet, IntArray
 from immuno_core.records import text_digest
 
@@ -154,14 +154,28 @@ class Boundary:
         return accepted[np.argsort(-scores[accepted], kind="stable")]
 
 
+def crosses(score: MethodConfig) -> bool:
+    """Return whether the loop can measure a score on the images that it is fitted on, each left out (Feedback.parts).
+
+    Others take what is measured on from the fit images. Raises SetupError for a score that cannot be made.
+    """
+    made = configured_score(score)
+    return type(made) is Calibrated and made.combine == "max"
+
+
 class Gauge:
     """Measures banks on one space: a score is fitted on the fit split alone, and measured on the feedback split.
 
+    Where the known feedback images are the fit images (Feedback.parts), each is judged by the score without its part.
     Of the calibrated score, what no bank changes is computed once, and each antibody meets each image once.
     """
 
     def __init__(self, space: Space, score: MethodConfig, acceptance: float) -> None:
-        self._space, self._feedback = replace(space, feedback=None), feedback_of(space)
+        self._feedback = feedback_of(space)
+        crossed = self._feedback.parts is not None
+        if crossed and not crosses(score):
+            raise ImmunoError(f"the score '{score.name}' is not measured on the images that it is fitted on")
+        self._space = space if crossed else replace(space, feedback=None)
         self._score, self._acceptance = score, acceptance
         score_made = configured_score(score)
         self._fit = _Fit(score_made, self._space) if type(score_made) is Calibrated else None
@@ -216,8 +230,11 @@ class Gauge:
             return None
         if self._exposed is None:
             known, outliers = self._feedback.known, self._feedback.outliers
+            parts = self._feedback.parts
             self._exposed = _Exposures(
-                Exposed(known.features, fitted),
+                Exposed(known.features, fitted)
+                if parts is None or self._fit is None
+                else ExposedInTurn(known.features, fitted, parts, self._fit.without_each(int(parts.max()) + 1)),
                 {name: Exposed(images.features, fitted) for name, images in outliers.items()},
             )
         return self._exposed
@@ -227,9 +244,19 @@ class _Fit:
     """A calibrated score fitted to known images, to which banks that differ are added."""
 
     def __init__(self, score: Calibrated, space: Space) -> None:
-        self._score, self._makings = score, Makings(score, space)
+        self._score, self._makings = score, Makings(score, space, crossed=space.feedback is not None)
         self._calibration = self._makings.calibrate(Bank.empty(space.dim))
         self._columns: dict[tuple[bytes, str, str], int] = {}
+
+    def without_each(self, parts: int) -> list[FittedCalibrated]:
+        """Return the score without an antibody, and without each part of the fit images."""
+        bare = self.with_bank(Bank.empty(self._makings.space.dim))
+        found = []
+        for part in range(parts):
+            base = self._makings.bases.without(part).base(self._score.w, self._score.v)
+            vectors = bare.texts if base.prototypes is None else base.prototypes
+            found.append(replace(bare, base=base, class_vectors=vectors))
+        return found
 
     def with_bank(self, bank: Bank) -> FittedCalibrated:
         """Return the score with a bank; antibodies that were in none before are calibrated."""

@@ -351,7 +351,7 @@ class _Bench:
 
     def measure(self, sets: Sets) -> Results:
         config = self.place.config
-        space, dropped = self.place.spaced(self.used.bank, sets, cross_fit=True)
+        space, dropped = self.place.spaced(self.used.bank, sets)
         arms = Arms(
             base=space,
             embedder=self.place.embedder,

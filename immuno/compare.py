@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from agents import feedback_of, measure
+from agents import measure
 from db import SessionRecord, chosen_generation
 from evaluation.effects.similarity import Alikeness, alikeness, fired, spread
 from evaluation.space import Bank
+from immuno.grounds import halved
 from immuno.workplace import Workplace
 from immuno_core.errors import SetupError
 
@@ -63,8 +64,7 @@ def compare(place: Workplace, sessions: Sequence[SessionRecord]) -> Comparison:
     Raises SetupError for sessions of different encoders or class lists, and for one without a generation.
     """
     first = sessions[0]
-    space = place.space()
-    feedback = feedback_of(space)
+    space = place.space(halved=halved(first))
     settings = place.config.refine
     banks: list[Bank] = []
     measured: list[MeasuredBank] = []
@@ -84,7 +84,7 @@ def compare(place: Workplace, sessions: Sequence[SessionRecord]) -> Comparison:
             )
         boundary = measure(space, bank, settings.score, settings.acceptance)
         banks.append(bank)
-        fires.append(fired(boundary.fitted, feedback.known, feedback.outliers))
+        fires.append(fired(boundary.judged))
         measured.append(
             MeasuredBank(
                 session=record.name,

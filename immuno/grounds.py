@@ -40,6 +40,9 @@ class Grounds(BaseModel):
     used: dict[str, int]
     synonyms: dict[str, tuple[str, ...]] | None = None
     """None where an older version did not record them."""
+    crossed: bool = False
+    """Whether the fit images are the known feedback images too, each left out in turn (Feedback.parts). Without, and
+    without such images of their own, half of the fit images are held out, as versions did that do not record it."""
 
 
 def grounds_of(sets: Sets, space: Space) -> Grounds:
@@ -48,7 +51,14 @@ def grounds_of(sets: Sets, space: Space) -> Grounds:
         what: _Images(images=len(images.samples), digest=images.digest, content=content_digest(images, sets.progress))
         for what, images in _sets(sets)
     }
-    return Grounds(classes=sets.classes, sets=parts, used=_used(space), synonyms=sets.synonyms)
+    crossed = feedback_of(space).parts is not None
+    return Grounds(classes=sets.classes, sets=parts, used=_used(space), synonyms=sets.synonyms, crossed=crossed)
+
+
+def halved(session: SessionRecord) -> bool:
+    """Return whether a session holds half of the fit images out, where it has no known feedback images."""
+    grounds = stored_grounds(session)
+    return grounds is None or not grounds.crossed
 
 
 def stored_grounds(session: SessionRecord) -> Grounds | None:

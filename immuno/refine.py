@@ -20,6 +20,7 @@ from agents import (
     check_limits,
     check_settings,
     check_space,
+    crosses,
     draft_branch,
     feedback_of,
     measured_anew,
@@ -27,7 +28,7 @@ from agents import (
 from cluster.llm.server import serve_llm
 from db import GenerationDraft, GenerationRecord, SessionRecord, chosen_generation
 from evaluation.space import Space
-from immuno.grounds import Grounds, changes_in_use, changes_of, grounds_of, stored_grounds
+from immuno.grounds import Grounds, changes_in_use, changes_of, grounds_of, halved, stored_grounds
 from immuno.terminal.output import percentage
 from immuno.workplace import Sets, Workplace
 from immuno_core.config.refine import RefineConfig
@@ -115,7 +116,8 @@ def refine(
         click.echo(f"warning: {error}", err=True)  # its configuration stands; it shall go on all the same
     # The server first: the embedding actors take what GPUs it leaves.
     with chat_server(place) as settings:
-        space = place.space(sets=sets)
+        of_half = not crosses(place.config.refine.score) if known is None else halved(known)
+        space = place.space(sets=sets, halved=of_half)
         check_space(space)
         if len(feedback_of(space).outliers) == 1:
             click.echo(f"warning: {_ONE_SET}", err=True)
@@ -284,7 +286,7 @@ def _descend(
     check_limits(place.config.refine)
     first, grounds, sets = draft_branch(place.store, origin, guideline=guideline), stored_grounds(parent), place.sets()
     if grounds is not None and changes_of(grounds, sets):
-        space = place.space(sets=sets)
+        space = place.space(sets=sets, halved=not crosses(place.config.refine.score))
         first, grounds = measured_anew(first, space, place.config.refine), grounds_of(sets, space)
     _new_session(place, session, seed=parent.seed, parent=origin, first=first, grounds=grounds)
     return refine(place, session=session, resume=True, review=review)

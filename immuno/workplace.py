@@ -137,23 +137,21 @@ class Workplace:
         """Return the image sets of the configuration, for one run: they are listed once. Draws the mini-world."""
         return sets_of(self.config, self.journal.progress)
 
-    def space(self, bank: Bank | None = None, sets: Sets | None = None) -> Space:
-        """Embed the class texts, the fit split and the feedback split, whatever there is of them.
+    def space(self, bank: Bank | None = None, sets: Sets | None = None, *, halved: bool = False) -> Space:
+        """Embed the class texts, the fit split and the feedback split, whatever there is of them; see `spaced`."""
+        return self.spaced(bank, sets, halved=halved).space
 
-        Without `data.feedback_id` half of the fit images are held out for feedback.
-        """
-        return self.spaced(bank, sets).space
-
-    def spaced(self, bank: Bank | None = None, sets: Sets | None = None, *, cross_fit: bool = False) -> Spaced:
+    def spaced(self, bank: Bank | None = None, sets: Sets | None = None, *, halved: bool = False) -> Spaced:
         """Return the space, and what was left out of the feedback because it is in another set too.
 
-        With `cross_fit` all fit images fit, and without `data.feedback_id` they are the known feedback images as well
-        (Feedback.parts). What `warnings_of` the space says is told on standard error. Raises SetupError for an overlap
-        that is an error, and a class without a fit image that could be read, unless the configuration allows that.
+        Without `data.feedback_id` the fit images are the known feedback images as well (Feedback.parts); or, `halved`,
+        half of them are held out for feedback. What `warnings_of` the space says is told on standard error. Raises
+        SetupError for an overlap that is an error, and a class without a fit image that could be read, unless the
+        configuration allows that.
         """
         config, sets = self.config, sets or self.sets()
         classes, encoder = sets.classes, self.embedder.encoder
-        fit, known = self._known(sets, cross_fit=cross_fit)
+        fit, known = self._known(sets, halved=halved)
         empty = without_images(classes, fit.label_names, what=FIT_IMAGE) if fit else None
         if empty and not config.classes.allow_empty:
             raise SetupError(f"{empty}; {MEND_EMPTY}")
@@ -183,12 +181,12 @@ class Workplace:
             click.echo(f"warning: {printable(warning)}", err=True)
         return Spaced(space, dropped)
 
-    def _known(self, sets: Sets, *, cross_fit: bool) -> tuple[FeatureSet | None, FeatureSet | None]:
+    def _known(self, sets: Sets, *, halved: bool) -> tuple[FeatureSet | None, FeatureSet | None]:
         """The fit images and the known feedback images; the same set twice where one is to be both."""
         fit = self.embed(sets.fit) if sets.fit else None
         if sets.known is not None:
             return fit, self.embed(sets.known)
-        if fit is None or sets.fit is None or cross_fit:
+        if fit is None or sets.fit is None or not halved:
             return fit, fit
         halves = hold_out(sets.fit, seed=self.config.seed)
         for half in halves:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,8 +20,10 @@ from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.scores.radii import ROUNDING
 from evaluation.scores.sight import Sight
 from immuno_core.arrays import blocks, product
+from immuno_core.errors import ImmunoError
 from immuno_core.features import FloatArray, Floats, IntArray
 
+Rows = slice | IntArray
 _NEARLY = 1e-9
 """What an antibody may lack to fire and still be kept: effects round cosines (evaluation.effects.states)."""
 MOST_KEPT = 2**26
@@ -53,10 +55,14 @@ class Judged(NamedTuple):
 def firing(form: RepulsionForm, images: RepelledImages, of: IntArray | slice = slice(None)) -> list[Firing]:
     """Return on which of a block of images each antibody, or those `of` these rows, fires or nearly does."""
     cosines = product(form.antibodies[of], images.points)
-    lacking = cosines - form.radii[of, None]
+    return _where_it_fires(cosines, form.radii[of], form.guards[of, None], images)
+
+
+def _where_it_fires(cosines: Floats, radii: Floats, guards: IntArray, images: RepelledImages) -> list[Firing]:
+    """On which images (b,) antibodies (a,) fire or nearly do; `guards` (a, b), or (a, 1) for all images alike."""
+    lacking = cosines - radii[:, None]
     lacking -= images.near
     fires = lacking > -_NEARLY
-    guards = form.guards[of, None]
     if (guards != EVERY_CLASS).any():
         fires &= (guards == EVERY_CLASS) | (guards == images.nearest)
     antibody, rows = np.nonzero(fires)
@@ -130,7 +136,9 @@ class Exposed:
         taken = fitted.beta * self._largest(fitted)[0]
         seen, gathered = self._seen._replace(near=np.zeros(len(self)), rest=taken), Gathered()
         for rows in blocks(len(self), fitted.dim + 4 * len(form.ids)):
-            gathered.add(rows.start, firing(form, self._block(seen, rows)))
+            cosines = self._toward(fitted, form, rows)
+            images = seen.take(rows, seen.points)
+            gathered.add(rows.start, _where_it_fires(cosines, form.radii, form.guards[:, None], images))
         return seen, list(gathered.all())
 
     def take(self, rows: IntArray) -> Exposed:
@@ -152,12 +160,24 @@ class Exposed:
         """(n,) what visual antibodies take from the score, and which of them would take most."""
         taken, which = np.empty(len(self)), np.empty(len(self), np.int64)
         for rows in blocks(len(self), len(sight.own.T) + self._features.shape[1]):
-            beyond = sight.beyond(self._features[rows])
+            beyond = self._beyond(sight, rows)
             taken[rows], which[rows] = sight.taken_where(beyond), beyond.argmax(axis=1)
         return taken, which
 
-    def _block(self, seen: RepelledImages, rows: slice) -> RepelledImages:
-        return seen.take(rows, self._features[rows].astype(np.float64))
+    def _points(self, rows: Rows) -> Floats:
+        return self._features[rows].astype(np.float64)
+
+    def _meet(self, fitted: FittedCalibrated, new: IntArray, rows: slice) -> tuple[Floats, IntArray]:
+        """Cosines (a, b) of new antibodies with texts to a block of images, and the guards of these."""
+        return product(fitted.antibodies[new], self._points(rows)), fitted.guards[new, None]
+
+    def _toward(self, fitted: FittedCalibrated, form: RepulsionForm, rows: Rows) -> Floats:  # noqa: ARG002
+        """The same of visual antibodies, the `fitted.visual_form`: (k, b)."""
+        return product(form.antibodies, self._points(rows))
+
+    def _beyond(self, sight: Sight, rows: Rows) -> Floats:
+        """By how much images exceed the radii of visual antibodies (b, k)."""
+        return sight.beyond(self._features[rows])
 
     def _firing(self, fitted: FittedCalibrated) -> list[Firing]:
         """What each antibody with a text does; those that were not met before meet all images now."""
@@ -165,7 +185,9 @@ class Exposed:
         new = np.array([j for j, key in enumerate(keys) if key not in self._held], dtype=np.int64)
         gathered = Gathered()
         for rows in blocks(len(self) if len(new) else 0, self._features.shape[1] + 4 * len(new)):
-            gathered.add(rows.start, firing(form, self._block(self._seen, rows), new))
+            cosines, guards = self._meet(fitted, new, rows)
+            images = self._seen.take(rows, self._seen.points)
+            gathered.add(rows.start, _where_it_fires(cosines, form.radii[new], guards, images))
         self._held |= zip((keys[j] for j in new), gathered.all(), strict=False)
         found = []
         for key in keys:
@@ -183,6 +205,41 @@ def _keys(fitted: FittedCalibrated) -> list[bytes]:
     return [hashlib.sha256(a.tobytes() + r.tobytes() + g.tobytes()).digest() for a, r, g in parts]
 
 
+class ExposedInTurn(Exposed):
+    """Fit images under banks of a score that was fitted on them: each as the score without its part judges it.
+
+    Radii differ from part to part: where one does from that of all fit images, the cosine is told that lies as far
+    beyond the latter.
+    """
+
+    def __init__(
+        self, features: FloatArray, fitted: FittedCalibrated, parts: IntArray, without: Sequence[FittedCalibrated]
+    ) -> None:
+        """`parts` (n,) is the part of each, from 0; `without` are the scores without each part, with any bank."""
+        super().__init__(features, fitted)
+        self._parts = parts
+        for part, score in enumerate(without):
+            rows = np.flatnonzero(parts == part)
+            some = Exposed(features[rows], score)
+            self.nearest[rows], self._seen.base[rows] = some.nearest, some._seen.base
+
+    def _meet(self, fitted: FittedCalibrated, new: IntArray, rows: slice) -> tuple[Floats, IntArray]:
+        if fitted.parted is None:
+            raise ImmunoError("the score has no radii without each part of the fit images")
+        own = 1 + self._parts[rows]
+        cosines, _ = super()._meet(fitted, new, rows)
+        cosines += fitted.radii[new, None] - fitted.parted.radii[own][:, new].T
+        return cosines, fitted.parted.reach[own][:, new].T
+
+    def _toward(self, fitted: FittedCalibrated, form: RepulsionForm, rows: Rows) -> Floats:
+        if fitted.sight is None:
+            return super()._toward(fitted, form, rows)
+        return fitted.sight.own[rows].T + form.radii[:, None]
+
+    def _beyond(self, sight: Sight, rows: Rows) -> Floats:
+        return sight.own[rows]
+
+
 class _Some(Exposed):
     """Some images of a set; antibodies meet them where they meet the set."""
 
@@ -190,8 +247,14 @@ class _Some(Exposed):
         self._whole, self._features = whole, whole._features[rows]
         self.nearest = whole.nearest[rows]
         self._seen = whole._seen.take(rows, whole._seen.points)
-        self._place = np.full(len(whole), -1)
+        self._rows, self._place = rows, np.full(len(whole), -1)
         self._place[rows] = np.arange(len(rows))
+
+    def _toward(self, fitted: FittedCalibrated, form: RepulsionForm, rows: Rows) -> Floats:
+        return self._whole._toward(fitted, form, self._rows[rows])
+
+    def _beyond(self, sight: Sight, rows: Rows) -> Floats:
+        return self._whole._beyond(sight, self._rows[rows])
 
     def _firing(self, fitted: FittedCalibrated) -> list[Firing]:
         found = []

@@ -6,17 +6,17 @@ All measures are shares in [0, 1], 1 for equal banks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.antibodies.wording import words
-from evaluation.scores.calibrated import FittedCalibrated
+from evaluation.effects.antibody_effects import JudgedSets
 from evaluation.space import Bank
 from immuno_core.arrays import blocks
-from immuno_core.features import FeatureSet, FloatArray
+from immuno_core.features import FloatArray
 
 SAME = 0.9
 """Cosine from which two antibodies count as saying the same."""
@@ -47,10 +47,10 @@ class Fired:
     outliers: NDArray[np.bool_]
 
 
-def fired(fitted: FittedCalibrated, known: FeatureSet, outliers: Mapping[str, FeatureSet]) -> Fired:
+def fired(judged: JudgedSets) -> Fired:
     """Return on which images a bank fires; the outliers of all sets, in their order."""
-    of_sets = [fitted.fires(images.features) for images in outliers.values()]
-    return Fired(fitted.fires(known.features), np.concatenate(of_sets))
+    of_sets = [images.antibody >= 0 for images in judged.outliers.values()]
+    return Fired(judged.known.antibody >= 0, np.concatenate(of_sets))
 
 
 def alikeness(first: Bank, second: Bank, fired_first: Fired, fired_second: Fired) -> Alikeness:

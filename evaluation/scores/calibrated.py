@@ -150,6 +150,7 @@ class Makings:
             radii=calibration.radii[0],
             guards=calibration.reach[0],
             drawn=calibration.drawn,
+            parted=calibration if len(calibration.radii) > 1 else None,
             beta=score.beta,
             margin=score.margin,
             combine=score.combine,
@@ -204,6 +205,8 @@ class FittedCalibrated(FittedScore):
     combine: Combine
     drawn: int
     """Antibodies for one class, with a radius that is drawn toward the one over all images."""
+    parted: Calibration | None = None
+    """Those radii, and the ones without each part of the fit images; None where no part was left out."""
     parameters: Calibrated
     """What it was fitted with, the choices of who fitted it included."""
 

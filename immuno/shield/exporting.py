@@ -70,7 +70,7 @@ def export(
     if problems := sets.problems():
         raise SetupError("\n".join(problems))
     used = bank_in_use(place, sets)
-    space = place.spaced(used.bank, sets, cross_fit=True).space
+    space = place.spaced(used.bank, sets).space
     chosen = method_of(config.methods, method)
     score = configured_score(chosen)
     if chosen.arm not in (None, "bank", "none"):

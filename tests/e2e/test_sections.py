@@ -143,7 +143,7 @@ def test_one_fit_image_of_each_class_is_enough_to_run_and_is_noted(
     assert "the smallest class has 1 fit image" in notes
 
 
-def test_the_loop_measures_on_a_half_that_it_is_not_fitted_on_and_the_benchmark_on_all(
+def test_known_images_to_measure_on_are_all_fit_images_or_a_half_that_is_not_fitted_on(
     tmp_path: Path, new_database: Path
 ) -> None:
     write_sets(tmp_path)
@@ -151,7 +151,7 @@ def test_the_loop_measures_on_a_half_that_it_is_not_fitted_on_and_the_benchmark_
     given = config(tmp_path, data={"fit": "fit.npz", "feedback": {"shown": "shown.npz"}})
     with open_store(str(tmp_path / "immuno.db")) as store:
         place = Workplace(given, lambda: store, WordEmbedder(given.encoder))
-        loop, whole = place.space(), place.spaced(cross_fit=True).space
+        loop, whole = place.space(halved=True), place.space()
     assert loop.fit is not None
     assert loop.feedback is not None
     assert (len(loop.fit), len(loop.feedback.known), loop.feedback.parts) == (12, 12, None)

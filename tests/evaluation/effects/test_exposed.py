@@ -16,7 +16,7 @@ from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.scores.registry import make_score
 from evaluation.space import Space
 from immuno_core import arrays
-from immuno_core.features import IntArray
+from immuno_core.features import Floats, IntArray
 from tests.evaluation.synthetic import held_out, make_space, outliers
 
 SPACE = make_space(5, classes=5, antibodies=9, fit=60, spread=0.5)
@@ -86,8 +86,13 @@ def test_effects_are_those_of_meeting_the_images_anew(rows: IntArray | None) -> 
 
 def test_an_antibody_meets_the_images_once_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     met, asked = Exposed(KNOWN.features, fit([])), []
-    firing = exposed.firing
-    monkeypatch.setattr(exposed, "firing", lambda form, images, of: asked.append(len(of)) or firing(form, images, of))
+    meet = Exposed._meet
+
+    def asking(self: Exposed, fitted: FittedCalibrated, new: IntArray, rows: slice) -> tuple[Floats, IntArray]:
+        asked.append(len(new))
+        return meet(self, fitted, new, rows)
+
+    monkeypatch.setattr(Exposed, "_meet", asking)
     for rows in ([0, 1], [1, 2], [0, 1, 2]):
         met.under(fit(rows))
     assert asked == [2, 1]

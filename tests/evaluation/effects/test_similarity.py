@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from evaluation.effects.antibody_effects import JudgedSets
 from evaluation.effects.similarity import Fired, alikeness, fired, spread
 from evaluation.space import Bank
 from immuno_core.features import FeatureSet
@@ -19,7 +20,7 @@ def test_a_bank_fires_where_one_of_its_antibodies_lowers_the_score(params: dict[
     space = make_space(2, antibodies=5)
     known, _ = held_out(space, 2, 30)
     sets = {"one": outliers(space, 2, 40), "two": outliers(space, 3, 6)}
-    found = fired(fit_calibrated(space, **params), known, sets)
+    found = fired(JudgedSets.by(fit_calibrated(space, **params), known, sets))
     bare = fit_calibrated(with_rows(space, []), **params)
 
     def lowered(images: FeatureSet) -> np.ndarray:
