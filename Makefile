@@ -14,7 +14,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ROOMS := immuno immuno_core cluster agents evaluation db
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-vllm test-wheel check-gpu lint format check lock
+.PHONY: help demo test test-long test-vllm test-wheel check-gpu docs lint format check lock
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,10 @@ $(VLLM_READY): requirements-vllm.lock | $(READY)
 
 check-gpu:  ## What only a GPU can tell, in one run of a few minutes (runs with the python at hand: GPU_PYTHON=...)
 	@$(GPU_PYTHON) -m benchmarks.gpu
+
+docs: $(READY)  ## The documentation as a site, in docs/_build; every warning is an error
+	@$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build
+	@echo "docs/_build/index.html"
 
 lint: $(READY)  ## ruff (format and rules) and mypy --strict
 	@$(BIN)/ruff format --check .

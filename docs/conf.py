@@ -27,9 +27,11 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "navbar_center": [],
+    "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": []}
+templates_path = ["_templates"]
+html_sidebars = {"**": ["pages.html"]}  # all pages, on each of them
 # What a reader copies is the command.
 copybutton_prompt_text = r"(?:\w*)\$ "
 copybutton_prompt_is_regexp = True
@@ -40,7 +42,17 @@ nb_execution_mode = "off"  # the notebooks are kept as they came out; tests/e2e 
 
 nitpicky = True
 _ALIASES = ("ArrayLike", "PathLike", "FloatArray", "Floats", "IntArray")
-_BEHIND = (*_ALIASES, "AntibodyStore", "ExitStack", "FeatureSet", "Feedback", "RefineOutcome", "Results", "Workplace")
+_BEHIND = (
+    *_ALIASES,
+    "AntibodyStore",
+    "ExitStack",
+    "FeatureSet",
+    "Feedback",
+    "RefineOutcome",
+    "Results",
+    "RunConfig",
+    "Workplace",
+)
 # What annotations name and the reference does not hold: types of other packages, and of the rooms behind the API.
 nitpick_ignore_regex = [
     ("py:.*", r"(numpy|collections|os|pathlib|typing|pydantic|pandas)\..*"),
@@ -53,6 +65,7 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "undoc-members": False}
 
 
+_EMPTY_HEAD = re.compile(r"<th[^>]*>\s*(?:<p></p>)?\s*</th>")
 _FORWARD = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
 
 
@@ -60,6 +73,14 @@ def setup(app: Sphinx) -> None:
     """Show diagrams that GitHub draws as their text."""
     app.add_lexer("mermaid", TextLexer)
     app.connect("autodoc-process-signature", _plain)
+    app.connect("html-page-context", _heads)
+
+
+def _heads(*given: Any) -> None:
+    """Have tables without a head over a column say so to who cannot see it: an empty head is no head."""
+    context: dict[str, Any] = given[3]
+    if "body" in context:
+        context["body"] = _EMPTY_HEAD.sub("<td></td>", context["body"])
 
 
 def _plain(*given: Any) -> tuple[str | None, str | None]:

@@ -59,7 +59,6 @@ def _copy(path: Path, to: Path) -> None:
 
 def shortened(words: list[str]) -> list[str]:
     """What a newcomer types, with the model that is shipped and one generation; nothing where it needs a cluster."""
-    if words[0] == "submit":
-        return []
-    shorter = {"refine": ["--generations", "1"], "init": ["--model", "miniworld"]} if words[1] != "show" else {}
-    return [*words, *shorter.get(words[0], [])]
+    more = {"submit": None, "init": ["--model", "miniworld"], "refine start": ["--generations", "1"]}
+    added = more.get(words[0], more.get(" ".join(words[:2]), []))
+    return [] if added is None else [*words, *added]

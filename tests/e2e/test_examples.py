@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from evaluation.scores import registry
-from tests.e2e.small_world import draw_photos, make_small, shortened
+from tests.e2e.small_world import SMALLER, draw_photos, make_small, shortened
 from tests.pages import ROOT, run
+from tools.notebooks import ORDER, executed
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
 
@@ -28,7 +29,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: str) ->
     return tmp_path
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/own-data.md"])
+def test_the_python_of_readme_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("README.md", folder, lambda _: [])  # its commands are run from the wheel
+    assert "AUROC" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["docs/quickstart.md", "docs/own-data.md"])
 def test_a_newcomers_page_runs(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(page, folder, shortened)
     assert "FPR95" in capsys.readouterr().out
@@ -45,3 +51,9 @@ def test_the_examples_of_the_python_guide_run(folder: Path, capsys: pytest.Captu
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(contract)]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert re.search(r"^1\d passed", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_notebooks_run(folder: Path) -> None:
+    """As they are kept, but for the size of the world."""
+    for name in ORDER:
+        executed(name, folder, before=SMALLER)
