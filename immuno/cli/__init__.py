@@ -21,7 +21,7 @@ from immuno_core.paths import in_copy_of_a_job, runs_root
 from immuno_core.system.signals import stopped_status
 from immuno_core.text import printable
 
-_ELSEWHERE = {"demo": ("bench", "demo"), "report": ("bench", "report")}
+_ELSEWHERE = {"demo": ("bench", "demo"), "report": ("bench", "report"), "plot": ("bench", "plot")}
 """Module and attribute of commands that have no module of their own."""
 _COMMANDS = {
     "demo": "The whole system on the embedded mini-world, in minutes.",
@@ -33,6 +33,7 @@ _COMMANDS = {
     "db": "Query the antibody database.",
     "submit": "Run a command as a job of a Ray cluster.",
     "report": "Draw report.html again from a results folder.",
+    "plot": "Draw the figures of a results folder as PNG, SVG and PDF.",
     "doctor": "Check this installation and say what to mend.",
 }
 

@@ -1,9 +1,10 @@
-"""`immuno bench`: measure methods on sealed test sets; `demo`, which refines before; `report`, drawn again."""
+"""`immuno bench`: measure methods on sealed sets; `demo`, which refines before; `report` and `plot`, drawn again."""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -21,6 +22,9 @@ from immuno_core.errors import SetupError
 from immuno_core.paths import RUNS
 
 _tell = functools.partial(click.echo, err=True)
+_table = click.option(
+    "--table", "form", type=click.Choice(["latex", "markdown"]), help="Print the results as a table for a paper."
+)
 
 
 @click.command(name="bench")
@@ -36,6 +40,7 @@ _tell = functools.partial(click.echo, err=True)
 @click.option("--settle", is_flag=True, help="Measure the controls too, and give the verdict on the antibodies.")
 @click.option("--session", metavar="NAME", help="Overrides antibodies.session: the bank of this session is measured.")
 @click.option("--fresh", is_flag=True, help="Measure anew what OUT holds already. Opens the sealed test once more.")
+@_table
 @database_option
 @ray_option
 @progress_option
@@ -48,6 +53,7 @@ def command(
     settle: bool,
     session: str | None,
     fresh: bool,
+    form: Literal["latex", "markdown"] | None,
     database: str | None,
     ray_address: str | None,
     progress: str | None,
@@ -66,6 +72,8 @@ def command(
 
     if seed is not None and seeds is not None:
         raise SetupError("give --seed or --seeds, not both")
+    if form is not None and (as_json or seeds is not None):
+        raise SetupError(f"give --table or {'--json' if as_json else '--seeds'}, not both")
     chosen, folder = read_config(config), out or RUNS / config.stem
     if seeds is not None:
         summary, runs = bench_seeds(
@@ -96,7 +104,10 @@ def command(
     if as_json:
         print_json(results.model_dump())
         return
-    print_bench(results)
+    if form is not None:
+        click.echo(results.table(form))
+    else:
+        print_bench(results)
     click.echo(f"report: {results.page}", err=True)
 
 
@@ -155,13 +166,50 @@ def demo(seed: int, out: Path, ray_address: str | None, progress: str | None, as
 
 @click.command(name="report")
 @click.argument("folder", type=click.Path(path_type=Path))
+@_table
 @json_option
-def report(folder: Path, as_json: bool) -> None:
-    """Draw FOLDER/report.html again from FOLDER/results.json and FOLDER/scores.npz."""
-    from evaluation.report import render_report
+def report(folder: Path, form: Literal["latex", "markdown"] | None, as_json: bool) -> None:
+    """Draw FOLDER/report.html again from FOLDER/results.json and FOLDER/scores.npz.
 
+    With --table nothing is drawn: the results are printed.
+    """
+    from evaluation.report import render_report
+    from immuno.results import Results
+
+    if form is not None:
+        click.echo(Results.read(folder).table(form))
+        return
     page = render_report(folder)
     if as_json:
         print_json({"report": str(page)})
     else:
         click.echo(page)
+
+
+@click.command(name="plot")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=OUTPUT_FOLDER, help="Folder for the files. Default: FOLDER/plots.")
+@click.option(
+    "--format",
+    "forms",
+    type=click.Choice(["png", "svg", "pdf"]),
+    multiple=True,
+    help="Of this format only; may be given again. Default: all three.",
+)
+@json_option
+def plot(folder: Path, out: Path | None, forms: tuple[Literal["png", "svg", "pdf"], ...], as_json: bool) -> None:
+    """Draw the figures of FOLDER (where `bench` wrote its results) as files, for papers and slides.
+
+    FPR95 by generation, ROC curves, gain and harm of the antibodies, and a map of classes, antibodies and images; as
+    far as the run has them.
+    """
+    from evaluation.report import write_plots
+    from evaluation.report.plots import FORMS
+
+    written = write_plots(folder, out, forms or FORMS)
+    if as_json:
+        print_json({name: [str(path) for path in paths] for name, paths in written.items()})
+        return
+    for paths in written.values():
+        for path in paths:
+            click.echo(path)

@@ -31,6 +31,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         (("bench", "configs/miniworld.toml", "--seeds", "0,4294967296"), "give two or more different seeds from 0 to"),
         (("refine", "resume", "x", "--generations", "9" * 20), "Invalid value for '--generations'"),
         (("report", "missing"), "results.json"),
+        (("report", "missing", "--table", "latex"), "results.json"),
+        (("plot", "missing"), "results.json"),
+        (("bench", "missing.toml", "--table", "latex", "--json"), "give --table or --json, not both"),
         (("refine", "resume", "missing", "--db", "{tmp}/new.db"), "there is no database at"),
         (("refine", "compare", "a", "b", "--db", "{tmp}/new.db"), "there is no database at"),
     ],
@@ -64,7 +67,7 @@ def test_what_the_system_refuses_is_one_line_and_status_1(
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    for command in ("demo", "bench", "embed", "refine", "db", "report", "doctor"):
+    for command in ("demo", "bench", "embed", "refine", "db", "report", "plot", "doctor"):
         assert command in out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from evaluation.benchmark.published import Published
 from evaluation.benchmark.results import Results
 from evaluation.benchmark.seeds import Summary, summarise
 from evaluation.benchmark.settle import Verdict
+from immuno import results as drawable
+from immuno.cli import main
 from immuno.terminal.output import print_table
 from immuno.terminal.results import headline, print_bench, results_table, seeds_table, verdict_lines
 from immuno_core.records import ResultRow
@@ -346,3 +349,25 @@ def test_texts_and_pixels_are_told_side_by_side(capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert "FPR95 20.0 %, 0.44 ms, 1 pass of the text tower, 26 bytes, 1,234 tokens of the chat model\n" in out
     assert "pixels (immuno_vlm / pixels), each antibody: FPR95 40.0 %, 1 pass of the image tower, 9,308 bytes\n" in out
+
+
+def test_a_folder_is_printed_as_a_table_for_a_paper_and_plotted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row("a_b", "near", 0.5), row("ours", "near", 0.25, antibodies=2)]
+    gain = [{"text": "x", "gain": 0.1, "harm": 0.0}]
+    results_of(rows).model_copy(update={"antibodies": Results(rows=(), antibodies=gain).antibodies}).save(tmp_path)
+    for form, cell in (
+        ("latex", r"a\_b & 80.0 & 50.0 / \textbf{90.0}"),
+        ("markdown", "| a\\_b | 80.0 | 50.0 / **90.0**"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["report", str(tmp_path), "--table", form])
+        assert not ended.value.code
+        assert cell in capsys.readouterr().out
+        assert drawable.Results.read(tmp_path).table(form).count("ours") == 1  # type: ignore[arg-type]
+    assert not (tmp_path / "report.html").exists()
+    with pytest.raises(SystemExit):
+        main(["plot", str(tmp_path), "--format", "svg", "--out", str(tmp_path / "new")])
+    assert capsys.readouterr().out.split() == [str(tmp_path / "new" / "effects.svg")]
+    assert drawable.Results.read(tmp_path).plot(forms=["pdf"]) == {"effects": (tmp_path / "plots" / "effects.pdf",)}
