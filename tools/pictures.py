@@ -13,7 +13,7 @@ import click
 from PIL import Image
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "img"
-_WIDTH, _HEIGHT = 1100, 760
+_WIDTH, _HEIGHT = 1100, 1080
 _COLOURS = 64
 """Enough for a page of few colours; a third of the size."""
 
