@@ -27,7 +27,7 @@ from evaluation.data.overlap import Dropped, feedback_without_overlap
 from evaluation.data.precomputed import PrecomputedEmbedder
 from evaluation.data.sealed import SealedTest
 from evaluation.data.sources import Listing, OpenSplit, Role, hold_out, read_images
-from evaluation.miniworld import build, default_root
+from evaluation.miniworld import MANIFEST_FILE, build, default_root
 from evaluation.space import Bank, Feedback, Space
 from immuno.terminal.progress import watched
 from immuno_core.arrays import in_blocks
@@ -378,6 +378,11 @@ def _uses_miniworld(data: DataConfig) -> bool:
     """Whether any source is the builtin world."""
     sources = (data.fit, data.id, data.feedback_id, *data.ood, *data.feedback)
     return any(source is not None and source.builtin is not None for source in sources)
+
+
+def is_drawn(config: RunConfig) -> bool:
+    """Whether nothing would have to be drawn for the sets of a configuration."""
+    return not _uses_miniworld(config.data) or (default_root(config.seed) / MANIFEST_FILE).exists()
 
 
 def _draw_miniworld(seed: int, progress: ProgressReport) -> None:

@@ -11,7 +11,7 @@ from db.schema import models as m
 from db.schema.engine import reading
 from db.store import AntibodyStore
 from immuno_core.errors import SetupError, did_you_mean
-from immuno_core.records import described
+from immuno_core.records import Verdict, described
 
 _MOST_SUGGESTED = 3
 
@@ -70,3 +70,9 @@ def judgements(
     # Of one generation by set, sorted here: databases sort text each by its own rules.
     order = {key: place for place, key in enumerate(dict.fromkeys((one.session, one.generation) for one in found))}
     return tuple(sorted(found, key=lambda one: (order[one.session, one.generation], one.set_name)))
+
+
+def rejections_of(store: AntibodyStore, generation_id: str, antibody_id: str) -> tuple[Verdict, ...]:
+    """Return a generation's verdicts on the samples that it rejected and this antibody spoke loudest against."""
+    said = store.verdicts(generation_id)
+    return tuple(one for one in said if one.nearest_antibody == antibody_id and not one.accepted)

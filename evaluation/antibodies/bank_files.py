@@ -74,16 +74,21 @@ def told_left_out(left_out: Sequence[Antibody], of: int, source: object) -> str:
 
 def write_bank_jsonl(path: Path, antibodies: Iterable[Antibody]) -> None:
     """Write antibodies as .jsonl, whole or not at all, with the folder. Raises SetupError where it cannot be."""
+    try:
+        write_atomically(path, bank_jsonl(antibodies))
+    except OSError as error:
+        raise SetupError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def bank_jsonl(antibodies: Iterable[Antibody]) -> str:
+    """Return antibodies as the lines of a .jsonl."""
     lines = []
     for antibody in antibodies:
         entry = {"text": antibody.text, "kind": antibody.kind, "guards": antibody.guards}
         if antibody.rationale:
             entry["rationale"] = antibody.rationale
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
-    try:
-        write_atomically(path, "".join(lines))
-    except OSError as error:
-        raise SetupError(f"{path} cannot be written: {error.strerror}") from None
+    return "".join(lines)
 
 
 def _read_jsonl(path: Path, content: str) -> list[Antibody]:

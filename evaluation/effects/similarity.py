@@ -55,15 +55,26 @@ def fired(judged: JudgedSets) -> Fired:
 
 def alikeness(first: Bank, second: Bank, fired_first: Fired, fired_second: Fired) -> Alikeness:
     """Compare two banks of one encoder, given on which of the same images each fires."""
-    texts = [{(words(t), g) for t, g in zip(bank.texts, bank.guards, strict=True)} for bank in (first, second)]
-    nearest = np.concatenate([_nearest(first.vectors, second.vectors), _nearest(second.vectors, first.vectors)])
+    embedding, nearest = vector_alikeness(first, second)
     return Alikeness(
-        text=_jaccard(len(texts[0] & texts[1]), len(texts[0] | texts[1])),
-        embedding=float(np.mean(nearest >= SAME)) if nearest.size else None,
-        nearest=float(nearest.mean()) if nearest.size else None,
+        text=text_alikeness(first, second),
+        embedding=embedding,
+        nearest=nearest,
         firing_outliers=_overlap(fired_first.outliers, fired_second.outliers),
         firing_known=_overlap(fired_first.known, fired_second.known),
     )
+
+
+def text_alikeness(first: Bank, second: Bank) -> float | None:
+    """Return `Alikeness.text` of two banks."""
+    texts = [{(words(t), g) for t, g in zip(bank.texts, bank.guards, strict=True)} for bank in (first, second)]
+    return _jaccard(len(texts[0] & texts[1]), len(texts[0] | texts[1]))
+
+
+def vector_alikeness(first: Bank, second: Bank) -> tuple[float | None, float | None]:
+    """Return `Alikeness.embedding` and `Alikeness.nearest` of two banks of one encoder."""
+    nearest = np.concatenate([_nearest(first.vectors, second.vectors), _nearest(second.vectors, first.vectors)])
+    return (float(np.mean(nearest >= SAME)), float(nearest.mean())) if nearest.size else (None, None)
 
 
 def spread(values: Sequence[float]) -> tuple[float, float | None]:

@@ -10,6 +10,6 @@ world into a folder of PNG files, without torch.
 
 from evaluation.miniworld.model import CHECKPOINT
 from evaluation.miniworld.vocabulary import KNOWN_CLASSES
-from evaluation.miniworld.world import SETS, MiniWorld, Sizes, build, default_root
+from evaluation.miniworld.world import MANIFEST_FILE, SETS, MiniWorld, Sizes, build, default_root
 
-__all__ = ["CHECKPOINT", "KNOWN_CLASSES", "SETS", "MiniWorld", "Sizes", "build", "default_root"]
+__all__ = ["CHECKPOINT", "KNOWN_CLASSES", "MANIFEST_FILE", "SETS", "MiniWorld", "Sizes", "build", "default_root"]

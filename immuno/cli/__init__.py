@@ -31,6 +31,7 @@ _COMMANDS = {
     "refine": "Run or resume a session of the refinement loop.",
     "guard": "Deploy what a session found: a shield that judges new images.",
     "db": "Query the antibody database.",
+    "ui": "Serve the record as pages to a browser.",
     "submit": "Run a command as a job of a Ray cluster.",
     "report": "Draw report.html again from a results folder.",
     "plot": "Draw the figures of a results folder as PNG, SVG and PDF.",

@@ -135,22 +135,27 @@ def _cell(value: Any, field: str) -> Any:
 
 def print_records(form: Literal["json", "csv"], columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
     """Print rows, whose keys are the columns, as JSON or CSV."""
-    return print_json(rows) if form == "json" else _print_csv(columns, rows)
+    return print_json(rows) if form == "json" else click.echo(csv_text(columns, rows), nl=False)
 
 
 def print_json(rows: Iterable[dict[str, Any]]) -> None:
     """Print strict JSON in ASCII: whatever a model wrote, it is valid, and cannot steer a terminal."""
+    click.echo(json_text(rows))
+
+
+def json_text(rows: Iterable[dict[str, Any]]) -> str:
+    """Return what `print_json` prints."""
     from db.schema.types import to_json
 
-    click.echo(json.dumps([to_json(_with_text_times(row)) for row in rows], indent=2, allow_nan=False))
+    return json.dumps([to_json(_with_text_times(row)) for row in rows], indent=2, allow_nan=False)
 
 
 def _with_text_times(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in row.items()}
 
 
-def _print_csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    """Print one line for each row, whatever is in its texts; lists and mappings as JSON, nothing for None."""
+def csv_text(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
+    """Return one line for each row, whatever is in its texts; lists and mappings as JSON, nothing for None."""
     from db.schema.types import to_json
 
     def written(value: Any) -> Any:
@@ -162,7 +167,7 @@ def _print_csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow([written(column) for column in columns])
     writer.writerows([written(row[column]) for column in columns] for row in map(_with_text_times, rows))
-    click.echo(content.getvalue(), nl=False)
+    return content.getvalue()
 
 
 def print_rows(heads: Sequence[str], rows: Sequence[Sequence[Any]], what: str) -> None:

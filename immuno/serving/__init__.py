@@ -1,0 +1,1 @@
+"""What every server of ours shares: where it listens, and who may ask."""

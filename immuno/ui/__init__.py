@@ -1,0 +1,1 @@
+"""The explorer: the record as pages. Read-only: its store refuses writes, and it answers GET alone."""
