@@ -17,6 +17,7 @@ from immuno.cli.options import (
     OUTPUT_FOLDER,
     database_option,
     json_option,
+    needs_serving,
     print_json,
     progress_option,
     ray_option,
@@ -490,17 +491,10 @@ def serve(
     from immuno.shield.shield import Shield
     from immuno_core.system.signals import stopped_status
 
-    try:
-        from immuno.shield.service import app, guarding, intake, server
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in (
-            "starlette",
-            "uvicorn",
-            "prometheus_client",
-            "python_multipart",
-        ):
-            raise
-        raise SetupError("serving needs packages that are not installed: pip install 'immuno-vlm[serve]'") from None
+    with needs_serving():
+        from immuno.serving.access import LOOPBACK_NAMES
+        from immuno.serving.listening import address_of, listen, read_token
+        from immuno.shield.service import app, intake, server
 
     def say(line: str) -> None:
         click.echo(printable(line), err=True)
@@ -509,18 +503,17 @@ def serve(
         return Shield.load(folder, model=model, pretrained=pretrained, device=device, review=review)
 
     load()  # what is wrong with the folder is said before anything listens
-    token = server.read_token(token_file)
-    listening = server.listen(host, port, token=token)
+    token = read_token(token_file)
+    listening = listen(host, port, token=token)
     service = app.Service(
         load,
         limits=intake.Limits(megabytes * 2**20, megapixels * 10**6, images, seconds, queue, batch),
         token=token,
-        hosts={*guarding.LOOPBACK_NAMES, host.lower()},
+        hosts={*LOOPBACK_NAMES, host.lower()},
         log=None if log is None else RejectedLog(log),
         say=say,
     )
-    shown = f"[{host}]" if ":" in host else host
-    say(f"serving {folder} on http://{shown}:{listening.getsockname()[1]}")
+    say(f"serving {folder} on {address_of(host, listening)}")
     try:
         server.serve(service, listening)
     except KeyboardInterrupt:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from immuno_core.errors import SetupError
 from immuno_core.paths import DEFAULT_DATABASE, DEMO_DATABASE, default_database, lasting
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _SQLITE = "sqlite:///"
+_SERVING = ("starlette", "uvicorn", "prometheus_client", "python_multipart")
 
 
 class _OutputFolder(click.Path):
@@ -85,6 +88,17 @@ def _lasting_database(url: str | None) -> str | None:
         return url
     path = lasting(Path(named))
     return f"{_SQLITE}{path}" if url.startswith(_SQLITE) else str(path)
+
+
+@contextmanager
+def needs_serving() -> Iterator[None]:
+    """Raise SetupError where what is imported here needs a package of the extra `serve` that is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _SERVING:
+            raise
+        raise SetupError("serving needs packages that are not installed: pip install 'immuno-vlm[serve]'") from None
 
 
 def ray_option(command: Command) -> Command:

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import click
 
-from immuno.cli.options import database_option, open_database, whole
-from immuno_core.errors import SetupError
+from immuno.cli.options import database_option, needs_serving, open_database, whole
 from immuno_core.text import printable
-
-_EXTRA = ("starlette", "uvicorn")
 
 
 @click.command()
@@ -24,15 +21,11 @@ def command(host: str, port: int, token_file: Path | None, database: str | None)
     It only reads, also while a session writes. Ctrl-C ends it. Off this machine's own names a browser asks for the
     token as a password, with any user.
     """
-    try:
+    with needs_serving():
         from immuno.serving.access import LOOPBACK_NAMES
         from immuno.serving.listening import address_of, listen, read_token
         from immuno.serving.running import serve
         from immuno.ui.app import make_app
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        raise SetupError("serving needs packages that are not installed: pip install 'immuno-vlm[serve]'") from None
     with open_database(database) as store:
         token = read_token(token_file)
         with listen(host, port, token=token) as listening:

@@ -10,7 +10,8 @@ from pathlib import Path
 from immuno_core.errors import SetupError
 from immuno_core.files import read_text
 
-_BACKLOG = 2048
+BACKLOG = 2048
+"""Connections that may wait to be taken."""
 
 
 def read_token(file: Path | None) -> str:
@@ -31,7 +32,7 @@ def listen(host: str, port: int, *, token: str) -> socket.socket:
             raise SetupError(
                 f"whoever reaches {host} could use this: give --token-file or $IMMUNO_TOKEN, or leave --host out"
             )
-        return socket.create_server(address, family=family, backlog=_BACKLOG)
+        return socket.create_server(address, family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise SetupError(f"cannot listen on {host} port {port}: {why}; choose others with --host and --port") from None

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Callable, Collection
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from immuno.serving.access import foreign, has_token
 from immuno.shield.service.intake import RefusedError
 
-LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -26,9 +24,7 @@ _HEADERS: Final = {
 
 def authorise(request: Request, token: str) -> None:
     """Raise RefusedError where a request lacks the token; "" asks for none."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    known = hmac.compare_digest(given.strip().encode(), token.encode())
-    if token and not (known and scheme.lower() == "bearer"):
+    if not has_token(request.headers, token):
         raise RefusedError(401, "the token is missing or wrong (Authorization: Bearer ...)", WWW_Authenticate="Bearer")
 
 
@@ -91,22 +87,8 @@ class Guard:
             self._answered(scope, status)
 
     def _foreign(self, headers: Headers) -> RefusedError | None:
-        if self._hosts is None:
-            return None
-        host = headers.get("host", "")
-        if _name(f"//{host}") not in self._hosts:
-            return RefusedError(400, f"'{host[:100]}' is no name of this service; with a token any name serves")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return RefusedError(403, "a page from elsewhere may not use this service")
-        return None
-
-
-def _name(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None
+        refused = foreign(headers, self._hosts)
+        return None if refused is None else RefusedError(*refused)
 
 
 def _has_body(headers: Headers) -> bool:

@@ -8,47 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import os
 import resource
 import signal
 import socket
 import threading
-from pathlib import Path
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from immuno.serving.listening import BACKLOG
 from immuno.shield.service.app import Service, make_app
-from immuno_core.errors import ImmunoError, SetupError
-from immuno_core.files import read_text
+from immuno_core.errors import ImmunoError
 
-_BACKLOG = 2048
 _OPEN_FILES = 65_536
-
-
-def read_token(file: Path | None) -> str:
-    """Return the token of a file, else that of $IMMUNO_TOKEN, else "". Raises SetupError for one that none can send."""
-    given = os.environ.get("IMMUNO_TOKEN", "") if file is None else read_text(file, "token")
-    token = given.strip()
-    if (file is not None or given) and not (token.isascii() and token.isprintable() and token and " " not in token):
-        where = "$IMMUNO_TOKEN" if file is None else str(file)
-        raise SetupError(f"{where} holds no token: write one word of letters and digits, such as openssl rand -hex 32")
-    return token
-
-
-def listen(host: str, port: int, *, token: str) -> socket.socket:
-    """Return a socket that listens. Raises SetupError where it cannot, and off loopback without a token."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        if not token and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
-            raise SetupError(
-                f"whoever reaches {host} could use the service: give --token-file or $IMMUNO_TOKEN, or leave --host out"
-            )
-        return socket.create_server(address, family=family, backlog=_BACKLOG)
-    except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise SetupError(f"cannot listen on {host} port {port}: {why}; choose others with --host and --port") from None
 
 
 def serve(service: Service, listening: socket.socket) -> None:
@@ -75,7 +47,7 @@ class Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=round(2 * service.limits.seconds) + 1,
         )
         self._server = uvicorn.Server(config)

@@ -12,11 +12,12 @@ from typing import Any
 
 import httpx
 
+from immuno.serving.access import LOOPBACK_NAMES
+from immuno.serving.listening import listen
 from immuno.shield.log import RejectedLog
 from immuno.shield.service.app import Service
-from immuno.shield.service.guarding import LOOPBACK_NAMES
 from immuno.shield.service.intake import Limits
-from immuno.shield.service.server import Server, listen
+from immuno.shield.service.server import Server
 from immuno.shield.shield import Shield
 
 TOKEN = "open sesame".replace(" ", "-")

@@ -26,12 +26,13 @@ import pytest
 from PIL import Image
 
 from evaluation.shield.verdicts import ShieldVerdict
+from immuno.serving.listening import listen
 from immuno.shield.calibrating import recalibrate
 from immuno.shield.log import RejectedLog
 from immuno.shield.service.app import Service
 from immuno.shield.service.gathering import Gatherer
 from immuno.shield.service.intake import Limits
-from immuno.shield.service.server import Server, listen
+from immuno.shield.service.server import Server
 from immuno.shield.shield import Shield
 from immuno_core.errors import ImmunoError, SetupError
 from tests.immuno.shield.conftest import Made
@@ -160,8 +161,8 @@ TORN = b'--x\r\ncontent-disposition: form-data; name="a"; filename="a"\r\n\r\nGI
         ({"content": b"x" * 100_000_000, "headers": FORM}, 413, "1,048,576 bytes"),
         ({"content": b"x", "headers": {"content-type": "image/png"}}, 415, "multipart/form-data"),
         ({"content": b""}, 415, "multipart/form-data"),
-        ({"json": {}, "headers": {"host": "evil.example"}}, 400, "no name of this service"),
-        ({"json": {}, "headers": {"host": "127.0.0.1:1]"}}, 400, "no name of this service"),
+        ({"json": {}, "headers": {"host": "evil.example"}}, 400, "no name of this server"),
+        ({"json": {}, "headers": {"host": "127.0.0.1:1]"}}, 400, "no name of this server"),
         ({"json": {}, "headers": {"origin": "http://evil.example"}}, 403, "a page from elsewhere"),
         ({"json": {}, "headers": {"origin": "null"}}, 403, "a page from elsewhere"),
     ],
