@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from evaluation.benchmark.seeds import summarise
+from evaluation.benchmark.seeds import Distance, summarise
 from immuno_core.records import ResultRow
 from tests.rows import changed
 
@@ -78,7 +80,7 @@ def make_bench() -> dict[str, Any]:
     }
 
 
-def make_seeds(seeds: int = 3) -> dict[str, Any]:
+def make_seeds(seeds: int = 3, distances: Mapping[str, Distance] = MappingProxyType({})) -> dict[str, Any]:
     """The summary of several runs of the benchmark, made by the room that makes it."""
     runs = []
     for seed in range(seeds):
@@ -88,7 +90,7 @@ def make_seeds(seeds: int = 3) -> dict[str, Any]:
         runs.append(
             [changed(row, fpr95_id=min(1.0, row.metrics["fpr95_id"] + by)) for row, by in zip(rows, shift, strict=True)]
         )
-    return summarise(runs).model_dump(mode="json")
+    return summarise(runs, distances).model_dump(mode="json")
 
 
 def _row(label: str, arm: str, antibodies: int, fpr95: float, name: str, size: int) -> dict[str, Any]:

@@ -350,6 +350,17 @@ def test_seeds_are_shown_as_mean_and_deviation_sorted_by_the_headline_mean(rende
             assert mean == pytest.approx(sum(both) / 2)
 
 
+def test_near_and_far_sets_have_a_mean_each_beside_the_mean_of_all(render: Callable[..., Page]) -> None:
+    summary = make_seeds(distances={"near": "near", "contextual": "far", "far": "far"})
+    words = render(seeds_summary=summary).words("seeds")
+    titles = words.index("mean of all mean of all near mean of all far ")
+    both = (summary["means"], summary["distances"]["far"])
+    every, far = (next(one for one in rows if one["method"] == CLAIMANT) for rows in both)
+    of_all, of_far = (f"{100 * one['fpr95_id']['mean']:.1f} ±{100 * one['fpr95_id']['sd']:.1f}" for one in (every, far))
+    row = words[words.index(f" {CLAIMANT} ", titles) :]
+    assert 0 < row.index(of_all) < row.index(of_far)
+
+
 def test_without_seeds_there_is_no_such_table(page: Page) -> None:
     assert "seeds" not in page.by_id
 
