@@ -14,7 +14,7 @@ from tests.configs import make_config
 from tests.pages import PAGES, ROOT, blocks, commands
 
 LEAST = {"id": "miniworld", "fit": "miniworld", "ood": {"near": "miniworld"}}
-_SHELL = {".", "cd", "export", "ls", "git", "pip", "kubectl", "ray", "pytest", "open", "curl", "openssl"}
+_SHELL = {".", "cd", "export", "ls", "git", "pip", "kubectl", "ray", "pytest", "open", "curl", "openssl", "serve"}
 _TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 

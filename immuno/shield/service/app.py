@@ -182,17 +182,24 @@ class Service:
             self._held -= mine
 
 
-def make_app(service: Service, failed: Callable[[Exception], None] | None = None) -> Starlette:
-    """Return the application. It starts the service and closes it; `failed` is told where it cannot be started."""
+def make_app(service: Service, failed: Callable[[BaseException], None] | None = None) -> Starlette:
+    """Return the application, which starts the service and closes it.
+
+    With `failed` it answers (503) while the encoder is loaded, and `failed` is told of an error; without, it waits.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, service.limits.pixels // 2  # Pillow refuses twice that
-        starting = asyncio.create_task(_started(service, failed))
+        starting = asyncio.create_task(asyncio.to_thread(service.start))
+        if failed is None:
+            await starting
+        else:
+            starting.add_done_callback(lambda done: failed(error) if (error := done.exception()) else None)
         try:
             yield
         finally:
-            await starting
+            await asyncio.wait([starting])
             await asyncio.to_thread(service.close)
             Image.MAX_IMAGE_PIXELS = bound
 
@@ -265,16 +272,6 @@ def make_app(service: Service, failed: Callable[[Exception], None] | None = None
 
     handlers: dict[Any, Any] = dict.fromkeys((RefusedError, HTTPException, Exception), refused)
     return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=lifespan)
-
-
-async def _started(service: Service, failed: Callable[[Exception], None] | None) -> None:
-    try:
-        await asyncio.to_thread(service.start)
-    except Exception as error:  # noqa: BLE001 - of whatever kind, it is told
-        if failed is None:
-            _LOG.exception("the service cannot be started")
-        else:
-            failed(error)
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

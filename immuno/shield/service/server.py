@@ -36,7 +36,7 @@ class Server:
 
     def __init__(self, service: Service, listening: socket.socket) -> None:
         self._service, self._listening = service, listening
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         config = uvicorn.Config(
             make_app(service, self._failed),
             http=_protocol(service.limits.seconds),
@@ -72,7 +72,7 @@ class Server:
 
         threading.Thread(target=reload, name="reload", daemon=True).start()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         self._failure = error
         self.stop()
 
