@@ -490,7 +490,8 @@ class TestRecordAndReplay:
         config.write_text(config.read_text().replace("proposals_per_class = 8", "proposals_per_class = 7"))
         status, out, err = cli("start", str(config), "--session", "other")
         assert (status, out) == (1, "")
-        assert "calls.jsonl holds no reply to a request that begins '" in err
+        assert "calls.jsonl holds no reply to the request" in err
+        assert "record a session again" in err
         assert store.session("other").status == "paused"
 
     @pytest.mark.parametrize(
