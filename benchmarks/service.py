@@ -161,9 +161,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         shares, rates, calls = [], [], []
         began = time.perf_counter()
         for _ in range(options.rounds):
-            times = direct(shield, images, options.clients, each / 4)
+            times = direct(shield, images, options.clients, each / 8)
             rate = clients.run(options.clients, each)
-            times += direct(shield, images, options.clients, each / 4)
+            times += direct(shield, images, options.clients, each / 8)
             calls += times
             rates.append(rate)
             shares.append(rate * statistics.mean(times) / options.clients)

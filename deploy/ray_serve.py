@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve import Application
 from starlette.applications import Starlette
 
-from immuno.shield.service.server import read_token
+from immuno.serving.listening import read_token
 from immuno_core.errors import SetupError
 
 
