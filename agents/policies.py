@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from db import GenerationRecord
 from immuno_core.config.refine import RefineConfig
 from immuno_core.errors import ImmunoError, SetupError
-from immuno_core.records import Verdict
 
 _KIND = "PCG64"
 
@@ -94,10 +93,11 @@ def handled_alone(handled: Mapping[int, Handled]) -> dict[int, int]:
     return {number: count for number, count in counts.items() if count}
 
 
-def handled_by(verdicts: Sequence[Verdict], *, known_set: str) -> Handled:
-    """Return (images,) whether each outlier was rejected, in the order of set and image."""
-    outliers = sorted((v for v in verdicts if v.set_name != known_set), key=lambda v: (v.set_name, v.sample_id))
-    return np.array([not verdict.accepted for verdict in outliers], dtype=bool)
+def handled_by(accepted: Mapping[str, bytes], *, known_set: str) -> Handled:
+    """Return (images,) whether each outlier was rejected, by what the store says (AntibodyStore.accepted)."""
+    outliers = b"".join(accepted[name] for name in sorted(accepted) if name != known_set)
+    rejected: Handled = np.frombuffer(outliers, np.uint8) == 0
+    return rejected
 
 
 def worst_first(

@@ -160,7 +160,7 @@ class RefinementSession:
         generations = generations or self.store.generations(self.record.id)
         known_set = feedback_of(self.space).known.name
         handled = {
-            kept.number: handled_by(self.store.verdicts(kept.id), known_set=known_set)
+            kept.number: handled_by(self.store.accepted(kept.id), known_set=known_set)
             for kept in generations
             if kept.accepted and self.config.parents == "pareto"
         }

@@ -17,6 +17,9 @@ Prints, for each engine:
 - effects: 1,000,000 effects in 10 sessions x 10 generations; mean gain and harm by generation and outlier set of one
   session and scope, in one query; the plain way is the same arithmetic in Python over the rows of an indexed SELECT.
   The plan is printed where it has a full scan.
+- verdicts: 20 generations of verdicts on 1,000,000 images: seconds to write each, bytes of the file for each image (the
+  first generation's names apart), and seconds for `db verdicts` of one image. The plain way is a row for each
+  verdict, as schema 0007 had it, by the bare driver, for one generation.
 - start: `immuno db sessions` and others as processes, on that database; the plain way is `python -c pass`.
 
 The embeddings are made: 2,000 directions, around each of which 50 texts lie at a cosine of about 0.8.
@@ -46,9 +49,10 @@ from sqlalchemy import make_url, text
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from db import AntibodyStore, EffectDraft, GenerationDraft, new_id, open_store
+from db.questions.judging import judgements
 from db.questions.nearest import nearest
 from db.schema.engine import is_sqlite, reading, writing
-from immuno_core.records import Antibody, Effect, EncoderInfo
+from immuno_core.records import Antibody, Effect, EncoderInfo, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
 DIM = 512
@@ -284,6 +288,66 @@ def _in_python(rows: Any) -> dict[Any, tuple[float, float]]:
     }
 
 
+# verdicts
+
+
+def measure_verdicts(store: AntibodyStore, url: str, images: int, generations: int = 20) -> None:
+    """Measure the record of large sets."""
+    own = session(store, "judged")
+    firing = [Antibody(f"judging {j}", guards="class", id=new_id()) for j in range(2000)]
+    random = np.random.default_rng(3)
+    seconds, sizes = [], [_size(store, url)]
+    for number in range(generations):
+        said = zip(*random.integers([[1000], [2000], [10]], size=(3, images)).tolist(), strict=True)
+        verdicts = tuple(
+            Verdict(
+                "near", f"n{i:08}/{i:08}.jpg", i * 0.37 % 1, i % 20 == 0, f"class {k}", firing[j].id if fires else None
+            )
+            for i, (k, j, fires) in enumerate(said)
+        )
+        one = draft(own, number, antibodies=tuple(firing) if not number else (), verdicts=verdicts)
+        begun = time.perf_counter()
+        store.save_generation(one)
+        seconds.append(time.perf_counter() - begun)
+        sizes.append(_size(store, url))
+    asked = median(lambda i: judgements(store, f"n{7 * i:08}/{7 * i:08}.jpg"), 5)
+    say(
+        f"{engine(store)}: verdicts",
+        images=images,
+        first_s=seconds[0],
+        later_s=statistics.median(seconds[1:] or seconds),
+        bytes_each_later=(sizes[-1] - sizes[1]) / max(generations - 1, 1) / images,
+        bytes_each_first=(sizes[1] - sizes[0]) / images,
+        ask_s=asked,
+        target="< 10 s, <= 16 B, < 0.5 s",
+    )
+    if is_sqlite(store.engine.url):
+        with closing(store.engine.raw_connection()) as pooled:
+            connection: Any = pooled.dbapi_connection
+            connection.execute(
+                "CREATE TEMPORARY TABLE plain (g TEXT, s TEXT, i TEXT, score DOUBLE, a BOOLEAN, c TEXT, j TEXT,"
+                " PRIMARY KEY (g, s, i))"
+            )
+            connection.execute("CREATE INDEX plain_i ON plain (i)")
+            rows = [
+                (own, v.set_name, v.sample_id, v.score, v.accepted, v.nearest_class, v.nearest_antibody)
+                for v in verdicts
+            ]
+            begun = time.perf_counter()
+            connection.execute("BEGIN")
+            connection.executemany("INSERT INTO plain VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.commit()
+            plain = time.perf_counter() - begun
+        say("sqlite: verdicts, a row each", seconds=plain, ratio=plain / statistics.median(seconds[1:] or seconds))
+
+
+def _size(store: AntibodyStore, url: str) -> int:
+    if is_sqlite(store.engine.url):
+        return sum(path.stat().st_size for path in Path(url).parent.glob(f"{Path(url).name}*"))
+    with reading(store.engine) as transaction:
+        return int(transaction.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
 # start
 
 
@@ -355,6 +419,8 @@ def main() -> None:
     parser.add_argument("--postgres", metavar="URL", help="an administrator's URL; default: a server of its own")
     parser.add_argument("--antibodies", type=int, default=100_000)
     parser.add_argument("--effects", type=int, default=1_000_000)
+    parser.add_argument("--verdicts", type=int, default=1_000_000, help="images that generations judge")
+    parser.add_argument("--only-verdicts", action="store_true")
     parser.add_argument("--soak", action="store_true", help="8 x 200 transactions on each engine, and 50 SIGKILLs")
     given = parser.parse_args()
     if given.soak:
@@ -363,6 +429,9 @@ def main() -> None:
     made = vectors(given.antibodies)
     for name in given.engine or ["sqlite", "postgresql"]:
         with databases(name, given.postgres) as (ours, plain), open_store(ours) as store:
+            measure_verdicts(store, ours, given.verdicts)
+            if given.only_verdicts:
+                continue
             with open_store(plain) as other:
                 insert(store, other, made)
             measure_nearest(store, ours, made)

@@ -22,6 +22,7 @@ from db.records import (
 )
 from db.schema import models as m
 from db.schema.forms import are_metrics
+from db.schema.packed import ACCEPTED, names_of, verdict_at
 from db.schema.vectors import from_bytes
 from immuno_core.errors import SetupError
 from immuno_core.records import EncoderInfo, ResultRow, Verdict, described
@@ -169,12 +170,31 @@ def effects(transaction: Transaction, wanted: Mapping[Any, Any], limit: int | No
 
 def verdicts(transaction: Transaction, generation_id: str) -> tuple[Verdict, ...]:
     """Return a generation's verdicts, by set and sample."""
+    query = select(m.SampleList, m.Verdicts)
     found = [
-        Verdict(**columns(row, "generation_id", "nearest_antibody_id"), nearest_antibody=row.nearest_antibody_id)
-        for row in transaction.scalars(select(m.Verdict).where(m.Verdict.generation_id == generation_id))
+        verdict_at(place, samples.set_name, name, columns(verdicts))
+        for samples, verdicts in transaction.execute(_judging(query, generation_id))
+        for place, name in enumerate(names_of(samples.names))
     ]
     # Sorted here: databases sort text each by its own rules.
     return tuple(sorted(found, key=lambda verdict: (verdict.set_name, verdict.sample_id)))
+
+
+def accepted(transaction: Transaction, generation_id: str) -> dict[str, bytes]:
+    """Return by set, for each sample that a generation judged, whether it was accepted: 0 or 1.
+
+    Generations that judged the same samples have them in the same order.
+    """
+    found: dict[str, bytes] = {}
+    query = select(m.SampleList.set_name, m.Verdicts.judged)
+    for set_name, judged in transaction.execute(_judging(query, generation_id)).all():
+        found[set_name] = found.get(set_name, b"") + judged[ACCEPTED]
+    return found
+
+
+def _judging(query: Select[*Ts], generation_id: str) -> Select[*Ts]:
+    joined = query.select_from(m.Verdicts).join(m.SampleList, m.SampleList.digest == m.Verdicts.samples_digest)
+    return joined.where(m.Verdicts.generation_id == generation_id).order_by(m.SampleList.first, m.SampleList.digest)
 
 
 def prompts(transaction: Transaction, session_id: str | None) -> tuple[PromptRecord, ...]:

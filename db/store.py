@@ -361,6 +361,14 @@ class AntibodyStore(RunBook):
         with reading(self._engine) as transaction:
             return queries.verdicts(transaction, generation_id)
 
+    def accepted(self, generation_id: str) -> dict[str, bytes]:
+        """Return by set, for each sample that a generation judged, a byte: 1 where it was accepted, else 0.
+
+        Generations that judged the same samples have them in the same order.
+        """
+        with reading(self._engine) as transaction:
+            return queries.accepted(transaction, generation_id)
+
     def prompts(self, session_id: str | None = None) -> tuple[PromptRecord, ...]:
         """Return prompts by version."""
         with reading(self._engine) as transaction:

@@ -22,6 +22,7 @@ from uuid_utils.compat import uuid7
 from db.records import GenerationDraft
 from db.schema import models as m
 from db.schema.forms import check_form
+from db.schema.packed import packed
 from db.schema.types import to_json
 from db.schema.vectors import DTYPE, to_bytes
 from immuno_core.errors import SetupError
@@ -111,7 +112,9 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     _check_known(known, (effect.antibody_id for effect in draft.effects), f"{what}: an effect")
     insert_rows(transaction, m.Effect, _effect_rows(draft, generation_id))
     _check_known(known, (verdict.nearest_antibody for verdict in draft.verdicts), f"{what}: a verdict")
-    insert_rows(transaction, m.Verdict, _verdict_rows(draft, generation_id))
+    packs = list(packed(draft.verdicts))
+    insert_new(transaction, m.SampleList, [one.samples for one in packs])
+    insert_rows(transaction, m.Verdicts, [one.verdicts | {"generation_id": generation_id} for one in packs])
     usable = (
         select(m.Embedding.antibody_id)
         .join(m.Generation, m.Generation.id == m.Embedding.generation_id)
@@ -287,14 +290,6 @@ def _effect_rows(draft: GenerationDraft, generation_id: str) -> list[dict[str, A
         | asdict(one.effect)
         | {"fired_id": int(one.effect.fired_id), "fired_outliers": int(one.effect.fired_outliers)}
         for one in draft.effects
-    ]
-
-
-def _verdict_rows(draft: GenerationDraft, generation_id: str) -> list[dict[str, Any]]:
-    return [
-        row_of(m.Verdict, one)
-        | {"generation_id": generation_id, "accepted": bool(one.accepted), "nearest_antibody_id": one.nearest_antibody}
-        for one in draft.verdicts
     ]
 
 

@@ -60,7 +60,8 @@ from immuno_core.errors import SetupError, did_you_mean
 
 TABLES: tuple[Table, ...] = tuple(m.Base.metadata.sorted_tables)
 """Every table of the record, after those that its foreign keys refer to."""
-_BATCH = 500
+_BATCH, _BATCH_OF_LISTS = 500, 16
+"""Rows compared at once; those about a list of samples have up to a megabyte each."""
 _LENGTH_TOLERANCE = 1e-2
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _CHANGING: dict[str, tuple[str, ...]] = {
@@ -112,7 +113,7 @@ class _Joining:
         table, or has a vector of another size than its encoder's.
         """
         added = present = 0
-        for batch in _batches(rows, _BATCH):
+        for batch in _batches(rows, _batch(table)):
             known = _stored(self.transaction, table, [row for _, row in batch])
             new: list[tuple[str, Row]] = []
             for place, row in batch:
@@ -164,6 +165,10 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     source = iter(items)
     while batch := list(islice(source, size)):
         yield batch
+
+
+def _batch(table: Table) -> int:
+    return _BATCH_OF_LISTS if table.name in ("sample_lists", "verdicts") else _BATCH
 
 
 def _known_by(table: Table) -> list[str]:
@@ -291,9 +296,6 @@ def _check_vector(row: Row, dims: Mapping[str, int], place: str) -> None:
         raise SetupError(f"{place}: its vector has the length {length:.3g}, not 1; nothing was added")
 
 
-_AT_ONCE = 1000
-
-
 def merge(store: AntibodyStore, other: AntibodyStore, *, rename: Mapping[str, str] | None = None) -> tuple[Joined, ...]:
     """Add all rows of `other` to `store`, or none; return what was added, table by table.
 
@@ -373,7 +375,7 @@ def _in_bulk(engine: Engine, tables: Iterable[tuple[Table, Iterable[tuple[str, R
 def _rows(
     source: Transaction, table: Table, place: str, rename: Mapping[str, str], only: ColumnElement[bool] | None
 ) -> Iterator[tuple[str, Row]]:
-    found = iter(source.execute(parents_first(table, only), execution_options={"yield_per": _AT_ONCE}))
+    found = iter(source.execute(parents_first(table, only), execution_options={"yield_per": 2 * _batch(table)}))
     while True:
         try:
             row = dict(next(found)._mapping)

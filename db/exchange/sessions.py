@@ -33,7 +33,8 @@ def belongs(session_id: str) -> dict[str, ColumnElement[bool]]:
     encoders = select(m.Session.encoder_digest).where(m.Session.id == session_id)
     embedded = select(m.Embedding.encoder_digest).where(m.Embedding.generation_id.in_(generations))
     sets = select(m.Effect.outlier_set).where(m.Effect.generation_id.in_(generations))
-    seen = select(m.Verdict.set_name).where(m.Verdict.generation_id.in_(generations))
+    judged = select(m.Verdicts.samples_digest).where(m.Verdicts.generation_id.in_(generations))
+    seen = select(m.SampleList.set_name).where(m.SampleList.digest.in_(judged))
     rules: dict[type[m.Base], ColumnElement[bool]] = {
         m.Encoder: m.Encoder.digest.in_(encoders) | m.Encoder.digest.in_(embedded),
         m.Dataset: m.Dataset.name.in_(sets) | m.Dataset.name.in_(seen),
@@ -44,7 +45,8 @@ def belongs(session_id: str) -> dict[str, ColumnElement[bool]]:
         m.Run: m.Run.session_id == session_id,
     }
     rules |= {one: one.generation_id.in_(generations) for one in (m.Antibody, m.Embedding, m.BankMember)}
-    rules |= {one: one.generation_id.in_(generations) for one in (m.Effect, m.Verdict)}
+    rules |= {one: one.generation_id.in_(generations) for one in (m.Effect, m.Verdicts)}
+    rules[m.SampleList] = m.SampleList.digest.in_(judged)
     rules |= {one: one.run_id.in_(runs) for one in (m.Result, m.TestRead)}
     rules[m.ResultMetric] = m.ResultMetric.result_id.in_(select(m.Result.id).where(m.Result.run_id.in_(runs)))
     return {model.__tablename__: rule for model, rule in rules.items()}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from db.schema.packed import oddity_of
 from immuno_core.errors import SetupError
 from immuno_core.records import VISUAL, text_digest
 
@@ -93,6 +94,8 @@ def oddity(table: str, row: Mapping[str, Any]) -> str | None:
             return f"'{name}' is not {wanted}, but {short(value)}"
         if isinstance(value, str | Mapping | list) and len(value if isinstance(value, str) else str(value)) > most:
             return f"'{name}' is longer than {most:,} characters"
+    if table in ("sample_lists", "verdicts"):
+        return oddity_of(row)
     return _odd_antibody(row) if table == _ANTIBODIES and "digest" in row else None
 
 

@@ -270,18 +270,32 @@ class Effect(Base):
     fired_outliers: Mapped[int]
 
 
-class Verdict(Base):
-    """What a generation's boundary said of one feedback sample (immuno_core.records.Verdict)."""
+class SampleList(Base):
+    """Feedback samples of one set, at most 50,000, which generations judged: `names` (packed), in the order of a digest
+    of each, of which the first 64 bits run from `first` to `last` (db.schema.packed)."""
+
+    __tablename__ = "sample_lists"
+    __table_args__ = (Index(None, "first", "last"),)
+
+    digest: Mapped[Digest] = mapped_column(primary_key=True)
+    set_name: Mapped[str]
+    first: Mapped[Seed]
+    last: Mapped[Seed]
+    count: Mapped[int]
+    names: Mapped[bytes]
+
+
+class Verdicts(Base):
+    """What a generation's boundary said of the samples of a list (immuno_core.records.Verdict): `judged` has 13 bytes
+    for each, in the list's order, which name classes and antibodies by their place in `classes` and `antibodies`."""
 
     __tablename__ = "verdicts"
 
     generation_id: Mapped[Key] = mapped_column(ForeignKey("generations.id"), primary_key=True)
-    set_name: Mapped[str] = mapped_column(primary_key=True)
-    sample_id: Mapped[str] = mapped_column(primary_key=True, index=True)
-    score: Mapped[Number]
-    accepted: Mapped[bool]
-    nearest_class: Mapped[str]
-    nearest_antibody_id: Mapped[Key | None] = mapped_column(ForeignKey("antibodies.id"))
+    samples_digest: Mapped[Digest] = mapped_column(ForeignKey("sample_lists.digest"), primary_key=True, index=True)
+    classes: Mapped[list[str]]
+    antibodies: Mapped[list[str]]
+    judged: Mapped[bytes]
 
 
 class LlmCall(Base):

@@ -18,7 +18,6 @@ from agents.policies import (
     state_of,
 )
 from immuno_core.errors import ImmunoError
-from immuno_core.records import Verdict
 
 
 def rows(*flags: str) -> dict[int, np.ndarray]:
@@ -67,14 +66,8 @@ def test_always_the_best_draws_nothing() -> None:
 
 
 def test_an_outlier_is_handled_when_it_is_rejected() -> None:
-    verdicts = [
-        Verdict("near", "b", 0.1, False, "fish", None),
-        Verdict("id", "a", 0.9, True, "fish", None),
-        Verdict("near", "a", 0.9, True, "fish", None),
-        Verdict("far", "a", 0.1, False, "fish", None),
-    ]
-    assert handled_by(verdicts, known_set="id").tolist() == [True, False, True]
-    assert handled_by(verdicts[::-1], known_set="id").tolist() == [True, False, True]
+    accepted = {"near": b"\x01\x00", "id": b"\x01", "far": b"\x00"}
+    assert handled_by(accepted, known_set="id").tolist() == [True, False, True]
 
 
 def test_a_generator_goes_on_from_its_stored_state() -> None:

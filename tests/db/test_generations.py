@@ -129,7 +129,7 @@ def _broken(session_id: str) -> dict[str, tuple[GenerationDraft, str]]:
             replace(whole, verdicts=(Verdict("s", "i", 0.5, True, "dog", "nobody"),)),
             "a verdict names 'nobody', which is not an antibody of this session",
         ),
-        "same verdict": (replace(whole, verdicts=whole.verdicts * 2), "(?i)unique .*verdicts"),
+        "same verdict": (replace(whole, verdicts=whole.verdicts * 2), "two verdicts on the sample"),
         "bank": (replace(whole, bank=(kept.id, "nobody")), "its bank names 'nobody'"),
         "bank without vector": (replace(whole, bank=(unembedded.id,)), "which is not an antibody with an embedding"),
         "same member": (replace(whole, bank=whole.bank * 2), "(?i)unique .*bank_members"),

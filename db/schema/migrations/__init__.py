@@ -2,7 +2,7 @@
 
 To change the schema: edit db/schema/models.py; in Python, with a connection to an empty database, run
 `upgrade(connection)`, then `alembic.command.revision(configuration(connection), "what changes", autogenerate=True,
-rev_id="0008")`; read what it wrote; append the revision to REVISIONS; and freeze a database of the schema before
+rev_id="0009")`; read what it wrote; append the revision to REVISIONS; and freeze a database of the schema before
 (tests/db/schema/test_frozen.py). tests/db/schema/test_migrations.py compares all of these.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # Alembic is loaded only to migrate: `immuno db` checks the r
     from alembic.config import Config
     from sqlalchemy import Connection
 
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Every revision, oldest first."""
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "immuno_schema"

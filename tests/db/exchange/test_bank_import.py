@@ -127,8 +127,11 @@ def test_the_commands_say_what_they_did(path: Path, new_database: Path, tmp_path
     with open_store(str(path)) as store:
         store.save_generation(draft(make_session(store).id))
     file, away, copy = tmp_path / "alpha.db", tmp_path / "new" / "away.db", tmp_path / "copy.db"
-    assert "session 'alpha': 11 rows written to" in run("export-session", "alpha", file, database=path).stdout
-    assert "session 'alpha': added 1 encoders, 1 sessions" in run("import-session", file, database=away).stdout
+    assert "session 'alpha': 12 rows written to" in run("export-session", "alpha", file, database=path).stdout
+    assert (
+        "session 'alpha': added 1 encoders, 1 sample_lists, 1 sessions"
+        in run("import-session", file, database=away).stdout
+    )
     assert "added nothing new; 11 rows were there" in run("import-session", file, database=away).stdout
     assert "away.db: added nothing new; 11 rows were there" in run("merge", away, database=path).stdout
     assert "backup written to" in run("backup", copy, database=path).stdout

@@ -27,7 +27,17 @@ from .schema import schema_of
 
 HEAD = migrations.HEAD
 NAMES = {
-    *("sessions", "prompts", "generations", "antibodies", "embeddings", "bank_members", "effects", "verdicts"),
+    *(
+        "sessions",
+        "prompts",
+        "generations",
+        "antibodies",
+        "embeddings",
+        "bank_members",
+        "effects",
+        "verdicts",
+        "sample_lists",
+    ),
     *("llm_calls", "encoders", "datasets", "runs", "results", "result_metrics", "test_reads"),
 }
 
