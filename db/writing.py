@@ -112,9 +112,10 @@ def write_generation(transaction: Transaction, draft: GenerationDraft, *, renumb
     _check_known(known, (effect.antibody_id for effect in draft.effects), f"{what}: an effect")
     insert_rows(transaction, m.Effect, _effect_rows(draft, generation_id))
     _check_known(known, (verdict.nearest_antibody for verdict in draft.verdicts), f"{what}: a verdict")
-    packs = list(packed(draft.verdicts))
-    insert_new(transaction, m.SampleList, [one.samples for one in packs])
-    insert_rows(transaction, m.Verdicts, [one.verdicts | {"generation_id": generation_id} for one in packs])
+    for samples, verdicts in packed(draft.verdicts):  # made here: their form is right, and takes long to check
+        if transaction.get(m.SampleList, samples["digest"]) is None:
+            insert_new(transaction, m.SampleList, [samples])
+        transaction.execute(insert(m.Verdicts), verdicts | {"generation_id": generation_id})
     usable = (
         select(m.Embedding.antibody_id)
         .join(m.Generation, m.Generation.id == m.Embedding.generation_id)

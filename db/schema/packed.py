@@ -38,7 +38,11 @@ class Packed(NamedTuple):
 
 def key_of(sample: str) -> int:
     """Return what orders samples: 64 bits of a digest of the name, with a sign."""
-    return int.from_bytes(hashlib.sha256(storable_text(sample).encode()).digest()[:8], "big", signed=True)
+    return _key(storable_text(sample))
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def packed(verdicts: Iterable[Verdict]) -> Iterator[Packed]:
@@ -47,10 +51,11 @@ def packed(verdicts: Iterable[Verdict]) -> Iterator[Packed]:
     for one in verdicts:
         by_set.setdefault(one.set_name, []).append(one)
     for set_name, of_set in by_set.items():
-        ordered = sorted((key_of(one.sample_id), one.sample_id, i) for i, one in enumerate(of_set))
+        names_of_set = [storable_text(one.sample_id) for one in of_set]
+        ordered = sorted((_key(name), name, i) for i, name in enumerate(names_of_set))
         for start in range(0, len(ordered), MOST):
             some = ordered[start : start + MOST]
-            names = [storable_text(name) for _, name, _ in some]
+            names = [name for _, name, _ in some]
             if len(set(names)) < len(names):
                 twice = next(name for name, after in pairwise(names) if name == after)
                 raise SetupError(f"two verdicts on the sample {plain_text(twice)!r} of '{set_name}'; one is enough")
@@ -110,7 +115,7 @@ def oddity_of(row: Mapping[str, Any]) -> str | None:
     """Return what is wrong with a row of one of the two tables that is of the right types; None where nothing is."""
     if "names" in row:
         names = [storable_text(name) for name in names_of(row["names"])]
-        keys = [key_of(plain_text(name)) for name in names]
+        keys = [_key(name) for name in names]
         if not 0 < len(names) == row["count"] <= MOST or keys != sorted(keys):
             return "'names' is not a list of so many samples in their order"
         if (row["first"], row["last"]) != (keys[0], keys[-1]):

@@ -70,6 +70,8 @@ _ESCAPED = re.compile(f"{_ESCAPE}([0-9a-f]{{4}})")
 
 def storable_text(value: str) -> str:
     """Return a text with NUL, lone surrogates and U+241B written as U+241B and four hex digits."""
+    if value.isascii() and "\x00" not in value:  # nearly every one
+        return value
     return _TO_ESCAPE.sub(lambda found: f"{_ESCAPE}{ord(found[0]):04x}", value)
 
 

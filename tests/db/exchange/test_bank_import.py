@@ -132,8 +132,8 @@ def test_the_commands_say_what_they_did(path: Path, new_database: Path, tmp_path
         "session 'alpha': added 1 encoders, 1 sample_lists, 1 sessions"
         in run("import-session", file, database=away).stdout
     )
-    assert "added nothing new; 11 rows were there" in run("import-session", file, database=away).stdout
-    assert "away.db: added nothing new; 11 rows were there" in run("merge", away, database=path).stdout
+    assert "added nothing new; 12 rows were there" in run("import-session", file, database=away).stdout
+    assert "away.db: added nothing new; 12 rows were there" in run("merge", away, database=path).stdout
     assert "backup written to" in run("backup", copy, database=path).stdout
     assert {one["added"] for one in rows("merge", copy, database=path)} == {0}
     assert rows("import-session", file, "--as", "beta", database=away)[0]["added"] == 0
