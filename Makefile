@@ -60,9 +60,9 @@ $(VLLM_READY): requirements-vllm.lock | $(READY)
 check-gpu:  ## What only a GPU can tell, in one run of a few minutes (runs with the python at hand: GPU_PYTHON=...)
 	@$(GPU_PYTHON) -m benchmarks.gpu
 
-docs: $(READY)  ## The documentation as a site, in docs/_build; every warning is an error
-	@$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build
-	@echo "docs/_build/index.html"
+docs: $(READY)  ## The documentation as a site, in docs/_build/html; every warning is an error
+	@$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 lint: $(READY)  ## ruff (format and rules) and mypy --strict
 	@$(BIN)/ruff format --check .
