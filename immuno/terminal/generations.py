@@ -73,7 +73,7 @@ def generation_tables(generations: Sequence[GenerationRecord], *, verbose: bool 
     first: dict[str, Callable[[GenerationRecord], str]] = {
         "gen": lambda one: str(one.number),
         "fate": fate,
-        "passed": lambda one: f"{one.kept}/{one.proposed}" if one.proposed else "",
+        "kept": lambda one: f"{one.kept}/{one.proposed}" if one.proposed else "",
         "bank": lambda one: f"{one.bank:,}",
     }
     columns = {head: [of(one) for one in generations] for head, of in first.items()}
@@ -81,7 +81,7 @@ def generation_tables(generations: Sequence[GenerationRecord], *, verbose: bool 
     if verbose:
         columns |= _transposed([_of_sets(one) for one in generations])
         columns |= _transposed([cost_cells(one) for one in generations])
-    about = "Feedback split, per cent; passed: the screen, of what was proposed; Δ: points ± standard error"
+    about = "Feedback split, per cent; kept: of what was proposed; Δ: points ± standard error"
     yield Text(about, "italic")
     for number, table in enumerate(stacked(columns, words=WORDS, room=console().width)):
         if number:
