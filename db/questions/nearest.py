@@ -70,7 +70,7 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
     """Return the antibodies nearest to a stored one (its id, or its whole text; of several the newest), nearest first.
 
     Itself is left out; equal texts of other generations are not. Raises SetupError for a text or an id that is not
-    stored, and for an antibody without an embedding: no model is loaded here.
+    stored, and for an antibody without an embedding.
     """
     with reading(store.engine) as transaction:
         connection = transaction.connection()  # here and below: the session's own rows would take twice the time
@@ -79,9 +79,9 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
             found = antibodies_named(transaction, name)
             if not found:
                 raise SetupError(
-                    f"no antibody in {store.url} has the text or id {name!r}{similar_texts(transaction, name)}. 'immuno"
-                    " db' loads no model: 'immuno refine' embeds and stores what it proposes; a vector of your own goes"
-                    " to db.questions.nearest.nearest_to_vector"
+                    f"no antibody in {store.url} has the text or id {name!r}{similar_texts(transaction, name)}."
+                    " Any other text is embedded by the encoder of a session or of a configuration: name one with"
+                    " --session or --config; a vector of your own goes to db.questions.nearest.nearest_to_vector"
                 )
             embedded = connection.execute(_asked(), {"ids": [one.id for one in found]}).first()
             if embedded is None:
@@ -92,6 +92,12 @@ def nearest(store: AntibodyStore, name: str, among: Among | None = None, *, limi
         own_id, raw, dim, encoder = embedded
         vector = from_bytes([raw], dim)[0]
         return _nearest(transaction, vector, encoder, among or Among(), limit=limit, without=own_id)
+
+
+def is_stored(store: AntibodyStore, name: str) -> bool:
+    """Whether an antibody has this id, or exactly this text."""
+    with reading(store.engine) as transaction:
+        return bool(antibodies_named(transaction, name))
 
 
 # Queries that are made once: to build them anew for each call would take a fifth of its time.

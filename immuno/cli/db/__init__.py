@@ -1,4 +1,5 @@
-"""`immuno db`: query and look after the antibody database. Loads neither torch, Ray nor LangChain.
+"""`immuno db`: query and look after the antibody database. Loads neither torch, Ray nor LangChain,
+but for `nearest` to a text that is not stored, whose encoder is loaded.
 
 NumPy is loaded by `nearest` and `export` alone.
 """

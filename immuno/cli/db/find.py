@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,21 +64,43 @@ def top(store: AntibodyStore, form: Form, session: str | None, **which: Any) -> 
 
 @query(
     click.argument("antibody", metavar="TEXT|ID"),
-    click.option("--session", metavar="NAME", help="Among those of this session only."),
+    click.option("--session", metavar="NAME", help="Among those of this session only; its encoder embeds TEXT."),
+    click.option(
+        "--config", type=click.Path(path_type=Path), metavar="FILE", help="Whose encoder embeds a TEXT not stored."
+    ),
     class_option,
     kind_option,
     status_option,
     first_option(10),
 )
-def nearest(store: AntibodyStore, form: Form, antibody: str, session: str | None, limit: int, **which: Any) -> None:
-    """List the antibodies nearest to one that is stored.
+def nearest(
+    store: AntibodyStore,
+    form: Form,
+    antibody: str,
+    session: str | None,
+    config: Path | None,
+    limit: int,
+    **which: Any,
+) -> None:
+    """List the antibodies nearest to one that is stored, or to any text.
 
-    It is named by its whole text, or by its id. Nearest by the cosine of their text embeddings, as they were proposed,
-    of one encoder. No model is loaded: a text that is not stored cannot be embedded here.
+    By the cosine of their embeddings, as they were proposed, of one encoder. A stored one is named by its whole text or
+    its id, and no model is loaded. Any other text is embedded by the encoder of --config, else of --session.
     """
-    from db.questions.nearest import Among, Neighbour, nearest
+    from db.questions.nearest import Among, Neighbour, is_stored, nearest, nearest_to_vector
 
-    found = nearest(store, antibody, Among(session, **which), limit=limit)
+    among = Among(session, **which)
+    if (config is None and session is None) or is_stored(store, antibody):
+        found = nearest(store, antibody, among, limit=limit)
+    else:
+        from db.questions.listing import session_by_id
+        from immuno.meaning import Meaning, config_of
+        from immuno_core.config.run import read_config
+
+        sessions = store.sessions() if session is None else (session_by_id(store, session),)
+        meaning = Meaning(config_of(sessions[0]) if config is None else read_config(config))
+        digest = meaning.digest_in(tuple(one.encoder.digest for one in sessions))
+        found = nearest_to_vector(store, meaning.vector(antibody), digest, among, limit=limit)
     columns = "similarity, session, generation, status, kind, guards, text, id"
     show(form, "other antibodies with an embedding", Neighbour, found, columns)
 

@@ -172,7 +172,7 @@ def test_sql_says_when_there_are_more_rows(filled: Path) -> None:
     ("question", "says"),
     [
         (("sql", "DELETE FROM antibodies"), "only reading is allowed"),
-        (("nearest", "never seen"), "'immuno db' loads no model"),
+        (("nearest", "never seen"), "name one with --session or --config"),
         (("lineage", "never seen"), "nothing in"),
         (("diff", "alpha", "alhpa"), "did you mean 'alpha'"),
         (("verdicts", "1.png"), "no verdict on the sample"),

@@ -185,7 +185,7 @@ def test_nearest_has_filters(world: World, among: Among, expected: list[str]) ->
     ("name", "says"),
     [
         ("statue", "stored are 'statue of a dog'"),
-        ("a cat", "'immuno db' loads no model: 'immuno refine' embeds"),
+        ("a cat", "name one with --session or --config"),
         ("dog", "stored without an embedding (names the class); give it one with: immuno db embed alpha --config"),
         ("100%_", "no antibody"),
     ],
