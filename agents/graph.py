@@ -151,7 +151,7 @@ class Loop:
             group = groups[((generation - 1) * shares["group"] + i) % len(groups)]
             yield f"[group] {', '.join(group)}", OfNoClass(group, [one for name in group for one in mistakes[name]])
         everything = [one for samples in mistakes.values() for one in samples]
-        for i in range(shares["far"]):
+        for i in range(min(shares["far"], max(1, len(everything)))):  # without mistakes of its own one asks as another
             yield f"[far] {i + 1}", OfNoClass((), everything[i :: shares["far"]])
 
     def propose(self, state: GenerationState) -> GenerationState:

@@ -28,6 +28,7 @@ _OPENING = re.compile(
 )
 _WHICH = frozenset({"that", "which", "who"})
 _BE = frozenset({"is", "are", "was", "were"})
+_OFTEN = 3
 _NOTE = re.compile(r"\(\s*(?:matured|copied|edited)\s*\)", re.IGNORECASE)
 
 
@@ -138,6 +139,8 @@ def _prose(said: str, text: Sequence[str]) -> str:
     plain = said.strip(" \"'*#-•")
     if _LABEL.match(plain) or _OPENING.match(plain) or "?" in said:
         return "prose: it speaks about the answer"
+    if often := [word for word in text if text.count(word) >= _OFTEN and word not in WHERE | BREAKS]:
+        return f"not text: it says '{often[0]}' over and over"
     for i, word in enumerate(text):
         if word in SPEAKING or (word in _BE and (i == 0 or text[i - 1] not in _WHICH)):
             return f"prose: a sentence ('{word}'), not what a picture shows"

@@ -562,3 +562,12 @@ def test_the_first_half_is_shown_and_suspected_and_the_second_only_confirms(
     monkeypatch.setattr(Gauge, "effects", lambda *given: measured.append(given) or ())
     assert loop.harmful(boundary) == ()
     assert measured == [(loop.gauge, boundary.fitted, halves.first)]
+
+
+def test_no_two_requests_for_all_classes_are_the_same(finished: Finished) -> None:
+    loop = finished.session.loop()
+    for count, distinct in ((0, 1), (2, 2), (9, 4)):
+        mistakes = {"fish": tuple(("near", row) for row in range(count))}
+        asked = [one.mistakes for _, one in loop._of_no_class({"class": 9, "group": 0, "far": 4}, mistakes, 1)]
+        assert len(asked) == distinct
+        assert sorted(sample for samples in asked for sample in samples) == sorted(mistakes["fish"])
