@@ -17,7 +17,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field
 from sqlalchemy import text
 
-from agents import Proposal, Ruling
+from agents import Proposal, Ruling, graph
 from agents import session as sessions
 from agents.acceptance import Acceptance, Decision
 from agents.chat.calls import Request
@@ -571,3 +571,37 @@ def test_no_two_requests_for_all_classes_are_the_same(finished: Finished) -> Non
         asked = [one.mistakes for _, one in loop._of_no_class({"class": 9, "group": 0, "far": 4}, mistakes, 1)]
         assert len(asked) == distinct
         assert sorted(sample for samples in asked for sample in samples) == sorted(mistakes["fish"])
+
+
+class _Rule:
+    """Stands in for the rule of acceptance: turns everything down, and remembers what it was made of and asked."""
+
+    made: list[float] = []  # noqa: RUF012 - of a test alone
+    best: list[float] = []  # noqa: RUF012
+
+    def __init__(self, _halves: Any, _seed: int, confirmation: float) -> None:
+        self.made.append(confirmation)
+
+    def decide(self, _parent: Any, _child: Any, *, best: float) -> Decision:
+        self.best.append(best)
+        return Decision(False, "worse")
+
+
+def test_what_is_configured_is_what_a_generation_goes_by(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"confirmation": 0.25, "prompt_tokens": 1234, "pictures_per_class": 2}
+    session = replace(finished.session, config=CONFIG.model_copy(update=own))
+    loop, memory = session.loop(), session.recall(finished.generations)
+    told: list[Any] = []
+    monkeypatch.setattr(Inspector, "brief_all", lambda *_, **given: told.append(given["pictures"]) or {})
+    loop.inspect({"memory": memory})
+    monkeypatch.setattr(graph, "Composer", lambda *given: told.append(given) or SimpleNamespace(reflect=lambda _: ""))
+    monkeypatch.setattr(graph.Loop, "_reflection_briefing", lambda *_: None)
+    unread = SimpleNamespace(ask_all=lambda *_: (Reply(None, ("no answer",)),))
+    replace(loop, caller=unread).reflect({"memory": replace(memory, reflects=True), "decision": Decision(True, "")})
+    assert told == [2, (1234, memory.tokens_per_estimate, ())]
+    monkeypatch.setattr(graph, "Acceptance", _Rule)
+    monkeypatch.setattr(graph.Loop, "harmful", lambda *_: memory.bank.ids[:1])
+    boundary = loop.gauge.measure(memory.bank)
+    state: Any = {"memory": memory, "candidate": memory.bank, "screened": memory.bank.antibodies[:2]}
+    assert not loop.decide({**state, "before": boundary, "after": boundary})["decision"].accepted
+    assert (_Rule.made, _Rule.best) == ([0.25], [memory.best_mean_auroc] * 2)

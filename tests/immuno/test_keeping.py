@@ -15,10 +15,13 @@ import pytest
 from db.store import open_store
 from immuno import bench, keeping
 from immuno.cli import main
+from immuno.keeping import keep, kept
+from immuno.results import Results
 from immuno_core import versions
 from immuno_core.errors import ImmunoError
 from tests.configs import write_config
 from tests.e2e.own_data import write_own_data
+from tests.rows import result_row
 
 pytestmark = pytest.mark.usefixtures("unpainted")
 
@@ -208,3 +211,12 @@ def test_the_digest_of_the_code_is_of_the_sources() -> None:
     home = Path(versions.__file__).parent.parent
     assert versions.code_digest() == versions.code_digest.__wrapped__(home)
     assert {path.name for path in home.iterdir() if (path / "__init__.py").exists()} >= set(versions.ROOMS)
+
+
+def test_results_without_their_scores_are_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMMUNO_CACHE", str(tmp_path / "cache"))
+    results = Results(rows=(result_row(),), before="mcm", after="mcm", config_digest="d")
+    results.save(tmp_path)
+    assert kept(tmp_path, "d") is None
+    keep(results, {}, tmp_path)
+    assert kept(tmp_path, "d") is not None
