@@ -17,8 +17,9 @@ import pytest
 
 from tests.cluster.tiny_models import write_images, write_tiny_model
 
-# No test joins somebody's cluster, writes to somebody's database or cache, or waits for a network that is not there.
-for _name in ("RAY_ADDRESS", "IMMUNO_DB"):
+# No test joins somebody's cluster, writes to somebody's database or cache, waits for a network that is not there, or
+# prints as wide as the terminal that it was started from.
+for _name in ("RAY_ADDRESS", "IMMUNO_DB", "COLUMNS", "LINES"):
     os.environ.pop(_name, None)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

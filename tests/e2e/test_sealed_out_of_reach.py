@@ -199,7 +199,7 @@ print(sorted(set({forbidden!r}) & set(sys.modules)))
 def test_the_agents_room_asks_the_store_for_nothing_but_its_own_session() -> None:
     """The store also keeps configurations and the results on the sealed test; see the methods left out here."""
     allowed = {
-        "antibodies", "bank", "claim_session", "effects", "generations", "prompts", "save_generation",
+        "accepted", "antibodies", "bank", "claim_session", "effects", "generations", "prompts", "save_generation",
         "set_session_status", "verdicts",
     }  # fmt: skip
     public = {name for name in dir(AntibodyStore) if not name.startswith("_")}

@@ -1,8 +1,8 @@
 """Measures what evaluation costs a session: whole generations at the size of ImageNet, against an earlier commit.
 
     git worktree add /tmp/before COMMIT
-    python benchmarks/evaluation.py --before /tmp/before
-    python benchmarks/evaluation.py --classes 100 --antibodies 200 --images 4000     # smaller; only ours
+    python benchmarks/generation.py --before /tmp/before
+    python benchmarks/generation.py --classes 100 --antibodies 200 --images 4000     # smaller; only ours
 
 Prints for each generation after the first: seconds of processor time, and the peak memory of the process. The first has
 a bank of --antibodies to begin with; what is computed once a session falls into the next. Both ways run in processes of
