@@ -133,6 +133,7 @@ def test_refine_then_bench(cli: Cli, config: Path, tmp_path: Path) -> None:
     assert (folder / "report.html").read_text() == page
 
 
+@pytest.mark.long
 def test_damaged_images_are_skipped_counted_and_named(cli: Cli, config: Path, world: MiniWorld, tmp_path: Path) -> None:
     damaged = tmp_path / "near"
     (damaged / "shark").mkdir(parents=True)

@@ -74,6 +74,7 @@ def sealed_against_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_the_life_of_a_store(place: Place, ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Fit and feedback first; the sealed sets stay closed.
     first = place.json(place.config)

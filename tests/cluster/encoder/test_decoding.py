@@ -144,6 +144,7 @@ warnings.warn("heard again", UserWarning, stacklevel=1)
 """
 
 
+@pytest.mark.long
 def test_threads_that_silence_warnings_give_them_back(tmp_path: Path) -> None:
     """Python keeps one list of filters for all threads: each restoring its own would leave warnings off for good.
 

@@ -85,6 +85,7 @@ def _values(encoder: EncoderInfo) -> dict[str, Any]:
     return {name: getattr(encoder, name) for name in EncoderInfo.__slots__}
 
 
+@pytest.mark.long
 def test_each_encoder_has_an_index_that_finds_its_nearest(store: AntibodyStore) -> None:
     from db.schema.pgvector import likely
 

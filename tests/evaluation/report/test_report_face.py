@@ -101,6 +101,7 @@ def test_no_text_is_too_small_and_no_header_breaks_within_a_word(page: Page) -> 
         assert overflow(page) == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("scheme", "size"), [("light", DESK), ("dark", PHONE)])
 def test_axe_finds_nothing(page: Page, scheme: Literal["light", "dark"], size: Any) -> None:
     page.set_viewport_size(size)

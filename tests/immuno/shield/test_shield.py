@@ -27,6 +27,7 @@ print(json.dumps({"scores": [one.score for one in said], "loaded": loaded, "imag
 """
 
 
+@pytest.mark.long
 def test_in_another_process_it_says_what_the_benchmark_measured(made: Made) -> None:
     files = [str(path) for path in sorted((made.images / "test").rglob("*.png"))]
     done = subprocess.run(
