@@ -219,6 +219,7 @@ def many(tmp_path: Path) -> ImageSet:
     return image_set(folder)
 
 
+@pytest.mark.long
 @pytest.mark.ray
 def test_gl_mcm_from_files_through_ray_actors_to_scores(
     distributed: RayEmbedder, spec: EncoderSpec, many: ImageSet

@@ -174,6 +174,7 @@ def test_a_second_run_starts_neither_ray_nor_a_model(embedder: RayEmbedder, imag
     assert third == "set()"
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_what_is_finished_and_a_rerun_does_the_rest(
     embedder: RayEmbedder, ray_cluster: str, tmp_path: Path
 ) -> None:

@@ -206,6 +206,7 @@ def test_a_session_that_cannot_start_takes_no_name_and_makes_no_database(
     assert not (tmp_path / "immuno.db").exists()
 
 
+@pytest.mark.long
 def test_ctrl_c_loses_nothing_and_duplicates_nothing(config: Path, tmp_path: Path, cli: Cli) -> None:
     command = [sys.executable, "-m", "immuno", "refine", "start", str(config), "--session", "cut"]
     command += ["--generations", "4", "--db", str(tmp_path / "cut.db")]

@@ -214,6 +214,7 @@ class TestBuilding:
         assert calls[0] > 30
         assert contents(tmp_path) == contents(small.root)
 
+    @pytest.mark.long
     def test_ctrl_c_ends_the_worker_processes(self, tmp_path: Path) -> None:
         command = (
             "import sys; from pathlib import Path; from evaluation.miniworld import build;"

@@ -82,6 +82,7 @@ def test_a_read_only_store_is_read_and_what_is_missing_is_said(disk: Path, spec:
         reader.embed_texts(["a dog"])
 
 
+@pytest.mark.long
 def test_two_programs_fill_one_store_at_once(spec: EncoderSpec, images: ImageSet, tmp_path: Path) -> None:
     store = tmp_path / "store"
     other = start_script(

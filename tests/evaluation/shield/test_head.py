@@ -125,6 +125,7 @@ def test_torch_exports_the_head_for_any_batch(name: str) -> None:
         assert program(x[:n])[0].numpy() == pytest.approx(head(x[:n]).score.numpy(), abs=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["all terms", "sum, five classes"])
 def test_onnxruntime_gives_the_same_for_any_batch(name: str) -> None:
     score, x = fitted(name), rows_for(name)

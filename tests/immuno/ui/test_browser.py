@@ -77,6 +77,7 @@ def test_every_page_can_be_used_by_everybody(address: str, record: Record) -> No
     assert not faults
 
 
+@pytest.mark.long
 def test_a_page_of_what_runs_renews_itself(address: str, record: Record) -> None:
     """The session of the record is running: what is new comes without a reload."""
     from playwright.sync_api import sync_playwright
