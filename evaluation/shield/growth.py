@@ -7,6 +7,7 @@ by judging the new images before and after.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,6 @@ import numpy as np
 from evaluation.antibodies.claims import somewhere
 from evaluation.antibodies.maturation import unmatured_text
 from evaluation.antibodies.wording import ClassNames, words
-from evaluation.scores.calibrated import FittedCalibrated
 from evaluation.shield.artefact import Artefact, Known, ShieldAntibody
 from evaluation.shield.calibration import judge_known
 from evaluation.shield.head import Head
@@ -92,12 +92,13 @@ def add_class(shield: Artefact, name: str, text: FloatArray, images: FloatArray,
         KnownScores.of(judged, len(bank)),
         Known.of(grown, bank),
     )
-    before_accepted = now_accepted = None
-    if len(images):
-        was = shield.head.judge(images)
-        before_accepted = float(np.mean(was.score >= manifest.thresholds.overall.value))
-        now_accepted = float(np.mean(judged.score[judging] >= thresholds.overall.value))
-    return Grown(after, named, _silenced(space, grown, shield, fitted, images), before_accepted, now_accepted)
+    if not len(images):
+        return Grown(after, named, (), None, None)
+    was = shield.head.judge(images)
+    silenced = _silenced(space, grown, was.antibody, head.judge(images).antibody)
+    accepted_before = float(np.mean(was.score >= manifest.thresholds.overall.value))
+    accepted = float(np.mean(judged.score[judging] >= thresholds.overall.value))
+    return Grown(after, named, silenced, accepted_before, accepted)
 
 
 def _names(text: str, name: str) -> bool:
@@ -134,18 +135,9 @@ def _joined(images: FeatureSet, more: FloatArray, name: str) -> FeatureSet:
     return FeatureSet(images.name, images.split, features, ids, (*images.label_names, *[name] * len(more)), ids)
 
 
-def _silenced(
-    space: Space, grown: Space, shield: Artefact, fitted: FittedCalibrated, images: FloatArray
-) -> tuple[Antibody, ...]:
-    """Antibodies that take from fewer of the new images than before, as the strongest of the bank."""
-    if not len(images):
-        return ()
-    before, after = shield.head.judge(images).antibody, Head.of(fitted).judge(images).antibody
+def _silenced(space: Space, grown: Space, before: IntArray, after: IntArray) -> tuple[Antibody, ...]:
+    """Antibodies that take most from fewer of the new images (n,) than before."""
     was, now = (
-        {
-            key: int(number)
-            for key, number in zip(*np.unique([bank.ids[i] for i in rows if i >= 0], return_counts=True), strict=True)
-        }
-        for bank, rows in ((space.bank, before), (grown.bank, after))
+        Counter(bank.ids[row] for row in rows if row >= 0) for bank, rows in ((space.bank, before), (grown.bank, after))
     )
-    return tuple(one for one in grown.bank.antibodies if was.get(one.id, 0) > now.get(one.id, 0))
+    return tuple(one for one in grown.bank.antibodies if was[one.id] > now[one.id])
